@@ -1,0 +1,128 @@
+"""``python -m simreg_core``: train and evaluate one configuration, without a cluster."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simreg_core.config_io import ConfigError, load_trial_config
+from simreg_core.records import METRICS, SPLITS
+
+if TYPE_CHECKING:
+    from simreg_core.experiment import TrialResult
+    from simreg_core.train import EpochRecord
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code (0 done, 1 training failed, 2 bad input)."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    import torch
+
+    from simreg_core.checkpoint import CheckpointError, save_weights
+    from simreg_core.experiment import pick_device, run_experiment
+    from simreg_core.train import NonFiniteLossError
+
+    try:
+        config = load_trial_config(args.config, args.set)
+        try:
+            device = pick_device(args.device)
+        except ValueError as err:
+            raise ConfigError(f"--device: {err}") from err
+        if args.threads is not None:
+            torch.set_num_threads(args.threads)
+        folder = args.output / "single" / config.digest()
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint = folder / "state.pt"
+        result = run_experiment(
+            config,
+            cache=args.output / "references",
+            device=device,
+            checkpoint=checkpoint,
+            on_epoch=_log_epoch,
+        )
+    except (ConfigError, CheckpointError) as err:
+        print(f"simreg_core: {err}", file=sys.stderr)
+        return 2
+    except NonFiniteLossError as err:
+        print(f"simreg_core: training failed: {err}", file=sys.stderr)
+        return 1
+    except OSError as err:
+        print(f"simreg_core: --output: {err}", file=sys.stderr)
+        return 2
+    save_weights(folder / "weights.pt", config, result.model)
+    (folder / "result.json").write_text(_as_json(result))
+    checkpoint.unlink(missing_ok=True)
+    print(_table(result))
+    print(f"\nresults: {shlex.quote(str(folder))}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m simreg_core",
+        description="Train one network, attack it, and score it against unregularized baselines.",
+    )
+    parser.add_argument("--config", type=Path, required=True, help="YAML file of one trial")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a value"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("results"), help="results go to OUTPUT/single/DIGEST"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument(
+        "--threads", type=_positive, help="CPU threads; the figures depend on it in the last digits"
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return number
+
+
+def _log_epoch(record: EpochRecord) -> None:
+    similarity = "" if record.similarity_loss is None else f", L_sim {record.similarity_loss:.3f}"
+    log.info(
+        "epoch %d: task loss %.4f%s, validation accuracy %.4f (%.1f s)",
+        record.epoch,
+        record.task_loss,
+        similarity,
+        record.validation_accuracy,
+        record.seconds,
+    )
+
+
+def _as_json(result: TrialResult) -> str:
+    content = {
+        "columns": result.columns,
+        "config": result.config.to_dict(),
+        "curves": [point._asdict() for point in result.curves],
+        "epochs": [record._asdict() for record in result.epochs],
+    }
+    return json.dumps(content, indent=1, allow_nan=False)
+
+
+def _table(result: TrialResult) -> str:
+    lines = [f"{'':28}" + "".join(f"{split:>12}" for split in SPLITS)]
+    for name in METRICS:
+        values = [result.columns.get(f"{split}.{name}") for split in SPLITS]
+        if any(value is not None for value in values):
+            cells = ("-" if value is None else f"{value:.4f}" for value in values)
+            lines.append(f"{name:28}" + "".join(f"{cell:>12}" for cell in cells))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

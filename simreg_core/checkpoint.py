@@ -1,0 +1,89 @@
+"""Files of tensors that are either whole or absent: atomic save, strict load.
+
+``load`` reads with ``weights_only=True``: a checkpoint from elsewhere cannot run code.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from simreg_core.config import TrialConfig
+
+if TYPE_CHECKING:
+    from simreg_core.model import ResNet
+
+CHECKPOINT_VERSION = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is damaged or is not the one that was asked for."""
+
+
+def save(payload: dict[str, Any], path: Path) -> None:
+    """Write tensors and plain data; a kill at any byte leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            torch.save({**payload, "checkpoint_version": CHECKPOINT_VERSION}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """What :func:`save` wrote.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or of another version.
+    """
+    try:
+        payload = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as err:
+        raise CheckpointError(f"{path} does not exist") from err
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, OSError) as err:
+        raise CheckpointError(f"{path} is damaged or not a checkpoint: {err}") from err
+    version = payload.get("checkpoint_version") if isinstance(payload, dict) else None
+    if version != CHECKPOINT_VERSION:
+        raise CheckpointError(
+            f"{path} has checkpoint version {version!r}; this program reads {CHECKPOINT_VERSION}"
+        )
+    return dict(payload)
+
+
+def save_weights(path: Path, config: TrialConfig, model: ResNet) -> None:
+    """Write a trained classifier with the configuration that it came from."""
+    payload = {
+        "config": config.to_dict(),
+        "channels": model.stem[0].in_channels,
+        "num_classes": model.head.out_features,
+        "weights": model.state_dict(),
+    }
+    save(payload, path)
+
+
+def load_weights(path: Path, *, device: torch.device | str = "cpu") -> ResNet:
+    """The classifier that :func:`save_weights` wrote, in evaluation mode.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or no weights file.
+    """
+    from simreg_core.model import ResNet
+
+    payload = load(path, device=device)
+    if missing := {"config", "channels", "num_classes", "weights"} - set(payload):
+        raise CheckpointError(f"{path} is no weights file: it lacks {', '.join(sorted(missing))}")
+    config = TrialConfig.from_dict(payload["config"])
+    model = ResNet(
+        config.model, channels=payload["channels"], num_classes=payload["num_classes"]
+    )
+    model.load_state_dict(payload["weights"])
+    return model.to(device).eval()

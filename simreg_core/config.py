@@ -1,0 +1,309 @@
+"""The configuration of one trial: what is trained, how it is regularized, how it is attacked.
+
+Every value has one home, is typed strictly (``"1e-4"`` is not a number, ``1`` is not ``true``)
+and is checked on construction. Defaults are the published CIFAR-10 protocol
+(arXiv:2410.03952); :mod:`simreg_core.protocols` says what differs for other tasks.
+Symbols: alpha, Th, k, N, gamma, e as in the paper.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from simreg_core.protocols import PROTOCOLS, with_protocol
+
+DATASETS = ("digits", "natural")
+PARQUET_PREFIX = "parquet:"
+ATTACKS = ("gaussian", "uniform", "salt_pepper", "transfer_fgsm")
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+# JSON and YAML have lists only; the elements stay strictly typed.
+IntTuple = Annotated[tuple[int, ...], Field(strict=False)]
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class TaskConfig(_Config):
+    """The classification task: images, labels and their fixed split."""
+
+    dataset: str
+    """``digits`` or ``parquet:PATH`` (a folder with train.parquet and, optionally, test.parquet)."""
+    protocol: str | None = None
+    """Whose defaults hold where the configuration is silent; the dataset's own if not given."""
+    image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
+    """Side in pixels that images are resized to (bilinear); the dataset's own if not given."""
+    color: bool = False
+    """RGB instead of grey-scale."""
+    num_train: Annotated[int, Field(ge=2)] | None = None
+    """Training images to use; all that are left if not given."""
+    num_validation: PositiveInt | None = None
+    """Images held out of the training set; a tenth of it if not given."""
+    num_test: PositiveInt | None = None
+    """Test images; the whole test set if not given. Required where a dataset has no test set."""
+    split_seed: Seed = 0
+
+    @field_validator("dataset")
+    @classmethod
+    def _known_task(cls, name: str) -> str:
+        if name == "natural":
+            raise ValueError("'natural' has no labels; it can only be a regularization dataset")
+        return _known_dataset(name)
+
+    @field_validator("protocol")
+    @classmethod
+    def _known_protocol(cls, name: str | None) -> str | None:
+        if name is not None and name not in PROTOCOLS:
+            raise ValueError(f"unknown protocol {name!r}; allowed: {', '.join(PROTOCOLS)}")
+        return name
+
+
+class ModelConfig(_Config):
+    """A ResNet for small images: 7x7 stride-1 stem, no max-pooling (METHOD of the paper)."""
+
+    architecture: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"
+    base_channels: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Width of the stem and of the first section; every further section doubles it."""
+    blocks: IntTuple | None = None
+    """Blocks per residual section; the architecture's own if not given."""
+    scale: Annotated[float, Field(gt=0)] = 5.0
+    shift: float = 0.5
+    """The network sees ``scale * (x - shift)`` for pixels x in [0, 1]."""
+
+    @field_validator("blocks")
+    @classmethod
+    def _blocks_positive(cls, blocks: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if blocks is not None and not (1 <= len(blocks) <= 5 and min(blocks) >= 1):
+            raise ValueError("allowed: one to five sections of at least one block each")
+        return blocks
+
+    @property
+    def blocks_per_section(self) -> tuple[int, ...]:
+        """Number of blocks in each residual section."""
+        if self.blocks is not None:
+            return self.blocks
+        return (2, 2, 2, 2) if self.architecture == "resnet18" else (3, 4, 6, 3)
+
+
+class ScheduleConfig(_Config):
+    """Step decay with restarts: rate = learning_rate * factor ** (steps since the restart)."""
+
+    unit: Literal["epochs", "fraction"] = "epochs"
+    """``fraction``: step and restart are parts of the run, so they scale with its length."""
+    factor: Annotated[float, Field(gt=0, le=1)] = 0.3
+    step: Annotated[float, Field(gt=0)] = 4.0
+    restart: Annotated[float, Field(gt=0)] = 20.0
+
+    @model_validator(mode="after")
+    def _restart_after_step(self) -> Self:
+        if self.restart < self.step:
+            raise ValueError(f"restart ({self.restart:g}) must not be below step ({self.step:g})")
+        return self
+
+
+class AugmentationConfig(_Config):
+    """Random crop after reflect padding, and horizontal flip, of the training images."""
+
+    crop_padding: Annotated[int, Field(ge=0)] = 4
+    """Pixels of reflect padding on each side; 0 turns cropping off."""
+    horizontal_flip: bool = True
+
+
+class TrainingConfig(_Config):
+    """SGD on cross-entropy plus the similarity loss."""
+
+    epochs: PositiveInt = 40
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: ScheduleConfig = ScheduleConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    keep: Literal["best", "last"] = "best"
+    """Weights that are kept: of the epoch with the lowest validation loss, or of the last."""
+
+
+class RegularizerConfig(_Config):
+    """The similarity regularizer, L = L_task + alpha * L_sim."""
+
+    alpha: Annotated[float, Field(ge=0)] = 10.0
+    """Weight of L_sim on the published scale, z = 2 arctanh; 0 turns the regularizer off."""
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    """Th: the target is +1 above Th, -1 below -Th, 0 between."""
+    batch_size: PositiveInt = 16
+    """k, image pairs per step; each step forwards 2k regularization images."""
+    dataset: str = "task"
+    """``task`` (the training images of the task), ``digits``, ``natural`` or ``parquet:PATH``."""
+    num_images: Annotated[int, Field(ge=2)] = 5000
+    """N, the number of regularization images."""
+    transform: Literal["arctanh", "identity"] = "arctanh"
+    mean_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Weight of the old value in the running mean of the features."""
+    shuffle_targets: bool = False
+    """Control: compute the targets from other images than those the network sees."""
+
+    @field_validator("dataset")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return name if name == "task" else _known_dataset(name, "task")
+
+
+class AttackConfig(_Config):
+    """The range over which one attack is measured."""
+
+    max_epsilon: Annotated[float, Field(gt=0, le=1)]
+    """Largest distortion, in pixel units of [0, 1]."""
+
+
+class RobustnessConfig(_Config):
+    """What accuracy is measured under, and what it is compared with."""
+
+    attacks: dict[str, AttackConfig] = {
+        "gaussian": AttackConfig(max_epsilon=0.1),
+        "uniform": AttackConfig(max_epsilon=0.1),
+        "salt_pepper": AttackConfig(max_epsilon=0.1),
+        "transfer_fgsm": AttackConfig(max_epsilon=0.02),
+    }
+    reference: dict[str, Annotated[float, Field(gt=0, le=1)]] = {
+        "gaussian": 0.1,
+        "uniform": 0.1,
+        "salt_pepper": 0.1,
+        "transfer_fgsm": 0.02,
+    }
+    """Robust accuracy is the mean accuracy over these attacks at these epsilons."""
+    num_epsilons: Annotated[int, Field(ge=2)] = 10
+    """Evenly spaced epsilons from 0 to an attack's maximum; its reference joins them."""
+    noise_seed: Seed = 0
+    """Two networks evaluated with one noise seed meet exactly the same noise."""
+    batch_size: PositiveInt = 500
+    baseline_seeds: IntTuple = (101, 102, 103)
+    """Seeds of the unregularized networks whose mean accuracies are C_0 and R_0."""
+    surrogate_seed: Seed = 0
+    """Seed of the network that FGSM is transferred from; a stream of its own, never a baseline."""
+    tradeoff_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the accuracy cost in the tradeoff score."""
+
+    @field_validator("attacks", "reference")
+    @classmethod
+    def _known_attacks(cls, table: dict[str, Any]) -> dict[str, Any]:
+        for name in table:
+            if name not in ATTACKS:
+                raise ValueError(f"unknown attack {name!r}; allowed: {', '.join(ATTACKS)}")
+        if not table:
+            raise ValueError("at least one attack is needed")
+        return table
+
+    @field_validator("baseline_seeds")
+    @classmethod
+    def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= s < 2**32 for s in seeds):
+            raise ValueError("allowed: one or more distinct integers in [0, 2**32)")
+        return seeds
+
+    @model_validator(mode="after")
+    def _references_are_measured(self) -> Self:
+        if missing := sorted(set(self.reference) - set(self.attacks)):
+            raise ValueError(
+                f"reference names attacks that are not measured: {', '.join(missing)}; "
+                f"attacks has: {', '.join(self.attacks)}"
+            )
+        return self
+
+    def epsilons(self, attack: str) -> tuple[float, ...]:
+        """Ascending epsilons at which ``attack`` is measured; 0 first, its reference among them."""
+        top = self.attacks[attack].max_epsilon
+        grid = {round(top * i / (self.num_epsilons - 1), 12) for i in range(self.num_epsilons)}
+        return tuple(sorted(grid | ({self.reference[attack]} if attack in self.reference else set())))
+
+
+class TrialConfig(_Config):
+    """Everything that one trial depends on, the seed included."""
+
+    task: TaskConfig
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    regularizer: RegularizerConfig = RegularizerConfig()
+    robustness: RobustnessConfig = RobustnessConfig()
+    seed: Seed = 0
+    """Root seed of the initial weights, batches, augmentation and pairs."""
+
+    @model_validator(mode="after")
+    def _padding_fits(self) -> Self:
+        size, padding = self.task.image_size, self.training.augmentation.crop_padding
+        if size is not None and padding >= size:
+            raise ValueError(
+                f"training.augmentation.crop_padding ({padding}) must be below "
+                f"task.image_size ({size})"
+            )
+        return self
+
+    @classmethod
+    def from_dict(cls, trial: Mapping[str, Any]) -> TrialConfig:
+        """The configuration that a nested dictionary describes, its protocol's defaults filled in.
+
+        Raises:
+            pydantic.ValidationError: (a ``ValueError``) a key is unknown or a value not allowed.
+        """
+        return cls.model_validate(with_protocol(trial))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dictionary of JSON types; ``from_dict`` gives back an equal configuration."""
+        return self.model_dump(mode="json")
+
+    def digest(self) -> str:
+        """16 hexadecimal digits that name this configuration; stable across processes."""
+        return _digest(self.to_dict())
+
+    def unregularized(self, seed: int) -> TrialConfig:
+        """The same task, model and training with ``seed`` and without regularizer."""
+        off = RegularizerConfig(alpha=0.0)
+        return self.model_copy(update={"regularizer": off, "seed": seed})
+
+    def network_digest(self) -> str:
+        """Names the trained network: equal for two trials that differ only in how they attack."""
+        return _digest({k: v for k, v in self.to_dict().items() if k != "robustness"})
+
+    def flat(self) -> dict[str, Any]:
+        """Every field by its dotted name; values that are no scalars as JSON text."""
+        return dict(_flatten(self))
+
+
+def field_paths(model: type[BaseModel] = TrialConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and annotation of every leaf field, in order of definition."""
+    for name, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from field_paths(info.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", info.annotation
+
+
+def _flatten(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            yield from _flatten(value, f"{prefix}{name}.")
+        elif isinstance(value, dict | tuple):
+            dumped = config.model_dump(mode="json", include={name})[name]
+            yield f"{prefix}{name}", json.dumps(dumped, sort_keys=True)
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _known_dataset(name: str, *others: str) -> str:
+    if name in DATASETS or (name.startswith(PARQUET_PREFIX) and len(name) > len(PARQUET_PREFIX)):
+        return name
+    allowed = ", ".join((*others, *DATASETS, f"{PARQUET_PREFIX}PATH"))
+    raise ValueError(f"unknown dataset {name!r}; allowed: {allowed}")
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,239 @@
+"""The one reader of user files: strict YAML in, plain data or one clear message out.
+
+Stricter than ``yaml.safe_load`` where that guesses: a repeated key is an error, and an integer is
+written in plain decimals (``012`` and ``1:30`` stay text, which the typed fields then refuse).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from simreg_core.config import PARQUET_PREFIX, TrialConfig
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """Bad user input. The message is one line: where, what was found, what is allowed."""
+
+
+class _StrictLoader(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"a key must be text, found {key!r}", key_node.start_mark
+                )
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_INT_TAG = "tag:yaml.org,2002:int"
+_StrictLoader.yaml_implicit_resolvers = {
+    first: [(tag, rule) for tag, rule in rules if tag not in (_INT_TAG, "tag:yaml.org,2002:timestamp")]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_StrictLoader.add_implicit_resolver(_INT_TAG, re.compile(r"[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789"))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """The data in ``text``; ``where`` names its origin in messages.
+
+    Raises:
+        ConfigError: not YAML, a tag that is not plain data, or a repeated key.
+    """
+    try:
+        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as err:
+        mark = getattr(err, "problem_mark", None)
+        line = f" line {mark.line + 1}:" if mark is not None else ""
+        problem = getattr(err, "problem", None) or str(err)
+        raise ConfigError(f"{where}:{line} not valid YAML: {' '.join(problem.split())}") from err
+    except (ValueError, RecursionError) as err:
+        raise ConfigError(f"{where}: not valid YAML: {' '.join(str(err).split())}") from err
+
+
+def read_yaml_mapping(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML (or JSON) file holds.
+
+    Raises:
+        ConfigError: the file cannot be read, is no YAML, is empty or holds no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as err:
+        raise ConfigError(f"{path}: cannot be read: {err.strerror or err}") from err
+    except UnicodeDecodeError as err:
+        raise ConfigError(f"{path}: not a text file (byte {err.start} is not UTF-8)") from err
+    data = parse_yaml(text, str(path))
+    if data is None:
+        raise ConfigError(f"{path}: the file is empty; expected a mapping of keys to values")
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys to values, found {describe(data)}")
+    return data
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Key and value of one ``--set key=value``; the value is read as YAML.
+
+    Raises:
+        ConfigError: there is no ``=``, no key, or the value is no YAML.
+    """
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise ConfigError(f"--set {text}: expected key=value, for example training.epochs=5")
+    return key, parse_yaml(value, f"--set {key}")
+
+
+def set_dotted(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Set ``tree[a][b][c] = value`` for the key ``a.b.c``, in place.
+
+    Raises:
+        ConfigError: a part of the path holds something other than a mapping.
+    """
+    *parents, last = key.split(".")
+    for depth, part in enumerate(parents):
+        child = tree.setdefault(part, {})
+        if not isinstance(child, dict):
+            at = ".".join(parents[: depth + 1])
+            raise ConfigError(f"{where}: {at} is {describe(child)}, so {key} cannot be set")
+        tree = child
+    tree[last] = value
+
+
+def get_dotted(tree: Mapping[str, Any], key: str) -> Any:
+    """``tree[a][b][c]`` for the key ``a.b.c``, or None where a part is missing."""
+    node: Any = tree
+    for part in key.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return None
+        node = node[part]
+    return node
+
+
+def absolute_datasets(value: Any) -> Any:
+    """``value`` with every ``parquet:PATH`` in it made absolute against the working directory.
+
+    Trials run elsewhere: in other processes, with other working directories.
+    """
+    if isinstance(value, Mapping):
+        return {key: absolute_datasets(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [absolute_datasets(item) for item in value]
+    if isinstance(value, str) and len(value) > len(PARQUET_PREFIX):
+        prefix, _, path = value.partition(":")
+        if f"{prefix}:" == PARQUET_PREFIX:
+            return PARQUET_PREFIX + os.path.abspath(Path(path).expanduser())
+    return value
+
+
+def load_trial_config(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
+    """The trial configuration in a YAML file, with ``key=value`` overrides laid over it.
+
+    Raises:
+        ConfigError: the file or an override is wrong.
+    """
+    tree = read_yaml_mapping(path)
+    for text in overrides:
+        key, value = parse_override(text)
+        set_dotted(tree, key, value, f"--set {key}")
+    return validated(TrialConfig.from_dict, absolute_datasets(tree), TrialConfig, str(path))
+
+
+def validated(
+    build: Callable[[Mapping[str, Any]], T],
+    data: Mapping[str, Any],
+    model: type[BaseModel],
+    where: str,
+    prefix: str = "",
+) -> T:
+    """``build(data)``, with a validation error turned into one :class:`ConfigError` line.
+
+    Args:
+        build: Validates and constructs.
+        data: What the user wrote.
+        model: The class whose fields the error locations refer to.
+        where: File (or flag) that the data came from.
+        prefix: Dotted path of ``data`` inside that file, with a trailing dot.
+    """
+    try:
+        return build(data)
+    except ValidationError as err:
+        errors = err.errors(include_url=False)
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise ConfigError(f"{where}: {prefix}{_explain(errors[0], model)}{more}") from err
+
+
+def describe(value: Any) -> str:
+    """What a value is, in the words of a YAML author."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    kind = {str: "the text", bool: "the truth value", int: "the number", float: "the number"}
+    return f"{kind.get(type(value), 'the value')} {value!r}"
+
+
+def _explain(error: Any, model: type[BaseModel]) -> str:
+    location = [part for part in error["loc"] if not str(part).endswith("]")]
+    key = ".".join(str(part) for part in location)
+    found = error["input"]
+    if error["type"] == "extra_forbidden":
+        allowed = _fields_at(model, location[:-1])
+        close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        return f"{key}: unknown key; allowed here: {', '.join(allowed)}{hint}"
+    if error["type"] == "missing":
+        return f"{key}: required, but not given"
+    if error["type"] == "value_error":
+        message = str(error["ctx"]["error"])
+        return f"{key}: {message}" if key else message
+    expected = error["msg"].removeprefix("Input should be ")
+    expected = expected.replace("a valid dictionary or instance of", "a mapping, the fields of")
+    return f"{key}: expected {expected}, found {describe(found)}{_number_hint(found, error['type'])}"
+
+
+def _number_hint(found: Any, kind: str) -> str:
+    if not isinstance(found, str) or not kind.startswith(("float", "int", "finite")):
+        return ""
+    try:
+        number = float(found)
+    except ValueError:
+        return ""
+    if "e" in found.lower() and math.isfinite(number):
+        mantissa, _, exponent = found.lower().partition("e")
+        sign = "" if exponent[:1] in "+-" else "+"
+        dotted = mantissa if "." in mantissa else f"{mantissa}.0"
+        return f" (YAML needs a dot and a sign: {dotted}e{sign}{exponent})"
+    return " (write it without quotes, in plain decimals)"
+
+
+def _fields_at(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
+    """Names of the fields allowed at ``location`` below ``model``."""
+    current: Any = model
+    for part in location:
+        info = current.model_fields.get(str(part)) if hasattr(current, "model_fields") else None
+        current = info.annotation if info is not None else None
+        candidates = [current, *getattr(current, "__args__", ())]
+        models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        # A mapping of names to models: its keys are free, its values are the model.
+        current = models[0] if models else current
+    return list(current.model_fields) if hasattr(current, "model_fields") else []

@@ -1,0 +1,152 @@
+"""One configuration from data to figures: the one place where training, attacks and score meet.
+
+The command line, the trials of a search, and confirmation all call :func:`run_experiment`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from simreg_core.config import TrialConfig
+from simreg_core.data import load_task
+from simreg_core.evaluate import CurvePoint, accuracies, evaluate
+from simreg_core.model import ResNet
+from simreg_core.provenance import provenance, utc_now
+from simreg_core.records import SPLITS
+from simreg_core.references import References, load_references
+from simreg_core.tradeoff import tradeoff
+from simreg_core.train import EpochRecord, TrainingState, fit, start
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What one trial found; ``columns`` are named as in ``records.TRIAL_COLUMNS``."""
+
+    config: TrialConfig
+    columns: dict[str, Any]
+    curves: list[CurvePoint]
+    epochs: list[EpochRecord]
+    references: References
+    model: ResNet = field(repr=False)
+    """The network with the kept weights, in evaluation mode."""
+
+    def metric(self, name: str, split: str) -> float | None:
+        """The value of one of ``records.METRICS`` on a split."""
+        value: float | None = self.columns[f"{split}.{name}"]
+        return value
+
+
+def run_experiment(
+    config: TrialConfig,
+    *,
+    cache: Path,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+) -> TrialResult:
+    """Train the network of a configuration, attack it, and score it against its baselines.
+
+    Args:
+        config: What to do; the result is a function of it (and of the files it names).
+        cache: Folder of reference networks, shared by trials.
+        device: Where to compute.
+        checkpoint: File to save every epoch to and, if it exists, to continue from.
+        on_epoch: Called after every epoch that is trained here.
+
+    Raises:
+        ConfigError: the data cannot be had.
+        NonFiniteLossError: training diverged.
+        CheckpointError: ``checkpoint`` is damaged or belongs to another configuration.
+    """
+    started_at = utc_now()
+    data = load_task(config.task)
+    references = load_references(config, data, cache, device)
+    on_device = data.to(device)
+
+    clock = time.perf_counter()
+    state = start(config, on_device, device)
+    if checkpoint is not None and checkpoint.exists():
+        state.restore(checkpoint, config)
+    for record in fit(config, state, on_device):
+        if checkpoint is not None:
+            state.save(checkpoint, config)
+        if on_epoch is not None:
+            on_epoch(record)
+    train_seconds = time.perf_counter() - clock
+
+    clock = time.perf_counter()
+    model = state.kept_model()
+    curves: list[CurvePoint] = []
+    metrics: dict[str, float | None] = {}
+    for name in SPLITS:
+        points = evaluate(
+            model, on_device.split(name), name, config.robustness, references.surrogate
+        )
+        curves += points
+        metrics |= _metrics(points, name, config, references)
+
+    return TrialResult(
+        config=config,
+        columns={
+            "config_digest": config.digest(),
+            "baseline_digest": references.digest,
+            **config.flat(),
+            **metrics,
+            **_training_columns(state),
+            "num_train": len(data.train.labels),
+            "num_validation": len(data.validation.labels),
+            "num_test": len(data.test.labels),
+            "train_seconds": train_seconds,
+            "evaluate_seconds": time.perf_counter() - clock,
+            **provenance(device),
+            "started_at": started_at,
+            "finished_at": utc_now(),
+        },
+        curves=curves,
+        epochs=list(state.records),
+        references=references,
+        model=model,
+    )
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto``, ``cpu`` or ``cuda`` as a torch device.
+
+    Raises:
+        ValueError: CUDA is asked for, but torch sees no GPU.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda asked for, but torch sees no GPU on this machine")
+    return torch.device(name)
+
+
+def _metrics(
+    points: list[CurvePoint], split: str, config: TrialConfig, references: References
+) -> dict[str, float | None]:
+    measured = accuracies(points)
+    baseline = references.baseline(split)
+    clean, robust = measured["clean_accuracy"], measured["robust_accuracy"]
+    assert clean is not None and robust is not None
+    measured |= tradeoff(clean, robust, baseline, config.robustness.tradeoff_weight)
+    measured |= {f"baseline_{name}": value for name, value in baseline._asdict().items()}
+    return {f"{split}.{name}": value for name, value in measured.items()}
+
+
+def _training_columns(state: TrainingState) -> dict[str, Any]:
+    last = state.records[-1]
+    return {
+        "kept_epoch": state.kept_epoch,
+        "validation_loss": state.kept_loss if math.isfinite(state.kept_loss) else None,
+        "similarity_correlation": last.similarity_correlation,
+        "positive_share": last.positive_share,
+        "negative_share": last.negative_share,
+    }

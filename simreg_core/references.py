@@ -1,0 +1,178 @@
+"""The networks that a trial is compared with: unregularized baselines, and FGSM's surrogate.
+
+They belong to (task, model, training), not to a trial: each is trained once, cached under the
+digest of what it depends on (the images' content included), and shared by all trials. Several
+processes may ask at once; one trains, the others wait for its lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from simreg_core import __version__, checkpoint
+from simreg_core.attacks import freeze
+from simreg_core.config import TrialConfig
+from simreg_core.data import TaskData
+from simreg_core.evaluate import CurvePoint, accuracies, evaluate
+from simreg_core.model import ResNet
+from simreg_core.records import SPLITS, Role
+from simreg_core.seeding import derive_seed
+from simreg_core.tradeoff import BaselineAccuracy, baseline_accuracy
+from simreg_core.train import EpochRecord, fit, start
+
+
+@dataclass(frozen=True)
+class ReferenceNetwork:
+    """One cached network: what it is, and how to name it in results."""
+
+    role: Role
+    seed: int
+    config: TrialConfig
+
+
+@dataclass(frozen=True)
+class ReferenceResult:
+    """Curves and epochs of one reference network."""
+
+    role: Role
+    seed: int
+    curves: tuple[CurvePoint, ...]
+    epochs: tuple[EpochRecord, ...]
+
+    def accuracies(self, split: str) -> dict[str, float | None]:
+        """Clean and robust accuracy on a split, as :func:`evaluate.accuracies` names them."""
+        return accuracies([point for point in self.curves if point.split == split])
+
+
+@dataclass(frozen=True)
+class References:
+    """What trials of one (task, model, training, robustness) are compared with."""
+
+    digest: str
+    surrogate: ResNet
+    results: tuple[ReferenceResult, ...]
+    """The baselines' in order of their seeds, then the surrogate's own."""
+
+    def baseline(self, split: str) -> BaselineAccuracy:
+        """C_0 and R_0 on a split, with their spread over the baseline seeds."""
+        return baseline_accuracy([r.accuracies(split) for r in self.results if r.role == "baseline"])
+
+
+def reference_networks(config: TrialConfig) -> list[ReferenceNetwork]:
+    """The baselines and the surrogate that ``config`` is compared with."""
+    robustness = config.robustness
+    baselines = [
+        ReferenceNetwork("baseline", seed, config.unregularized(seed))
+        for seed in robustness.baseline_seeds
+    ]
+    # A stream of its own: no choice of seeds makes the surrogate one of the networks attacked.
+    surrogate_root = derive_seed(robustness.surrogate_seed, "surrogate") % 2**32
+    surrogate = config.unregularized(surrogate_root)
+    return [*baselines, ReferenceNetwork("surrogate", robustness.surrogate_seed, surrogate)]
+
+
+def references_digest(config: TrialConfig, data: TaskData) -> str:
+    """Names the references of ``config``; equal for trials that can share them."""
+    return _key(config.unregularized(0).digest(), data)
+
+
+def load_references(
+    config: TrialConfig, data: TaskData, cache: Path, device: torch.device
+) -> References:
+    """The references of ``config`` from the cache; whatever is missing is trained first.
+
+    Args:
+        config: A trial's configuration; its regularizer and seed do not matter.
+        data: The task's splits, on the CPU.
+        cache: Folder of cached networks, shared by searches.
+        device: Where to train, evaluate and keep the surrogate.
+    """
+    networks = reference_networks(config)
+    surrogate = networks[-1]
+    return References(
+        digest=references_digest(config, data),
+        surrogate=load_network(surrogate, data, cache, device),
+        results=tuple(reference_result(n, surrogate, data, cache, device) for n in networks),
+    )
+
+
+def load_network(
+    network: ReferenceNetwork, data: TaskData, cache: Path, device: torch.device
+) -> ResNet:
+    """The trained network, frozen, in evaluation mode; trained first if it is not cached."""
+    path = ensure_network(network, data, cache, device)
+    model = checkpoint.load_weights(path, device=device)
+    freeze(model)
+    return model
+
+
+def ensure_network(
+    network: ReferenceNetwork, data: TaskData, cache: Path, device: torch.device
+) -> Path:
+    """Path of the network's weights file in the cache; trains it if it is not there.
+
+    Raises:
+        NonFiniteLossError: training diverged.
+    """
+    path = _network_path(network, data, cache)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            state = start(network.config, data, device)
+            epochs = [list(record) for record in fit(network.config, state, data.to(device))]
+            _write_json(path.with_suffix(".epochs.json"), epochs)
+            checkpoint.save_weights(path, network.config, state.kept_model())
+    return path
+
+
+def reference_result(
+    network: ReferenceNetwork,
+    surrogate: ReferenceNetwork,
+    data: TaskData,
+    cache: Path,
+    device: torch.device,
+) -> ReferenceResult:
+    """Curves and epochs of a reference network from the cache; trained and evaluated if need be."""
+    weights = ensure_network(network, data, cache, device)
+    path = weights.with_suffix(f".{network.config.digest()}.curves.json")
+    with FileLock(path.with_suffix(".lock")):
+        if path.exists():
+            points = [CurvePoint(*point) for point in json.loads(path.read_text())]
+        else:
+            model = load_network(network, data, cache, device)
+            source = load_network(surrogate, data, cache, device)
+            points = [
+                point
+                for split in SPLITS
+                for point in evaluate(
+                    model, data.split(split).to(device), split, network.config.robustness, source
+                )
+            ]
+            _write_json(path, [list(point) for point in points])
+    epochs = json.loads(weights.with_suffix(".epochs.json").read_text())
+    return ReferenceResult(
+        network.role, network.seed, tuple(points), tuple(EpochRecord(*epoch) for epoch in epochs)
+    )
+
+
+def _network_path(network: ReferenceNetwork, data: TaskData, cache: Path) -> Path:
+    key = _key(network.config.network_digest(), data)
+    return cache / f"{network.role}-{network.seed}-{key}.pt"
+
+
+def _key(digest: str, data: TaskData) -> str:
+    content = f"{digest} {data.fingerprint} {__version__}"
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _write_json(path: Path, value: Any) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(value, allow_nan=False))
+    temporary.replace(path)

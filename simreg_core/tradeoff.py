@@ -1,0 +1,58 @@
+"""The accuracy-robustness tradeoff of a network against the unregularized baseline.
+
+    accuracy_cost   = C_0 - C_N            robustness_gain = R_N - R_0
+    tradeoff_score  = robustness_gain - weight * accuracy_cost
+    tradeoff_ratio  = accuracy_cost / robustness_gain
+
+C is accuracy at zero distortion, R the mean accuracy over the reference attacks. The score is
+finite everywhere and 0 for the baseline; the ratio exists only where both terms are positive.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+
+class BaselineAccuracy(NamedTuple):
+    """C_0 and R_0 on one split: means over the baseline seeds, and their spread."""
+
+    clean_accuracy: float
+    robust_accuracy: float
+    clean_accuracy_std: float | None
+    """Sample standard deviation; None with a single seed."""
+    robust_accuracy_std: float | None
+
+
+def baseline_accuracy(networks: Sequence[Mapping[str, float | None]]) -> BaselineAccuracy:
+    """Mean and spread over the accuracies of several unregularized networks (one or more)."""
+    clean = [_number(network["clean_accuracy"]) for network in networks]
+    robust = [_number(network["robust_accuracy"]) for network in networks]
+    several = len(networks) > 1
+    return BaselineAccuracy(
+        statistics.fmean(clean),
+        statistics.fmean(robust),
+        statistics.stdev(clean) if several else None,
+        statistics.stdev(robust) if several else None,
+    )
+
+
+def tradeoff(
+    clean_accuracy: float, robust_accuracy: float, baseline: BaselineAccuracy, weight: float
+) -> dict[str, float | None]:
+    """Cost, gain, score and ratio of a network; accuracies in [0, 1]."""
+    cost = baseline.clean_accuracy - clean_accuracy
+    gain = robust_accuracy - baseline.robust_accuracy
+    return {
+        "accuracy_cost": cost,
+        "robustness_gain": gain,
+        "tradeoff_score": gain - weight * cost,
+        "tradeoff_ratio": cost / gain if cost > 0 and gain > 0 else None,
+    }
+
+
+def _number(value: float | None) -> float:
+    if value is None:
+        raise ValueError("a baseline without accuracy")
+    return value
