@@ -32,13 +32,13 @@ Perturbation = Callable[[float], Tensor]
 
 
 def gaussian(batch: AttackInput) -> Perturbation:
-    """x + eps * N(0, 1), independently for every pixel and channel."""
+    """Gaussian noise: x + eps * N(0, 1), independently for every pixel and channel."""
     noise = torch.empty_like(batch.images).normal_(generator=batch.rng)
     return lambda epsilon: batch.images + epsilon * noise
 
 
 def uniform(batch: AttackInput) -> Perturbation:
-    """x + U(-eps, eps), independently for every pixel and channel."""
+    """Uniform noise: x + U(-eps, eps), independently for every pixel and channel."""
     noise = torch.empty_like(batch.images).uniform_(-1, 1, generator=batch.rng)
     return lambda epsilon: batch.images + epsilon * noise
 
@@ -52,7 +52,7 @@ def salt_pepper(batch: AttackInput) -> Perturbation:
 
 
 def transfer_fgsm(batch: AttackInput) -> Perturbation:
-    """x + eps * sign(gradient of the surrogate's cross-entropy): transferred FGSM.
+    """Transferred FGSM: x + eps * sign(gradient of the surrogate's cross-entropy).
 
     Goodfellow et al., arXiv:1412.6572, by Foolbox's LinfFastGradientAttack. The direction does
     not depend on epsilon, so the gradient is computed once. Where Foolbox's clipping to [0, 1]

@@ -82,8 +82,6 @@ def load_weights(path: Path, *, device: torch.device | str = "cpu") -> ResNet:
     if missing := {"config", "channels", "num_classes", "weights"} - set(payload):
         raise CheckpointError(f"{path} is no weights file: it lacks {', '.join(sorted(missing))}")
     config = TrialConfig.from_dict(payload["config"])
-    model = ResNet(
-        config.model, channels=payload["channels"], num_classes=payload["num_classes"]
-    )
+    model = ResNet(config.model, channels=payload["channels"], num_classes=payload["num_classes"])
     model.load_state_dict(payload["weights"])
     return model.to(device).eval()

@@ -36,7 +36,7 @@ class TaskConfig(_Config):
     """The classification task: images, labels and their fixed split."""
 
     dataset: str
-    """``digits`` or ``parquet:PATH`` (a folder with train.parquet and, optionally, test.parquet)."""
+    """``digits`` or ``parquet:PATH`` (a folder with train.parquet and maybe test.parquet)."""
     protocol: str | None = None
     """Whose defaults hold where the configuration is silent; the dataset's own if not given."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
@@ -221,7 +221,9 @@ class RobustnessConfig(_Config):
         """Ascending epsilons at which ``attack`` is measured; 0 first, its reference among them."""
         top = self.attacks[attack].max_epsilon
         grid = {round(top * i / (self.num_epsilons - 1), 12) for i in range(self.num_epsilons)}
-        return tuple(sorted(grid | ({self.reference[attack]} if attack in self.reference else set())))
+        return tuple(
+            sorted(grid | ({self.reference[attack]} if attack in self.reference else set()))
+        )
 
 
 class TrialConfig(_Config):
@@ -276,7 +278,9 @@ class TrialConfig(_Config):
         return dict(_flatten(self))
 
 
-def field_paths(model: type[BaseModel] = TrialConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def field_paths(
+    model: type[BaseModel] = TrialConfig, prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
     """Dotted name and annotation of every leaf field, in order of definition."""
     for name, info in model.model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):

@@ -30,7 +30,7 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise yaml.constructor.ConstructorError(
                     None, None, f"a key must be text, found {key!r}", key_node.start_mark
@@ -45,10 +45,14 @@ class _StrictLoader(yaml.SafeLoader):
 
 _INT_TAG = "tag:yaml.org,2002:int"
 _StrictLoader.yaml_implicit_resolvers = {
-    first: [(tag, rule) for tag, rule in rules if tag not in (_INT_TAG, "tag:yaml.org,2002:timestamp")]
+    first: [
+        (tag, rule) for tag, rule in rules if tag not in (_INT_TAG, "tag:yaml.org,2002:timestamp")
+    ]
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_StrictLoader.add_implicit_resolver(_INT_TAG, re.compile(r"[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789"))
+_StrictLoader.add_implicit_resolver(
+    _INT_TAG, re.compile(r"[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789")
+)
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -58,7 +62,7 @@ def parse_yaml(text: str, where: str) -> Any:
         ConfigError: not YAML, a tag that is not plain data, or a repeated key.
     """
     try:
-        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as err:
         mark = getattr(err, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark is not None else ""
@@ -208,7 +212,9 @@ def _explain(error: Any, model: type[BaseModel]) -> str:
         return f"{key}: {message}" if key else message
     expected = error["msg"].removeprefix("Input should be ")
     expected = expected.replace("a valid dictionary or instance of", "a mapping, the fields of")
-    return f"{key}: expected {expected}, found {describe(found)}{_number_hint(found, error['type'])}"
+    return (
+        f"{key}: expected {expected}, found {describe(found)}{_number_hint(found, error['type'])}"
+    )
 
 
 def _number_hint(found: Any, kind: str) -> str:

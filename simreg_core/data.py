@@ -108,14 +108,16 @@ def load_task(config: TaskConfig) -> TaskData:
     train_index = order[num_validation : num_validation + num_train]
     train = Split(pool.images[train_index], pool.labels[train_index])
     validation = Split(pool.images[validation_index], pool.labels[validation_index])
-    return TaskData(train, validation, test, pool.num_classes, _fingerprint(train, validation, test))
+    return TaskData(
+        train, validation, test, pool.num_classes, _fingerprint(train, validation, test)
+    )
 
 
 def _fingerprint(*splits: Split) -> str:
     digest = hashlib.sha256()
     for split in splits:
         for tensor in split:
-            digest.update(np.ascontiguousarray(tensor.numpy()))
+            digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -271,7 +273,9 @@ def _read_parquet(
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as err:
         raise ConfigError(f"{key}: {path} is not a readable Parquet file: {err}") from err
-    if "image" not in table.column_names or not pa.types.is_struct(table.schema.field("image").type):
+    if "image" not in table.column_names or not pa.types.is_struct(
+        table.schema.field("image").type
+    ):
         raise ConfigError(
             f"{key}: {path} needs a column 'image' (struct of bytes and path), "
             f"found columns: {', '.join(table.column_names)}"

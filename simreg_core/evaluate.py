@@ -76,7 +76,7 @@ def evaluate(
     ]
 
 
-def accuracies(points: Sequence[CurvePoint]) -> dict[str, float | None]:
+def accuracies(points: Sequence[CurvePoint]) -> dict[str, float]:
     """Clean accuracy, robust accuracy and the accuracy per reference attack, from one split.
 
     Returns:
@@ -93,4 +93,5 @@ def accuracies(points: Sequence[CurvePoint]) -> dict[str, float | None]:
 
 @torch.no_grad()
 def _num_correct(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    return (model(images).argmax(dim=1) == labels).sum()
+    correct: Tensor = (model(images).argmax(dim=1) == labels).sum()
+    return correct

@@ -132,13 +132,15 @@ def pick_device(name: str) -> torch.device:
 def _metrics(
     points: list[CurvePoint], split: str, config: TrialConfig, references: References
 ) -> dict[str, float | None]:
-    measured = accuracies(points)
     baseline = references.baseline(split)
-    clean, robust = measured["clean_accuracy"], measured["robust_accuracy"]
-    assert clean is not None and robust is not None
-    measured |= tradeoff(clean, robust, baseline, config.robustness.tradeoff_weight)
-    measured |= {f"baseline_{name}": value for name, value in baseline._asdict().items()}
-    return {f"{split}.{name}": value for name, value in measured.items()}
+    own = accuracies(points)
+    weight = config.robustness.tradeoff_weight
+    figures = {
+        **own,
+        **tradeoff(own["clean_accuracy"], own["robust_accuracy"], baseline, weight),
+        **{f"baseline_{name}": value for name, value in baseline._asdict().items()},
+    }
+    return {f"{split}.{name}": value for name, value in figures.items()}
 
 
 def _training_columns(state: TrainingState) -> dict[str, Any]:

@@ -89,7 +89,7 @@ class ResNet(nn.Module):
         self.sections = nn.ModuleDict(sections)
         self.head = nn.Linear(channels_in, num_classes)
         # Faster convolutions on CPUs (1.1-1.3x at base 16, 2 cores) and on tensor cores.
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def layer_names(self) -> tuple[str, ...]:

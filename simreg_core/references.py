@@ -46,7 +46,7 @@ class ReferenceResult:
     curves: tuple[CurvePoint, ...]
     epochs: tuple[EpochRecord, ...]
 
-    def accuracies(self, split: str) -> dict[str, float | None]:
+    def accuracies(self, split: str) -> dict[str, float]:
         """Clean and robust accuracy on a split, as :func:`evaluate.accuracies` names them."""
         return accuracies([point for point in self.curves if point.split == split])
 
@@ -62,7 +62,9 @@ class References:
 
     def baseline(self, split: str) -> BaselineAccuracy:
         """C_0 and R_0 on a split, with their spread over the baseline seeds."""
-        return baseline_accuracy([r.accuracies(split) for r in self.results if r.role == "baseline"])
+        return baseline_accuracy(
+            [r.accuracies(split) for r in self.results if r.role == "baseline"]
+        )
 
 
 def reference_networks(config: TrialConfig) -> list[ReferenceNetwork]:

@@ -67,6 +67,7 @@ class FeatureSimilarity(nn.Module):
         self.num_layers = len(channels)
         for layer, width in enumerate(channels):
             self.register_buffer(f"mean{layer}", torch.zeros(width))
+        self.is_started: Tensor
         self.register_buffer("is_started", torch.zeros((), dtype=torch.bool))
 
     def gamma(self) -> Tensor:
@@ -101,4 +102,5 @@ class FeatureSimilarity(nn.Module):
 def _cosine(first: Tensor, second: Tensor) -> Tensor:
     first, second = first.flatten(1), second.flatten(1)
     norms = first.norm(dim=1) * second.norm(dim=1)
-    return (first * second).sum(dim=1) / norms.clamp_min(_NORM_FLOOR)
+    cosine: Tensor = (first * second).sum(dim=1) / norms.clamp_min(_NORM_FLOOR)
+    return cosine

@@ -25,10 +25,10 @@ class BaselineAccuracy(NamedTuple):
     robust_accuracy_std: float | None
 
 
-def baseline_accuracy(networks: Sequence[Mapping[str, float | None]]) -> BaselineAccuracy:
+def baseline_accuracy(networks: Sequence[Mapping[str, float]]) -> BaselineAccuracy:
     """Mean and spread over the accuracies of several unregularized networks (one or more)."""
-    clean = [_number(network["clean_accuracy"]) for network in networks]
-    robust = [_number(network["robust_accuracy"]) for network in networks]
+    clean = [network["clean_accuracy"] for network in networks]
+    robust = [network["robust_accuracy"] for network in networks]
     several = len(networks) > 1
     return BaselineAccuracy(
         statistics.fmean(clean),
@@ -50,9 +50,3 @@ def tradeoff(
         "tradeoff_score": gain - weight * cost,
         "tradeoff_ratio": cost / gain if cost > 0 and gain > 0 else None,
     }
-
-
-def _number(value: float | None) -> float:
-    if value is None:
-        raise ValueError("a baseline without accuracy")
-    return value

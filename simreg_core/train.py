@@ -175,7 +175,7 @@ def learning_rate(config: TrainingConfig, epoch: int) -> float:
 
 @torch.no_grad()
 def mean_loss_and_accuracy(model: ResNet, split: Split) -> tuple[float, float]:
-    """Mean cross-entropy (nats) and accuracy of ``model`` in evaluation mode; its mode is restored."""
+    """Mean cross-entropy (nats) and accuracy of ``model``, evaluated; restores its mode."""
     was_training = model.training
     model.eval()
     loss = torch.zeros((), dtype=torch.float64, device=split.images.device)
