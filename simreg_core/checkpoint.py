@@ -46,10 +46,20 @@ def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
         CheckpointError: the file is missing, damaged, or of another version.
     """
     try:
+        with zipfile.ZipFile(path) as archive:  # torch itself skips the checksums
+            if (member := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"the checksum of {member} is wrong")
         payload = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as err:
         raise CheckpointError(f"{path} does not exist") from err
-    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, OSError) as err:
+    except (
+        RuntimeError,
+        ValueError,
+        EOFError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+        OSError,
+    ) as err:
         raise CheckpointError(f"{path} is damaged or not a checkpoint: {err}") from err
     version = payload.get("checkpoint_version") if isinstance(payload, dict) else None
     if version != CHECKPOINT_VERSION:
@@ -76,12 +86,13 @@ def load_weights(path: Path, *, device: torch.device | str = "cpu") -> ResNet:
     Raises:
         CheckpointError: the file is missing, damaged, or no weights file.
     """
-    from simreg_core.model import ResNet
+    from simreg_core.model import build_model
 
     payload = load(path, device=device)
     if missing := {"config", "channels", "num_classes", "weights"} - set(payload):
         raise CheckpointError(f"{path} is no weights file: it lacks {', '.join(sorted(missing))}")
     config = TrialConfig.from_dict(payload["config"])
-    model = ResNet(config.model, channels=payload["channels"], num_classes=payload["num_classes"])
+    shape = {"channels": payload["channels"], "num_classes": payload["num_classes"]}
+    model = build_model(config.model, **shape, seed=0)
     model.load_state_dict(payload["weights"])
     return model.to(device).eval()

@@ -56,7 +56,7 @@ class TaskConfig(_Config):
     def _known_task(cls, name: str) -> str:
         if name == "natural":
             raise ValueError("'natural' has no labels; it can only be a regularization dataset")
-        return _known_dataset(name)
+        return _known_dataset(name, tuple(other for other in DATASETS if other != "natural"))
 
     @field_validator("protocol")
     @classmethod
@@ -153,7 +153,7 @@ class RegularizerConfig(_Config):
     @field_validator("dataset")
     @classmethod
     def _known(cls, name: str) -> str:
-        return name if name == "task" else _known_dataset(name, "task")
+        return name if name == "task" else _known_dataset(name, ("task", *DATASETS))
 
 
 class AttackConfig(_Config):
@@ -301,10 +301,10 @@ def _flatten(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", value
 
 
-def _known_dataset(name: str, *others: str) -> str:
-    if name in DATASETS or (name.startswith(PARQUET_PREFIX) and len(name) > len(PARQUET_PREFIX)):
+def _known_dataset(name: str, known: tuple[str, ...]) -> str:
+    if name in known or (name.startswith(PARQUET_PREFIX) and len(name) > len(PARQUET_PREFIX)):
         return name
-    allowed = ", ".join((*others, *DATASETS, f"{PARQUET_PREFIX}PATH"))
+    allowed = ", ".join((*known, f"{PARQUET_PREFIX}PATH"))
     raise ValueError(f"unknown dataset {name!r}; allowed: {allowed}")
 
 

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -20,6 +20,10 @@ from pydantic import BaseModel, ValidationError
 from simreg_core.config import PARQUET_PREFIX, TrialConfig
 
 T = TypeVar("T")
+
+
+# Pydantic puts the tag of a union into an error's location; no user wrote it.
+_UNION_TAGS = ("float", "int", "categorical")
 
 
 class ConfigError(ValueError):
@@ -165,7 +169,6 @@ def validated(
     data: Mapping[str, Any],
     model: type[BaseModel],
     where: str,
-    prefix: str = "",
 ) -> T:
     """``build(data)``, with a validation error turned into one :class:`ConfigError` line.
 
@@ -174,14 +177,20 @@ def validated(
         data: What the user wrote.
         model: The class whose fields the error locations refer to.
         where: File (or flag) that the data came from.
-        prefix: Dotted path of ``data`` inside that file, with a trailing dot.
     """
     try:
         return build(data)
     except ValidationError as err:
-        errors = err.errors(include_url=False)
+        errors = problems(err)
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise ConfigError(f"{where}: {prefix}{_explain(errors[0], model)}{more}") from err
+        raise ConfigError(f"{where}: {explain(errors[0], model)}{more}") from err
+
+
+def problems(err: ValidationError) -> list[Any]:
+    """Pydantic's errors, the most telling first: a misspelled key before the one it leaves out."""
+    return sorted(
+        err.errors(include_url=False), key=lambda error: error["type"] != "extra_forbidden"
+    )
 
 
 def describe(value: Any) -> str:
@@ -196,25 +205,39 @@ def describe(value: Any) -> str:
     return f"{kind.get(type(value), 'the value')} {value!r}"
 
 
-def _explain(error: Any, model: type[BaseModel]) -> str:
-    location = [part for part in error["loc"] if not str(part).endswith("]")]
+def explain(error: Any, model: type[BaseModel]) -> str:
+    """One of pydantic's errors in one line: key, what was found, what is allowed.
+
+    Args:
+        error: An element of ``ValidationError.errors()``.
+        model: The class whose fields the error's location refers to.
+    """
+    location = [part for part in error["loc"] if part not in _UNION_TAGS]
     key = ".".join(str(part) for part in location)
-    found = error["input"]
-    if error["type"] == "extra_forbidden":
-        allowed = _fields_at(model, location[:-1])
+    kind, found, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        allowed = _fields_at(model, error["loc"][:-1])
         close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         return f"{key}: unknown key; allowed here: {', '.join(allowed)}{hint}"
-    if error["type"] == "missing":
+    if kind == "missing":
         return f"{key}: required, but not given"
-    if error["type"] == "value_error":
-        message = str(error["ctx"]["error"])
+    if kind == "union_tag_invalid":
+        return f"{key}.type: expected {context['expected_tags']}, found {context['tag']!r}"
+    if kind == "union_tag_not_found":
+        return f"{key}.type: required; one of {', '.join(_UNION_TAGS)}"
+    if kind == "value_error":
+        message = str(context["error"])
         return f"{key}: {message}" if key else message
+    if kind.startswith(("dict", "model", "mapping")):
+        return f"{key}: expected a mapping of keys to values, found {describe(found)}"
+    if kind == "too_short":
+        needed = f"at least {context['min_length']}"
+        return f"{key}: {needed} entries are needed, found {context['actual_length']}"
+    if kind == "string_pattern_mismatch":
+        return f"{key}: expected text that matches {context['pattern']}, found {found!r}"
     expected = error["msg"].removeprefix("Input should be ")
-    expected = expected.replace("a valid dictionary or instance of", "a mapping, the fields of")
-    return (
-        f"{key}: expected {expected}, found {describe(found)}{_number_hint(found, error['type'])}"
-    )
+    return f"{key}: expected {expected}, found {describe(found)}{_number_hint(found, kind)}"
 
 
 def _number_hint(found: Any, kind: str) -> str:
@@ -234,12 +257,21 @@ def _number_hint(found: Any, kind: str) -> str:
 
 def _fields_at(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
     """Names of the fields allowed at ``location`` below ``model``."""
-    current: Any = model
+    candidates: list[Any] = [model]
     for part in location:
-        info = current.model_fields.get(str(part)) if hasattr(current, "model_fields") else None
-        current = info.annotation if info is not None else None
-        candidates = [current, *getattr(current, "__args__", ())]
-        models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        # A mapping of names to models: its keys are free, its values are the model.
-        current = models[0] if models else current
-    return list(current.model_fields) if hasattr(current, "model_fields") else []
+        found = [c.model_fields[part].annotation for c in candidates if part in c.model_fields]
+        # Below a mapping or a union the part is a free key or a tag: look inside the annotation.
+        inner = [model for annotation in found for model in _models_in(annotation)]
+        candidates = inner or [c for c in candidates if _is_tagged(c, part)] or candidates
+    return list(candidates[0].model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
+def _is_tagged(model: type[BaseModel], tag: Any) -> bool:
+    field = model.model_fields.get("type")
+    return field is not None and tag in get_args(field.annotation)

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
@@ -273,9 +273,7 @@ def _read_parquet(
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as err:
         raise ConfigError(f"{key}: {path} is not a readable Parquet file: {err}") from err
-    if "image" not in table.column_names or not pa.types.is_struct(
-        table.schema.field("image").type
-    ):
+    if not _holds_images(table):
         raise ConfigError(
             f"{key}: {path} needs a column 'image' (struct of bytes and path), "
             f"found columns: {', '.join(table.column_names)}"
@@ -291,7 +289,7 @@ def _read_parquet(
         try:
             with Image.open(io.BytesIO(data)) as image:
                 return resize(_to_tensor(image, color)[None], size)[0].numpy()
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as err:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as err:
             raise ConfigError(f"{key}: {path}: row {row} is not a readable image: {err}") from err
 
     with ThreadPoolExecutor() as pool:
@@ -299,7 +297,16 @@ def _read_parquet(
     if len({array.shape for array in arrays}) > 1:
         raise ConfigError(f"{key}: {path} holds images of different sizes; set task.image_size")
     images = torch.from_numpy(np.stack(arrays))
-    return images, _labels(table, path, key), _class_names(table.schema.metadata)
+    return images, _labels(table, path, key), _class_names(table, path, key)
+
+
+def _holds_images(table: pa.Table) -> bool:
+    if "image" not in table.column_names:
+        return False
+    kind = table.schema.field("image").type
+    return pa.types.is_struct(kind) and any(
+        field.name == "bytes" and field.type in (pa.binary(), pa.large_binary()) for field in kind
+    )
 
 
 def _to_tensor(image: Image.Image, color: bool) -> Tensor:
@@ -322,6 +329,12 @@ def _labels(table: pa.Table, path: Path, key: str) -> Tensor | None:
     return torch.from_numpy(labels)
 
 
-def _class_names(metadata: dict[bytes, bytes] | None) -> list[str]:
-    names = json.loads((metadata or {}).get(b"class_names", b"[]"))
+def _class_names(table: pa.Table, path: Path, key: str) -> list[str]:
+    text = (table.schema.metadata or {}).get(b"class_names", b"[]")
+    try:
+        names = json.loads(text)
+    except ValueError as err:
+        raise ConfigError(f"{key}: {path}: class_names is not a JSON list: {text!r}") from err
+    if not isinstance(names, list):
+        raise ConfigError(f"{key}: {path}: class_names is not a JSON list: {text!r}")
     return [str(name) for name in names]

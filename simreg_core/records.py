@@ -186,6 +186,8 @@ EPOCH_COLUMNS: tuple[Column, ...] = (
 CONFIRMATION_COLUMNS: tuple[Column, ...] = (
     Column("role", "string", "trial (a confirmed configuration) or baseline"),
     Column("trial", "int64", "number of the confirmed trial; null for baselines"),
+    Column("status", "string", "complete or failed"),
+    Column("reason", "string", "why a run failed"),
     Column("config_digest", "string", "digest of the network's configuration"),
     *PARAMETERS,
     *(column for column in _METRICS if column.name.startswith("test.")),

@@ -91,7 +91,7 @@ class FeatureSimilarity(nn.Module):
         mean: Tensor = self.get_buffer(f"mean{number}")
         if self.training:
             with torch.no_grad():
-                batch = feature.mean(dim=(0, 2, 3), dtype=torch.float32)
+                batch = feature.mean(dim=(0, 2, 3), dtype=mean.dtype)
                 decay = torch.where(self.is_started, self.mean_decay, 0.0)
                 mean.copy_(decay * mean + (1 - decay) * batch)
         centred = feature - mean[:, None, None]

@@ -22,6 +22,7 @@ from torch.nn import functional
 from simreg_core import checkpoint
 from simreg_core.augment import augment
 from simreg_core.config import ScheduleConfig, TrainingConfig, TrialConfig
+from simreg_core.config_io import ConfigError
 from simreg_core.data import Split, TaskData, load_regularization_images
 from simreg_core.losses import SimilarityRegularizer
 from simreg_core.model import ResNet, build_model
@@ -88,7 +89,7 @@ class TrainingState:
             checkpoint.CheckpointError: damaged, or written by another configuration.
         """
         payload = checkpoint.load(path, device=self.model.head.weight.device)
-        if payload["config_digest"] != config.digest():
+        if payload.get("config_digest") != config.digest():
             raise checkpoint.CheckpointError(f"{path} belongs to another configuration")
         self.model.load_state_dict(payload["model"])
         if self.regularizer is not None:
@@ -102,8 +103,13 @@ def start(config: TrialConfig, data: TaskData, device: torch.device) -> Training
     """A new network, its regularizer and its optimizer, before the first epoch.
 
     Raises:
-        ConfigError: the regularization images cannot be had.
+        ConfigError: the regularization images cannot be had, or the padding exceeds the images.
     """
+    side, padding = min(data.train.images.shape[2:]), config.training.augmentation.crop_padding
+    if padding >= side:
+        raise ConfigError(
+            f"training.augmentation.crop_padding: {padding} must be below the images' side, {side}"
+        )
     model = build_model(
         config.model,
         channels=data.train.images.shape[1],

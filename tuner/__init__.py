@@ -1,0 +1,1 @@
+"""Search the hyperparameters of the similarity regularizer: Optuna proposes, Ray Tune runs."""

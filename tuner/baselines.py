@@ -1,0 +1,71 @@
+"""The search's reference networks: trained once, as Ray tasks, before the first trial.
+
+Where a searched key changes the task, the model or the training, every such combination has its
+own references; then each trial trains (or finds in the cache) those that it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from simreg_core.config import TrialConfig
+from tuner.cluster import Resources, run_tasks
+from tuner.trainable import WorkerSettings, prepare_worker, reason_of
+
+
+class SearchFailed(RuntimeError):
+    """The search cannot go on; the message says why in one line."""
+
+
+def train_references(
+    config: TrialConfig,
+    settings: WorkerSettings,
+    resources: Resources,
+    on_done: Callable[[], None],
+) -> list[dict[str, Any]]:
+    """Train and evaluate the reference networks of ``config``; what is cached is only read.
+
+    Args:
+        config: Any trial of the search.
+        settings: Cache folder, device, threads.
+        resources: What one network uses, and how many train at once.
+        on_done: Called as each network is done.
+
+    Returns:
+        Records as :func:`tuner.rows.reference_record` makes them.
+
+    Raises:
+        SearchFailed: a network could not be trained.
+    """
+    num_networks = len(config.robustness.baseline_seeds) + 1
+    records: dict[int, dict[str, Any]] = {}
+
+    def collect(index: int, value: Any) -> None:
+        failure = reason_of(value) if isinstance(value, Exception) else value.get("failure")
+        if failure is not None:
+            raise SearchFailed(f"a reference network failed: {failure}")
+        records[index] = value
+        on_done()
+
+    # The surrogate is last in the list and needed by all: it starts first.
+    order = [num_networks - 1, *range(num_networks - 1)]
+    calls = [(config.to_dict(), index, settings) for index in order]
+    run_tasks(_reference, calls, resources, collect)
+    return [records[call] for call in sorted(records)]
+
+
+def _reference(config: dict[str, Any], index: int, settings: WorkerSettings) -> dict[str, Any]:
+    from simreg_core.data import load_task
+    from simreg_core.references import reference_networks, reference_result, references_digest
+    from tuner.rows import result_record
+
+    device = prepare_worker(settings)
+    try:
+        trial = TrialConfig.from_dict(config)
+        data = load_task(trial.task)
+        networks = reference_networks(trial)
+        result = reference_result(networks[index], networks[-1], data, settings.cache, device)
+        return result_record(result, references_digest(trial, data))
+    except (ArithmeticError, ValueError, RuntimeError, OSError) as err:
+        return {"failure": reason_of(err)}

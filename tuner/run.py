@@ -1,0 +1,246 @@
+"""``python -m tuner.run``: a search from a space file, on this machine or on a Ray cluster."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from simreg_core.config_io import ConfigError
+from simreg_core.records import METRICS
+from tuner.cluster import fit_resources, ray_session, set_environment
+from tuner.objectives import SEARCH_SPLIT
+from tuner.space import SearchSpace, load_space
+
+if TYPE_CHECKING:
+    from tuner.search import SearchPlan
+    from tuner.store import ResultStore
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        0 when the search finished, 1 when every trial failed, 2 for bad input, 130 when it was
+        interrupted.
+    """
+    args = _parser().parse_args(argv)
+    set_environment()
+    from tuner.baselines import SearchFailed
+
+    try:
+        return _run(args)
+    except ConfigError as err:
+        return error_line("tuner.run", err)
+    except SearchFailed as err:
+        print(f"tuner.run: {err}", file=sys.stderr)
+        return 1
+    except OSError as err:
+        print(f"tuner.run: results cannot be written: {err}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("tuner.run: interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(args: argparse.Namespace) -> int:
+    from tuner.confirm import confirm_best
+    from tuner.search import check_data, create_folder, run_search, worker_settings
+
+    plan = make_plan(args)
+    check_data(plan.space, str(args.space))
+    if args.dry_run:
+        print(describe_plan(plan, args))
+        return 0
+    console = Console(stderr=True)
+    tuning = plan.space.tuning
+    with ray_session(args.address):
+        resources = fit_resources(
+            args.cpus_per_trial,
+            args.gpus_per_trial,
+            args.max_concurrent,
+            is_local=args.address is None,
+        )
+        store = create_folder(plan)
+        found = run_search(plan, store, resources, console)
+        if found.num_complete:
+            Console(width=200).print(pareto_table(plan, store))
+        if found.was_interrupted:
+            print(f"tuner.run: interrupted; what is finished is in {plan.folder}", file=sys.stderr)
+            return 130
+        if not found.num_complete:
+            print(
+                f"tuner.run: all {found.num_failed} trials failed; reasons in {plan.folder}/trials"
+            )
+            return 1
+        if tuning.confirm is not None:
+            settings = worker_settings(plan, resources)
+            top, seeds = tuning.confirm.top, tuning.confirm.seeds
+            confirm_best(plan, store, top, seeds, settings, resources, console)
+    print(f"\nresults: {plan.folder}\npicture: python -m analysis.pareto {plan.folder}")
+    return 0
+
+
+def make_plan(args: argparse.Namespace) -> SearchPlan:
+    """The checked plan of the parsed command line.
+
+    Raises:
+        ConfigError: the space file, an override or the place of the results is wrong.
+    """
+    from tuner.search import SearchPlan
+
+    overrides = list(args.set)
+    for key, value in (("tuning.num_trials", args.num_trials), ("tuning.seed", args.seed)):
+        if value is not None:
+            overrides.append(f"{key}={value}")
+    if args.name is not None:
+        overrides.append(f"name={args.name}")
+    space = load_space(args.space, overrides)
+    folder = args.output / space.name
+    if folder.exists():
+        if args.name is not None:
+            raise ConfigError(f"{folder} exists; choose another --name (nothing is overwritten)")
+        folder = _free_folder(folder)
+    return SearchPlan(space, folder, args.output / "references")
+
+
+def _free_folder(folder: Path) -> Path:
+    number = 2
+    while (candidate := folder.with_name(f"{folder.name}-{number}")).exists():
+        number += 1
+    return candidate
+
+
+def describe_plan(plan: SearchPlan, args: argparse.Namespace) -> str:
+    """What would be done, in plain text."""
+    space, tuning = plan.space, plan.space.tuning
+    config = next(space.extreme_configs())
+    robustness = config.robustness
+    baselines = f"{len(robustness.baseline_seeds)} baselines and 1 surrogate"
+    if space.baseline_varies():
+        baselines += " for every combination of task, model and training that a trial asks for"
+    gpus = "1 if there are any" if args.gpus_per_trial is None else f"{args.gpus_per_trial:g}"
+    confirmed = (
+        "none"
+        if tuning.confirm is None
+        else f"top {tuning.confirm.top} and the baseline, {tuning.confirm.seeds} fresh seeds each"
+    )
+    reference = ", ".join(f"{name} {eps:g}" for name, eps in robustness.reference.items())
+    lines = [
+        f"search       {space.name}: {tuning.num_trials} trials, sampler {tuning.sampler}, "
+        f"seed {tuning.seed}",
+        "objectives   "
+        + ", ".join(f"{METRICS[name].direction} {name}" for name in space.objectives)
+        + f" ({SEARCH_SPLIT} split)",
+        *(f"  {key}: {_range(space, key)}" for key in space.search),
+        f"task         {config.task.dataset}, {config.training.epochs} epochs",
+        f"robust at    {reference}",
+        f"references   {baselines} (cached in {plan.cache})",
+        f"warm starts  {len(tuning.warm_starts)}",
+        f"confirmation {confirmed}",
+        f"per trial    {args.cpus_per_trial:g} CPUs, GPUs: {gpus}; "
+        f"at once: {args.max_concurrent or 'as many as fit'}",
+        f"cluster      {args.address or 'this machine'}",
+        f"results      {plan.folder}",
+    ]
+    return "\n".join(lines)
+
+
+def _range(space: SearchSpace, key: str) -> str:
+    values = space.search[key].model_dump(exclude_defaults=True)
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def pareto_table(plan: SearchPlan, store: ResultStore) -> Table:
+    """The trials that no other beats on all objectives, by the first objective."""
+    from tuner.confirm import describe
+    from tuner.searcher import open_study
+
+    space = plan.space
+    study = open_study(plan.folder, space)
+    front = {trial.number: space.decode(trial.params) for trial in study.best_trials}
+    shown = list(dict.fromkeys((*space.objectives, "tradeoff_score")))
+    rows = [row for row in store.read("trials") if row["trial"] in front]
+    first = f"{SEARCH_SPLIT}.{space.objectives[0]}"
+    rows.sort(key=lambda row: row[first], reverse=True)
+    table = Table(
+        title=f"Pareto set of {len(study.trials)} trials ({SEARCH_SPLIT} split, one seed each)",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
+    for heading in ("trial", *shown, "what"):
+        table.add_column(heading, justify="left" if heading == "what" else "right", no_wrap=True)
+    for row in rows:
+        values = (f"{row[f'{SEARCH_SPLIT}.{name}']:.3f}" for name in shown)
+        table.add_row(str(row["trial"]), *values, describe(front[row["trial"]]))
+    return table
+
+
+def add_resource_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that say what a trial may use and where."""
+    parser.add_argument("--max-concurrent", type=positive, help="trials at once; as many as fit")
+    parser.add_argument("--cpus-per-trial", type=_amount, default=1.0, metavar="X")
+    parser.add_argument(
+        "--gpus-per-trial",
+        type=_amount,
+        metavar="X",
+        help="may be a fraction; 1 where there is a GPU",
+    )
+    parser.add_argument("--address", metavar="ADDR", help="Ray cluster; none starts one here")
+
+
+def error_line(program: str, err: ConfigError) -> int:
+    """Print the one line of a usage error; returns exit code 2."""
+    print(f"{program}: {err}", file=sys.stderr)
+    return 2
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return number
+
+
+def _amount(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
+    return number
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tuner.run",
+        description="Search the hyperparameters of the similarity regularizer.",
+    )
+    parser.add_argument("--space", type=Path, required=True, metavar="FILE", help="space file")
+    parser.add_argument("--num-trials", type=positive, metavar="N", help="tuning.num_trials")
+    parser.add_argument("--seed", type=int, metavar="S", help="seed of the sampler: tuning.seed")
+    parser.add_argument(
+        "--output", type=Path, default=Path("results"), metavar="DIR", help="default: results"
+    )
+    parser.add_argument("--name", help="results go to OUTPUT/NAME; the space's name if not given")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a value of the space file or of the trial, for example training.epochs=5",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check everything, print the plan, and stop"
+    )
+    add_resource_flags(parser)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

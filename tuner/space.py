@@ -1,0 +1,373 @@
+"""The space file: what is fixed, what is searched and how, as typed and checked objects.
+
+A searched key is the dotted path of any field of the trial configuration. Everything that can be
+wrong is refused before the first trial: every bound and every choice is tried in a trial
+configuration when the file is read.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import optuna
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from simreg_core.config import TrialConfig, field_paths
+from simreg_core.config_io import (
+    ConfigError,
+    absolute_datasets,
+    explain,
+    get_dotted,
+    parse_override,
+    problems,
+    read_yaml_mapping,
+    set_dotted,
+    validated,
+)
+from simreg_core.records import METRICS
+
+_SPACE_KEYS = ("name", "trial", "search", "objectives", "tuning")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class FloatRange(_Strict):
+    """A real number in [low, high], uniformly or (``log``) uniformly in its logarithm."""
+
+    type: Literal["float"]
+    low: float
+    high: float
+    log: bool = False
+    step: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_range(self.low, self.high, self.log)
+        if self.log and self.step is not None:
+            raise ValueError("log and step cannot be combined for a float")
+        return self
+
+    def extremes(self) -> list[tuple[str, Any]]:
+        """Values to try, with the key that each comes from."""
+        return [("low", self.low), ("high", self.high)]
+
+    def contains(self, value: Any) -> bool:
+        """Whether a warm start may use ``value``."""
+        return _is_number(value) and self.low <= value <= self.high
+
+    def to_optuna(self) -> optuna.distributions.BaseDistribution:
+        """The same range in Optuna's terms."""
+        return optuna.distributions.FloatDistribution(
+            self.low, self.high, log=self.log, step=self.step
+        )
+
+    def encode(self, value: Any) -> Any:
+        """``value`` as Optuna stores it."""
+        return float(value)
+
+    def decode(self, value: Any) -> Any:
+        """What Optuna stored, as the configuration takes it."""
+        return value
+
+
+class IntRange(_Strict):
+    """A whole number in [low, high], in steps of ``step`` or (``log``) evenly in its logarithm."""
+
+    type: Literal["int"]
+    low: int
+    high: int
+    log: bool = False
+    step: Annotated[int, Field(ge=1)] = 1
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_range(self.low, self.high, self.log)
+        if self.log and self.step != 1:
+            raise ValueError("log and step cannot be combined")
+        return self
+
+    def extremes(self) -> list[tuple[str, Any]]:
+        """Values to try, with the key that each comes from."""
+        return [("low", self.low), ("high", self.high)]
+
+    def contains(self, value: Any) -> bool:
+        """Whether a warm start may use ``value``."""
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        return is_whole and self.low <= value <= self.high and (value - self.low) % self.step == 0
+
+    def to_optuna(self) -> optuna.distributions.BaseDistribution:
+        """The same range in Optuna's terms."""
+        return optuna.distributions.IntDistribution(
+            self.low, self.high, log=self.log, step=self.step
+        )
+
+    def encode(self, value: Any) -> Any:
+        """``value`` as Optuna stores it."""
+        return value
+
+    def decode(self, value: Any) -> Any:
+        """What Optuna stored, as the configuration takes it."""
+        return value
+
+
+class Choices(_Strict):
+    """One of several values, without order. Lists (block counts, say) are allowed."""
+
+    type: Literal["categorical"]
+    choices: Annotated[list[Any], Field(min_length=2)]
+
+    @field_validator("choices")
+    @classmethod
+    def _distinct(cls, choices: list[Any]) -> list[Any]:
+        texts = [json.dumps(choice, sort_keys=True) for choice in choices]
+        for text in texts:
+            if texts.count(text) > 1:
+                raise ValueError(f"choice {text} is given twice")
+        return choices
+
+    def extremes(self) -> list[tuple[str, Any]]:
+        """Values to try, with the key that each comes from."""
+        return [(f"choices.{number}", choice) for number, choice in enumerate(self.choices)]
+
+    def contains(self, value: Any) -> bool:
+        """Whether a warm start may use ``value``."""
+        return any(type(value) is type(c) and value == c for c in self.choices)
+
+    def to_optuna(self) -> optuna.distributions.BaseDistribution:
+        """The same choices in Optuna's terms."""
+        return optuna.distributions.CategoricalDistribution([self.encode(c) for c in self.choices])
+
+    def encode(self, value: Any) -> Any:
+        """``value`` as Optuna stores it: lists and mappings as JSON text."""
+        return json.dumps(value, sort_keys=True) if isinstance(value, list | dict) else value
+
+    def decode(self, value: Any) -> Any:
+        """What Optuna stored, as the configuration takes it."""
+        return copy.deepcopy(next(c for c in self.choices if self.encode(c) == value))
+
+
+Distribution = Annotated[FloatRange | IntRange | Choices, Field(discriminator="type")]
+
+
+class ConfirmConfig(_Strict):
+    """Which of the best configurations are trained again, and how often."""
+
+    top: Annotated[int, Field(ge=1)]
+    seeds: Annotated[int, Field(ge=2)]
+    """Fresh seeds per configuration; an interval needs two."""
+
+
+class TuningConfig(_Strict):
+    """How the search goes about it."""
+
+    num_trials: Annotated[int, Field(ge=1)]
+    sampler: Literal["tpe", "nsgaii", "gp", "random"] = "tpe"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of the sampler; the networks' seed is ``trial.seed``."""
+    warm_starts: list[dict[str, Any]] = []
+    """Configurations to try first; keys that one leaves out are sampled."""
+    confirm: ConfirmConfig | None = None
+
+
+class SearchSpace(_Strict):
+    """A whole space file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    trial: dict[str, Any]
+    search: Annotated[dict[str, Distribution], Field(min_length=1)]
+    objectives: Annotated[list[str], Field(min_length=1)]
+    tuning: TuningConfig
+
+    @field_validator("objectives")
+    @classmethod
+    def _known_objectives(cls, names: list[str]) -> list[str]:
+        allowed = [name for name, metric in METRICS.items() if metric.direction is not None]
+        for name in names:
+            if name not in allowed:
+                raise ValueError(f"{name!r} is no objective; allowed: {', '.join(allowed)}")
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} is given twice")
+        return names
+
+    def trial_config(self, params: Mapping[str, Any]) -> TrialConfig:
+        """The configuration of one trial.
+
+        Args:
+            params: Value of every searched key, as the configuration takes it.
+
+        Raises:
+            pydantic.ValidationError: these values do not go together.
+        """
+        tree = copy.deepcopy(self.trial)
+        for key, value in params.items():
+            set_dotted(tree, key, value, "search")
+        return TrialConfig.from_dict(tree)
+
+    def baseline_varies(self) -> bool:
+        """Whether a searched key changes the baselines, so that trials cannot share them."""
+        shared = ("regularizer.", "seed")
+        return any(not key.startswith(shared) for key in self.search)
+
+    def extreme_configs(self) -> Iterator[TrialConfig]:
+        """A configuration for every bound and choice, the other keys at their first value.
+
+        Combinations that are not allowed are left out; a checked space has at least one other.
+        """
+        for _, _, params in self.assignments():
+            with suppress(ValidationError):
+                yield self.trial_config(params)
+
+    def assignments(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Searched key, the bound or choice that is tried, and values for all searched keys."""
+        first = {key: d.extremes()[0][1] for key, d in self.search.items()}
+        for key, distribution in self.search.items():
+            for origin, value in distribution.extremes():
+                yield key, origin, {**first, key: value}
+
+    def distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
+        """The searched keys in Optuna's terms."""
+        return {key: distribution.to_optuna() for key, distribution in self.search.items()}
+
+    def encode(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Values of searched keys as Optuna stores them."""
+        return {key: self.search[key].encode(value) for key, value in params.items()}
+
+    def decode(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Values that Optuna stored, as the configuration takes them."""
+        return {key: self.search[key].decode(value) for key, value in params.items()}
+
+    def to_yaml(self) -> str:
+        """YAML text that :func:`load_space` reads back to an equal space."""
+        text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return text
+
+
+def load_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
+    """The checked space in a YAML file, with ``key=value`` overrides laid over it.
+
+    An override's key is a path in the space file (``tuning.num_trials``,
+    ``search.regularizer.alpha.high``, ``trial.training.epochs``) or, shorter, in the trial
+    configuration (``training.epochs``).
+
+    Raises:
+        ConfigError: anything is wrong with the file or an override; names the key.
+    """
+    tree = read_yaml_mapping(path)
+    for text in overrides:
+        key, value = parse_override(text)
+        _override(tree, key, value)
+    where = str(path)
+    space = validated(SearchSpace.model_validate, absolute_datasets(tree), SearchSpace, where)
+    _check_keys(space, where)
+    _check_values(space, where)
+    _check_objectives(space, where)
+    _check_warm_starts(space, where)
+    return space
+
+
+def _override(tree: dict[str, Any], key: str, value: Any) -> None:
+    first, _, rest = key.partition(".")
+    if first not in _SPACE_KEYS:
+        key = f"trial.{key}"
+    elif first == "search" and isinstance(tree.get("search"), dict):
+        # Searched keys have dots themselves: the longest that matches is meant.
+        known = [k for k in tree["search"] if rest == k or rest.startswith(f"{k}.")]
+        if known:
+            searched = max(known, key=len)
+            inner = rest[len(searched) + 1 :]
+            if not inner:
+                tree["search"][searched] = value
+            elif isinstance(tree["search"][searched], dict):
+                set_dotted(tree["search"][searched], inner, value, f"--set {key}")
+            return
+        tree["search"][rest] = value
+        return
+    set_dotted(tree, key, value, f"--set {key}")
+
+
+def _check_keys(space: SearchSpace, where: str) -> None:
+    paths = [path for path, _ in field_paths()]
+    tables = ("robustness.attacks.", "robustness.reference.")
+    for key in space.search:
+        if key not in paths and not key.startswith(tables):
+            close = difflib.get_close_matches(key, paths, n=3, cutoff=0.4)
+            raise ConfigError(
+                f"{where}: search.{key}: no field of the trial configuration; "
+                f"allowed: dotted paths such as {', '.join(close or paths[:3])}"
+            )
+        if get_dotted(space.trial, key) is not None:
+            raise ConfigError(
+                f"{where}: search.{key}: also fixed, to {get_dotted(space.trial, key)!r}, "
+                f"in trial.{key}; keep one of the two"
+            )
+
+
+def _check_values(space: SearchSpace, where: str) -> None:
+    """Build a configuration with every bound and choice, the other keys at their first value."""
+    combined = ""
+    for key, origin, params in space.assignments():
+        try:
+            space.trial_config(params)
+        except ValidationError as err:
+            for error in problems(err):
+                location = ".".join(str(part) for part in error["loc"])
+                message = explain(error, TrialConfig)
+                if _is_at_or_below(location, key):
+                    text = message.removeprefix(f"{key}: ")
+                    raise ConfigError(f"{where}: search.{key}.{origin}: {text}") from err
+                if any(_is_at_or_below(other, location) for other in params):
+                    combined = message  # several values do not go together; others may
+                elif not any(_is_at_or_below(location, other) for other in params):
+                    raise ConfigError(f"{where}: trial.{message}") from err
+    if next(space.extreme_configs(), None) is None:
+        raise ConfigError(f"{where}: trial: {combined}")
+
+
+def _is_at_or_below(location: str, key: str) -> bool:
+    return not key or location == key or location.startswith(f"{key}.")
+
+
+def _check_objectives(space: SearchSpace, where: str) -> None:
+    if any(key.startswith("robustness.reference") for key in space.search):
+        return
+    config = next(space.extreme_configs())
+    for name in space.objectives:
+        attack = name.partition(".")[2]
+        if attack and attack not in config.robustness.reference:
+            raise ConfigError(
+                f"{where}: objectives: {name} needs {attack} in trial.robustness.reference, "
+                f"which has: {', '.join(config.robustness.reference)}"
+            )
+
+
+def _check_warm_starts(space: SearchSpace, where: str) -> None:
+    for number, start in enumerate(space.tuning.warm_starts):
+        for key, value in start.items():
+            at = f"{where}: tuning.warm_starts.{number}.{key}"
+            if key not in space.search:
+                raise ConfigError(f"{at}: not a searched key; allowed: {', '.join(space.search)}")
+            if not space.search[key].contains(value):
+                allowed = space.search[key].model_dump(exclude_defaults=True)
+                raise ConfigError(f"{at}: {value!r} is outside of what is searched, {allowed}")
+
+
+def _check_range(low: float, high: float, log: bool) -> None:
+    if low == high:
+        raise ValueError(f"low and high are both {low:g}; write a constant in trial instead")
+    if low > high:
+        raise ValueError(f"low ({low:g}) must be below high ({high:g})")
+    if log and low <= 0:
+        raise ValueError(f"a log range needs low above 0, found {low:g}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

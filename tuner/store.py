@@ -1,0 +1,93 @@
+"""Results on disk: Parquet datasets of part files that are whole or absent.
+
+Every part is written to a temporary name in the same folder, synced and renamed, so a reader (or a
+kill) at any moment sees only whole files. A part's name is its key: writing it again replaces it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from simreg_core.records import SCHEMA_VERSION, TABLES
+
+_TYPES = {
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "string": pa.string(),
+    "bool": pa.bool_(),
+    "list<float64>": pa.list_(pa.float64()),
+}
+VERSION_KEY = b"simreg_schema_version"
+
+
+def arrow_schema(table: str) -> pa.Schema:
+    """The Arrow schema of one of ``records.TABLES``, with the schema version as metadata."""
+    fields = [
+        pa.field(column.name, _TYPES[column.dtype], metadata={"description": column.description})
+        for column in TABLES[table]
+    ]
+    return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION)})
+
+
+class ResultStore:
+    """The Parquet datasets of one search.
+
+    Args:
+        folder: ``OUTPUT/NAME``; exists.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def create(self) -> None:
+        """Make every table's folder, each readable (as an empty table) from the start."""
+        for table in TABLES:
+            (self.folder / table).mkdir(exist_ok=True)
+            self.write(table, "empty", [])
+
+    def write(self, table: str, part: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write one part file; columns that a row leaves out are null.
+
+        Raises:
+            ValueError: a row has a column that the table lacks.
+            OSError: the disk is full or the folder is gone.
+        """
+        schema = arrow_schema(table)
+        for row in rows:
+            if unknown := sorted(set(row) - set(schema.names)):
+                raise ValueError(f"table {table} has no columns {', '.join(unknown)}")
+        filled = [{name: row.get(name) for name in schema.names} for row in rows]
+        path = self.folder / table / f"{part}.parquet"
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as stream:
+                pq.write_table(pa.Table.from_pylist(filled, schema=schema), stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def has(self, table: str, part: str) -> bool:
+        """Whether a part file exists."""
+        return (self.folder / table / f"{part}.parquet").exists()
+
+    def read(self, table: str) -> list[dict[str, Any]]:
+        """All rows of a table, in order of their part files' names.
+
+        Raises:
+            OSError: the table's folder is missing.
+            pyarrow.ArrowInvalid: a part file is damaged.
+        """
+        folder = self.folder / table
+        parts = sorted(
+            p for p in folder.iterdir() if p.suffix == ".parquet" and p.name[0] not in "._"
+        )
+        schema = arrow_schema(table)
+        return [row for part in parts for row in pq.read_table(part, schema=schema).to_pylist()]
