@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from tuner.store import ResultStore
 from tuner.trainable import WorkerSettings, run_trial
 
 SPACE_FILE = "space.yaml"
+_RAY_FOLDER = "ray"  # Ray's own snapshots; nothing reads them
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def run_search(
             was_interrupted = True
         finally:
             searcher.close("interrupted")
+            shutil.rmtree(plan.folder / _RAY_FOLDER, ignore_errors=True)
     if searcher.error is not None:
         raise searcher.error
     states = [trial.state for trial in study.get_trials(deepcopy=False)]
@@ -192,9 +195,10 @@ def _tune(
             num_samples=plan.space.tuning.num_trials,
             max_concurrent_trials=resources.max_concurrent,
             reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
-            name="ray",
+            name=_RAY_FOLDER,
             storage_path=str(settings.folder),
             callbacks=[_LostWorkers(searcher)],
             verbose=0,

@@ -1,0 +1,33 @@
+# `make search` and `make test` set up everything by themselves: a virtual environment in .venv with
+# the versions that constraints.txt pins.
+PYTHON ?= python3
+OUTPUT ?= results
+NAME ?= th_alpha-$(shell date +%Y%m%d-%H%M%S)
+SPACE ?= search_spaces/th_alpha.yaml
+
+BIN := .venv/bin
+# One value for all lines of a recipe: the clock moves on between them.
+NAME := $(NAME)
+
+.PHONY: search test check clean
+.DELETE_ON_ERROR:
+
+search: .venv/installed
+	$(BIN)/python -m tuner.run --space $(SPACE) --output $(OUTPUT) --name $(NAME)
+	$(BIN)/python -m analysis.pareto $(OUTPUT)/$(NAME)
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
