@@ -1,0 +1,1 @@
+"""One script per claim; figures with their conditions stand in RESULTS.md."""
