@@ -137,7 +137,7 @@ def confirm(
     seeds = fresh_seeds(num_seeds, used)
     runs = _runs(configs, seeds)
     missing = [run for run in runs.values() if not store.has("confirmation", run.part)]
-    with SearchView(console, "confirmation networks", len(missing)) as view:
+    with SearchView(console, "confirmation network", len(missing)) as view:
 
         def collect(index: int, value: Any) -> None:
             run = missing[index]

@@ -20,13 +20,13 @@ class SearchView:
 
     Args:
         console: Where to show it (logs belong on stderr).
-        phase: What is being done, for example ``"trials"``.
+        item: What is counted, in the singular, for example ``"trial"``.
         total: Items in all.
     """
 
-    def __init__(self, console: Console, phase: str, total: int) -> None:
+    def __init__(self, console: Console, item: str, total: int) -> None:
         self.console = console
-        self.phase = phase
+        self.item = item
         self.total = total
         self.num_running = 0
         self.num_done = 0
@@ -57,14 +57,15 @@ class SearchView:
         if score is not None and (self.best is None or score > self.best[0]):
             self.best = (score, number)
         if reason is not None:
-            self.console.print(f"trial {number} {status}: {reason}", markup=False, highlight=False)
+            text = f"{self.item} {number} {status}: {reason}"
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
         if self._live is None:
             self.console.print(self.line(), markup=False, highlight=False, soft_wrap=True)
 
     def line(self) -> str:
         """The view as text."""
         elapsed = time.monotonic() - self._started
-        parts = [f"{self.phase} {self.num_done}/{self.total}"]
+        parts = [f"{self.item}s {self.num_done}/{self.total}"]
         if self.num_running:
             parts.append(f"{self.num_running} running")
         if self.num_failed:

@@ -107,7 +107,7 @@ def run_search(
     if not space.baseline_varies():
         _prepare_references(space, settings, resources, store, console)
     study = open_study(plan.folder, space)
-    with SearchView(console, "trials", space.tuning.num_trials) as view:
+    with SearchView(console, "trial", space.tuning.num_trials) as view:
         recorder = _Recorder(store, view)
         searcher = StudySearcher(
             study, space, space.tuning.num_trials, recorder.record, view.started
@@ -217,7 +217,7 @@ def _prepare_references(
 ) -> None:
     config = next(space.extreme_configs())
     total = len(config.robustness.baseline_seeds) + 1
-    with SearchView(console, "reference networks", total) as view:
+    with SearchView(console, "reference network", total) as view:
         records = train_references(config, settings, resources, lambda: view.finished(0))
     write_references(store, records)
 
