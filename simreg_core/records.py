@@ -10,9 +10,12 @@ from __future__ import annotations
 import types
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
+import pyarrow as pa
+
 from simreg_core.config import ATTACKS, field_paths
 
 SCHEMA_VERSION = 1
+VERSION_KEY = b"simreg_schema_version"  # in the metadata of every file
 
 SPLITS = ("validation", "test")
 Status = Literal["complete", "pruned", "failed"]
@@ -201,3 +204,22 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "epochs": EPOCH_COLUMNS,
     "confirmation": CONFIRMATION_COLUMNS,
 }
+
+_ARROW_TYPES = {
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "string": pa.string(),
+    "bool": pa.bool_(),
+    "list<float64>": pa.list_(pa.float64()),
+}
+
+
+def arrow_schema(table: str) -> pa.Schema:
+    """The Arrow schema of one of :data:`TABLES`, with the schema version as metadata."""
+    fields = [
+        pa.field(
+            column.name, _ARROW_TYPES[column.dtype], metadata={"description": column.description}
+        )
+        for column in TABLES[table]
+    ]
+    return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION)})

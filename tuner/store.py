@@ -14,25 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from simreg_core.records import SCHEMA_VERSION, TABLES
-
-_TYPES = {
-    "int64": pa.int64(),
-    "float64": pa.float64(),
-    "string": pa.string(),
-    "bool": pa.bool_(),
-    "list<float64>": pa.list_(pa.float64()),
-}
-VERSION_KEY = b"simreg_schema_version"
-
-
-def arrow_schema(table: str) -> pa.Schema:
-    """The Arrow schema of one of ``records.TABLES``, with the schema version as metadata."""
-    fields = [
-        pa.field(column.name, _TYPES[column.dtype], metadata={"description": column.description})
-        for column in TABLES[table]
-    ]
-    return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION)})
+from simreg_core.records import TABLES, arrow_schema
 
 
 class ResultStore:

@@ -1,0 +1,1 @@
+"""What a finished or running search found: reads its Parquet tables, draws and prints."""

@@ -1,0 +1,125 @@
+"""Non-dominated points and the volume they dominate; numpy arrays in and out.
+
+A point dominates another if it is at least as good in every objective and better in one.
+N points, M objectives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def non_dominated(values: ArrayLike, maximize: Sequence[bool]) -> NDArray[np.bool_]:
+    """Which points no other point dominates. Equal points are on the front together.
+
+    Two objectives take O(N log N), more (or one) O(N^2 M). Integers are compared exactly.
+
+    Args:
+        values: (N, M), N >= 0, M >= 1; infinities are ordered, NaN is not.
+        maximize: (M,), False where smaller is better.
+
+    Returns:
+        Mask (N,), in the order of ``values``.
+
+    Raises:
+        ValueError: wrong shapes, or NaN.
+    """
+    points = _checked(values, maximize)
+    ranks = _ranks(points, maximize)
+    if ranks.shape[1] == 2:
+        return _two_objectives(ranks)
+    return _any_objectives(ranks)
+
+
+def hypervolume(values: ArrayLike, reference: ArrayLike, maximize: Sequence[bool]) -> float:
+    """Volume that the points dominate, bounded by the reference point; exact.
+
+    Points that are not better than the reference in every objective add nothing. Slices are
+    taken along one objective after the other, so the cost grows with (size of the front) ** M.
+
+    Args:
+        values: (N, M), N >= 0, M from 1 to 3; finite.
+        reference: (M,), a point worse than those of interest; finite.
+        maximize: (M,), False where smaller is better.
+
+    Returns:
+        Volume >= 0, in the product of the objectives' units.
+
+    Raises:
+        ValueError: wrong shapes, more than three objectives, or a number that is not finite.
+    """
+    points = _checked(values, maximize).astype(np.float64)
+    corner = np.asarray(reference, dtype=np.float64)
+    if corner.shape != (points.shape[1],):
+        raise ValueError(f"reference must have shape ({points.shape[1]},), got {corner.shape}")
+    if points.shape[1] > 3:
+        raise ValueError(f"hypervolume takes 1 to 3 objectives, got {points.shape[1]}")
+    if not (np.isfinite(points).all() and np.isfinite(corner).all()):
+        raise ValueError("hypervolume needs finite values and a finite reference")
+    gains = np.where(maximize, points - corner, corner - points)
+    gains = gains[(gains > 0).all(axis=1)]
+    return _volume(gains[non_dominated(gains, [True] * gains.shape[1])])
+
+
+def _checked(values: ArrayLike, maximize: Sequence[bool]) -> NDArray[np.generic]:
+    points = np.asarray(values)
+    if points.ndim != 2 or points.shape[1] == 0:
+        raise ValueError(f"values must have shape (N, M) with M >= 1, got {points.shape}")
+    if len(maximize) != points.shape[1]:
+        raise ValueError(f"maximize has {len(maximize)} entries for {points.shape[1]} objectives")
+    if np.isnan(points).any():
+        raise ValueError("values hold NaN, which cannot be compared")
+    return points
+
+
+def _ranks(points: NDArray[np.generic], maximize: Sequence[bool]) -> NDArray[np.int64]:
+    """Each value's place among its objective's distinct values, larger is better.
+
+    Ranks can be negated where values cannot (unsigned integers, the smallest integer).
+    """
+    ranks = np.empty(points.shape, dtype=np.int64)
+    for column, larger_is_better in enumerate(maximize):
+        rank = np.unique(points[:, column], return_inverse=True)[1]
+        ranks[:, column] = rank if larger_is_better else -rank
+    return ranks
+
+
+def _two_objectives(ranks: NDArray[np.int64]) -> NDArray[np.bool_]:
+    order = np.lexsort((-ranks[:, 1], -ranks[:, 0]))
+    first, second = ranks[order].T
+    starts_group = np.r_[True, first[1:] != first[:-1]][: len(first)]
+    group_start = np.maximum.accumulate(np.where(starts_group, np.arange(len(first)), 0))
+    # Sorted, so a group of equal first objectives opens with its best second objective.
+    is_best_of_group = second == second[group_start]
+    best_so_far = np.r_[np.iinfo(np.int64).min, np.maximum.accumulate(second)]
+    beats_better_groups = second > best_so_far[group_start]
+    mask = np.empty(len(ranks), dtype=np.bool_)
+    mask[order] = is_best_of_group & beats_better_groups
+    return mask
+
+
+def _any_objectives(ranks: NDArray[np.int64]) -> NDArray[np.bool_]:
+    mask = np.ones(len(ranks), dtype=np.bool_)
+    for index, point in enumerate(ranks):
+        no_worse = (ranks >= point).all(axis=1)
+        mask[index] = not (no_worse & (ranks > point).any(axis=1)).any()
+    return mask
+
+
+def _volume(gains: NDArray[np.float64]) -> float:
+    """Volume of the union of the boxes from the origin to each row of ``gains`` (N, M) > 0."""
+    if len(gains) == 0:
+        return 0.0
+    if gains.shape[1] == 1:
+        return float(gains.max())
+    levels = np.unique(gains[:, -1])
+    heights = np.diff(levels, prepend=0.0)
+    return float(
+        sum(
+            height * _volume(gains[gains[:, -1] >= level, :-1])
+            for level, height in zip(levels, heights, strict=True)
+        )
+    )

@@ -1,0 +1,181 @@
+"""The only reader of result folders.
+
+A folder holds one sub-folder per table of :data:`simreg_core.records.TABLES`, each with Parquet
+part files; names that start with a dot or an underscore are files still being written. Columns
+come back with one dtype each, whatever is null in them:
+
+    int64 -> Int64    bool -> boolean    string -> string    (null: ``pandas.NA``)
+    float64 -> float64 (null: NaN)       list<float64> -> object (null: None)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from simreg_core.records import SCHEMA_VERSION, TABLES, VERSION_KEY, Status, arrow_schema
+
+_PANDAS_TYPES = {
+    pa.int64(): pd.Int64Dtype(),
+    pa.bool_(): pd.BooleanDtype(),
+    pa.string(): pd.StringDtype(),
+}
+
+
+class ResultsError(ValueError):
+    """Results that cannot be read, or that do not hold what is asked of them."""
+
+
+class Results(NamedTuple):
+    """The tables of one search that a figure needs."""
+
+    folder: Path
+    study: str
+    """Its name; all names, where the folder was renamed between two runs of the search."""
+    trials: pd.DataFrame
+    """One row per trial, in order of the trial's number."""
+    curves: pd.DataFrame
+    confirmation: pd.DataFrame
+    """No rows while nothing is confirmed."""
+
+
+def load_results(folder: Path) -> Results:
+    """The tables of the search that was written to ``folder``; the search may still be running.
+
+    Raises:
+        ResultsError: a table cannot be read (see :func:`load_table`), a trial has no number, an
+            unknown status, or two rows.
+    """
+    trials = load_table(folder, "trials")
+    _check_trials(trials, folder / "trials")
+    # Read after the trials: a baseline's curves are written before the trials that it serves.
+    curves = load_table(folder, "curves")
+    confirmed = (folder / "confirmation").is_dir()
+    return Results(
+        folder=folder,
+        study=", ".join(trials["study"].dropna().unique()) or folder.name,
+        trials=trials.sort_values("trial", ignore_index=True),
+        curves=curves,
+        confirmation=load_table(folder, "confirmation") if confirmed else _empty("confirmation"),
+    )
+
+
+def load_table(folder: Path, table: str) -> pd.DataFrame:
+    """All rows of one table, in order of its file names.
+
+    Args:
+        folder: Of the search (the parent of the table's own folder).
+        table: A name in :data:`simreg_core.records.TABLES`.
+
+    Returns:
+        One column per column of the schema, in its order, with the dtypes listed above.
+
+    Raises:
+        ResultsError: the folder is missing, ``trials`` has no file yet, or a file is unreadable,
+            of another schema version, or has a missing, unknown or mistyped column.
+    """
+    if table not in TABLES:
+        raise ResultsError(f"unknown table {table!r}; allowed: {', '.join(TABLES)}")
+    files = _part_files(folder, table)
+    if table == "trials" and not files:
+        raise ResultsError(f"{folder / table}: no trials yet; a file appears as each one ends")
+    schema = arrow_schema(table)
+    parts = [_read_part(path, schema) for path in files]
+    return _to_pandas(pa.concat_tables([schema.empty_table(), *parts]))
+
+
+def require_finite(rows: pd.DataFrame, columns: Sequence[str], where: Path) -> None:
+    """Refuse null, NaN and infinite values in columns that a finished trial must have.
+
+    Args:
+        rows: Complete trials, with their number in ``trial``.
+        columns: Names of numeric columns.
+        where: The folder to name in the message.
+
+    Raises:
+        ResultsError: names the first trial and column at fault, and the value.
+    """
+    for column in columns:
+        values = rows[column].to_numpy(dtype=np.float64, na_value=np.nan)
+        for trial, value in zip(rows["trial"], values, strict=True):
+            if not np.isfinite(value):
+                found = "null or NaN" if np.isnan(value) else repr(float(value))
+                raise ResultsError(
+                    f"{where}: trial {trial} is complete, but its {column} is {found}; "
+                    "allowed: a finite number"
+                )
+
+
+def _part_files(folder: Path, table: str) -> list[Path]:
+    if not folder.is_dir():
+        raise ResultsError(f"{folder}: no such folder; expected the folder of a search")
+    home = folder / table
+    if not home.is_dir():
+        raise ResultsError(f"{folder}: no {table}/ in it; expected the folder of a search")
+    return sorted(path for path in home.glob("*.parquet") if path.name[0] not in "._")
+
+
+def _read_part(path: Path, schema: pa.Schema) -> pa.Table:
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_schema(path, file.schema_arrow, schema)
+            part = file.read(columns=schema.names)
+    except (pa.ArrowException, OSError) as err:
+        reason = str(err).strip().splitlines()[:1]
+        raise ResultsError(f"{path}: not a readable Parquet file: {''.join(reason)}") from err
+    return part.select(schema.names).cast(schema)
+
+
+def _check_schema(path: Path, found: pa.Schema, expected: pa.Schema) -> None:
+    version = (found.metadata or {}).get(VERSION_KEY)
+    if version != str(SCHEMA_VERSION).encode():
+        described = "none" if version is None else version.decode(errors="replace")
+        raise ResultsError(f"{path}: schema version {described}; allowed: {SCHEMA_VERSION}")
+    if missing := _difference(expected.names, found.names):
+        raise ResultsError(f"{path}: columns are missing: {missing}")
+    if unknown := _difference(found.names, expected.names):
+        raise ResultsError(f"{path}: unknown columns: {unknown}")
+    if len(found.names) != len(expected.names):
+        raise ResultsError(f"{path}: a column occurs twice")
+    for field in expected:
+        kind = found.field(field.name).type
+        if kind != field.type:
+            raise ResultsError(f"{path}: {field.name} is {kind}; allowed: {field.type}")
+
+
+def _difference(names: Iterable[str], others: Iterable[str]) -> str:
+    known = set(others)
+    return ", ".join(name for name in names if name not in known)
+
+
+def _check_trials(trials: pd.DataFrame, where: Path) -> None:
+    if trials.empty:
+        raise ResultsError(f"{where}: no trials yet; its files hold no rows")
+    if trials["trial"].isna().any():
+        raise ResultsError(f"{where}: a row has no trial number")
+    if (twice := trials["trial"].duplicated()).any():
+        raise ResultsError(f"{where}: trial {trials['trial'][twice].iloc[0]} occurs twice")
+    allowed = get_args(Status)
+    for trial, status in zip(trials["trial"], trials["status"], strict=True):
+        if pd.isna(status) or status not in allowed:
+            found = "null" if pd.isna(status) else repr(status)
+            raise ResultsError(
+                f"{where}: trial {trial} has status {found}; allowed: {', '.join(allowed)}"
+            )
+
+
+def _empty(table: str) -> pd.DataFrame:
+    return _to_pandas(arrow_schema(table).empty_table())
+
+
+def _to_pandas(table: pa.Table) -> pd.DataFrame:
+    frame: Any = table.replace_schema_metadata(None).to_pandas(types_mapper=_PANDAS_TYPES.get)
+    if not isinstance(frame, pd.DataFrame):
+        raise TypeError(f"expected a DataFrame, got {type(frame).__name__}")
+    return frame

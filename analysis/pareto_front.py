@@ -1,0 +1,229 @@
+"""The Pareto front of a search: everything that its picture, CSV and console text render."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.color import Color, choose_color, varying_parameters
+from analysis.front import hypervolume, non_dominated
+from analysis.load import Results, ResultsError, require_finite
+from analysis.seed_groups import (
+    SeedGroup,
+    baseline_groups,
+    confirmed_groups,
+    num_failed_confirmations,
+)
+from simreg_core.records import METRICS, SPLITS, Metric
+
+
+class NoCompleteTrialsError(ResultsError):
+    """Trials have ended, but none of them is complete."""
+
+
+class Axis(NamedTuple):
+    """One metric of one split."""
+
+    metric: Metric
+    split: str
+
+    @property
+    def column(self) -> str:
+        """Name of the metric's column in the tables."""
+        return f"{self.split}.{self.metric.name}"
+
+    @property
+    def maximize(self) -> bool:
+        """Whether larger is better."""
+        return self.metric.direction == "maximize"
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether the metric is a fraction of images, so that binomial errors apply."""
+        return self.metric.name.startswith(("clean_accuracy", "robust_accuracy"))
+
+
+class Counts(NamedTuple):
+    """How many trials ended how."""
+
+    complete: int
+    pruned: int
+    failed: int
+
+
+class ParetoInfo(NamedTuple):
+    """One search seen through two metrics; N complete trials, F of them on the front."""
+
+    study: str
+    x: Axis
+    y: Axis
+    num_images: tuple[int, int]
+    """Fewest and most images that a trial's accuracies are over."""
+    counts: Counts
+    table: pd.DataFrame
+    """One row per complete trial, by number: trial, on_front, the varying parameters, the
+    metrics of the split, seed."""
+    points: NDArray[np.float64]
+    """(N, 2), x and y."""
+    on_front: NDArray[np.bool_]
+    """(N,)"""
+    standard_errors: NDArray[np.float64]
+    """(N, 2), binomial: of a single accuracy exact, of a mean over attacks an upper bound (they
+    share their images). NaN for metrics that are no accuracy."""
+    parameters: tuple[str, ...]
+    """Those that vary among the complete trials."""
+    color: Color | None
+    baselines: tuple[SeedGroup, ...]
+    confirmed: tuple[SeedGroup, ...]
+    """Only on the test split, which is all that a confirmation measures."""
+    num_failed_confirmations: int
+    """0 on the validation split."""
+    hypervolume: float
+    reference: tuple[float, float]
+    """The corner that bounds the hypervolume: a useless network's value where there is one, else
+    the worst value of a complete trial."""
+
+    @property
+    def split(self) -> str:
+        """The split of both axes."""
+        return self.x.split
+
+    @property
+    def axes(self) -> tuple[Axis, Axis]:
+        """Both axes."""
+        return self.x, self.y
+
+
+def pareto_info(results: Results, x: str, y: str, split: str, color: str | None) -> ParetoInfo:
+    """The Pareto front of the complete trials in two metrics of one split.
+
+    Args:
+        results: The search.
+        x: Name of the horizontal metric.
+        y: Name of the vertical metric.
+        split: ``validation`` or ``test``.
+        color: Parameter that colours the points; None picks one (see :func:`choose_color`).
+
+    Raises:
+        NoCompleteTrialsError: names the most frequent reason.
+        ResultsError: unknown metric, split or parameter; a metric without direction or without
+            values; a complete trial without a number that is needed.
+    """
+    axes = (_axis("x", x, split), _axis("y", y, split))
+    if x == y:
+        raise ResultsError(f"x and y are both {x!r}; a front needs two metrics")
+    complete = _complete_trials(results)
+    columns = [axis.column for axis in axes]
+    _require_values(results, complete, columns, split)
+    points = complete[columns].to_numpy(dtype=np.float64)
+    num_images = complete[f"num_{split}"].to_numpy(dtype=np.int64)
+    maximize = [axis.maximize for axis in axes]
+    on_front = non_dominated(points, maximize)
+    reference = _reference(axes, points)
+    parameters = varying_parameters(complete)
+    return ParetoInfo(
+        study=results.study,
+        x=axes[0],
+        y=axes[1],
+        num_images=(int(num_images.min()), int(num_images.max())),
+        counts=_counts(results.trials),
+        table=_table(complete, on_front, parameters, split),
+        points=points,
+        on_front=on_front,
+        standard_errors=_standard_errors(axes, points, num_images),
+        parameters=parameters,
+        color=choose_color(complete, color),
+        baselines=baseline_groups(results, complete, (x, y), split),
+        confirmed=confirmed_groups(results, (columns[0], columns[1])) if split == "test" else (),
+        num_failed_confirmations=num_failed_confirmations(results) if split == "test" else 0,
+        hypervolume=hypervolume(points, reference, maximize),
+        reference=reference,
+    )
+
+
+def _axis(which: str, name: str, split: str) -> Axis:
+    if split not in SPLITS:
+        raise ResultsError(f"unknown split {split!r}; allowed: {', '.join(SPLITS)}")
+    directed = [metric.name for metric in METRICS.values() if metric.direction is not None]
+    if name not in METRICS:
+        raise ResultsError(f"{which}: unknown metric {name!r}; allowed: {', '.join(directed)}")
+    if name not in directed:
+        raise ResultsError(
+            f"{which}: {name} has no direction, so no front; allowed: {', '.join(directed)}"
+        )
+    return Axis(METRICS[name], split)
+
+
+def _counts(trials: pd.DataFrame) -> Counts:
+    return Counts(*(int((trials["status"] == status).sum()) for status in Counts._fields))
+
+
+def _complete_trials(results: Results) -> pd.DataFrame:
+    trials = results.trials
+    complete = trials[trials["status"] == "complete"].reset_index(drop=True)
+    if complete.empty:
+        counts = _counts(trials)
+        raise NoCompleteTrialsError(
+            f"{results.folder}: none of {len(trials)} trials is complete "
+            f"({counts.failed} failed, {counts.pruned} pruned); {_most_frequent_reason(trials)}"
+        )
+    return complete
+
+
+def _most_frequent_reason(trials: pd.DataFrame) -> str:
+    reasons = trials["reason"].fillna("").str.split().str.join(" ").replace("", "none recorded")
+    tally = reasons.value_counts(sort=False).sort_index()
+    return f"most frequent reason ({tally.max()} times): {str(tally.idxmax())[:300]}"
+
+
+def _require_values(
+    results: Results, complete: pd.DataFrame, columns: Sequence[str], split: str
+) -> None:
+    for column in columns:
+        if complete[column].isna().all():
+            measured = [
+                metric.name
+                for metric in METRICS.values()
+                if metric.direction is not None and complete[f"{split}.{metric.name}"].notna().all()
+            ]
+            raise ResultsError(
+                f"{results.folder}: no complete trial has a value of {column}; "
+                f"metrics with values: {', '.join(measured) or 'none'}"
+            )
+    require_finite(complete, [*columns, f"num_{split}"], results.folder / "trials")
+
+
+def _reference(axes: tuple[Axis, Axis], points: NDArray[np.float64]) -> tuple[float, float]:
+    observed = [
+        values.min() if axis.maximize else values.max()
+        for axis, values in zip(axes, points.T, strict=True)
+    ]
+    first, second = (
+        float(seen) if axis.metric.worst is None else axis.metric.worst
+        for axis, seen in zip(axes, observed, strict=True)
+    )
+    return first, second
+
+
+def _standard_errors(
+    axes: tuple[Axis, Axis], points: NDArray[np.float64], num_images: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    errors = np.full(points.shape, np.nan)
+    for column, axis in enumerate(axes):
+        if axis.is_accuracy:
+            share = points[:, column]
+            errors[:, column] = np.sqrt(share * (1 - share) / num_images)
+    return errors
+
+
+def _table(
+    complete: pd.DataFrame, on_front: NDArray[np.bool_], parameters: Sequence[str], split: str
+) -> pd.DataFrame:
+    metrics = [f"{split}.{name}" for name in METRICS]
+    table = complete[["trial", *parameters, *metrics, "seed"]].copy()
+    table.insert(1, "on_front", on_front)
+    return table

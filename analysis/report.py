@@ -1,0 +1,122 @@
+"""Info objects as text, every number with what it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from analysis.color import format_value
+from analysis.pareto_front import Axis, ParetoInfo
+from analysis.seed_groups import SeedGroup
+
+
+def pareto_text(info: ParetoInfo) -> str:
+    """Counts, the front as a table, the baselines, the hypervolume, and how far to trust them."""
+    counts = info.counts
+    lines = [
+        f"{info.study}: {counts.complete} complete, {counts.pruned} pruned, "
+        f"{counts.failed} failed trials; {info.split} split, {images_text(info)}",
+        f"Pareto front, {_goal(info.x)} against {_goal(info.y)} "
+        "(± binomial standard error where given):",
+        "",
+        *_align(_front_rows(info)),
+        "",
+        *_group_lines(info, info.baselines, "baseline"),
+        *_group_lines(info, info.confirmed, "confirmed trial"),
+        *_failed_confirmation_lines(info.num_failed_confirmations),
+        f"hypervolume {info.hypervolume:.6g} with reference point "
+        + ", ".join(
+            f"{axis.metric.label} {value:.6g}"
+            for axis, value in zip(info.axes, info.reference, strict=True)
+        ),
+        _caveat(info.split),
+    ]
+    return "\n".join(lines)
+
+
+def images_text(info: ParetoInfo) -> str:
+    """Number of images that the accuracies are over."""
+    fewest, most = info.num_images
+    return f"n = {fewest} images" if fewest == most else f"n = {fewest} to {most} images"
+
+
+def seeds_text(group: SeedGroup) -> str:
+    """What the figures of a group are over."""
+    number = len(group.seeds)
+    return "1 seed" if number == 1 else f"mean ± SD of {number} seeds"
+
+
+def _caveat(split: str) -> str:
+    if split == "validation":
+        return (
+            "These are the figures that the search selected on, one seed per trial: a screening, "
+            "not a result."
+        )
+    return (
+        "One seed per trial is a screening, and a front picked by test figures flatters itself: "
+        "report confirmed trials."
+    )
+
+
+def _goal(axis: Axis) -> str:
+    return f"{axis.metric.label} ({axis.metric.direction})"
+
+
+def _front_rows(info: ParetoInfo) -> list[list[str]]:
+    score = f"{info.split}.tradeoff_score"
+    shows_score = score not in (info.x.column, info.y.column)
+    header = ["trial", *info.parameters, info.x.metric.label, info.y.metric.label]
+    rows = [[*header, "tradeoff score"] if shows_score else header]
+    front = np.flatnonzero(info.on_front)
+    for index in front[np.lexsort((info.points[front, 1], info.points[front, 0]))]:
+        row = [format_value(info.table[name].iloc[index]) for name in ("trial", *info.parameters)]
+        row += [
+            _with_error(value, error)
+            for value, error in zip(info.points[index], info.standard_errors[index], strict=True)
+        ]
+        rows.append([*row, _number(float(info.table[score].iloc[index]))] if shows_score else row)
+    return rows
+
+
+def _group_lines(info: ParetoInfo, groups: Sequence[SeedGroup], title: str) -> list[str]:
+    """One line per group: mean and spread over its seeds, on both axes."""
+    if not groups and title == "baseline":
+        return ["baseline: no curves of it that give both metrics"]
+    lines = []
+    for group in groups:
+        name = f"{title} {group.name}" if len(groups) > 1 or title != "baseline" else title
+        figures = (
+            f"{axis.metric.label} {value}"
+            for axis, value in zip(info.axes, _spread(group), strict=True)
+        )
+        lines.append(f"{name} ({seeds_text(group)}): {', '.join(figures)}")
+    return lines
+
+
+def _failed_confirmation_lines(number: int) -> list[str]:
+    return [f"confirmation runs that failed and are left out: {number}"] if number else []
+
+
+def _spread(group: SeedGroup) -> list[str]:
+    std = group.std
+    if std is None:
+        return [_number(value) for value in group.mean]
+    return [_with_error(value, sd) for value, sd in zip(group.mean, std, strict=True)]
+
+
+def _with_error(value: float, error: float) -> str:
+    return _number(value) if np.isnan(error) else f"{_number(value)} ± {error:.4f}"
+
+
+def _number(value: float) -> str:
+    # Adding 0.0 turns the rounded minus zero of a baseline's own cost into zero.
+    return "-" if np.isnan(value) else f"{round(value, 4) + 0.0:.4f}"
+
+
+def _align(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
