@@ -67,7 +67,7 @@ class TaskConfig(_Config):
 
 
 class ModelConfig(_Config):
-    """A ResNet for small images: 7x7 stride-1 stem, no max-pooling (METHOD of the paper)."""
+    """A ResNet for small images: 7x7 stride-1 stem, no max-pooling (arXiv:2410.03952)."""
 
     architecture: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"
     base_channels: Annotated[int, Field(ge=1, le=1024)] = 64

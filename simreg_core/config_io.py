@@ -2,11 +2,13 @@
 
 Stricter than ``yaml.safe_load`` where that guesses: a repeated key is an error, and an integer is
 written in plain decimals (``012`` and ``1:30`` stay text, which the typed fields then refuse).
+There are no tags but those of JSON's types, and nothing contains itself.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import os
 import re
@@ -57,6 +59,13 @@ _StrictLoader.yaml_implicit_resolvers = {
 _StrictLoader.add_implicit_resolver(
     _INT_TAG, re.compile(r"[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789")
 )
+_JSON_KINDS = ("null", "bool", "int", "float", "str", "seq", "map")
+_PLAIN_TAGS = [f"tag:yaml.org,2002:{kind}" for kind in _JSON_KINDS]
+_StrictLoader.yaml_constructors = {
+    tag: construct
+    for tag, construct in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or tag in _PLAIN_TAGS
+}
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -66,7 +75,9 @@ def parse_yaml(text: str, where: str) -> Any:
         ConfigError: not YAML, a tag that is not plain data, or a repeated key.
     """
     try:
-        return yaml.load(text, Loader=_StrictLoader)
+        data = yaml.load(text, Loader=_StrictLoader)
+        json.dumps(data)  # an anchor inside itself is a circle, which JSON refuses
+        return data
     except yaml.YAMLError as err:
         mark = getattr(err, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark is not None else ""
