@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from simreg_core.config import TrialConfig
+from simreg_core.evaluate import CurvePoint
+from simreg_core.experiment import run_experiment
+from simreg_core.provenance import provenance
+from simreg_core.records import (
+    CONFIRMATION_COLUMNS,
+    CURVE_COLUMNS,
+    EPOCH_COLUMNS,
+    METRICS,
+    SPLITS,
+    TABLES,
+    TRIAL_COLUMNS,
+    Column,
+)
+from simreg_core.train import EpochRecord
+
+DTYPES = {"int64", "float64", "string", "bool", "list<float64>"}
+
+
+def _dtypes(columns: tuple[Column, ...]) -> dict[str, str]:
+    return {column.name: column.dtype for column in columns}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_names_are_unique(table: str) -> None:
+    counts = Counter(column.name for column in TABLES[table])
+    assert [name for name, count in counts.items() if count > 1] == []
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_dtypes_are_legal(table: str) -> None:
+    assert {column.dtype for column in TABLES[table]} <= DTYPES
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_column_is_described(table: str) -> None:
+    assert [column.name for column in TABLES[table] if not column.description] == []
+
+
+def test_column_of_two_tables_has_one_dtype() -> None:
+    found: dict[str, set[str]] = {}
+    for columns in TABLES.values():
+        for column in columns:
+            found.setdefault(column.name, set()).add(column.dtype)
+    assert {name: dtypes for name, dtypes in found.items() if len(dtypes) > 1} == {}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metric_is_a_column_of_both_splits(metric: str, split: str) -> None:
+    assert _dtypes(TRIAL_COLUMNS)[f"{split}.{metric}"] == "float64"
+
+
+def test_confirmation_shows_no_validation_figure() -> None:
+    names = [column.name for column in CONFIRMATION_COLUMNS]
+    assert [name for name in names if name.startswith("validation.")] == []
+    assert {f"test.{metric}" for metric in METRICS} <= set(names)
+
+
+def test_provenance_is_part_of_trials_and_confirmation() -> None:
+    found = set(provenance(torch.device("cpu")))
+    assert found <= set(_dtypes(TRIAL_COLUMNS))
+    assert found <= set(_dtypes(CONFIRMATION_COLUMNS))
+
+
+@pytest.mark.parametrize(
+    ("fields", "columns"),
+    [
+        pytest.param(CurvePoint._fields, CURVE_COLUMNS, id="curves"),
+        pytest.param(EpochRecord._fields, EPOCH_COLUMNS, id="epochs"),
+    ],
+)
+def test_record_fields_are_columns(fields: tuple[str, ...], columns: tuple[Column, ...]) -> None:
+    assert set(fields) <= set(_dtypes(columns))
+
+
+def test_result_of_a_trial_fits_the_columns(
+    tiny_config: Callable[..., TrialConfig], tmp_path: Path
+) -> None:
+    result = run_experiment(tiny_config(), cache=tmp_path, device=torch.device("cpu"))
+    dtypes = _dtypes(TRIAL_COLUMNS)
+    assert set(result.columns) <= set(dtypes)
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "int64": int,
+        "float64": (int, float),
+        "string": str,
+        "bool": bool,
+    }
+    misfits = {
+        name: value
+        for name, value in result.columns.items()
+        if value is not None and not isinstance(value, kinds[dtypes[name]])
+    }
+    assert misfits == {}
+
+
+def test_trial_columns_that_a_trial_does_not_fill_are_those_of_the_search(
+    tiny_config: Callable[..., TrialConfig], tmp_path: Path
+) -> None:
+    result = run_experiment(tiny_config(), cache=tmp_path, device=torch.device("cpu"))
+    left = {name for name in _dtypes(TRIAL_COLUMNS) if name not in result.columns}
+    not_measured = {
+        f"{split}.robust_accuracy.{attack}"
+        for split in SPLITS
+        for attack in ("uniform", "salt_pepper")
+    }
+    assert left - not_measured == {"study", "trial", "status", "reason"}

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from simreg_core.attacks import freeze
+from simreg_core.config import ATTACKS, ModelConfig, RobustnessConfig
+from simreg_core.data import Split
+from simreg_core.evaluate import CurvePoint, accuracies, evaluate
+from simreg_core.model import ResNet, build_model
+from simreg_core.seeding import generator
+from simreg_core.train import mean_loss_and_accuracy
+from tests import oracles
+
+
+def _config(**options: Any) -> RobustnessConfig:
+    return RobustnessConfig.model_validate(
+        {
+            "attacks": {name: {"max_epsilon": 0.3} for name in ATTACKS},
+            "reference": {"gaussian": 0.2, "transfer_fgsm": 0.3},
+            "num_epsilons": 4,
+            "batch_size": 16,
+            **options,
+        }
+    )
+
+
+def _split(num_images: int = 40) -> Split:
+    rng = generator(0, "split")
+    images = torch.randint(256, (num_images, 1, 6, 6), generator=rng, dtype=torch.uint8)
+    return Split(images, torch.randint(3, (num_images,), generator=rng))
+
+
+def _model(seed: int = 0) -> ResNet:
+    config = ModelConfig(base_channels=4, blocks=(1, 1))
+    model = build_model(config, channels=1, num_classes=3, seed=seed)
+    model(_split().images / 255)  # moves the running statistics
+    return model.eval()
+
+
+def _surrogate() -> nn.Module:
+    return freeze(_model(99))
+
+
+class _Recorder(nn.Module):
+    """A network that keeps what it is shown."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.seen: list[Tensor] = []
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        self.seen.append(pixels.clone())
+        logits: Tensor = self.model(pixels)
+        return logits
+
+
+def _seen(model: nn.Module, name: str = "test", **options: Any) -> list[Tensor]:
+    recorder = _Recorder(model)
+    evaluate(recorder, _split(), name, _config(**options), _surrogate())
+    return recorder.seen
+
+
+class _Linear(nn.Module):
+    def __init__(self, weights: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.weights, self.bias = weights, bias
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels.flatten(1) @ self.weights.T + self.bias
+
+
+def test_fgsm_curve_of_a_linear_classifier_is_the_closed_form() -> None:
+    rng = np.random.default_rng(1)
+    weights, bias = rng.normal(size=(2, 36)), np.zeros(2)
+    stored = rng.integers(90, 166, (200, 36), dtype=np.uint8)  # 0.3 away from black and white
+    logits = stored / 255 @ weights.T
+    labels = logits.argmax(axis=1)
+    labels[::10] = 1 - labels[::10]
+    split = Split(torch.from_numpy(stored.reshape(200, 1, 6, 6)), torch.from_numpy(labels))
+    model = _Linear(torch.from_numpy(weights).float(), torch.from_numpy(bias).float())
+    config = _config(
+        attacks={"transfer_fgsm": {"max_epsilon": 0.1}}, reference={"transfer_fgsm": 0.03}
+    )
+    margins = oracles.margins(weights, bias, stored / 255, labels)
+    reach = np.abs(weights[0] - weights[1]).sum()
+    points = evaluate(model, split, "test", config, freeze(model))
+    expected = [float((margins > point.epsilon * reach).mean()) for point in points]
+    assert [point.accuracy for point in points] == expected
+    assert len(set(expected)) > 2
+
+
+def test_accuracy_at_epsilon_zero_is_the_clean_accuracy_exactly() -> None:
+    model, split = _model(), _split()
+    points = evaluate(model, split, "test", _config(), _surrogate())
+    _, clean = mean_loss_and_accuracy(model, split)
+    assert [p.accuracy for p in points if p.epsilon == 0] == [clean] * len(ATTACKS)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 39, 40, 500])
+def test_accuracy_is_over_images_however_they_are_batched(batch_size: int) -> None:
+    options: dict[str, Any] = {
+        "attacks": {"transfer_fgsm": {"max_epsilon": 0.3}},
+        "reference": {"transfer_fgsm": 0.3},
+    }
+    whole = evaluate(_model(), _split(), "test", _config(**options), _surrogate())
+    options["batch_size"] = batch_size
+    assert evaluate(_model(), _split(), "test", _config(**options), _surrogate()) == whole
+
+
+def test_points_are_every_epsilon_of_every_attack_in_order() -> None:
+    config = _config()
+    points = evaluate(_model(), _split(), "validation", config, _surrogate())
+    expected = [(name, epsilon) for name in ATTACKS for epsilon in config.epsilons(name)]
+    assert [(point.attack, point.epsilon) for point in points] == expected
+    assert {(point.split, point.num_images) for point in points} == {("validation", 40)}
+
+
+def test_reference_points_are_marked() -> None:
+    points = evaluate(_model(), _split(), "test", _config(), _surrogate())
+    marked = [(point.attack, point.epsilon) for point in points if point.is_reference]
+    assert marked == [("gaussian", 0.2), ("transfer_fgsm", 0.3)]
+
+
+def test_two_networks_meet_exactly_the_same_images() -> None:
+    one, other = _seen(_model(0)), _seen(_model(1))
+    # Three batches; each clean, and under four attacks at three epsilons.
+    assert len(one) == len(other) == 3 * (1 + 4 * 3)
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        pytest.param("test", {"noise_seed": 1}, id="seed"),
+        pytest.param("validation", {}, id="split"),
+    ],
+)
+def test_noise_follows_the_seed_and_the_split(name: str, options: dict[str, Any]) -> None:
+    noise: dict[str, Any] = {
+        "attacks": {"uniform": {"max_epsilon": 0.3}},
+        "reference": {"uniform": 0.3},
+        "num_epsilons": 2,
+    }
+    one, other = _seen(_model(), **noise), _seen(_model(), name, **noise, **options)
+    is_same = [torch.equal(a, b) for a, b in zip(one, other, strict=True)]
+    assert is_same == [True, False] * 3  # the clean images of a batch, then the noisy ones
+
+
+def test_noise_of_one_attack_does_not_depend_on_the_others() -> None:
+    alone = {"attacks": {"uniform": {"max_epsilon": 0.3}}, "reference": {"uniform": 0.3}}
+    among = evaluate(_model(), _split(), "test", _config(), _surrogate())
+    only = evaluate(_model(), _split(), "test", _config(**alone), _surrogate())
+    assert [p.accuracy for p in among if p.attack == "uniform"] == [p.accuracy for p in only]
+
+
+@pytest.mark.parametrize("is_training", [False, True], ids=["evaluation", "training"])
+def test_evaluation_leaves_the_network_as_it_was(is_training: bool) -> None:
+    model, surrogate = _model().train(is_training), _surrogate()
+    model(_split().images / 255).sum().backward()
+    states = [{k: v.clone() for k, v in net.state_dict().items()} for net in (model, surrogate)]
+    gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    evaluate(model, _split(), "test", _config(), surrogate)
+    assert all(module.training == is_training for module in model.modules())
+    for net, state in zip((model, surrogate), states, strict=True):
+        assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+    after = [p.grad for p in model.parameters() if p.grad is not None]
+    assert len(after) == len(gradients)
+    assert all(torch.equal(a, b) for a, b in zip(after, gradients, strict=True))
+    assert all(parameter.grad is None for parameter in surrogate.parameters())
+
+
+def test_network_in_training_mode_is_evaluated_all_the_same() -> None:
+    evaluated = evaluate(_model(), _split(), "test", _config(), _surrogate())
+    assert evaluate(_model().train(), _split(), "test", _config(), _surrogate()) == evaluated
+
+
+def test_evaluation_leaves_the_global_rngs_alone() -> None:
+    model, surrogate = _model(), _surrogate()
+    before = (random.getstate(), str(np.random.get_state()), torch.random.get_rng_state().tolist())
+    evaluate(model, _split(), "test", _config(), surrogate)
+    after = (random.getstate(), str(np.random.get_state()), torch.random.get_rng_state().tolist())
+    assert before == after
+
+
+def test_evaluation_is_repeatable() -> None:
+    one, other = (evaluate(_model(), _split(), "test", _config(), _surrogate()) for _ in range(2))
+    assert one == other
+
+
+def _point(attack: str, epsilon: float, is_reference: bool, accuracy: float) -> CurvePoint:
+    return CurvePoint("test", attack, epsilon, is_reference, accuracy, 40)
+
+
+def test_robust_accuracy_is_the_mean_over_the_reference_points() -> None:
+    points = [
+        _point("gaussian", 0.0, False, 0.9),
+        _point("gaussian", 0.2, True, 0.6),
+        _point("gaussian", 0.3, False, 0.5),
+        _point("uniform", 0.0, False, 0.9),
+        _point("uniform", 0.3, False, 0.1),
+        _point("transfer_fgsm", 0.0, False, 0.9),
+        _point("transfer_fgsm", 0.3, True, 0.3),
+    ]
+    assert accuracies(points) == {
+        "clean_accuracy": 0.9,
+        "robust_accuracy": pytest.approx(0.45),
+        "robust_accuracy.gaussian": 0.6,
+        "robust_accuracy.transfer_fgsm": 0.3,
+    }

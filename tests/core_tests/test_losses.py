@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from simreg_core.config import ModelConfig, RegularizerConfig
+from simreg_core.data import sample_pairs
+from simreg_core.losses import SimilarityRegularizer, similarity_loss, stretched
+from simreg_core.model import ResNet, build_model
+from simreg_core.seeding import generator
+from simreg_core.similarity import FeatureSimilarity
+from tests import oracles
+
+Transform = Literal["arctanh", "identity"]
+
+similarities = st.lists(st.floats(-1, 1), min_size=2, max_size=12)
+
+
+@given(similarities)
+def test_arctanh_transform_is_the_formula(values: list[float]) -> None:
+    z = stretched(torch.tensor(values, dtype=torch.float64), "arctanh")
+    np.testing.assert_allclose(z.numpy(), [oracles.z(s) for s in values], atol=1e-12)
+
+
+@pytest.mark.parametrize("similarity", [-0.9, -0.3, 0.0, 0.5, 0.95])
+def test_arctanh_transform_is_twice_arctanh(similarity: float) -> None:
+    z = stretched(torch.tensor(similarity, dtype=torch.float64), "arctanh")
+    assert float(z) == pytest.approx(2 * math.atanh(similarity), abs=2e-4)
+
+
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_arctanh_transform_is_finite_at_the_ends(sign: float) -> None:
+    z = stretched(torch.tensor(sign), "arctanh")
+    # log(2 + e) - log(e); float32 resolves 1 + 1e-5 to 1 %.
+    assert float(z) == pytest.approx(sign * math.log(2 / 1e-5), rel=1e-3)
+
+
+def test_identity_transform_changes_nothing() -> None:
+    values = torch.tensor([-1.0, 0.3, 1.0])
+    assert torch.equal(stretched(values, "identity"), values)
+
+
+@pytest.mark.parametrize("transform", ["arctanh", "identity"])
+@given(values=similarities, seed=st.integers(0, 10**6))
+def test_similarity_loss_is_the_formula(
+    transform: Transform, values: list[float], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    targets = rng.choice([-1.0, 0.0, 1.0], len(values)).tolist()
+    loss = similarity_loss(
+        torch.tensor(values, dtype=torch.float64),
+        torch.tensor(targets, dtype=torch.float64),
+        transform,
+    )
+    expected = oracles.similarity_loss(values, targets, transform)
+    assert float(loss) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_similarity_loss_is_the_mean_over_pairs() -> None:
+    s_cnn, s_target = torch.tensor([0.2, -0.4, 0.7]), torch.tensor([0.0, -1.0, 1.0])
+    once = similarity_loss(s_cnn, s_target)
+    torch.testing.assert_close(similarity_loss(s_cnn.repeat(5), s_target.repeat(5)), once)
+
+
+def test_similarity_loss_vanishes_where_targets_are_met() -> None:
+    values = torch.tensor([-1.0, 0.0, 1.0])
+    assert float(similarity_loss(values, values)) == 0
+
+
+@pytest.mark.parametrize("transform", ["arctanh", "identity"])
+def test_gradient_of_the_loss_with_respect_to_features_and_gamma_is_right(
+    transform: Transform,
+) -> None:
+    rng = generator(0, "features")
+    shapes = ((6, 2, 3, 3), (6, 4, 2, 2))
+    module = FeatureSimilarity([2, 4], mean_decay=0.9).double()
+    module([torch.randn(*shape, generator=rng, dtype=torch.float64) for shape in shapes])
+    module.eval()
+    targets = torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64)
+
+    def loss(logits: Tensor, *features: Tensor) -> Any:
+        s_cnn = torch.func.functional_call(module, {"layer_logits": logits}, (features,))
+        return similarity_loss(s_cnn, targets, transform)
+
+    logits = torch.tensor([0.4, -0.3], dtype=torch.float64)
+    features = [torch.randn(*shape, generator=rng, dtype=torch.float64) for shape in shapes]
+    inputs = [tensor.requires_grad_(True) for tensor in (logits, *features)]
+    assert torch.autograd.gradcheck(loss, inputs)
+
+
+# The regularizer
+
+
+def _images(num_images: int = 30, channels: int = 1, side: int = 6) -> Tensor:
+    shape = (num_images, channels, side, side)
+    return torch.randint(256, shape, generator=generator(0, "images"), dtype=torch.uint8)
+
+
+def _model(channels: int = 1) -> ResNet:
+    config = ModelConfig(base_channels=4, blocks=(1, 1))
+    return build_model(config, channels=channels, num_classes=3, seed=0)
+
+
+def _regularizer(
+    images: Tensor, model: ResNet, shuffle_seed: int = 0, **options: Any
+) -> SimilarityRegularizer:
+    config = RegularizerConfig(**{"batch_size": 8, "threshold": 0.1, **options})
+    return SimilarityRegularizer(config, images, model, generator(shuffle_seed, "shuffle"))
+
+
+@pytest.mark.parametrize("transform", ["arctanh", "identity"])
+@pytest.mark.parametrize("channels", [1, 3], ids=["grey", "color"])
+def test_regularizer_is_the_formula_on_the_pairs_it_draws(
+    channels: int, transform: Transform
+) -> None:
+    images, model = _images(channels=channels), _model(channels)
+    regularizer = _regularizer(images, model, transform=transform)
+    batch = regularizer(model, generator(7, "pairs"))
+    first, second = sample_pairs(30, 8, generator(7, "pairs"))
+
+    targets = [
+        oracles.target(oracles.pixel_similarity(images.numpy(), i, j), 0.1)
+        for i, j in zip(first.tolist(), second.tolist(), strict=True)
+    ]
+    assert len(set(targets)) == 3
+    assert batch.s_target.tolist() == targets
+
+    twin = _model(channels)
+    with torch.no_grad():
+        features = twin.features(images[torch.cat([first, second])] / 255)
+    arrays = [layer.double().numpy() for layer in features.values()]
+    means = oracles.running_means([arrays], 0.9)
+    s_cnn = oracles.cnn_similarity(arrays, means, [0, 0, 0])
+    np.testing.assert_allclose(batch.s_cnn.detach().numpy(), s_cnn, atol=1e-5)
+    expected = oracles.similarity_loss(batch.s_cnn.tolist(), targets, transform)
+    assert float(batch.loss.detach()) == pytest.approx(expected, rel=1e-4)
+
+
+def test_loss_reaches_every_weight_but_the_heads_and_gamma() -> None:
+    model = _model()
+    regularizer = _regularizer(_images(), model)
+    regularizer(model, generator(7, "pairs")).loss.backward()
+    for name, parameter in model.named_parameters():
+        has_gradient = parameter.grad is not None and bool((parameter.grad != 0).any())
+        assert has_gradient != name.startswith("head."), name
+    gradient = regularizer.feature_similarity.layer_logits.grad
+    assert gradient is not None
+    assert bool((gradient != 0).any())
+
+
+def test_pairs_are_those_of_the_generator() -> None:
+    model = _model()
+    regularizer = _regularizer(_images(), model).eval()
+    draws = [regularizer(model.eval(), generator(seed, "pairs")).s_target for seed in (1, 1, 2)]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+
+
+def test_building_leaves_the_model_as_it_was() -> None:
+    model = _model().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    _regularizer(_images(), model)
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_evaluation_leaves_the_regularizer_as_it_was() -> None:
+    model = _model()
+    regularizer = _regularizer(_images(), model)
+    regularizer(model, generator(1, "pairs"))
+    before = {name: value.clone() for name, value in regularizer.state_dict().items()}
+    regularizer.eval()
+    regularizer(model.eval(), generator(2, "pairs"))
+    assert all(torch.equal(value, before[name]) for name, value in regularizer.state_dict().items())
+
+
+def test_model_knows_nothing_of_the_regularizer() -> None:
+    model = _model()
+    names = set(model.state_dict())
+    regularizer = _regularizer(_images(), model)
+    regularizer(model, generator(1, "pairs"))
+    assert set(model.state_dict()) == names
+    owned = {id(parameter) for parameter in model.parameters()}
+    assert not owned & {id(parameter) for parameter in regularizer.parameters()}
+
+
+def test_shuffled_targets_belong_to_other_images() -> None:
+    images, model = _images(), _model()
+    regularizer = _regularizer(images, model, shuffle_targets=True, batch_size=200)
+    batch = regularizer(model, generator(7, "pairs"))
+    order = torch.randperm(30, generator=generator(0, "shuffle"))
+    first, second = sample_pairs(30, 200, generator(7, "pairs"))
+    shuffled = images[order].numpy()
+    expected = [
+        oracles.target(oracles.pixel_similarity(shuffled, i, j), 0.1)
+        for i, j in zip(first.tolist(), second.tolist(), strict=True)
+    ]
+    assert batch.s_target.tolist() == expected
+    own = _regularizer(images, model, batch_size=200)(model, generator(7, "pairs"))
+    assert not torch.equal(batch.s_target, own.s_target)
+
+
+def test_shuffling_the_targets_leaves_the_networks_images_alone() -> None:
+    own, shuffled = (
+        _regularizer(_images(), model, shuffle_targets=shuffle)(model, generator(7, "pairs")).s_cnn
+        for model, shuffle in ((_model(), False), (_model(), True))
+    )
+    assert torch.equal(own, shuffled)
+
+
+def _held_tensors(module: nn.Module) -> list[Tensor]:
+    held: list[Tensor] = [*module.parameters(), *module.buffers()]
+    for owner in [*module.modules(), getattr(module, "pixel_similarity", None)]:
+        values = vars(owner).values() if owner is not None else ()
+        held += [value for value in values if isinstance(value, Tensor)]
+    return held
+
+
+@pytest.mark.parametrize(("shuffle", "copies"), [(False, 1), (True, 2)], ids=["own", "shuffled"])
+def test_set_up_with_50000_images_holds_the_images_and_no_matrix_of_pairs(
+    shuffle: bool, copies: int
+) -> None:
+    images = _images(50_000, side=4)
+    regularizer = _regularizer(images, _model(), shuffle_targets=shuffle)
+    storages = {t.untyped_storage().data_ptr(): t.nbytes for t in _held_tensors(regularizer)}
+    # Beside the images: running means, gamma and one mean image.
+    assert copies * images.nbytes <= sum(storages.values()) < copies * images.nbytes + 2000
+    assert regularizer(_model(), generator(0, "pairs")).s_target.shape == (8,)

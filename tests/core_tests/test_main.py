@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from simreg_core.__main__ import main
+from simreg_core.checkpoint import load_weights
+from simreg_core.config import TrialConfig
+from simreg_core.evaluate import CurvePoint, accuracies
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def trial_file(tmp_path: Path, tiny_trial: Callable[..., dict[str, Any]]) -> Path:
+    path = tmp_path / "trial.yaml"
+    path.write_text(yaml.safe_dump(tiny_trial()))
+    return path
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "results"
+
+
+def _arguments(trial_file: Path, output: Path, *more: str) -> list[str]:
+    return ["--config", str(trial_file), "--output", str(output), "--device", "cpu", *more]
+
+
+def _files(output: Path) -> set[str]:
+    return {path.name for path in output.rglob("*") if path.is_file()}
+
+
+def test_trial_is_run_and_its_results_are_written(
+    trial_file: Path,
+    output: Path,
+    tiny_config: Callable[..., TrialConfig],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(_arguments(trial_file, output)) == 0
+    folder = output / "single" / tiny_config().digest()
+    assert {path.name for path in folder.iterdir()} == {"weights.pt", "result.json"}
+
+    result = json.loads((folder / "result.json").read_text())
+    assert TrialConfig.from_dict(result["config"]) == tiny_config()
+    points = [CurvePoint(**point) for point in result["curves"] if point["split"] == "test"]
+    assert accuracies(points)["robust_accuracy"] == result["columns"]["test.robust_accuracy"]
+    assert [record["epoch"] for record in result["epochs"]] == [0, 1]
+    assert not load_weights(folder / "weights.pt").training
+
+    printed = capsys.readouterr().out
+    clean = [result["columns"][f"{split}.clean_accuracy"] for split in ("validation", "test")]
+    assert re.search(rf"clean_accuracy +{clean[0]:.4f} +{clean[1]:.4f}\n", printed)
+    assert str(folder) in printed
+
+
+def test_override_is_part_of_what_is_run(
+    trial_file: Path, output: Path, tiny_config: Callable[..., TrialConfig]
+) -> None:
+    arguments = _arguments(trial_file, output, "--set", "training.epochs=1", "--set", "seed=5")
+    assert main(arguments) == 0
+    expected = tiny_config({"training.epochs": 1, "seed": 5}).digest()
+    assert [path.name for path in (output / "single").iterdir()] == [expected]
+
+
+def test_threads_are_set(trial_file: Path, output: Path) -> None:
+    arguments = _arguments(trial_file, output, "--threads", "2", "--set", "training.epochs=1")
+    assert main(arguments) == 0
+    assert torch.get_num_threads() == 2
+
+
+def test_interrupted_run_is_continued(
+    trial_file: Path,
+    output: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+
+    def killed(record: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("simreg_core.__main__._log_epoch", killed)
+        with pytest.raises(KeyboardInterrupt):
+            main(_arguments(trial_file, output))
+    assert "state.pt" in _files(output)
+    assert main(_arguments(trial_file, output)) == 0
+    assert re.findall(r"epoch (\d+):", caplog.text) == ["1"]
+    assert "state.pt" not in _files(output)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.epoch=3", r"training\.epoch: unknown key.*did you mean 'epochs'"),
+        ("regularizer.alpha=1e-4", r"regularizer\.alpha: .*'1e-4'.*1\.0e-4"),
+        ("seed", "--set seed: expected key=value"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2_and_nothing_is_written(
+    override: str,
+    message: str,
+    trial_file: Path,
+    output: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(_arguments(trial_file, output, "--set", override)) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert re.search(rf"^simreg_core: .*{message}", printed.err)
+    assert not output.exists()
+
+
+def test_missing_file_is_exit_2(
+    tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(_arguments(tmp_path / "absent.yaml", output)) == 2
+    assert "absent.yaml: cannot be read" in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_missing_dataset_is_exit_2_and_no_file_is_written(
+    trial_file: Path, output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = _arguments(trial_file, output, "--set", f"task.dataset=parquet:{tmp_path}")
+    assert main(arguments) == 2
+    assert re.search(r"task\.dataset: .*train\.parquet does not exist", capsys.readouterr().err)
+    assert _files(output) == set()
+
+
+def test_too_few_regularization_images_are_exit_2(
+    trial_file: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(_arguments(trial_file, output, "--set", "regularizer.num_images=129")) == 2
+    assert "regularizer.num_images: 129 asked" in capsys.readouterr().err
+    assert not {"result.json", "weights.pt", "state.pt"} & _files(output)
+
+
+def test_cuda_without_a_gpu_is_exit_2(
+    trial_file: Path,
+    output: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(_arguments(trial_file, output, "--device", "cuda")) == 2
+    assert "--device: device cuda asked for" in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_output_that_is_a_file_is_exit_2(
+    trial_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(_arguments(trial_file, trial_file)) == 2
+    assert "--output: " in capsys.readouterr().err
+
+
+def test_damaged_checkpoint_is_exit_2_and_kept(
+    trial_file: Path,
+    output: Path,
+    tiny_config: Callable[..., TrialConfig],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    state = output / "single" / tiny_config().digest() / "state.pt"
+    state.parent.mkdir(parents=True)
+    state.write_bytes(b"half a file")
+    assert main(_arguments(trial_file, output)) == 2
+    assert f"{state} is damaged" in capsys.readouterr().err
+    assert state.read_bytes() == b"half a file"
+
+
+def test_divergence_is_exit_1_and_no_result_is_written(
+    trial_file: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(_arguments(trial_file, output, "--set", "training.learning_rate=1.0e+30")) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert re.search("simreg_core: training failed: .* in epoch 0", printed.err)
+    assert not {"result.json", "weights.pt"} & _files(output)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param([], id="no-config"),
+        pytest.param(["--config", "a.yaml", "--device", "tpu"], id="unknown-device"),
+        pytest.param(["--config", "a.yaml", "--threads", "0"], id="no-threads"),
+        pytest.param(["--config", "a.yaml", "--threads", "two"], id="threads-in-words"),
+        pytest.param(["--config", "a.yaml", "--frobnicate"], id="unknown-flag"),
+    ],
+)
+def test_bad_flag_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: python -m simreg_core" in capsys.readouterr().err
+
+
+def test_module_runs_as_a_program(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "simreg_core", "--config", str(tmp_path / "absent.yaml")],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("simreg_core: ")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simreg_core.config import ATTACKS
+from simreg_core.records import SPLITS
+from simreg_core.seeding import derive_seed, generator, global_rng
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+@given(seeds, st.text(), st.lists(st.integers(0, 1000), max_size=2))
+def test_seed_is_a_63_bit_function_of_its_arguments(
+    root: int, stream: str, counters: list[int]
+) -> None:
+    seed = derive_seed(root, stream, *counters)
+    assert 0 <= seed < 2**63
+    assert seed == derive_seed(root, stream, *counters)
+
+
+def test_seeds_of_streams_roots_and_epochs_are_all_different() -> None:
+    names = ["batches", "augmentation", "pairs", "weights", "split", "surrogate"]
+    names += [f"{attack} on {split}" for attack in ATTACKS for split in SPLITS]
+    drawn = [
+        derive_seed(root, name, epoch)
+        for root in range(20)
+        for name in names
+        for epoch in range(20)
+    ]
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_generators_of_one_stream_draw_the_same_numbers() -> None:
+    draws = [torch.rand(8, generator=generator(3, "pairs", 5)) for _ in range(2)]
+    assert torch.equal(*draws)
+
+
+@pytest.mark.parametrize(
+    ("root", "stream", "counter"),
+    [
+        pytest.param(4, "pairs", 5, id="root"),
+        pytest.param(3, "batches", 5, id="stream"),
+        pytest.param(3, "pairs", 6, id="counter"),
+    ],
+)
+def test_generators_of_other_streams_draw_other_numbers(
+    root: int, stream: str, counter: int
+) -> None:
+    draw = torch.rand(8, generator=generator(3, "pairs", 5))
+    assert not torch.equal(draw, torch.rand(8, generator=generator(root, stream, counter)))
+
+
+def test_generator_leaves_the_global_one_alone() -> None:
+    before = torch.random.get_rng_state()
+    torch.rand(3, generator=generator(3, "pairs"))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_global_rng_is_seeded_inside_and_restored_behind() -> None:
+    before = torch.random.get_rng_state()
+    with global_rng(5):
+        first = torch.rand(4)
+    with global_rng(5):
+        second = torch.rand(4)
+    assert torch.equal(first, second)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_global_rng_is_restored_after_an_exception() -> None:
+    before = torch.random.get_rng_state()
+    with pytest.raises(KeyError, match="inside"), global_rng(5):
+        raise KeyError("inside")
+    assert torch.equal(torch.random.get_rng_state(), before)
