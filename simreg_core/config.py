@@ -257,7 +257,7 @@ class TrialConfig(_Config):
         return cls.model_validate(with_protocol(trial))
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested dictionary of JSON types; ``from_dict`` gives back an equal configuration."""
+        """Nested dictionary of JSON types; what ``from_dict`` made, it makes from it again."""
         return self.model_dump(mode="json")
 
     def digest(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ def ray_session(address: str | None) -> Iterator[None]:
     if address is None:
         options |= {"include_dashboard": False}
     else:
+        _require_reachable(address)
         options |= {"address": address}
     try:
         ray.init(**options)
@@ -82,6 +84,17 @@ def ray_session(address: str | None) -> Iterator[None]:
     finally:
         signal.signal(signal.SIGTERM, previous)
         ray.shutdown()
+
+
+def _require_reachable(address: str) -> None:
+    """Refuse an address where nothing listens; Ray itself would try for a quarter of an hour."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return  # not HOST:PORT; Ray knows what is meant
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except (OSError, OverflowError) as err:
+        raise ConfigError(f"--address {address}: no Ray cluster reached: {err}") from err
 
 
 def fit_resources(

@@ -44,6 +44,12 @@ class Run(NamedTuple):
     config: TrialConfig
 
     @property
+    def label(self) -> str:
+        """What it is, for people."""
+        name = "baseline" if self.trial is None else f"trial {self.trial}"
+        return f"{name}, seed {self.config.seed}"
+
+    @property
     def part(self) -> str:
         """Name of the part file that holds its row."""
         name = "baseline" if self.trial is None else f"trial-{self.trial:05d}"
@@ -136,7 +142,8 @@ def confirm(
     used |= {s for config in configs.values() for s in config.robustness.baseline_seeds}
     seeds = fresh_seeds(num_seeds, used)
     runs = _runs(configs, seeds)
-    missing = [run for run in runs.values() if not store.has("confirmation", run.part)]
+    done = _complete_rows(store)
+    missing = [run for digest, run in runs.items() if digest not in done]
     with SearchView(console, "confirmation network", len(missing)) as view:
 
         def collect(index: int, value: Any) -> None:
@@ -149,26 +156,26 @@ def confirm(
                 "trial": run.trial,
                 "config_digest": run.config.digest(),
             }
-            if row["status"] == "complete":
-                store.write("confirmation", run.part, [row])
-            else:
-                store.write("confirmation", f"failed-{run.part}", [row])
-            view.finished(index, row["status"], row.get("reason"))
+            store.write("confirmation", run.part, [row])
+            reason = f"{run.label}: {row['reason']}" if row.get("reason") else None
+            view.finished(index, row["status"], reason)
 
         calls = [(run.config.to_dict(), settings) for run in missing]
         run_tasks(_confirm_one, calls, resources, collect)
     screened = {row["trial"]: row[f"{SEARCH_SPLIT}.tradeoff_score"] for row in rows}
-    done = {
-        row["config_digest"]: row
-        for row in store.read("confirmation")
-        if row["status"] == "complete"
-    }
+    done = _complete_rows(store)
     candidates = [
         _candidate(number, chosen[number], screened.get(number), config, seeds, done)
         for number, config in configs.items()
     ]
     _write_summary(store, candidates, seeds, list(configs.values()), done)
     return candidates
+
+
+def _complete_rows(store: ResultStore) -> dict[str, dict[str, Any]]:
+    """Rows of the networks that were confirmed, by the digest of their configuration."""
+    rows = store.read("confirmation")
+    return {row["config_digest"]: row for row in rows if row["status"] == "complete"}
 
 
 def _runs(configs: dict[int, TrialConfig], seeds: Sequence[int]) -> dict[str, Run]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,9 +75,8 @@ def _run(args: argparse.Namespace) -> int:
             print(f"tuner.run: interrupted; what is finished is in {plan.folder}", file=sys.stderr)
             return 130
         if not found.num_complete:
-            print(
-                f"tuner.run: all {found.num_failed} trials failed; reasons in {plan.folder}/trials"
-            )
+            reasons = f"reasons in {plan.folder}/trials"
+            print(f"tuner.run: all {found.num_failed} trials failed; {reasons}", file=sys.stderr)
             return 1
         if tuning.confirm is not None:
             settings = worker_settings(plan, resources)
@@ -99,14 +99,16 @@ def make_plan(args: argparse.Namespace) -> SearchPlan:
         if value is not None:
             overrides.append(f"{key}={value}")
     if args.name is not None:
-        overrides.append(f"name={args.name}")
+        overrides.append(f"name={json.dumps(args.name)}")  # text, even if it is 2024
     space = load_space(args.space, overrides)
-    folder = args.output / space.name
+    folder, cache = args.output / space.name, args.output / "references"
+    if folder == cache:
+        raise ConfigError(f"{args.space}: name: {space.name} is the folder of reference networks")
     if folder.exists():
         if args.name is not None:
             raise ConfigError(f"{folder} exists; choose another --name (nothing is overwritten)")
         folder = _free_folder(folder)
-    return SearchPlan(space, folder, args.output / "references")
+    return SearchPlan(space, folder, cache)
 
 
 def _free_folder(folder: Path) -> Path:

@@ -78,12 +78,13 @@ def create_folder(plan: SearchPlan) -> ResultStore:
         (plan.folder / SPACE_FILE).write_text(plan.space.to_yaml(), encoding="utf-8")
         store = ResultStore(plan.folder)
         store.create()
-    except FileExistsError as err:
-        raise ConfigError(
-            f"{plan.folder} exists; choose another --name or --output (nothing is overwritten)"
-        ) from err
     except OSError as err:
-        raise ConfigError(f"{plan.folder}: cannot be written: {err.strerror or err}") from err
+        if isinstance(err, FileExistsError) and plan.folder.exists():
+            raise ConfigError(
+                f"{plan.folder} exists; choose another --name or --output (nothing is overwritten)"
+            ) from err
+        place = err.filename or plan.folder
+        raise ConfigError(f"{place}: cannot be written: {err.strerror or err}") from err
     return store
 
 

@@ -101,7 +101,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         space: What is searched.
         num_trials: Trials that the study shall have in the end.
         on_outcome: Called once per finished trial, before the study is told; writes the rows.
-        on_start: Called when a trial is handed to Tune.
+        on_start: Called when a trial begins.
     """
 
     def __init__(
@@ -128,6 +128,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         while self.error is None and self._num_asked < self.num_trials:
             trial = self.study.ask(self.space.distributions())
             self._num_asked += 1
+            self._on_start(trial.number)
             try:
                 config = self.space.trial_config(self.space.decode(trial.params))
             except ValidationError as err:
@@ -135,7 +136,6 @@ class StudySearcher(Searcher):  # type: ignore[misc]
                 self._finish(trial, Outcome(trial.number, "failed", reason, None, {}))
                 continue
             self._running[trial_id] = (trial, config)
-            self._on_start(trial.number)
             return {"trial": trial.number, "config": config.to_dict()}
         return Searcher.FINISHED  # type: ignore[no-any-return]
 

@@ -12,6 +12,7 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -33,6 +34,8 @@ from simreg_core.config_io import (
 )
 from simreg_core.records import METRICS
 
+# Optuna keeps whole numbers as floats, exactly up to here.
+_WholeNumber = Annotated[int, Field(ge=-(2**53), le=2**53)]
 _SPACE_KEYS = ("name", "trial", "search", "objectives", "tuning")
 
 
@@ -53,7 +56,8 @@ class FloatRange(_Strict):
     def _ordered(self) -> Self:
         _check_range(self.low, self.high, self.log)
         if self.log and self.step is not None:
-            raise ValueError("log and step cannot be combined for a float")
+            raise ValueError("log and step cannot be combined")
+        _check_step(self.low, self.high, self.step)
         return self
 
     def extremes(self) -> list[tuple[str, Any]]:
@@ -62,7 +66,8 @@ class FloatRange(_Strict):
 
     def contains(self, value: Any) -> bool:
         """Whether a warm start may use ``value``."""
-        return _is_number(value) and self.low <= value <= self.high
+        is_inside = _is_number(value) and self.low <= value <= self.high
+        return is_inside and _is_on_grid(self.low, value, self.step)
 
     def to_optuna(self) -> optuna.distributions.BaseDistribution:
         """The same range in Optuna's terms."""
@@ -83,8 +88,8 @@ class IntRange(_Strict):
     """A whole number in [low, high], in steps of ``step`` or (``log``) evenly in its logarithm."""
 
     type: Literal["int"]
-    low: int
-    high: int
+    low: _WholeNumber
+    high: _WholeNumber
     log: bool = False
     step: Annotated[int, Field(ge=1)] = 1
 
@@ -93,6 +98,7 @@ class IntRange(_Strict):
         _check_range(self.low, self.high, self.log)
         if self.log and self.step != 1:
             raise ValueError("log and step cannot be combined")
+        _check_step(self.low, self.high, self.step)
         return self
 
     def extremes(self) -> list[tuple[str, Any]]:
@@ -102,7 +108,8 @@ class IntRange(_Strict):
     def contains(self, value: Any) -> bool:
         """Whether a warm start may use ``value``."""
         is_whole = isinstance(value, int) and not isinstance(value, bool)
-        return is_whole and self.low <= value <= self.high and (value - self.low) % self.step == 0
+        is_inside = is_whole and self.low <= value <= self.high
+        return is_inside and _is_on_grid(self.low, value, self.step)
 
     def to_optuna(self) -> optuna.distributions.BaseDistribution:
         """The same range in Optuna's terms."""
@@ -309,6 +316,12 @@ def _check_keys(space: SearchSpace, where: str) -> None:
                 f"{where}: search.{key}: also fixed, to {get_dotted(space.trial, key)!r}, "
                 f"in trial.{key}; keep one of the two"
             )
+        if below := [other for other in space.search if other.startswith(f"{key}.")]:
+            raise ConfigError(
+                f"{where}: search.{below[0]}: lies within {key}, which is searched as a whole; "
+                "keep one of the two"
+            )
+        set_dotted(copy.deepcopy(space.trial), key, None, f"{where}: search")
 
 
 def _check_values(space: SearchSpace, where: str) -> None:
@@ -367,6 +380,18 @@ def _check_range(low: float, high: float, log: bool) -> None:
         raise ValueError(f"low ({low:g}) must be below high ({high:g})")
     if log and low <= 0:
         raise ValueError(f"a log range needs low above 0, found {low:g}")
+
+
+def _check_step(low: float, high: float, step: float | None) -> None:
+    if not _is_on_grid(low, high, step):
+        raise ValueError(f"high ({high:g}) is not low ({low:g}) plus a multiple of step ({step:g})")
+
+
+def _is_on_grid(low: float, value: float, step: float | None) -> bool:
+    # In decimals, as written: 0.1 + 0.2 is 0.3.
+    if step is None:
+        return True
+    return (Decimal(str(value)) - Decimal(str(low))) % Decimal(str(step)) == 0
 
 
 def _is_number(value: Any) -> bool:

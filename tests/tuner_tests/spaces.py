@@ -1,0 +1,47 @@
+"""A good space file, and the ways in which tests of ``tuner`` change it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tuner.space import SearchSpace, load_space
+
+GOOD_SPACE = """\
+name: tiny
+trial:
+  task: {dataset: digits, image_size: 8, num_train: 128, num_validation: 64, num_test: 64}
+  model: {base_channels: 4, blocks: [1, 1]}
+  training: {epochs: 2}
+  regularizer: {num_images: 64, batch_size: 4}
+  robustness:
+    attacks: {gaussian: {max_epsilon: 0.4}, transfer_fgsm: {max_epsilon: 0.2}}
+    reference: {gaussian: 0.4, transfer_fgsm: 0.15}
+    num_epsilons: 3
+    baseline_seeds: [1, 2]
+search:
+  regularizer.threshold: {type: float, low: 0.1, high: 0.9}
+  regularizer.alpha: {type: float, low: 0.01, high: 3.0, log: true}
+objectives: [clean_accuracy, robust_accuracy]
+tuning: {num_trials: 2, sampler: random}
+"""
+
+
+def changed(*changes: tuple[str, str]) -> str:
+    """Text of the good space with every first text of a pair replaced by the second."""
+    text = GOOD_SPACE
+    for old, new in changes:
+        assert text.count(old) == 1, f"{old!r} must occur once"
+        text = text.replace(old, new)
+    return text
+
+
+def write_space(folder: Path, *changes: tuple[str, str]) -> Path:
+    """The good space, changed, as a file in ``folder``."""
+    path = folder / "space.yaml"
+    path.write_text(changed(*changes), encoding="utf-8")
+    return path
+
+
+def make_space(folder: Path, *changes: tuple[str, str]) -> SearchSpace:
+    """The good space, changed, as the program reads it."""
+    return load_space(write_space(folder, *changes))

@@ -1,0 +1,393 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from tests.tuner_tests.spaces import make_space
+from tuner.searcher import Outcome, StudySearcher, make_sampler, open_study
+from tuner.space import SearchSpace
+
+THRESHOLD = "regularizer.threshold: {type: float, low: 0.1, high: 0.9}"
+SINGLE = ("[clean_accuracy, robust_accuracy]", "[tradeoff_score]")
+SAMPLERS = ("tpe", "nsgaii", "gp", "random")
+
+
+class Driver:
+    """Asks and answers as Tune does, without Ray."""
+
+    def __init__(self, folder: Path, space: SearchSpace, num_trials: int) -> None:
+        self.space = space
+        self.study = open_study(folder, space)
+        self.outcomes: list[Outcome] = []
+        self.states: list[TrialState] = []
+        """State of the trial in the study while its outcome was recorded."""
+        self.started: list[int] = []
+        self.searcher = StudySearcher(
+            self.study, space, num_trials, self._record, self.started.append
+        )
+
+    def _record(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        self.states.append(self.study.trials[outcome.number].state)
+
+    def ask(self, name: str = "a") -> dict[str, Any]:
+        """The trial that Tune would run next, under a name of Tune's."""
+        suggestion = self.searcher.suggest(name)
+        assert isinstance(suggestion, dict)
+        return suggestion
+
+    def run(self, *results: Mapping[str, Any]) -> None:
+        """Trials one after another, each ending with one of the results."""
+        for number, result in enumerate(results):
+            self.ask(f"run-{number}")
+            self.searcher.on_trial_complete(f"run-{number}", dict(result))
+
+    def trial(self, number: int = 0) -> optuna.trial.FrozenTrial:
+        """A trial as the study has it."""
+        return self.study.trials[number]
+
+
+def report(*, num_epochs: int = 2, **metrics: float | None) -> dict[str, Any]:
+    """The last report of a trial: by default of the full budget and with good values."""
+    figures = {"clean_accuracy": 0.9, "robust_accuracy": 0.5, "tradeoff_score": 0.1, **metrics}
+    record = {
+        "columns": {f"validation.{name}": value for name, value in figures.items()},
+        "epochs": [{"epoch": epoch} for epoch in range(num_epochs)],
+        "curves": [],
+        "references": [],
+    }
+    return {"record": json.dumps(record), "epochs_done": num_epochs}
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Callable[..., Driver]:
+    """Factory of drivers of the good space, changed; the study is in ``tmp_path``."""
+
+    def make(*changes: tuple[str, str], num_trials: int = 5) -> Driver:
+        return Driver(tmp_path, make_space(tmp_path, *changes), num_trials)
+
+    return make
+
+
+def reopened(driver: Driver, folder: Path) -> optuna.Study:
+    """The study as another process reads it from its file."""
+    return open_study(folder, driver.space)
+
+
+# outcomes
+
+
+def test_full_budget_with_finite_values_is_complete_with_these_values(
+    drive: Callable[..., Driver],
+) -> None:
+    driver = drive()
+    driver.run(report(clean_accuracy=0.75, robust_accuracy=0.25))
+    assert driver.trial().state is TrialState.COMPLETE
+    assert driver.trial().values == [0.75, 0.25]
+    assert driver.outcomes[0].status == "complete"
+    assert driver.outcomes[0].reason is None
+
+
+def test_less_than_the_full_budget_is_pruned_without_values(drive: Callable[..., Driver]) -> None:
+    driver = drive()
+    driver.run(report(num_epochs=1))
+    assert driver.trial().state is TrialState.PRUNED
+    assert driver.trial().values is None
+    assert driver.trial().user_attrs["reason"] == "stopped after 1 of 2 epochs"
+
+
+def test_trial_that_was_stopped_before_its_last_report_is_pruned(
+    drive: Callable[..., Driver],
+) -> None:
+    driver = drive()
+    driver.run({"epochs_done": 1})
+    assert driver.trial().state is TrialState.PRUNED
+    assert driver.outcomes[0].reason == "stopped after 1 epochs"
+
+
+def test_trial_without_any_report_is_not_complete(drive: Callable[..., Driver]) -> None:
+    driver = drive()
+    driver.ask("a")
+    driver.searcher.on_trial_complete("a", None)
+    assert driver.trial().state is TrialState.PRUNED
+
+
+def test_reported_failure_fails_with_its_reason(drive: Callable[..., Driver]) -> None:
+    driver = drive()
+    driver.run({"failure": "NonFiniteLossError: loss is nan", "epochs_done": 1})
+    assert driver.trial().state is TrialState.FAIL
+    assert driver.trial().user_attrs["reason"] == "NonFiniteLossError: loss is nan"
+    assert driver.outcomes[0].config is not None
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
+def test_objective_that_is_no_finite_number_fails_by_name(
+    value: float | None, drive: Callable[..., Driver]
+) -> None:
+    driver = drive()
+    driver.run(report(robust_accuracy=value))
+    assert driver.trial().state is TrialState.FAIL
+    assert driver.trial().user_attrs["reason"].startswith(f"objective robust_accuracy is {value}")
+
+
+def test_missing_objective_fails_by_name(drive: Callable[..., Driver]) -> None:
+    driver = drive(("[clean_accuracy, robust_accuracy]", "[clean_accuracy, accuracy_cost]"))
+    driver.run(report())
+    assert driver.trial().state is TrialState.FAIL
+    assert "accuracy_cost is None" in driver.trial().user_attrs["reason"]
+
+
+@pytest.mark.parametrize("tune_speaks_first", [True, False])
+def test_lost_worker_fails_with_its_reason(
+    tune_speaks_first: bool, drive: Callable[..., Driver]
+) -> None:
+    driver = drive()
+    driver.ask("a")
+    if tune_speaks_first:
+        driver.searcher.on_trial_complete("a", None, error=True)
+    driver.searcher.fail("a", "worker lost: node died")
+    if not tune_speaks_first:
+        driver.searcher.on_trial_complete("a", None, error=True)
+    assert driver.trial().state is TrialState.FAIL
+    assert [outcome.reason for outcome in driver.outcomes] == ["worker lost: node died"]
+
+
+def test_trial_is_told_only_once(drive: Callable[..., Driver]) -> None:
+    driver = drive()
+    driver.ask("a")
+    for _ in range(2):
+        driver.searcher.on_trial_complete("a", report())
+    driver.searcher.fail("a", "too late")
+    assert driver.trial().state is TrialState.COMPLETE
+    assert len(driver.outcomes) == 1
+
+
+def test_close_leaves_no_running_trials(drive: Callable[..., Driver]) -> None:
+    driver = drive()
+    for name in ("a", "b", "c"):
+        driver.ask(name)
+    driver.searcher.on_trial_complete("b", report())
+    driver.searcher.close("interrupted")
+    states = [trial.state for trial in driver.study.trials]
+    assert states == [TrialState.FAIL, TrialState.COMPLETE, TrialState.FAIL]
+    assert driver.trial(2).user_attrs["reason"] == "interrupted"
+
+
+def test_trial_that_ends_after_close_changes_nothing(drive: Callable[..., Driver]) -> None:
+    driver = drive()
+    driver.ask("a")
+    driver.searcher.close("interrupted")
+    driver.searcher.on_trial_complete("a", report())
+    assert driver.trial().state is TrialState.FAIL
+    assert driver.searcher.error is None
+
+
+# recording
+
+
+@pytest.mark.parametrize(
+    "result",
+    [report(), report(num_epochs=1), {"failure": "RuntimeError: no"}],
+    ids=["complete", "pruned", "failed"],
+)
+def test_rows_are_recorded_before_the_study_is_told(
+    result: dict[str, Any], drive: Callable[..., Driver]
+) -> None:
+    driver = drive()
+    driver.run(result)
+    assert driver.states == [TrialState.RUNNING]
+
+
+def test_error_of_recording_is_kept_and_ends_the_search(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = make_space(tmp_path)
+    full = OSError("no space left on device")
+
+    def record(outcome: Outcome) -> None:
+        raise full
+
+    study = open_study(tmp_path, space)
+    searcher = StudySearcher(study, space, 5, record, lambda number: None)
+    for name in ("a", "b"):
+        searcher.suggest(name)
+    searcher.on_trial_complete("a", report())
+    assert searcher.error is full
+    assert searcher.suggest("c") == Searcher.FINISHED
+    # Its rows are not written, so the study must not call it complete.
+    assert study.trials[0].state is not TrialState.COMPLETE
+
+
+def test_suggestion_holds_number_and_configuration(drive: Callable[..., Driver]) -> None:
+    driver = drive()
+    suggestion = driver.ask()
+    assert suggestion["trial"] == 0
+    config = driver.space.trial_config(driver.trial().params)
+    assert suggestion["config"] == config.to_dict()
+    assert json.loads(json.dumps(suggestion)) == suggestion
+
+
+def test_list_choice_reaches_the_configuration_as_a_list(drive: Callable[..., Driver]) -> None:
+    driver = drive(
+        (", blocks: [1, 1]", ""),
+        (THRESHOLD, "model.blocks: {type: categorical, choices: [[1], [1, 1]]}"),
+    )
+    assert driver.ask()["config"]["model"]["blocks"] in ([1], [1, 1])
+
+
+# number of trials
+
+
+def test_search_is_finished_after_the_number_of_trials(drive: Callable[..., Driver]) -> None:
+    driver = drive(num_trials=3)
+    driver.run(report(), {"failure": "RuntimeError: no"}, report())
+    assert driver.searcher.suggest("last") == Searcher.FINISHED
+    assert len(driver.study.trials) == 3
+
+
+def test_combination_that_is_not_valid_is_recorded_as_failed_and_counts(
+    drive: Callable[..., Driver],
+) -> None:
+    padding = "training.augmentation.crop_padding: {type: int, low: 3, high: 4}"
+    driver = drive(
+        ("image_size: 8, ", ""),
+        (THRESHOLD, f"{padding}\n  task.image_size: {{type: categorical, choices: [4, 8]}}"),
+        ("sampler: random", "warm_starts: [{training.augmentation.crop_padding: 4, "
+         "task.image_size: 4}, {training.augmentation.crop_padding: 4, task.image_size: 8}]"),
+        num_trials=2,
+    )  # fmt: skip
+    assert driver.ask()["trial"] == 1
+    assert driver.trial(0).state is TrialState.FAIL
+    (outcome,) = driver.outcomes
+    assert (outcome.number, outcome.status, outcome.config) == (0, "failed", None)
+    assert outcome.reason is not None
+    assert outcome.reason.startswith("no valid configuration: training.augmentation.crop_padding")
+    assert driver.searcher.suggest("last") == Searcher.FINISHED
+
+
+def test_every_trial_that_ends_has_started(drive: Callable[..., Driver]) -> None:
+    driver = drive(
+        ("image_size: 8, ", "image_size: 4, "),
+        (THRESHOLD, "training.augmentation.crop_padding: {type: int, low: 3, high: 4}"),
+        num_trials=8,
+    )
+    while driver.searcher.suggest("a") != Searcher.FINISHED:
+        driver.searcher.on_trial_complete("a", report())
+    assert driver.started == [outcome.number for outcome in driver.outcomes] == list(range(8))
+    assert {outcome.status for outcome in driver.outcomes} == {"complete", "failed"}
+
+
+# warm starts
+
+
+def test_warm_starts_come_first_and_what_they_leave_out_is_sampled(
+    drive: Callable[..., Driver],
+) -> None:
+    starts = (
+        "warm_starts: [{regularizer.alpha: 0.5, regularizer.threshold: 0.25}, "
+        "{regularizer.alpha: 0.75}]"
+    )
+    driver = drive(("sampler: random", starts))
+    driver.run(report(), report(), report())
+    first, second, third = (driver.trial(number) for number in range(3))
+    assert first.params == {"regularizer.threshold": 0.25, "regularizer.alpha": 0.5}
+    assert second.params["regularizer.alpha"] == 0.75
+    assert 0.1 <= second.params["regularizer.threshold"] <= 0.9
+    assert [trial.user_attrs.get("warm_start") for trial in (first, second, third)] == [
+        True,
+        True,
+        None,
+    ]
+
+
+def test_warm_starts_are_not_repeated_when_the_study_is_reopened(
+    drive: Callable[..., Driver], tmp_path: Path
+) -> None:
+    driver = drive(("sampler: random", "warm_starts: [{regularizer.alpha: 0.5}]"))
+    driver.run(report())
+    study = reopened(driver, tmp_path)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE]
+
+
+# the file
+
+
+def test_study_reopened_from_its_file_knows_everything(
+    drive: Callable[..., Driver], tmp_path: Path
+) -> None:
+    driver = drive(("[clean_accuracy, robust_accuracy]", "[clean_accuracy, accuracy_cost]"))
+    driver.run(report(accuracy_cost=0.05), {"failure": "RuntimeError: no"}, report(num_epochs=1))
+    study = reopened(driver, tmp_path)
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert study.metric_names == ["clean_accuracy", "accuracy_cost"]
+    assert study.study_name == "tiny"
+    assert [trial.values for trial in study.trials] == [[0.9, 0.05], None, None]
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "PRUNED"]
+    assert [trial.user_attrs.get("reason") for trial in study.trials] == [
+        None,
+        "RuntimeError: no",
+        "stopped after 1 of 2 epochs",
+    ]
+    assert [trial.params for trial in study.trials] == [
+        trial.params for trial in driver.study.trials
+    ]
+
+
+# samplers
+
+
+@pytest.mark.parametrize("objectives", [1, 2])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_sampler_proposes_within_the_space_after_good_and_bad_trials(
+    sampler: str, objectives: int, drive: Callable[..., Driver]
+) -> None:
+    changes = [SINGLE] if objectives == 1 else []
+    driver = drive(
+        ("sampler: random", f"sampler: {sampler}"),
+        (THRESHOLD, f"{THRESHOLD}\n  regularizer.transform: "
+         "{type: categorical, choices: [arctanh, identity]}"),
+        *changes,
+        num_trials=20,
+    )  # fmt: skip
+    good = [report(clean_accuracy=i / 20, robust_accuracy=(i * 7 % 10) / 10) for i in range(10)]
+    driver.run(*good, report(num_epochs=1), {"failure": "RuntimeError: no"}, report())
+    assert driver.searcher.error is None
+    distributions = driver.space.distributions()
+    for trial in driver.study.trials:
+        assert trial.params.keys() == distributions.keys()
+        for key, value in trial.params.items():
+            assert driver.space.search[key].contains(value)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_same_seed_gives_the_same_suggestions(sampler: str, tmp_path: Path) -> None:
+    proposals = []
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        folder.mkdir()
+        space = make_space(folder, ("sampler: random", f"sampler: {sampler}, seed: 3"), SINGLE)
+        driver = Driver(folder, space, 20)
+        driver.run(*[report(tradeoff_score=i / 20) for i in range(12)])
+        proposals.append([trial.params for trial in driver.study.trials])
+    assert proposals[0] == proposals[1]
+
+
+def test_another_seed_gives_other_suggestions() -> None:
+    values = []
+    for seed in (0, 1):
+        study = optuna.create_study(sampler=make_sampler("tpe", seed))
+        values.append(study.ask().suggest_float("x", 0, 1))
+    assert values[0] != values[1]
+
+
+def test_unknown_sampler_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="unknown sampler 'cmaes'"):
+        make_sampler("cmaes", 0)
