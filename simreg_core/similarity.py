@@ -51,9 +51,10 @@ class FeatureSimilarity(nn.Module):
     """S_cnn: the gamma-weighted sum over layers of mean-subtracted cosine feature similarities.
 
     Each layer keeps a running mean per channel (exponential, weight ``mean_decay`` on the old
-    value, the first batch's mean to start with), updated without gradient from the features that
-    it is shown in train mode, and subtracted before the cosine. gamma = softmax(w), w trainable
-    and 0 at first (arXiv:2410.03952).
+    value, 0 at first), updated without gradient from the features that it is shown in train mode,
+    and subtracted before the cosine. That it starts at 0 matters: until it has settled, all pairs
+    look alike, and the loss drives them apart. gamma = softmax(w), w trainable and 0 at first
+    (arXiv:2410.03952).
 
     Args:
         channels: Number of channels of every layer, in order.
@@ -64,11 +65,8 @@ class FeatureSimilarity(nn.Module):
         super().__init__()
         self.mean_decay = mean_decay
         self.layer_logits = nn.Parameter(torch.zeros(len(channels)))
-        self.num_layers = len(channels)
         for layer, width in enumerate(channels):
             self.register_buffer(f"mean{layer}", torch.zeros(width))
-        self.is_started: Tensor
-        self.register_buffer("is_started", torch.zeros((), dtype=torch.bool))
 
     def gamma(self) -> Tensor:
         """Layer weights (L,), >= 0, with sum 1."""
@@ -83,8 +81,6 @@ class FeatureSimilarity(nn.Module):
         """
         layers = list(features.values()) if isinstance(features, Mapping) else list(features)
         cosines = [self._layer(number, feature) for number, feature in enumerate(layers)]
-        if self.training:
-            self.is_started.fill_(True)
         return (self.gamma()[:, None] * torch.stack(cosines)).sum(dim=0)
 
     def _layer(self, number: int, feature: Tensor) -> Tensor:
@@ -92,8 +88,7 @@ class FeatureSimilarity(nn.Module):
         if self.training:
             with torch.no_grad():
                 batch = feature.mean(dim=(0, 2, 3), dtype=mean.dtype)
-                decay = torch.where(self.is_started, self.mean_decay, 0.0)
-                mean.copy_(decay * mean + (1 - decay) * batch)
+                mean.lerp_(batch, 1 - self.mean_decay)
         centred = feature - mean[:, None, None]
         first, second = centred.chunk(2)
         return _cosine(first, second)

@@ -46,9 +46,9 @@ def softmax(logits: Sequence[float]) -> list[float]:
 
 
 def running_means(batches: Sequence[Sequence[Array]], decay: float) -> list[Array]:
-    """Mean per channel of every layer after ``batches`` of layers (B, C, H, W)."""
-    means = [layer.mean(axis=(0, 2, 3)) for layer in batches[0]]
-    for batch in batches[1:]:
+    """Mean per channel of every layer after ``batches`` of layers (B, C, H, W); 0 before."""
+    means = [np.zeros(layer.shape[1]) for layer in batches[0]]
+    for batch in batches:
         means = [
             decay * mean + (1 - decay) * layer.mean(axis=(0, 2, 3))
             for mean, layer in zip(means, batch, strict=True)

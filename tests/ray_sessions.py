@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,13 +12,19 @@ import pytest
 
 from tuner.cluster import ray_session
 
+ROOT = Path(__file__).parents[1]
+
 
 @pytest.fixture(autouse=True, scope="session")
 def ray_folder() -> Iterator[Path]:
-    """Where Ray puts its sessions: a short path, since its sockets' names have 107 characters."""
+    """Where Ray puts its sessions: a short path, since its sockets' names have 107 characters.
+
+    Its workers find the project, the tests included, from any working directory.
+    """
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", str(folder))
+        patch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
         yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

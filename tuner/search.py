@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -206,7 +208,8 @@ def _tune(
         ),
     )
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    tuner.fit()
+    with redirect_stdout(sys.stderr):  # Ray prints what its raylet says of a lost worker
+        tuner.fit()
 
 
 def _prepare_references(

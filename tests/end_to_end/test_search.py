@@ -361,7 +361,7 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def confirmed(good: Search, cluster: list[str]) -> Search:
     """The best of the good search, with two fresh seeds."""
-    arguments = [str(good.folder), "--top", "1", "--seeds", "2", *cluster]
+    arguments = [str(good.folder), "--top", "1", "--seeds", "2", "--max-concurrent", "1", *cluster]
     return finished(start("tuner.confirm", *arguments), good.folder)
 
 
@@ -442,8 +442,8 @@ def test_search_in_which_all_trials_fail_says_so(
         output,
         "failing",
         *choices("regularizer.alpha", 1.0e30, 1.0e31),
-        "--num-trials",
-        "2",
+        "--max-concurrent",
+        "1",
         *cluster,
     )
     assert search.code == 1
@@ -458,20 +458,22 @@ def test_search_in_which_all_trials_fail_says_so(
 # kills
 
 
-def test_trial_whose_worker_is_killed_is_lost_and_the_search_goes_on(
-    good: Search, output: Path
-) -> None:
-    with running(output, "lost", *pairs(SLOW, FAST)) as process:
-        folder = output / "lost"
-        wait_until((folder / "checkpoints" / "00000" / "state.pt").exists, process)
+@pytest.fixture(scope="module")
+def eventful(good: Search, output: Path) -> Search:
+    """The first worker is killed, the second trial is left alone, the third sees a Ctrl-C."""
+    with running(output, "eventful", *pairs(SLOW, FAST, SLOW), "--num-trials", "4") as process:
+        folder = output / "eventful"
+        wait_until(checkpoint(folder, 0).exists, process)
         (worker,) = [pid for pid in descendants(process.pid) if _title(pid).startswith("ray::Impl")]
         os.kill(worker, signal.SIGKILL)
-        search = finished(process, folder)
-    assert search.code == 0, search.errors
-    assert search.states == ["FAIL", "COMPLETE"]
-    assert search.row(0)["reason"].startswith("worker lost: ")
-    assert search.row(0)["regularizer.batch_size"] == SLOW
-    assert search.row(1)["status"] == "complete"
+        wait_until(checkpoint(folder, 2).exists, process)
+        os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
+        return finished(process, folder)
+
+
+def checkpoint(folder: Path, number: int) -> Path:
+    """File of a trial that is being trained, from the end of its first epoch on."""
+    return folder / "checkpoints" / f"{number:05d}" / "state.pt"
 
 
 def _title(pid: int) -> str:
@@ -481,41 +483,51 @@ def _title(pid: int) -> str:
         return ""
 
 
-@pytest.mark.parametrize(
-    "interrupt",
-    [
-        # A terminal sends Ctrl-C to the whole group, a scheduler SIGTERM to the process.
-        pytest.param(lambda pid: os.killpg(pid, signal.SIGINT), id="ctrl-c"),
-        pytest.param(lambda pid: os.kill(pid, signal.SIGTERM), id="sigterm"),
-    ],
-)
-def test_interrupted_search_keeps_what_is_finished_and_closes_what_is_open(
-    interrupt: Callable[[int], None],
-    request: pytest.FixtureRequest,
-    good: Search,
-    output: Path,
+def test_trial_whose_worker_is_killed_is_lost_and_the_search_goes_on(eventful: Search) -> None:
+    assert eventful.row(0)["status"] == "failed"
+    assert eventful.row(0)["reason"].startswith("worker lost: ")
+    assert eventful.row(0)["regularizer.batch_size"] == SLOW
+    assert eventful.row(1)["status"] == "complete"
+    assert eventful.states[:2] == ["FAIL", "COMPLETE"]
+
+
+def test_interrupted_search_closes_what_is_open(eventful: Search) -> None:
+    assert eventful.row(2)["status"] == "failed"
+    assert eventful.row(2)["reason"] == "interrupted"
+    assert eventful.states == ["FAIL", "COMPLETE", "FAIL"]
+
+
+def test_interrupted_search_says_where_its_results_are(eventful: Search) -> None:
+    assert eventful.code == 130
+    assert eventful.errors.splitlines()[-1] == (
+        f"tuner.run: interrupted; what is finished is in {eventful.folder}"
+    )
+    assert "Traceback" not in eventful.errors
+    assert eventful.printed.startswith("Pareto set of 3 trials")
+
+
+def test_results_of_an_interrupted_search_are_readable(eventful: Search) -> None:
+    assert_all_tables_readable(eventful)
+
+
+def test_terminated_search_closes_what_is_open(
+    good: Search, cluster: list[str], output: Path
 ) -> None:
-    name = f"stopped-{request.node.callspec.id}"
-    with running(output, name, *pairs(FAST, SLOW), "--num-trials", "3") as process:
-        folder = output / name
-        wait_until((folder / "checkpoints" / "00001" / "state.pt").exists, process)
-        interrupt(process.pid)
+    with running(output, "terminated", *pairs(FAST, SLOW), *cluster) as process:
+        folder = output / "terminated"
+        wait_until(checkpoint(folder, 1).exists, process)
+        process.terminate()
         search = finished(process, folder)
     assert search.code == 130, search.errors
     assert search.states == ["COMPLETE", "FAIL"]
-    assert search.row(0)["status"] == "complete"
-    assert (search.row(1)["status"], search.row(1)["reason"]) == ("failed", "interrupted")
+    assert search.row(1)["reason"] == "interrupted"
     assert_all_tables_readable(search)
-    assert search.errors.splitlines()[-1] == (
-        f"tuner.run: interrupted; what is finished is in {search.folder}"
-    )
-    assert "Traceback" not in search.errors
 
 
 def test_results_are_readable_after_the_search_is_killed(good: Search, output: Path) -> None:
     with running(output, "killed", *pairs(FAST, SLOW)) as process:
         folder = output / "killed"
-        wait_until((folder / "checkpoints" / "00001" / "state.pt").exists, process)
+        wait_until(checkpoint(folder, 1).exists, process)
         left = descendants(process.pid)
         process.kill()
         search = finished(process, folder)
