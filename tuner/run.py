@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,7 +109,19 @@ def make_plan(args: argparse.Namespace) -> SearchPlan:
         if args.name is not None:
             raise ConfigError(f"{folder} exists; choose another --name (nothing is overwritten)")
         folder = _free_folder(folder)
+    _require_writable(args.output)
     return SearchPlan(space, folder, cache)
+
+
+def _require_writable(output: Path) -> None:
+    """Refuse an output that cannot be written, before minutes are spent on it."""
+    place = next(
+        parent for parent in (output.absolute(), *output.absolute().parents) if parent.exists()
+    )
+    if not place.is_dir():
+        raise ConfigError(f"--output {output}: {place} is not a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError(f"--output {output}: {place} cannot be written")
 
 
 def _free_folder(folder: Path) -> Path:

@@ -12,7 +12,7 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -391,7 +391,10 @@ def _is_on_grid(low: float, value: float, step: float | None) -> bool:
     # In decimals, as written: 0.1 + 0.2 is 0.3.
     if step is None:
         return True
-    return (Decimal(str(value)) - Decimal(str(low))) % Decimal(str(step)) == 0
+    try:
+        return (Decimal(str(value)) - Decimal(str(low))) % Decimal(str(step)) == 0
+    except InvalidOperation:  # more than 1e28 steps
+        return False
 
 
 def _is_number(value: Any) -> bool:
