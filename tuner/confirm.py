@@ -9,17 +9,12 @@ search never used, and their test figures are reported as mean, 95 % interval an
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.table import Table
-from scipy import stats
 
 from simreg_core.config import TrialConfig
 from simreg_core.config_io import ConfigError
@@ -29,11 +24,10 @@ from tuner.objectives import SEARCH_SPLIT
 from tuner.progress import SearchView
 from tuner.space import SearchSpace
 from tuner.store import ResultStore
+from tuner.summary import SUMMARY_FILE, Candidate, confirmation_table, summarize, write_summary
 from tuner.trainable import WorkerSettings, prepare_worker, reason_of
 
-SUMMARY_FILE = "confirmation.json"
 FIRST_FRESH_SEED = 1000
-_QUANTITIES = ("clean_accuracy", "robust_accuracy", "accuracy_cost", "robustness_gain", "score")
 
 
 class Run(NamedTuple):
@@ -54,27 +48,6 @@ class Run(NamedTuple):
         """Name of the part file that holds its row."""
         name = "baseline" if self.trial is None else f"trial-{self.trial:05d}"
         return f"{name}-{self.config.digest()}"
-
-
-class Estimate(NamedTuple):
-    """A mean over seeds with the half-width of its 95 % t interval."""
-
-    mean: float
-    half_width: float | None
-    """None where n < 2."""
-    n: int
-
-
-class Candidate(NamedTuple):
-    """What confirmation found of one configuration, on the test split."""
-
-    trial: int
-    params: dict[str, Any]
-    screened_score: float | None
-    """The validation score that it was chosen for."""
-    estimates: dict[str, Estimate]
-    """Per quantity; cost, gain and score are paired with the baseline of the same seed."""
-    num_failed: int
 
 
 def choose(
@@ -165,10 +138,10 @@ def confirm(
     screened = {row["trial"]: row[f"{SEARCH_SPLIT}.tradeoff_score"] for row in rows}
     done = _complete_rows(store)
     candidates = [
-        _candidate(number, chosen[number], screened.get(number), config, seeds, done)
+        summarize(number, chosen[number], screened.get(number), config, seeds, done)
         for number, config in configs.items()
     ]
-    _write_summary(store, candidates, seeds, list(configs.values()), done)
+    write_summary(store, candidates, seeds, list(configs.values()), done)
     return candidates
 
 
@@ -204,126 +177,6 @@ def _confirm_one(config: dict[str, Any], settings: WorkerSettings) -> dict[str, 
     names = {column.name for column in CONFIRMATION_COLUMNS}
     columns = {name: value for name, value in result.columns.items() if name in names}
     return {**columns, "status": "complete"}
-
-
-def _candidate(
-    number: int,
-    params: dict[str, Any],
-    screened: float | None,
-    config: TrialConfig,
-    seeds: Sequence[int],
-    done: dict[str, dict[str, Any]],
-) -> Candidate:
-    values: dict[str, list[float]] = {name: [] for name in _QUANTITIES}
-    for seed in seeds:
-        own = done.get(config.model_copy(update={"seed": seed}).digest())
-        baseline = done.get(config.unregularized(seed).digest())
-        if own is None or baseline is None:
-            continue
-        cost = baseline["test.clean_accuracy"] - own["test.clean_accuracy"]
-        gain = own["test.robust_accuracy"] - baseline["test.robust_accuracy"]
-        score = gain - config.robustness.tradeoff_weight * cost
-        figures = (own["test.clean_accuracy"], own["test.robust_accuracy"], cost, gain, score)
-        for name, figure in zip(_QUANTITIES, figures, strict=True):
-            values[name].append(figure)
-    estimates = {name: estimate(figures) for name, figures in values.items() if figures}
-    num_done = len(values["score"])
-    return Candidate(number, params, screened, estimates, len(seeds) - num_done)
-
-
-def estimate(values: Sequence[float]) -> Estimate:
-    """Mean of one or more values with its 95 % interval by Student's t."""
-    n = len(values)
-    if n < 2:
-        return Estimate(values[0], None, n)
-    error = statistics.stdev(values) / math.sqrt(n)
-    return Estimate(statistics.fmean(values), float(stats.t.ppf(0.975, n - 1)) * error, n)
-
-
-def _baseline_estimates(
-    configs: Sequence[TrialConfig], seeds: Sequence[int], done: dict[str, dict[str, Any]]
-) -> list[dict[str, Estimate]]:
-    """Clean and robust accuracy of each distinct baseline."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for config in configs:
-        rows = [done.get(config.unregularized(seed).digest()) for seed in seeds]
-        groups[config.unregularized(0).digest()] = [row for row in rows if row is not None]
-    return [
-        {name: estimate([row[f"test.{name}"] for row in rows]) for name in _QUANTITIES[:2]}
-        for rows in groups.values()
-        if rows
-    ]
-
-
-def _write_summary(
-    store: ResultStore,
-    candidates: Sequence[Candidate],
-    seeds: Sequence[int],
-    configs: Sequence[TrialConfig],
-    done: dict[str, dict[str, Any]],
-) -> None:
-    def plain(estimates: dict[str, Estimate]) -> dict[str, Any]:
-        return {name: value._asdict() for name, value in estimates.items()}
-
-    content = {
-        "split": "test",
-        "interval": "95 % Student's t over seeds",
-        "seeds": list(seeds),
-        "baselines": [plain(b) for b in _baseline_estimates(configs, seeds, done)],
-        "candidates": [{**c._asdict(), "estimates": plain(c.estimates)} for c in candidates],
-    }
-    path = store.folder / SUMMARY_FILE
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
-    temporary.replace(path)
-
-
-def confirmation_table(summary: Path) -> Table:
-    """The written summary as a table for the console."""
-    content = json.loads(summary.read_text(encoding="utf-8"))
-    table = Table(
-        title=f"Confirmed on test, mean ± 95 % interval over {len(content['seeds'])} fresh seeds",
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-    )
-    for heading in ("trial", "n", "clean", "robust", "cost", "gain", "score", "screened", "what"):
-        table.add_column(heading, justify="left" if heading == "what" else "right", no_wrap=True)
-
-    def cell(estimates: dict[str, Any], name: str) -> str:
-        value = estimates.get(name)
-        if value is None:
-            return "-"
-        if value["half_width"] is None:
-            return f"{value['mean']:.3f}"
-        return f"{value['mean']:.3f} ± {value['half_width']:.3f}"
-
-    for baseline in content["baselines"]:
-        n = str(baseline["clean_accuracy"]["n"])
-        cells = [cell(baseline, name) for name in _QUANTITIES]
-        table.add_row("baseline", n, *cells, "-", "unregularized")
-    for candidate in content["candidates"]:
-        estimates = candidate["estimates"]
-        n = str(estimates["score"]["n"]) if estimates else "0"
-        cells = [cell(estimates, name) for name in _QUANTITIES]
-        screened = candidate["screened_score"]
-        what = describe(candidate["params"])
-        if candidate["num_failed"]:
-            what += f" ({candidate['num_failed']} failed)"
-        shown = "-" if screened is None else f"{screened:+.3f}"
-        table.add_row(str(candidate["trial"]), n, *cells, shown, what)
-    return table
-
-
-def describe(params: dict[str, Any]) -> str:
-    """Searched values in a few words: the last part of each key, and its value."""
-    cells = (
-        f"{key.rpartition('.')[2]} {value:.3g}"
-        if isinstance(value, float)
-        else f"{key.rpartition('.')[2]} {value}"
-        for key, value in params.items()
-    )
-    return ", ".join(cells)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

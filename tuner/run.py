@@ -173,8 +173,8 @@ def _range(space: SearchSpace, key: str) -> str:
 
 def pareto_table(plan: SearchPlan, store: ResultStore) -> Table:
     """The trials that no other beats on all objectives, by the first objective."""
-    from tuner.confirm import describe
     from tuner.searcher import open_study
+    from tuner.summary import describe
 
     space = plan.space
     study = open_study(plan.folder, space)

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import copy
 import difflib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import optuna
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator
 
 from simreg_core.config import TrialConfig, field_paths
 from simreg_core.config_io import (
@@ -33,139 +31,12 @@ from simreg_core.config_io import (
     validated,
 )
 from simreg_core.records import METRICS
+from tuner.distributions import Distribution, Strict
 
-# Optuna keeps whole numbers as floats, exactly up to here.
-_WholeNumber = Annotated[int, Field(ge=-(2**53), le=2**53)]
 _SPACE_KEYS = ("name", "trial", "search", "objectives", "tuning")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class FloatRange(_Strict):
-    """A real number in [low, high], uniformly or (``log``) uniformly in its logarithm."""
-
-    type: Literal["float"]
-    low: float
-    high: float
-    log: bool = False
-    step: Annotated[float, Field(gt=0)] | None = None
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        _check_range(self.low, self.high, self.log)
-        if self.log and self.step is not None:
-            raise ValueError("log and step cannot be combined")
-        _check_step(self.low, self.high, self.step)
-        return self
-
-    def extremes(self) -> list[tuple[str, Any]]:
-        """Values to try, with the key that each comes from."""
-        return [("low", self.low), ("high", self.high)]
-
-    def contains(self, value: Any) -> bool:
-        """Whether a warm start may use ``value``."""
-        is_inside = _is_number(value) and self.low <= value <= self.high
-        return is_inside and _is_on_grid(self.low, value, self.step)
-
-    def to_optuna(self) -> optuna.distributions.BaseDistribution:
-        """The same range in Optuna's terms."""
-        return optuna.distributions.FloatDistribution(
-            self.low, self.high, log=self.log, step=self.step
-        )
-
-    def encode(self, value: Any) -> Any:
-        """``value`` as Optuna stores it."""
-        return float(value)
-
-    def decode(self, value: Any) -> Any:
-        """What Optuna stored, as the configuration takes it."""
-        return value
-
-
-class IntRange(_Strict):
-    """A whole number in [low, high], in steps of ``step`` or (``log``) evenly in its logarithm."""
-
-    type: Literal["int"]
-    low: _WholeNumber
-    high: _WholeNumber
-    log: bool = False
-    step: Annotated[int, Field(ge=1)] = 1
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        _check_range(self.low, self.high, self.log)
-        if self.log and self.step != 1:
-            raise ValueError("log and step cannot be combined")
-        _check_step(self.low, self.high, self.step)
-        return self
-
-    def extremes(self) -> list[tuple[str, Any]]:
-        """Values to try, with the key that each comes from."""
-        return [("low", self.low), ("high", self.high)]
-
-    def contains(self, value: Any) -> bool:
-        """Whether a warm start may use ``value``."""
-        is_whole = isinstance(value, int) and not isinstance(value, bool)
-        is_inside = is_whole and self.low <= value <= self.high
-        return is_inside and _is_on_grid(self.low, value, self.step)
-
-    def to_optuna(self) -> optuna.distributions.BaseDistribution:
-        """The same range in Optuna's terms."""
-        return optuna.distributions.IntDistribution(
-            self.low, self.high, log=self.log, step=self.step
-        )
-
-    def encode(self, value: Any) -> Any:
-        """``value`` as Optuna stores it."""
-        return value
-
-    def decode(self, value: Any) -> Any:
-        """What Optuna stored, as the configuration takes it."""
-        return value
-
-
-class Choices(_Strict):
-    """One of several values, without order. Lists (block counts, say) are allowed."""
-
-    type: Literal["categorical"]
-    choices: Annotated[list[Any], Field(min_length=2)]
-
-    @field_validator("choices")
-    @classmethod
-    def _distinct(cls, choices: list[Any]) -> list[Any]:
-        texts = [json.dumps(choice, sort_keys=True) for choice in choices]
-        for text in texts:
-            if texts.count(text) > 1:
-                raise ValueError(f"choice {text} is given twice")
-        return choices
-
-    def extremes(self) -> list[tuple[str, Any]]:
-        """Values to try, with the key that each comes from."""
-        return [(f"choices.{number}", choice) for number, choice in enumerate(self.choices)]
-
-    def contains(self, value: Any) -> bool:
-        """Whether a warm start may use ``value``."""
-        return any(type(value) is type(c) and value == c for c in self.choices)
-
-    def to_optuna(self) -> optuna.distributions.BaseDistribution:
-        """The same choices in Optuna's terms."""
-        return optuna.distributions.CategoricalDistribution([self.encode(c) for c in self.choices])
-
-    def encode(self, value: Any) -> Any:
-        """``value`` as Optuna stores it: lists and mappings as JSON text."""
-        return json.dumps(value, sort_keys=True) if isinstance(value, list | dict) else value
-
-    def decode(self, value: Any) -> Any:
-        """What Optuna stored, as the configuration takes it."""
-        return copy.deepcopy(next(c for c in self.choices if self.encode(c) == value))
-
-
-Distribution = Annotated[FloatRange | IntRange | Choices, Field(discriminator="type")]
-
-
-class ConfirmConfig(_Strict):
+class ConfirmConfig(Strict):
     """Which of the best configurations are trained again, and how often."""
 
     top: Annotated[int, Field(ge=1)]
@@ -173,19 +44,19 @@ class ConfirmConfig(_Strict):
     """Fresh seeds per configuration; an interval needs two."""
 
 
-class TuningConfig(_Strict):
+class TuningConfig(Strict):
     """How the search goes about it."""
 
     num_trials: Annotated[int, Field(ge=1)]
     sampler: Literal["tpe", "nsgaii", "gp", "random"] = "tpe"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the sampler; the networks' seed is ``trial.seed``."""
-    warm_starts: list[dict[str, Any]] = []
+    warm_starts: list[dict[str, Any]] = Field(default_factory=list)
     """Configurations to try first; keys that one leaves out are sampled."""
     confirm: ConfirmConfig | None = None
 
 
-class SearchSpace(_Strict):
+class SearchSpace(Strict):
     """A whole space file."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -371,31 +242,3 @@ def _check_warm_starts(space: SearchSpace, where: str) -> None:
             if not space.search[key].contains(value):
                 allowed = space.search[key].model_dump(exclude_defaults=True)
                 raise ConfigError(f"{at}: {value!r} is outside of what is searched, {allowed}")
-
-
-def _check_range(low: float, high: float, log: bool) -> None:
-    if low == high:
-        raise ValueError(f"low and high are both {low:g}; write a constant in trial instead")
-    if low > high:
-        raise ValueError(f"low ({low:g}) must be below high ({high:g})")
-    if log and low <= 0:
-        raise ValueError(f"a log range needs low above 0, found {low:g}")
-
-
-def _check_step(low: float, high: float, step: float | None) -> None:
-    if not _is_on_grid(low, high, step):
-        raise ValueError(f"high ({high:g}) is not low ({low:g}) plus a multiple of step ({step:g})")
-
-
-def _is_on_grid(low: float, value: float, step: float | None) -> bool:
-    # In decimals, as written: 0.1 + 0.2 is 0.3.
-    if step is None:
-        return True
-    try:
-        return (Decimal(str(value)) - Decimal(str(low))) % Decimal(str(step)) == 0
-    except InvalidOperation:  # more than 1e28 steps
-        return False
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

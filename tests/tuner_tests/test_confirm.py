@@ -13,18 +13,10 @@ from scipy import stats
 
 from tests.tuner_tests.spaces import make_space
 from tuner.cluster import Resources
-from tuner.confirm import (
-    SUMMARY_FILE,
-    Candidate,
-    choose,
-    confirm,
-    confirmation_table,
-    estimate,
-    fresh_seeds,
-    main,
-)
+from tuner.confirm import choose, confirm, fresh_seeds, main
 from tuner.space import SearchSpace
 from tuner.store import ResultStore
+from tuner.summary import SUMMARY_FILE, Candidate, confirmation_table, estimate
 from tuner.trainable import WorkerSettings
 
 TUNING = "tuning: {num_trials: 2, sampler: random}"

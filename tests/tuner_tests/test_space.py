@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from simreg_core.config_io import ConfigError
 from tests.tuner_tests.spaces import GOOD_SPACE, make_space, write_space
+from tuner.distributions import Choices, FloatRange, IntRange
 from tuner.run import main
-from tuner.space import Choices, FloatRange, IntRange, load_space
+from tuner.space import load_space
 
 THRESHOLD = "regularizer.threshold: {type: float, low: 0.1, high: 0.9}"
 ALPHA = "regularizer.alpha: {type: float, low: 0.01, high: 3.0, log: true}"
