@@ -106,6 +106,8 @@ def pairs(*numbers: int) -> list[str]:
 
 def start(module: str, *arguments: str) -> subprocess.Popen[str]:
     """``python -m module`` in a process group of its own, as a shell would start it."""
+    # A job in the background ignores Ctrl-C, and so would its children: a handler does not pass on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments, "--gpus-per-trial", "0"],
         cwd=ROOT,
