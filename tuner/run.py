@@ -200,7 +200,7 @@ def pareto_table(plan: SearchPlan, store: ResultStore) -> Table:
 def add_resource_flags(parser: argparse.ArgumentParser) -> None:
     """Flags that say what a trial may use and where."""
     parser.add_argument("--max-concurrent", type=positive, help="trials at once; as many as fit")
-    parser.add_argument("--cpus-per-trial", type=_amount, default=1.0, metavar="X")
+    parser.add_argument("--cpus-per-trial", type=_cpus, default=1.0, metavar="X")
     parser.add_argument(
         "--gpus-per-trial",
         type=_amount,
@@ -228,6 +228,13 @@ def _amount(text: str) -> float:
     number = float(text)
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
+    return number
+
+
+def _cpus(text: str) -> float:
+    number = _amount(text)
+    if number < 0.01:
+        raise argparse.ArgumentTypeError(f"must be at least 0.01, got {text}")
     return number
 
 
