@@ -13,6 +13,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -136,6 +137,23 @@ def set_dotted(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
     tree[last] = value
 
 
+def set_field(trial: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Set one field of a trial dictionary, in place, and nothing else.
+
+    ``robustness.reference`` and ``attacks`` replace the protocol's as a whole, so setting one
+    attack in a table that the user did not write starts from the protocol's table.
+
+    Raises:
+        ConfigError: a part of the path holds something other than a mapping.
+    """
+    for table in ("robustness.attacks", "robustness.reference"):
+        if key.startswith(f"{table}.") and get_dotted(trial, table) is None:
+            with suppress(ValidationError):  # a wrong task is reported by the validation to come
+                defaults = TrialConfig.from_dict({"task": trial.get("task")}).to_dict()
+                set_dotted(trial, table, get_dotted(defaults, table), where)
+    set_dotted(trial, key, value, where)
+
+
 def get_dotted(tree: Mapping[str, Any], key: str) -> Any:
     """``tree[a][b][c]`` for the key ``a.b.c``, or None where a part is missing."""
     node: Any = tree
@@ -171,7 +189,7 @@ def load_trial_config(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
     tree = read_yaml_mapping(path)
     for text in overrides:
         key, value = parse_override(text)
-        set_dotted(tree, key, value, f"--set {key}")
+        set_field(tree, key, value, f"--set {key}")
     return validated(TrialConfig.from_dict, absolute_datasets(tree), TrialConfig, str(path))
 
 

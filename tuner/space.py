@@ -28,6 +28,7 @@ from simreg_core.config_io import (
     problems,
     read_yaml_mapping,
     set_dotted,
+    set_field,
     validated,
 )
 from simreg_core.records import METRICS
@@ -87,7 +88,7 @@ class SearchSpace(Strict):
         """
         tree = copy.deepcopy(self.trial)
         for key, value in params.items():
-            set_dotted(tree, key, value, "search")
+            set_field(tree, key, value, "search")
         return TrialConfig.from_dict(tree)
 
     def baseline_varies(self) -> bool:
@@ -155,8 +156,11 @@ def load_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
 def _override(tree: dict[str, Any], key: str, value: Any) -> None:
     first, _, rest = key.partition(".")
     if first not in _SPACE_KEYS:
-        key = f"trial.{key}"
-    elif first == "search" and isinstance(tree.get("search"), dict):
+        key, first, rest = f"trial.{key}", "trial", key
+    if first == "trial" and rest and isinstance(tree.get("trial"), dict):
+        set_field(tree["trial"], rest, value, f"--set {key}")
+        return
+    if first == "search" and isinstance(tree.get("search"), dict):
         # Searched keys have dots themselves: the longest that matches is meant.
         known = [k for k in tree["search"] if rest == k or rest.startswith(f"{k}.")]
         if known:
