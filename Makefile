@@ -2,8 +2,8 @@
 # the versions that constraints.txt pins.
 PYTHON ?= python3
 OUTPUT ?= results
-NAME ?= th_alpha-$(shell date +%Y%m%d-%H%M%S)
 SPACE ?= search_spaces/th_alpha.yaml
+NAME ?= $(basename $(notdir $(SPACE)))-$(shell date +%Y%m%d-%H%M%S)
 
 BIN := .venv/bin
 # One value for all lines of a recipe: the clock moves on between them.

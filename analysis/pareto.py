@@ -8,9 +8,7 @@ Exit codes: 0 drawn, 1 no trial is complete, 2 the results or the arguments are 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -19,21 +17,30 @@ from analysis.load import ResultsError, load_results
 from analysis.pareto_front import NoCompleteTrialsError, ParetoInfo, pareto_info
 from analysis.plots import draw_pareto
 from analysis.report import pareto_text
+from simreg_core import cli
+from simreg_core.config_io import ConfigError
+from simreg_core.files import atomic_file
 from simreg_core.records import SPLITS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write ``pareto_X_Y_SPLIT`` as .png, .pdf and .csv; print the front. Returns the exit code."""
-    options = _parser().parse_args(argv)
+    return cli.run(_parser(), argv, _run)
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         results = load_results(options.folder)
         info = pareto_info(results, options.x, options.y, options.split, options.color)
         files = render(info)
         paths = write_files(options.out or options.folder / "figures", files)
     except NoCompleteTrialsError as err:
-        return _complain(err, exit_code=1)
-    except (ResultsError, OSError) as err:
-        return _complain(err, exit_code=2)
+        print(f"analysis.pareto: {err}", file=sys.stderr)
+        return 1
+    except ResultsError as err:
+        raise ConfigError(str(err)) from err
+    except OSError as err:
+        raise ConfigError(f"--out: cannot be written: {cli.os_reason(err)}") from err
     print(pareto_text(info))
     for path in paths:
         print(f"wrote {path}")
@@ -55,41 +62,27 @@ def render(info: ParetoInfo) -> dict[str, bytes]:
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
-    """Write each file whole or not at all: to a temporary name, then renamed.
+    """Write each file whole or not at all.
 
     Raises:
         OSError: the folder cannot be made or written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    return [_write(folder / name, content) for name, content in files.items()]
+    for name, content in files.items():
+        with atomic_file(folder / name) as stream:
+            stream.write(content)
+    return [folder / name for name in files]
 
 
-def _write(path: Path, content: bytes) -> Path:
-    descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
-
-
-def _complain(err: Exception, exit_code: int) -> int:
-    print(f"analysis.pareto: {err}", file=sys.stderr)
-    return exit_code
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m analysis.pareto", allow_abbrev=False)
-    parser.description = "Draw the Pareto front of a search and print it."
+def _parser() -> cli.Parser:
+    parser = cli.Parser("analysis.pareto", "Draw the Pareto front of a search and print it.")
     parser.add_argument("folder", type=Path, help="folder of the search, OUTPUT/NAME")
     parser.add_argument("--x", default="clean_accuracy", help="metric (default: %(default)s)")
     parser.add_argument("--y", default="robust_accuracy", help="metric (default: %(default)s)")
     parser.add_argument(
-        "--split", default="validation", help=f"{' or '.join(SPLITS)} (default: %(default)s)"
+        "--split",
+        choices=SPLITS,
+        default="validation",
+        help="whose images (default: %(default)s)",
     )
     parser.add_argument("--color", metavar="PARAMETER", help="parameter that colours the points")
     parser.add_argument("--out", type=Path, help="folder to write to (default: FOLDER/figures)")
@@ -97,4 +90,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

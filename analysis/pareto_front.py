@@ -16,6 +16,7 @@ from analysis.seed_groups import (
     SeedGroup,
     baseline_groups,
     confirmed_groups,
+    fresh_baselines,
     num_failed_confirmations,
 )
 from simreg_core.records import METRICS, SPLITS, Metric
@@ -80,6 +81,8 @@ class ParetoInfo(NamedTuple):
     baselines: tuple[SeedGroup, ...]
     confirmed: tuple[SeedGroup, ...]
     """Only on the test split, which is all that a confirmation measures."""
+    fresh_baselines: tuple[SeedGroup, ...]
+    """Those that the confirmed trials are paired with by seed."""
     num_failed_confirmations: int
     """0 on the validation split."""
     hypervolume: float
@@ -117,14 +120,15 @@ def pareto_info(results: Results, x: str, y: str, split: str, color: str | None)
     if x == y:
         raise ResultsError(f"x and y are both {x!r}; a front needs two metrics")
     complete = _complete_trials(results)
-    columns = [axis.column for axis in axes]
+    columns = (axes[0].column, axes[1].column)
     _require_values(results, complete, columns, split)
-    points = complete[columns].to_numpy(dtype=np.float64)
+    points = complete[list(columns)].to_numpy(dtype=np.float64)
     num_images = complete[f"num_{split}"].to_numpy(dtype=np.int64)
     maximize = [axis.maximize for axis in axes]
     on_front = non_dominated(points, maximize)
     reference = _reference(axes, points)
     parameters = varying_parameters(complete)
+    is_test = split == "test"
     return ParetoInfo(
         study=results.study,
         x=axes[0],
@@ -138,8 +142,9 @@ def pareto_info(results: Results, x: str, y: str, split: str, color: str | None)
         parameters=parameters,
         color=choose_color(complete, color),
         baselines=baseline_groups(results, complete, (x, y), split),
-        confirmed=confirmed_groups(results, (columns[0], columns[1])) if split == "test" else (),
-        num_failed_confirmations=num_failed_confirmations(results) if split == "test" else 0,
+        confirmed=confirmed_groups(results, columns) if is_test else (),
+        fresh_baselines=fresh_baselines(results, columns) if is_test else (),
+        num_failed_confirmations=num_failed_confirmations(results) if is_test else 0,
         hypervolume=hypervolume(points, reference, maximize),
         reference=reference,
     )

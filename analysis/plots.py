@@ -25,6 +25,7 @@ NEUTRAL_COLOR = "0.45"
 ERROR_COLOR = "0.78"
 CONFIRMED_COLOR = "black"
 CONFIRMED_MARKER = "*"
+LABEL_SIDES = ((1, 1), (-1, -1), (1, -1), (-1, 1))
 MAX_CATEGORY_LETTERS = 26
 SIZE_INCHES = (7.2, 5.6)
 DPI = 150
@@ -42,7 +43,7 @@ def draw_pareto(info: ParetoInfo) -> Figure:
     _draw_trials(axes, info)
     _draw_front(axes, info)
     _draw_baselines(axes, info.baselines)
-    _draw_confirmed(axes, info.confirmed)
+    _draw_confirmed(axes, info)
     _describe(axes, info)
     _add_legend(figure, axes)
     return figure
@@ -197,15 +198,25 @@ def _draw_many_baselines(axes: Axes, groups: tuple[SeedGroup, ...]) -> None:
     )
 
 
-def _draw_confirmed(axes: Axes, groups: tuple[SeedGroup, ...]) -> None:
-    for group in groups:
-        label = f"confirmed, {seeds_text(group)}" if group is groups[0] else "_confirmed"
+def _draw_confirmed(axes: Axes, info: ParetoInfo) -> None:
+    for group in info.fresh_baselines:
+        label = f"baseline, fresh seeds, {seeds_text(group)}"
+        is_first = group is info.fresh_baselines[0]
+        _draw_group(
+            axes, group, BASELINE_COLOR, CONFIRMED_MARKER, label if is_first else "_baseline"
+        )
+    for number, group in enumerate(info.confirmed):
+        label = f"confirmed, {seeds_text(group)}" if number == 0 else "_confirmed"
         _draw_group(axes, group, CONFIRMED_COLOR, CONFIRMED_MARKER, label)
+        # Confirmed trials often lie close together: each label on another side of its star.
+        right, up = LABEL_SIDES[number % len(LABEL_SIDES)]
         axes.annotate(
             f"trial {group.name}",
             (float(group.mean[0]), float(group.mean[1])),
-            xytext=(7, 6),
+            xytext=(7 * right, 9 * up),
             textcoords="offset points",
+            ha="left" if right > 0 else "right",
+            va="center",
             fontsize=8,
             path_effects=[withStroke(linewidth=2.5, foreground="white")],
             zorder=7,

@@ -24,6 +24,7 @@ def pareto_text(info: ParetoInfo) -> str:
         "",
         *_group_lines(info, info.baselines, "baseline"),
         *_group_lines(info, info.confirmed, "confirmed trial"),
+        *_group_lines(info, info.fresh_baselines, "its baseline, fresh seeds"),
         *_failed_confirmation_lines(info.num_failed_confirmations),
         f"hypervolume {info.hypervolume:.6g} with reference point "
         + ", ".join(
@@ -85,7 +86,8 @@ def _group_lines(info: ParetoInfo, groups: Sequence[SeedGroup], title: str) -> l
         return ["baseline: no curves of it that give both metrics"]
     lines = []
     for group in groups:
-        name = f"{title} {group.name}" if len(groups) > 1 or title != "baseline" else title
+        is_named = group.name and (len(groups) > 1 or title != "baseline")
+        name = f"{title} {group.name}" if is_named else title
         figures = (
             f"{axis.metric.label} {value}"
             for axis, value in zip(info.axes, _spread(group), strict=True)

@@ -10,6 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.load import Results, require_finite
+from simreg_core.records import PARAMETERS, Role
+
+_AGAINST_BASELINE = ("accuracy_cost", "robustness_gain", "tradeoff_score")
 
 
 class SeedGroup(NamedTuple):
@@ -70,22 +73,27 @@ def baseline_groups(
 def confirmed_groups(results: Results, columns: tuple[str, str]) -> tuple[SeedGroup, ...]:
     """Confirmed configurations, one group of fresh seeds each, in order of the trial's number.
 
-    Runs that failed have no figures; :func:`num_failed_confirmations` counts them.
+    Their cost, gain and score are against the baseline of the same fresh seed; a run whose
+    baseline is not there (yet) has none and is left out where a column needs one. Runs that
+    failed have no figures; :func:`num_failed_confirmations` counts them.
 
     Raises:
         ResultsError: a confirmed network lacks a number in one of ``columns``.
     """
-    rows = _confirmations(results)
-    rows = rows[rows["status"] == "complete"]
-    require_finite(rows, columns, results.folder / "confirmation")
-    return tuple(
-        SeedGroup(
-            str(trial),
-            tuple(int(seed) for seed in group["seed"]),
-            group[list(columns)].to_numpy(dtype=np.float64),
-        )
-        for trial, group in rows.sort_values(["trial", "seed"]).groupby("trial")
-    )
+    rows = _fresh_rows(results, "trial", columns)
+    return tuple(_fresh_group(str(trial), group, columns) for trial, group in rows.groupby("trial"))
+
+
+def fresh_baselines(results: Results, columns: tuple[str, str]) -> tuple[SeedGroup, ...]:
+    """The baselines that the confirmed trials are paired with, one group per distinct baseline.
+
+    Raises:
+        ResultsError: a network lacks a number in one of ``columns``.
+    """
+    rows = _fresh_rows(results, "baseline", columns)
+    configuration = [column.name for column in PARAMETERS if column.name != "seed"]
+    groups = rows.groupby(configuration, dropna=False, sort=False)
+    return tuple(_fresh_group("", group, columns) for _, group in groups)
 
 
 def num_failed_confirmations(results: Results) -> int:
@@ -98,8 +106,23 @@ def num_failed_confirmations(results: Results) -> int:
     return len(failed - complete)
 
 
-def _confirmations(results: Results) -> pd.DataFrame:
-    return results.confirmation[results.confirmation["role"] == "trial"]
+def _confirmations(results: Results, role: Role = "trial") -> pd.DataFrame:
+    return results.confirmation[results.confirmation["role"] == role]
+
+
+def _fresh_rows(results: Results, role: Role, columns: tuple[str, str]) -> pd.DataFrame:
+    rows = _confirmations(results, role)
+    rows = rows[rows["status"] == "complete"]
+    if any(column.removeprefix("test.") in _AGAINST_BASELINE for column in columns):
+        rows = rows[rows["test.tradeoff_score"].notna()]
+    require_finite(rows, columns, results.folder / "confirmation")
+    return rows
+
+
+def _fresh_group(name: str, rows: pd.DataFrame, columns: tuple[str, str]) -> SeedGroup:
+    rows = rows.sort_values("seed")
+    seeds = tuple(int(seed) for seed in rows["seed"])
+    return SeedGroup(name, seeds, rows[list(columns)].to_numpy(dtype=np.float64))
 
 
 def _baseline(

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from simreg_core import cli
 from simreg_core.config_io import ConfigError, load_trial_config
+from simreg_core.files import write_text
 from simreg_core.records import METRICS, SPLITS
 
 if TYPE_CHECKING:
@@ -22,26 +24,37 @@ log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code (0 done, 1 training failed, 2 bad input)."""
-    args = _parser().parse_args(argv)
+    """Run the command line.
+
+    Returns:
+        0 done, 1 training failed, 2 bad input, 130 interrupted (run it again to go on).
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    return cli.run(
+        _parser(),
+        argv,
+        _run,
+        interrupted="run it again to go on from the last finished epoch",
+    )
+
+
+def _run(args: argparse.Namespace) -> int:
     import torch
 
     from simreg_core.checkpoint import CheckpointError, save_weights
     from simreg_core.experiment import pick_device, run_experiment
     from simreg_core.train import NonFiniteLossError
 
+    config = load_trial_config(args.config, args.set)
     try:
-        config = load_trial_config(args.config, args.set)
-        try:
-            device = pick_device(args.device)
-        except ValueError as err:
-            raise ConfigError(f"--device: {err}") from err
-        if args.threads is not None:
-            torch.set_num_threads(args.threads)
-        folder = args.output / "single" / config.digest()
-        folder.mkdir(parents=True, exist_ok=True)
-        checkpoint = folder / "state.pt"
+        device = pick_device(args.device)
+    except ValueError as err:
+        raise ConfigError(f"--device: {err}") from err
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    folder = args.output / "single" / config.digest()
+    checkpoint = folder / "state.pt"
+    try:
         result = run_experiment(
             config,
             cache=args.output / "references",
@@ -49,47 +62,51 @@ def main(argv: Sequence[str] | None = None) -> int:
             checkpoint=checkpoint,
             on_epoch=_log_epoch,
         )
-    except (ConfigError, CheckpointError) as err:
-        print(f"simreg_core: {err}", file=sys.stderr)
-        return 2
+        save_weights(folder / "weights.pt", config, result.model)
+        write_text(folder / "result.json", _as_json(result))
+    except CheckpointError as err:
+        raise ConfigError(str(err)) from err
+    except OSError as err:
+        raise ConfigError(f"--output: {cli.os_reason(err)}") from err
     except NonFiniteLossError as err:
         print(f"simreg_core: training failed: {err}", file=sys.stderr)
         return 1
-    except OSError as err:
-        print(f"simreg_core: --output: {err}", file=sys.stderr)
-        return 2
-    save_weights(folder / "weights.pt", config, result.model)
-    (folder / "result.json").write_text(_as_json(result))
     checkpoint.unlink(missing_ok=True)
     print(_table(result))
     print(f"\nresults: {shlex.quote(str(folder))}")
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m simreg_core",
-        description="Train one network, attack it, and score it against unregularized baselines.",
+def _parser() -> cli.Parser:
+    parser = cli.Parser(
+        "simreg_core", "Train one network, attack it, and score it against unregularized baselines."
     )
-    parser.add_argument("--config", type=Path, required=True, help="YAML file of one trial")
+    parser.add_argument(
+        "--config", type=Path, required=True, metavar="FILE", help="YAML file of one trial"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a value"
     )
     parser.add_argument(
-        "--output", type=Path, default=Path("results"), help="results go to OUTPUT/single/DIGEST"
+        "--output",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="results go to DIR/single/DIGEST (default: %(default)s)",
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
-        "--threads", type=_positive, help="CPU threads; the figures depend on it in the last digits"
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="auto: a GPU where torch sees one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=cli.whole_number(1),
+        metavar="N",
+        help="CPU threads; the figures depend on it in the last digits (default: torch's)",
     )
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return number
 
 
 def _log_epoch(record: EpochRecord) -> None:
@@ -125,4 +142,4 @@ def _table(result: TrialResult) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

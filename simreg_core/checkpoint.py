@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from simreg_core.config import TrialConfig
+from simreg_core.files import atomic_file
 
 if TYPE_CHECKING:
     from simreg_core.model import ResNet
@@ -27,16 +27,8 @@ class CheckpointError(ValueError):
 
 def save(payload: dict[str, Any], path: Path) -> None:
     """Write tensors and plain data; a kill at any byte leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            torch.save({**payload, "checkpoint_version": CHECKPOINT_VERSION}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_file(path) as stream:
+        torch.save({**payload, "checkpoint_version": CHECKPOINT_VERSION}, stream)
 
 
 def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:

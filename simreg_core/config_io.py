@@ -187,6 +187,11 @@ def load_trial_config(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
         ConfigError: the file or an override is wrong.
     """
     tree = read_yaml_mapping(path)
+    if {"trial", "search"} <= tree.keys():
+        raise ConfigError(
+            f"{path}: this is the space file of a search (python -m tuner.run --space); "
+            "expected one trial's keys, such as task and training"
+        )
     for text in overrides:
         key, value = parse_override(text)
         set_field(tree, key, value, f"--set {key}")

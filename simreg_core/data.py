@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
@@ -290,7 +290,11 @@ def _read_parquet(
             with Image.open(io.BytesIO(data)) as image:
                 return resize(_to_tensor(image, color)[None], size)[0].numpy()
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as err:
-            raise ConfigError(f"{key}: {path}: row {row} is not a readable image: {err}") from err
+            # Pillow's text for an unknown format names an object in memory.
+            problem = "unknown format" if isinstance(err, UnidentifiedImageError) else str(err)
+            raise ConfigError(
+                f"{key}: {path}: row {row} is not a readable image: {problem}"
+            ) from err
 
     with ThreadPoolExecutor() as pool:
         arrays = list(pool.map(decode, range(len(encoded))))

@@ -193,6 +193,8 @@ CONFIRMATION_COLUMNS: tuple[Column, ...] = (
     Column("reason", "string", "why a run failed"),
     Column("config_digest", "string", "digest of the network's configuration"),
     *PARAMETERS,
+    # Cost, gain, score and ratio are against the baseline of the same fresh seed (null until that
+    # is trained), not against the search's baselines.
     *(column for column in _METRICS if column.name.startswith("test.")),
     Column("num_test", "int64", "test images"),
     *_PROVENANCE,

@@ -11,7 +11,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock
@@ -21,6 +20,7 @@ from simreg_core.attacks import freeze
 from simreg_core.config import TrialConfig
 from simreg_core.data import TaskData
 from simreg_core.evaluate import CurvePoint, accuracies, evaluate
+from simreg_core.files import write_text
 from simreg_core.model import ResNet
 from simreg_core.records import SPLITS, Role
 from simreg_core.seeding import derive_seed
@@ -129,7 +129,7 @@ def ensure_network(
         if not path.exists():
             state = start(network.config, data, device)
             epochs = [list(record) for record in fit(network.config, state, data.to(device))]
-            _write_json(path.with_suffix(".epochs.json"), epochs)
+            write_text(path.with_suffix(".epochs.json"), json.dumps(epochs, allow_nan=False))
             checkpoint.save_weights(path, network.config, state.kept_model())
     return path
 
@@ -157,7 +157,8 @@ def reference_result(
                     model, data.split(split).to(device), split, network.config.robustness, source
                 )
             ]
-            _write_json(path, [list(point) for point in points])
+            text = json.dumps([list(point) for point in points], allow_nan=False)
+            write_text(path, text)
     epochs = json.loads(weights.with_suffix(".epochs.json").read_text())
     return ReferenceResult(
         network.role, network.seed, tuple(points), tuple(EpochRecord(*epoch) for epoch in epochs)
@@ -172,9 +173,3 @@ def _network_path(network: ReferenceNetwork, data: TaskData, cache: Path) -> Pat
 def _key(digest: str, data: TaskData) -> str:
     content = f"{digest} {data.fingerprint} {__version__}"
     return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-def _write_json(path: Path, value: Any) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value, allow_nan=False))
-    temporary.replace(path)

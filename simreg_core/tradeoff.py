@@ -14,6 +14,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+TRADEOFF_METRICS = ("accuracy_cost", "robustness_gain", "tradeoff_score", "tradeoff_ratio")
+
 
 class BaselineAccuracy(NamedTuple):
     """C_0 and R_0 on one split: means over the baseline seeds, and their spread."""

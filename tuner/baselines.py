@@ -38,21 +38,21 @@ def train_references(
     Raises:
         SearchFailed: a network could not be trained.
     """
-    num_networks = len(config.robustness.baseline_seeds) + 1
+    names = [*(f"baseline, seed {seed}" for seed in config.robustness.baseline_seeds), "surrogate"]
+    # The surrogate is needed by all: it starts first.
+    order = [len(names) - 1, *range(len(names) - 1)]
     records: dict[int, dict[str, Any]] = {}
 
     def collect(index: int, value: Any) -> None:
         failure = reason_of(value) if isinstance(value, Exception) else value.get("failure")
         if failure is not None:
-            raise SearchFailed(f"a reference network failed: {failure}")
+            raise SearchFailed(f"reference network ({names[order[index]]}) failed: {failure}")
         records[index] = value
         on_done()
 
-    # The surrogate is last in the list and needed by all: it starts first.
-    order = [num_networks - 1, *range(num_networks - 1)]
     calls = [(config.to_dict(), index, settings) for index in order]
     run_tasks(_reference, calls, resources, collect)
-    return [records[call] for call in sorted(records)]
+    return [records[call] for call in sorted(records, key=order.__getitem__)]
 
 
 def _reference(config: dict[str, Any], index: int, settings: WorkerSettings) -> dict[str, Any]:

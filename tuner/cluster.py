@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+import logging
 import math
 import os
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
+from simreg_core.cli import os_reason, real_number, whole_number
 from simreg_core.config_io import ConfigError
 
 # Read by Ray when it is imported or started. What the user sets wins.
@@ -51,39 +54,101 @@ def set_environment() -> None:
         os.environ.setdefault(name, value)
 
 
+def add_resource_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that say what a trial may use and where; :func:`connected` obeys them."""
+    parser.add_argument(
+        "--max-concurrent",
+        type=whole_number(1),
+        metavar="N",
+        help="trials at once (default: as many as fit)",
+    )
+    parser.add_argument(
+        "--cpus-per-trial",
+        type=real_number(0.01),
+        default=1.0,
+        metavar="X",
+        help="may be a fraction (default: 1)",
+    )
+    parser.add_argument(
+        "--gpus-per-trial",
+        type=real_number(0),
+        metavar="X",
+        help="may be a fraction (default: 1 where there is a GPU)",
+    )
+    parser.add_argument(
+        "--address",
+        metavar="ADDR",
+        default=os.environ.get("RAY_ADDRESS"),
+        help="Ray cluster (default: RAY_ADDRESS if it is set, else this machine)",
+    )
+
+
+@contextmanager
+def connected(args: argparse.Namespace) -> Iterator[Resources]:
+    """A Ray session for the block, and what one trial gets of it, from the parsed flags.
+
+    Raises:
+        ConfigError: no cluster is reached, or a trial asks for more than this machine has.
+    """
+    with ray_session(args.address):
+        yield fit_resources(
+            args.cpus_per_trial,
+            args.gpus_per_trial,
+            args.max_concurrent,
+            is_local=_is_local(args.address),
+        )
+
+
 @contextmanager
 def ray_session(address: str | None) -> Iterator[None]:
     """A Ray connection for the block: the cluster at ``address``, or one on this machine.
 
-    SIGTERM becomes ``KeyboardInterrupt`` inside, so that a stopped search closes its trials.
-
     Raises:
-        ConfigError: no cluster answers at ``address``.
+        ConfigError: no cluster answers at ``address``, or Ray cannot be started here.
+        KeyboardInterrupt: SIGTERM came while Ray started.
     """
     set_environment()
-    import logging
-
     import ray
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address is None:
-        options |= {"include_dashboard": False}
+    if address is None or _is_local(address):
+        # Named, so that a RAY_ADDRESS in the environment is not obeyed behind our back.
+        options |= {"include_dashboard": False, "address": "local"}
+        problem = "Ray cannot be started on this machine"
     else:
         _require_reachable(address)
         options |= {"address": address}
+        problem = f"--address {address}: no Ray cluster reached"
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**options)
-    except (ConnectionError, ValueError) as err:
-        reason = " ".join(str(err).split())
-        raise ConfigError(f"--address {address}: no Ray cluster reached: {reason}") from err
-    # After ray.init, which installs a handler of its own that exits at once.
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    except (ConnectionError, ValueError, RuntimeError) as err:
+        raise ConfigError(f"{problem}: {' '.join(str(err).split())}") from err
+    except OSError as err:
+        folder = os.environ.get("RAY_TMPDIR", "/tmp")
+        raise ConfigError(f"{problem} (its files go to {folder}): {os_reason(err)}") from err
+    except SystemExit as err:  # by the handler of SIGTERM that Ray installs
+        raise KeyboardInterrupt from err
+    finally:
+        signal.signal(signal.SIGTERM, on_sigterm)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        impatient = signal.signal(signal.SIGINT, signal.SIG_IGN)
         ray.shutdown()
+        signal.signal(signal.SIGINT, impatient)
+
+
+@contextmanager
+def raylet_silenced() -> Iterator[None]:
+    """Drop what Ray prints on stdout when a worker is lost; its reason is recorded instead."""
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        yield
+
+
+def _is_local(address: str | None) -> bool:
+    return address in (None, "", "local")
 
 
 def _require_reachable(address: str) -> None:
@@ -153,15 +218,16 @@ def run_tasks(
     )
     waiting = list(enumerate(calls))[::-1]
     running: dict[Any, int] = {}
-    while waiting or running:
-        while waiting and len(running) < resources.max_concurrent:
-            index, call = waiting.pop()
-            running[remote.remote(*call)] = index
-        done, _ = ray.wait(list(running), num_returns=1)
-        for reference in done:
-            index = running.pop(reference)
-            try:
-                value = ray.get(reference)
-            except ray.exceptions.RayError as err:
-                value = err
-            on_done(index, value)
+    with raylet_silenced():
+        while waiting or running:
+            while waiting and len(running) < resources.max_concurrent:
+                index, call = waiting.pop()
+                running[remote.remote(*call)] = index
+            done, _ = ray.wait(list(running), num_returns=1)
+            for reference in done:
+                index = running.pop(reference)
+                try:
+                    value = ray.get(reference)
+                except ray.exceptions.RayError as err:
+                    value = err
+                on_done(index, value)

@@ -12,20 +12,25 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 
+from simreg_core import cli
 from simreg_core.config import TrialConfig
 from simreg_core.config_io import ConfigError
 from simreg_core.records import CONFIRMATION_COLUMNS, METRICS, Role
-from tuner.cluster import Resources, run_tasks
+from simreg_core.tradeoff import TRADEOFF_METRICS, baseline_accuracy, tradeoff
+from tuner.cluster import Resources, add_resource_flags, connected, run_tasks, set_environment
 from tuner.objectives import SEARCH_SPLIT
 from tuner.progress import SearchView
-from tuner.space import SearchSpace
+from tuner.space import MIN_SEEDS, SearchSpace, load_space
 from tuner.store import ResultStore
 from tuner.summary import SUMMARY_FILE, Candidate, confirmation_table, summarize, write_summary
 from tuner.trainable import WorkerSettings, prepare_worker, reason_of
+
+if TYPE_CHECKING:
+    from tuner.search import SearchPlan
 
 FIRST_FRESH_SEED = 1000
 
@@ -98,7 +103,8 @@ def confirm(
 ) -> list[Candidate]:
     """Train every chosen configuration and its baseline with fresh seeds; write rows and summary.
 
-    Networks that an earlier confirmation has already trained are not trained again.
+    Networks that an earlier confirmation has already trained are not trained again. Cost, gain
+    and score of every network are against the baseline of its own seed.
 
     Args:
         space: The search space.
@@ -123,20 +129,16 @@ def confirm(
             run = missing[index]
             if isinstance(value, Exception):
                 value = {"status": "failed", "reason": reason_of(value), **run.config.flat()}
-            row = {
-                **value,
-                "role": run.role,
-                "trial": run.trial,
-                "config_digest": run.config.digest(),
-            }
+            identity = {"role": run.role, "trial": run.trial, "config_digest": run.config.digest()}
+            row = {**value, **identity}
             store.write("confirmation", run.part, [row])
             reason = f"{run.label}: {row['reason']}" if row.get("reason") else None
             view.finished(index, row["status"], reason)
 
         calls = [(run.config.to_dict(), settings) for run in missing]
         run_tasks(_confirm_one, calls, resources, collect)
+    done = _pair(store, runs)
     screened = {row["trial"]: row[f"{SEARCH_SPLIT}.tradeoff_score"] for row in rows}
-    done = _complete_rows(store)
     candidates = [
         summarize(number, chosen[number], screened.get(number), config, seeds, done)
         for number, config in configs.items()
@@ -149,6 +151,31 @@ def _complete_rows(store: ResultStore) -> dict[str, dict[str, Any]]:
     """Rows of the networks that were confirmed, by the digest of their configuration."""
     rows = store.read("confirmation")
     return {row["config_digest"]: row for row in rows if row["status"] == "complete"}
+
+
+def _pair(store: ResultStore, runs: dict[str, Run]) -> dict[str, dict[str, Any]]:
+    """Fill in cost, gain, score and ratio of every complete row; returns the complete rows."""
+    done = _complete_rows(store)
+    for digest, run in runs.items():
+        baseline = done.get(run.config.unregularized(run.config.seed).digest())
+        if digest in done and baseline is not None:
+            paired = {**done[digest], **_paired_metrics(done[digest], baseline, run.config)}
+            if paired != done[digest]:
+                store.write("confirmation", run.part, [paired])
+                done[digest] = paired
+    return done
+
+
+def _paired_metrics(
+    own: dict[str, Any], baseline: dict[str, Any], config: TrialConfig
+) -> dict[str, float | None]:
+    clean, robust = "test.clean_accuracy", "test.robust_accuracy"
+    of_this_seed = baseline_accuracy(
+        [{"clean_accuracy": baseline[clean], "robust_accuracy": baseline[robust]}]
+    )
+    weight = config.robustness.tradeoff_weight
+    figures = tradeoff(own[clean], own[robust], of_this_seed, weight)
+    return {f"test.{name}": value for name, value in figures.items()}
 
 
 def _runs(configs: dict[int, TrialConfig], seeds: Sequence[int]) -> dict[str, Run]:
@@ -174,67 +201,59 @@ def _confirm_one(config: dict[str, Any], settings: WorkerSettings) -> dict[str, 
         result = run_experiment(trial, cache=settings.cache, device=device)
     except Exception as err:  # recorded with its reason; the other networks go on
         return {"status": "failed", "reason": reason_of(err), **trial.flat()}
-    names = {column.name for column in CONFIRMATION_COLUMNS}
-    columns = {name: value for name, value in result.columns.items() if name in names}
-    return {**columns, "status": "complete"}
+    # What compares with a baseline is filled in when the baseline of the same seed is there.
+    unpaired = dict.fromkeys(f"test.{name}" for name in TRADEOFF_METRICS)
+    columns = {**result.columns, **unpaired, "status": "complete"}
+    return {column.name: columns.get(column.name) for column in CONFIRMATION_COLUMNS}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``python -m tuner.confirm``; exit code 0 done, 1 every network failed, 2 bad input."""
-    from tuner.run import add_resource_flags, error_line, positive
-
-    parser = argparse.ArgumentParser(
-        prog="python -m tuner.confirm",
-        description="Train the best configurations of a search again, with fresh seeds.",
+    """``python -m tuner.confirm``; 0 done, 1 nothing confirmed, 2 bad input, 130 interrupted."""
+    parser = cli.Parser(
+        "tuner.confirm", "Train the best configurations of a search again, with fresh seeds."
     )
     parser.add_argument("folder", type=Path, metavar="OUTPUT/NAME", help="results of a search")
-    parser.add_argument("--top", type=positive, default=3, help="configurations to confirm")
-    parser.add_argument("--seeds", type=positive, default=5, help="fresh seeds per configuration")
+    parser.add_argument(
+        "--top",
+        type=cli.whole_number(1),
+        default=3,
+        metavar="K",
+        help="configurations to confirm (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=cli.whole_number(MIN_SEEDS),
+        default=5,
+        metavar="S",
+        help="fresh seeds per configuration (default: %(default)s)",
+    )
     add_resource_flags(parser)
-    args = parser.parse_args(argv)
-    try:
-        return _confirm_folder(args)
-    except ConfigError as err:
-        return error_line("tuner.confirm", err)
-    except KeyboardInterrupt:
-        print("tuner.confirm: interrupted; run it again to go on", file=sys.stderr)
-        return 130
+    return cli.run(parser, argv, _confirm_folder, interrupted="run it again to go on")
 
 
 def _confirm_folder(args: argparse.Namespace) -> int:
-    from tuner.cluster import fit_resources, ray_session, set_environment
-
     set_environment()
-    from tuner.search import SPACE_FILE, SearchPlan, worker_settings
-    from tuner.space import load_space
+    from tuner.search import SPACE_FILE, SearchPlan
 
     if not (args.folder / SPACE_FILE).is_file():
         raise ConfigError(f"{args.folder}: no results of a search (it has no {SPACE_FILE})")
     space = load_space(args.folder / SPACE_FILE)
     plan = SearchPlan(space, args.folder, args.folder.parent / "references")
-    console = Console(stderr=True)
-    with ray_session(args.address):
-        resources = fit_resources(
-            args.cpus_per_trial,
-            args.gpus_per_trial,
-            args.max_concurrent,
-            is_local=args.address is None,
-        )
-        settings = worker_settings(plan, resources)
+    with connected(args) as resources:
         store = ResultStore(args.folder)
-        return confirm_best(plan, store, args.top, args.seeds, settings, resources, console)
+        return confirm_best(plan, store, args.top, args.seeds, resources, Console(stderr=True))
 
 
 def confirm_best(
-    plan: Any,
+    plan: SearchPlan,
     store: ResultStore,
     top: int,
     num_seeds: int,
-    settings: WorkerSettings,
     resources: Resources,
     console: Console,
 ) -> int:
     """Choose, confirm and print; returns the exit code (1 when nothing could be confirmed)."""
+    from tuner.search import worker_settings
     from tuner.searcher import open_study
 
     study = open_study(plan.folder, plan.space)
@@ -244,10 +263,11 @@ def confirm_best(
         print(f"{plan.folder}: no complete trial to confirm", file=sys.stderr)
         return 1
     chosen = {n: plan.space.decode(study.trials[n].params) for n in numbers}
+    settings = worker_settings(plan, resources)
     found = confirm(plan.space, store, chosen, num_seeds, settings, resources, console)
     Console(width=200).print(confirmation_table(plan.folder / SUMMARY_FILE))
     return 0 if any(candidate.estimates for candidate in found) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

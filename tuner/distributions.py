@@ -20,21 +20,30 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class FloatRange(Strict):
-    """A real number in [low, high], uniformly or (``log``) uniformly in its logarithm."""
+class _Range(Strict):
+    """What both kinds of numbers share: ``low``, ``high``, ``log`` and ``step``."""
 
-    type: Literal["float"]
+    type: str
     low: float
     high: float
     log: bool = False
-    step: Annotated[float, Field(gt=0)] | None = None
+    step: float | None = None
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        _check_range(self.low, self.high, self.log)
-        if self.log and self.step is not None:
+    def _consistent(self) -> Self:
+        low, high, step = self.low, self.high, self.step
+        if low == high:
+            raise ValueError(f"low and high are both {low:g}; write a constant in trial instead")
+        if low > high:
+            raise ValueError(f"low ({low:g}) must be below high ({high:g})")
+        if self.log and low <= 0:
+            raise ValueError(f"a log range needs low above 0, found {low:g}")
+        if self.log and step != type(self).model_fields["step"].default:
             raise ValueError("log and step cannot be combined")
-        _check_step(self.low, self.high, self.step)
+        if not _is_on_grid(low, high, step):
+            raise ValueError(
+                f"high ({high:g}) is not low ({low:g}) plus a multiple of step ({step:g})"
+            )
         return self
 
     def extremes(self) -> list[tuple[str, Any]]:
@@ -43,8 +52,20 @@ class FloatRange(Strict):
 
     def contains(self, value: Any) -> bool:
         """Whether a warm start may use ``value``."""
-        is_inside = _is_number(value) and self.low <= value <= self.high
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        is_inside = is_number and self.low <= value <= self.high
         return is_inside and _is_on_grid(self.low, value, self.step)
+
+    def decode(self, value: Any) -> Any:
+        """What Optuna stored, as the configuration takes it."""
+        return value
+
+
+class FloatRange(_Range):
+    """A real number in [low, high], uniformly or (``log``) uniformly in its logarithm."""
+
+    type: Literal["float"]
+    step: Annotated[float, Field(gt=0)] | None = None
 
     def to_optuna(self) -> optuna.distributions.BaseDistribution:
         """The same range in Optuna's terms."""
@@ -56,37 +77,18 @@ class FloatRange(Strict):
         """``value`` as Optuna stores it."""
         return float(value)
 
-    def decode(self, value: Any) -> Any:
-        """What Optuna stored, as the configuration takes it."""
-        return value
 
-
-class IntRange(Strict):
+class IntRange(_Range):
     """A whole number in [low, high], in steps of ``step`` or (``log``) evenly in its logarithm."""
 
     type: Literal["int"]
     low: _WholeNumber
     high: _WholeNumber
-    log: bool = False
     step: Annotated[int, Field(ge=1)] = 1
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        _check_range(self.low, self.high, self.log)
-        if self.log and self.step != 1:
-            raise ValueError("log and step cannot be combined")
-        _check_step(self.low, self.high, self.step)
-        return self
-
-    def extremes(self) -> list[tuple[str, Any]]:
-        """Values to try, with the key that each comes from."""
-        return [("low", self.low), ("high", self.high)]
 
     def contains(self, value: Any) -> bool:
         """Whether a warm start may use ``value``."""
-        is_whole = isinstance(value, int) and not isinstance(value, bool)
-        is_inside = is_whole and self.low <= value <= self.high
-        return is_inside and _is_on_grid(self.low, value, self.step)
+        return isinstance(value, int) and super().contains(value)
 
     def to_optuna(self) -> optuna.distributions.BaseDistribution:
         """The same range in Optuna's terms."""
@@ -96,10 +98,6 @@ class IntRange(Strict):
 
     def encode(self, value: Any) -> Any:
         """``value`` as Optuna stores it."""
-        return value
-
-    def decode(self, value: Any) -> Any:
-        """What Optuna stored, as the configuration takes it."""
         return value
 
 
@@ -142,20 +140,6 @@ class Choices(Strict):
 Distribution = Annotated[FloatRange | IntRange | Choices, Field(discriminator="type")]
 
 
-def _check_range(low: float, high: float, log: bool) -> None:
-    if low == high:
-        raise ValueError(f"low and high are both {low:g}; write a constant in trial instead")
-    if low > high:
-        raise ValueError(f"low ({low:g}) must be below high ({high:g})")
-    if log and low <= 0:
-        raise ValueError(f"a log range needs low above 0, found {low:g}")
-
-
-def _check_step(low: float, high: float, step: float | None) -> None:
-    if not _is_on_grid(low, high, step):
-        raise ValueError(f"high ({high:g}) is not low ({low:g}) plus a multiple of step ({step:g})")
-
-
 def _is_on_grid(low: float, value: float, step: float | None) -> bool:
     # In decimals, as written: 0.1 + 0.2 is 0.3.
     if step is None:
@@ -164,7 +148,3 @@ def _is_on_grid(low: float, value: float, step: float | None) -> bool:
         return (Decimal(str(value)) - Decimal(str(low))) % Decimal(str(step)) == 0
     except InvalidOperation:  # more than 1e28 steps
         return False
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -12,6 +12,8 @@ from rich.text import Text
 
 from simreg_core.records import Status
 
+MIN_DONE = 2  # a time that one item took says little
+
 
 class SearchView:
     """Counts what happens in one phase of a search and shows it.
@@ -73,7 +75,7 @@ class SearchView:
         if self.best is not None:
             parts.append(f"best score {self.best[0]:+.3f} (trial {self.best[1]})")
         parts.append(f"{_clock(elapsed)} elapsed")
-        if 0 < self.num_done < self.total:
+        if MIN_DONE <= self.num_done < self.total:
             remaining = elapsed / self.num_done * (self.total - self.num_done)
             parts.append(f"about {_clock(remaining)} left")
         return ", ".join(parts)

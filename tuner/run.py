@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
+from simreg_core import cli
 from simreg_core.config_io import ConfigError
 from simreg_core.records import METRICS
-from tuner.cluster import fit_resources, ray_session, set_environment
+from tuner.cluster import Resources, add_resource_flags, connected, set_environment
 from tuner.objectives import SEARCH_SPLIT
 from tuner.space import SearchSpace, load_space
 
@@ -31,59 +34,51 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when the search finished, 1 when every trial failed, 2 for bad input, 130 when it was
         interrupted.
     """
-    args = _parser().parse_args(argv)
-    set_environment()
-    from tuner.baselines import SearchFailed
-
-    try:
-        return _run(args)
-    except ConfigError as err:
-        return error_line("tuner.run", err)
-    except SearchFailed as err:
-        print(f"tuner.run: {err}", file=sys.stderr)
-        return 1
-    except OSError as err:
-        print(f"tuner.run: results cannot be written: {err}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("tuner.run: interrupted", file=sys.stderr)
-        return 130
+    return cli.run(_parser(), argv, _run)
 
 
 def _run(args: argparse.Namespace) -> int:
-    from tuner.confirm import confirm_best
-    from tuner.search import check_data, create_folder, run_search, worker_settings
+    set_environment()
+    from tuner.baselines import SearchFailed
+    from tuner.search import check_data
 
     plan = make_plan(args)
     check_data(plan.space, str(args.space))
     if args.dry_run:
         print(describe_plan(plan, args))
         return 0
+    try:
+        with connected(args) as resources:
+            return _search(plan, resources)
+    except SearchFailed as err:
+        print(f"tuner.run: {err}", file=sys.stderr)
+    except OSError as err:
+        print(f"tuner.run: results cannot be written: {cli.os_reason(err)}", file=sys.stderr)
+    return 1
+
+
+def _search(plan: SearchPlan, resources: Resources) -> int:
+    from tuner.confirm import confirm_best
+    from tuner.search import create_folder, run_search
+    from tuner.store import ResultStore
+
     console = Console(stderr=True)
-    tuning = plan.space.tuning
-    with ray_session(args.address):
-        resources = fit_resources(
-            args.cpus_per_trial,
-            args.gpus_per_trial,
-            args.max_concurrent,
-            is_local=args.address is None,
-        )
-        store = create_folder(plan)
-        found = run_search(plan, store, resources, console)
-        if found.num_complete:
-            Console(width=200).print(pareto_table(plan, store))
-        if found.was_interrupted:
-            print(f"tuner.run: interrupted; what is finished is in {plan.folder}", file=sys.stderr)
-            return 130
-        if not found.num_complete:
-            reasons = f"reasons in {plan.folder}/trials"
-            print(f"tuner.run: all {found.num_failed} trials failed; {reasons}", file=sys.stderr)
-            return 1
-        if tuning.confirm is not None:
-            settings = worker_settings(plan, resources)
-            top, seeds = tuning.confirm.top, tuning.confirm.seeds
-            confirm_best(plan, store, top, seeds, settings, resources, console)
-    print(f"\nresults: {plan.folder}\npicture: python -m analysis.pareto {plan.folder}")
+    plan = create_folder(plan)
+    store = ResultStore(plan.folder)
+    found = run_search(plan, store, resources, console)
+    if found.num_complete:
+        Console(width=200).print(pareto_table(plan, store))
+    if found.was_interrupted:
+        raise KeyboardInterrupt(f"what is finished is in {plan.folder}")
+    if not found.num_complete:
+        reasons = f"reasons in {plan.folder}/trials"
+        print(f"tuner.run: all {found.num_failed} trials failed; {reasons}", file=sys.stderr)
+        return 1
+    confirmation = plan.space.tuning.confirm
+    if confirmation is not None:
+        confirm_best(plan, store, confirmation.top, confirmation.seeds, resources, console)
+    folder = shlex.quote(str(plan.folder))
+    print(f"\nresults: {folder}\npicture: python -m analysis.pareto {folder}")
     return 0
 
 
@@ -105,12 +100,9 @@ def make_plan(args: argparse.Namespace) -> SearchPlan:
     folder, cache = args.output / space.name, args.output / "references"
     if folder == cache:
         raise ConfigError(f"{args.space}: name: {space.name} is the folder of reference networks")
-    if folder.exists():
-        if args.name is not None:
-            raise ConfigError(f"{folder} exists; choose another --name (nothing is overwritten)")
-        folder = _free_folder(folder)
     _require_writable(args.output)
-    return SearchPlan(space, folder, cache)
+    plan = SearchPlan(space, folder, cache, is_named=args.name is not None)
+    return replace(plan, folder=plan.free_folder())
 
 
 def _require_writable(output: Path) -> None:
@@ -122,13 +114,6 @@ def _require_writable(output: Path) -> None:
         raise ConfigError(f"--output {output}: {place} is not a folder")
     if not os.access(place, os.W_OK | os.X_OK):
         raise ConfigError(f"--output {output}: {place} cannot be written")
-
-
-def _free_folder(folder: Path) -> Path:
-    number = 2
-    while (candidate := folder.with_name(f"{folder.name}-{number}")).exists():
-        number += 1
-    return candidate
 
 
 def describe_plan(plan: SearchPlan, args: argparse.Namespace) -> str:
@@ -156,7 +141,7 @@ def describe_plan(plan: SearchPlan, args: argparse.Namespace) -> str:
         f"task         {config.task.dataset}, {config.training.epochs} epochs",
         f"robust at    {reference}",
         f"references   {baselines} (cached in {plan.cache})",
-        f"warm starts  {len(tuning.warm_starts)}",
+        f"warm starts  {min(len(tuning.warm_starts), tuning.num_trials)}",
         f"confirmation {confirmed}",
         f"per trial    {args.cpus_per_trial:g} CPUs, GPUs: {gpus}; "
         f"at once: {args.max_concurrent or 'as many as fit'}",
@@ -197,59 +182,23 @@ def pareto_table(plan: SearchPlan, store: ResultStore) -> Table:
     return table
 
 
-def add_resource_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags that say what a trial may use and where."""
-    parser.add_argument("--max-concurrent", type=positive, help="trials at once; as many as fit")
-    parser.add_argument("--cpus-per-trial", type=_cpus, default=1.0, metavar="X")
-    parser.add_argument(
-        "--gpus-per-trial",
-        type=_amount,
-        metavar="X",
-        help="may be a fraction; 1 where there is a GPU",
-    )
-    parser.add_argument("--address", metavar="ADDR", help="Ray cluster; none starts one here")
-
-
-def error_line(program: str, err: ConfigError) -> int:
-    """Print the one line of a usage error; returns exit code 2."""
-    print(f"{program}: {err}", file=sys.stderr)
-    return 2
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1, for argparse."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return number
-
-
-def _amount(text: str) -> float:
-    number = float(text)
-    if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
-    return number
-
-
-def _cpus(text: str) -> float:
-    number = _amount(text)
-    if number < 0.01:
-        raise argparse.ArgumentTypeError(f"must be at least 0.01, got {text}")
-    return number
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m tuner.run",
-        description="Search the hyperparameters of the similarity regularizer.",
-    )
+def _parser() -> cli.Parser:
+    parser = cli.Parser("tuner.run", "Search the hyperparameters of the similarity regularizer.")
     parser.add_argument("--space", type=Path, required=True, metavar="FILE", help="space file")
-    parser.add_argument("--num-trials", type=positive, metavar="N", help="tuning.num_trials")
-    parser.add_argument("--seed", type=int, metavar="S", help="seed of the sampler: tuning.seed")
     parser.add_argument(
-        "--output", type=Path, default=Path("results"), metavar="DIR", help="default: results"
+        "--num-trials", type=cli.whole_number(1), metavar="N", help="tuning.num_trials"
     )
-    parser.add_argument("--name", help="results go to OUTPUT/NAME; the space's name if not given")
+    parser.add_argument(
+        "--seed", type=cli.whole_number(0), metavar="S", help="of the sampler: tuning.seed"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="results go to DIR/NAME (default: %(default)s)",
+    )
+    parser.add_argument("--name", help="of the results (default: the space's name)")
     parser.add_argument(
         "--set",
         action="append",
@@ -265,4 +214,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import logging
+import itertools
+import secrets
 import shutil
-import sys
-from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import optuna
-from ray import tune
+from ray import cloudpickle, tune
 from rich.console import Console
 
+from simreg_core.cli import os_reason
 from simreg_core.config_io import ConfigError
 from simreg_core.data import load_regularization_images, load_task
-from tuner.baselines import SearchFailed, train_references
-from tuner.cluster import Resources
+from simreg_core.files import write_text
+from tuner.baselines import train_references
+from tuner.cluster import Resources, raylet_silenced
 from tuner.objectives import SEARCH_SPLIT
 from tuner.progress import SearchView
 from tuner.searcher import Outcome, StudySearcher, open_study
@@ -38,6 +39,24 @@ class SearchPlan:
     """``OUTPUT/NAME``."""
     cache: Path
     """``OUTPUT/references``: reference networks, shared by the searches of one output."""
+    is_named: bool = True
+    """Whether the user chose this folder; if not, a number is appended where it exists."""
+
+    def free_folder(self) -> Path:
+        """The folder, or the first numbered one that does not exist.
+
+        Raises:
+            ConfigError: it exists and was chosen by name.
+        """
+        if not self.folder.exists():
+            return self.folder
+        if self.is_named:
+            raise ConfigError(
+                f"{self.folder} exists; choose another --name (nothing is overwritten)"
+            )
+        name = self.space.name
+        numbered = (self.folder.with_name(f"{name}-{number}") for number in itertools.count(2))
+        return next(folder for folder in numbered if not folder.exists())
 
 
 class SearchResult(NamedTuple):
@@ -68,26 +87,36 @@ def check_data(space: SearchSpace, where: str) -> None:
             raise ConfigError(f"{where}: trial.{err}") from err
 
 
-def create_folder(plan: SearchPlan) -> ResultStore:
-    """Make ``OUTPUT/NAME`` with empty tables and the space file as used.
+def create_folder(plan: SearchPlan) -> SearchPlan:
+    """Make ``OUTPUT/NAME`` with empty tables and the space file as used, whole or not at all.
+
+    Returns:
+        The plan with the folder that was made: where the name is free to vary, another search
+        may have taken it in the meantime.
 
     Raises:
         ConfigError: it exists (results are never overwritten) or cannot be made.
     """
+    output = plan.folder.parent
+    draft = output / f".{plan.folder.name}.{secrets.token_hex(4)}.tmp"
     try:
-        plan.folder.parent.mkdir(parents=True, exist_ok=True)
-        plan.folder.mkdir()
-        (plan.folder / SPACE_FILE).write_text(plan.space.to_yaml(), encoding="utf-8")
-        store = ResultStore(plan.folder)
-        store.create()
+        output.mkdir(parents=True, exist_ok=True)
+        draft.mkdir()
+        write_text(draft / SPACE_FILE, plan.space.to_yaml())
+        ResultStore(draft).create()
+        while True:
+            try:
+                draft.rename(plan.folder)  # fails where the folder holds anything
+            except OSError:
+                if not plan.folder.exists():
+                    raise
+                plan = replace(plan, folder=plan.free_folder())
+            else:
+                return plan
     except OSError as err:
-        if isinstance(err, FileExistsError) and plan.folder.exists():
-            raise ConfigError(
-                f"{plan.folder} exists; choose another --name or --output (nothing is overwritten)"
-            ) from err
-        place = err.filename or plan.folder
-        raise ConfigError(f"{place}: cannot be written: {err.strerror or err}") from err
-    return store
+        raise ConfigError(f"{plan.folder}: cannot be written: {os_reason(err)}") from err
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def run_search(
@@ -176,9 +205,10 @@ class _LostWorkers(tune.Callback):  # type: ignore[misc]
         self.searcher = searcher
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        error = trial.get_error()
-        reason = " ".join(str(error).split()) if error is not None else "unknown reason"
-        self.searcher.fail(trial.trial_id, f"worker lost: {reason[:300]}")
+        # Ray's own reader looks for this file where it is copied later.
+        with open(trial.pickled_error_file, "rb") as stream:
+            error = cloudpickle.load(stream)
+        self.searcher.fail(trial.trial_id, f"worker lost: {' '.join(str(error).split())}")
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # pickled into Ray's snapshot, which nothing here reads
@@ -207,8 +237,7 @@ def _tune(
             verbose=0,
         ),
     )
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    with redirect_stdout(sys.stderr):  # Ray prints what its raylet says of a lost worker
+    with raylet_silenced():
         tuner.fit()
 
 
@@ -232,15 +261,3 @@ def write_references(store: ResultStore, records: list[dict[str, Any]]) -> None:
         for table in ("curves", "epochs"):
             if not store.has(table, record["part"]):
                 store.write(table, record["part"], record[table])
-
-
-__all__ = [
-    "SearchFailed",
-    "SearchPlan",
-    "SearchResult",
-    "check_data",
-    "create_folder",
-    "run_search",
-    "worker_settings",
-    "write_references",
-]

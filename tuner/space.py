@@ -34,6 +34,7 @@ from simreg_core.config_io import (
 from simreg_core.records import METRICS
 from tuner.distributions import Distribution, Strict
 
+MIN_SEEDS = 2  # of a confirmation: an interval needs two
 _SPACE_KEYS = ("name", "trial", "search", "objectives", "tuning")
 
 
@@ -41,14 +42,14 @@ class ConfirmConfig(Strict):
     """Which of the best configurations are trained again, and how often."""
 
     top: Annotated[int, Field(ge=1)]
-    seeds: Annotated[int, Field(ge=2)]
-    """Fresh seeds per configuration; an interval needs two."""
+    seeds: Annotated[int, Field(ge=MIN_SEEDS)]
+    """Fresh seeds per configuration."""
 
 
 class TuningConfig(Strict):
     """How the search goes about it."""
 
-    num_trials: Annotated[int, Field(ge=1)]
+    num_trials: Annotated[int, Field(ge=1, le=1_000_000)]
     sampler: Literal["tpe", "nsgaii", "gp", "random"] = "tpe"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the sampler; the networks' seed is ``trial.seed``."""
@@ -60,7 +61,7 @@ class TuningConfig(Strict):
 class SearchSpace(Strict):
     """A whole space file."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
     trial: dict[str, Any]
     search: Annotated[dict[str, Distribution], Field(min_length=1)]
     objectives: Annotated[list[str], Field(min_length=1)]

@@ -6,7 +6,6 @@ kill) at any moment sees only whole files. A part's name is its key: writing it 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from simreg_core.files import atomic_file
 from simreg_core.records import TABLES, arrow_schema
 
 
@@ -46,15 +46,8 @@ class ResultStore:
                 raise ValueError(f"table {table} has no columns {', '.join(unknown)}")
         filled = [{name: row.get(name) for name in schema.names} for row in rows]
         path = self.folder / table / f"{part}.parquet"
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as stream:
-                pq.write_table(pa.Table.from_pylist(filled, schema=schema), stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with atomic_file(path) as stream:
+            pq.write_table(pa.Table.from_pylist(filled, schema=schema), stream)
 
     def has(self, table: str, part: str) -> bool:
         """Whether a part file exists."""

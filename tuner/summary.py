@@ -13,10 +13,17 @@ from rich.table import Table
 from scipy import stats
 
 from simreg_core.config import TrialConfig
+from simreg_core.files import write_text
 from tuner.store import ResultStore
 
 SUMMARY_FILE = "confirmation.json"
-_QUANTITIES = ("clean_accuracy", "robust_accuracy", "accuracy_cost", "robustness_gain", "score")
+_COLUMNS = {
+    "clean_accuracy": "test.clean_accuracy",
+    "robust_accuracy": "test.robust_accuracy",
+    "accuracy_cost": "test.accuracy_cost",
+    "robustness_gain": "test.robustness_gain",
+    "score": "test.tradeoff_score",
+}
 
 
 class Estimate(NamedTuple):
@@ -48,7 +55,7 @@ def summarize(
     seeds: Sequence[int],
     done: dict[str, dict[str, Any]],
 ) -> Candidate:
-    """What confirmation found of one configuration, paired by seed with the baseline.
+    """What confirmation found of one configuration.
 
     Args:
         number: Of the trial.
@@ -56,23 +63,19 @@ def summarize(
         screened: The validation score that it was chosen for.
         config: Its configuration; the seed does not matter.
         seeds: The fresh seeds.
-        done: Rows of the confirmation table by ``config_digest``; a missing one counts as failed.
+        done: Complete rows of the confirmation table by ``config_digest``, paired with their
+            baselines; a missing or unpaired one counts as failed.
     """
-    values: dict[str, list[float]] = {name: [] for name in _QUANTITIES}
-    for seed in seeds:
-        own = done.get(config.model_copy(update={"seed": seed}).digest())
-        baseline = done.get(config.unregularized(seed).digest())
-        if own is None or baseline is None:
-            continue
-        cost = baseline["test.clean_accuracy"] - own["test.clean_accuracy"]
-        gain = own["test.robust_accuracy"] - baseline["test.robust_accuracy"]
-        score = gain - config.robustness.tradeoff_weight * cost
-        figures = (own["test.clean_accuracy"], own["test.robust_accuracy"], cost, gain, score)
-        for name, figure in zip(_QUANTITIES, figures, strict=True):
-            values[name].append(figure)
-    estimates = {name: estimate(figures) for name, figures in values.items() if figures}
-    num_done = len(values["score"])
-    return Candidate(number, params, screened, estimates, len(seeds) - num_done)
+    rows = [done.get(config.model_copy(update={"seed": seed}).digest()) for seed in seeds]
+    paired = [row for row in rows if row is not None and row[_COLUMNS["score"]] is not None]
+    estimates = _estimates(paired, tuple(_COLUMNS))
+    return Candidate(number, params, screened, estimates, len(seeds) - len(paired))
+
+
+def _estimates(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Estimate]:
+    if not rows:
+        return {}
+    return {name: estimate([row[_COLUMNS[name]] for row in rows]) for name in names}
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -92,11 +95,8 @@ def _baseline_estimates(
     for config in configs:
         rows = [done.get(config.unregularized(seed).digest()) for seed in seeds]
         groups[config.unregularized(0).digest()] = [row for row in rows if row is not None]
-    return [
-        {name: estimate([row[f"test.{name}"] for row in rows]) for name in _QUANTITIES[:2]}
-        for rows in groups.values()
-        if rows
-    ]
+    accuracies = ("clean_accuracy", "robust_accuracy")
+    return [_estimates(rows, accuracies) for rows in groups.values() if rows]
 
 
 def write_summary(
@@ -118,10 +118,7 @@ def write_summary(
         "baselines": [plain(b) for b in _baseline_estimates(configs, seeds, done)],
         "candidates": [{**c._asdict(), "estimates": plain(c.estimates)} for c in candidates],
     }
-    path = store.folder / SUMMARY_FILE
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
-    temporary.replace(path)
+    write_text(store.folder / SUMMARY_FILE, json.dumps(content, indent=1, allow_nan=False))
 
 
 def confirmation_table(summary: Path) -> Table:
@@ -146,12 +143,12 @@ def confirmation_table(summary: Path) -> Table:
 
     for baseline in content["baselines"]:
         n = str(baseline["clean_accuracy"]["n"])
-        cells = [cell(baseline, name) for name in _QUANTITIES]
+        cells = [cell(baseline, name) for name in _COLUMNS]
         table.add_row("baseline", n, *cells, "-", "unregularized")
     for candidate in content["candidates"]:
         estimates = candidate["estimates"]
         n = str(estimates["score"]["n"]) if estimates else "0"
-        cells = [cell(estimates, name) for name in _QUANTITIES]
+        cells = [cell(estimates, name) for name in _COLUMNS]
         screened = candidate["screened_score"]
         what = describe(candidate["params"])
         if candidate["num_failed"]:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from analysis.pareto import main, write_files
+from analysis.pareto import main
 from tests.analysis_tests.results import complete_row, ended_row, random_rows, write_results
 
 STEM = "pareto_clean_accuracy_robust_accuracy_validation"
@@ -104,7 +104,7 @@ def test_drawing_again_replaces_the_files(results: Path) -> None:
         (["--x", "accuracy"], "unknown metric 'accuracy'"),
         (["--y", "tradeoff_ratio"], "no direction"),
         (["--y", "robust_accuracy.salt_pepper"], "no complete trial has a value"),
-        (["--split", "train"], "unknown split 'train'"),
+        (["--split", "train"], "--split: invalid choice: 'train'"),
         (["--color", "alpha"], "unknown parameter 'alpha'"),
     ],
     ids=["metric", "direction", "no values", "split", "color"],
@@ -146,21 +146,6 @@ def test_all_trials_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "most frequent reason (2 times): NaN" in err
     assert err.count("\n") == 1
     assert not (folder / "figures").exists()
-
-
-def test_interrupted_write_leaves_the_old_file_and_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "a.csv").write_bytes(b"old")
-
-    def interrupted(source: str, target: Path) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("analysis.pareto.os.replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write_files(tmp_path, {"a.csv": b"new"})
-    assert files_in(tmp_path) == ["a.csv"]
-    assert (tmp_path / "a.csv").read_bytes() == b"old"
 
 
 def test_command_runs_without_the_libraries_of_training(results: Path) -> None:

@@ -16,7 +16,9 @@ FORBIDDEN = {
     "tuner": {"analysis"},
     "analysis": {"torch", "torchvision", "ray", "foolbox", "optuna", "tuner"},
 }
-ANALYSIS_MAY_IMPORT = ("simreg_core.records", "simreg_core.config")
+ANALYSIS_MAY_IMPORT = tuple(
+    f"simreg_core.{name}" for name in ("records", "config", "config_io", "cli", "files")
+)
 
 
 def _sources(package: str) -> list[Path]:

@@ -51,5 +51,7 @@ def test_reference_that_diverges_ends_the_search_with_its_reason(
     tiny_config: Callable[..., TrialConfig],
 ) -> None:
     config = tiny_config({"training.learning_rate": 1.0e30})
-    with pytest.raises(SearchFailed, match=r"^a reference network failed: NonFiniteLossError: "):
+    with pytest.raises(
+        SearchFailed, match=r"^reference network \(surrogate\) failed: NonFiniteLossError: "
+    ):
         train(config)

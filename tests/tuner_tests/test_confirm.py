@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
+from simreg_core.tradeoff import TRADEOFF_METRICS
 from tests.tuner_tests.spaces import make_space
 from tuner.cluster import Resources
 from tuner.confirm import choose, confirm, fresh_seeds, main
@@ -207,6 +208,9 @@ def test_cost_gain_and_score_are_paired_with_the_baseline_of_the_same_seed(
             costs.append(baseline["test.clean_accuracy"] - own["test.clean_accuracy"])
             gains.append(own["test.robust_accuracy"] - baseline["test.robust_accuracy"])
         scores = [gain - 0.5 * cost for cost, gain in zip(costs, gains, strict=True)]
+        for name, values in (("accuracy_cost", costs), ("robustness_gain", gains)):
+            assert list(mine[f"test.{name}"]) == pytest.approx(values)
+        assert list(mine["test.tradeoff_score"]) == pytest.approx(scores)
         for name, values in (
             ("accuracy_cost", costs),
             ("robustness_gain", gains),
@@ -215,6 +219,34 @@ def test_cost_gain_and_score_are_paired_with_the_baseline_of_the_same_seed(
             ("robust_accuracy", list(mine["test.robust_accuracy"])),
         ):
             assert candidate.estimates[name] == pytest.approx(estimate(values))
+
+
+@trains
+def test_baseline_scores_nothing_against_itself(confirmation: Confirmation) -> None:
+    rows = confirmation.rows()
+    baselines = rows[rows["role"] == "baseline"]
+    for name in ("accuracy_cost", "robustness_gain", "tradeoff_score"):
+        assert list(baselines[f"test.{name}"]) == [0, 0, 0]
+
+
+@trains
+def test_killed_before_the_baseline_was_there_it_is_paired_by_the_next_confirmation(
+    confirmation: Confirmation, tmp_path: Path
+) -> None:
+    other = _copy(confirmation, tmp_path)
+    rows = {row["config_digest"]: row for row in other.store.read("confirmation")}
+    unpaired = dict.fromkeys(f"test.{name}" for name in TRADEOFF_METRICS)
+    for digest, row in rows.items():
+        if row["role"] == "baseline" and row["seed"] == 1003:
+            (tmp_path / "confirmation" / f"baseline-{digest}.parquet").unlink()
+        if row["role"] == "trial" and row["seed"] == 1003:
+            part = f"trial-{row['trial']:05d}-{digest}"
+            other.store.write("confirmation", part, [row | unpaired])
+    candidates, _ = other.again(CHOSEN, 3)
+    assert [c.num_failed for c in candidates] == [0, 0]
+    for row in other.store.read("confirmation"):
+        for name in unpaired:
+            assert row[name] == rows[row["config_digest"]][name]
 
 
 @trains
@@ -325,9 +357,7 @@ def test_folder_without_a_search_is_refused_in_one_line(
     )
 
 
-def test_number_of_seeds_below_one_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main([str(tmp_path), "--seeds", "0"])
-    assert "--seeds: must be at least 1, got 0" in capsys.readouterr().err
+def test_single_seed_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path), "--seeds", "1"]) == 2
+    message = "--seeds: expected a whole number of at least 2, found '1'"
+    assert message in capsys.readouterr().err

@@ -41,8 +41,10 @@ def test_finished_item_is_a_plain_line_where_there_is_no_terminal(
         view.started(1)
         clock(20)
         view.finished(0, score=0.0625)
+        view.finished(1)
     assert printed(plain) == (
-        "trials 1/4, 1 running, best score +0.062 (trial 0), 0:20 elapsed, about 1:00 left\n"
+        "trials 1/4, 1 running, best score +0.062 (trial 0), 0:20 elapsed\n"
+        "trials 2/4, best score +0.062 (trial 0), 0:20 elapsed, about 0:20 left\n"
     )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from simreg_core.records import TABLES
 from tests.tuner_tests.spaces import make_space
 from tuner.search import SPACE_FILE, SearchPlan, create_folder
 from tuner.space import load_space
+from tuner.store import ResultStore
 
 
 @pytest.fixture
@@ -18,22 +20,46 @@ def plan(tmp_path: Path) -> SearchPlan:
 
 
 def test_new_folder_has_the_tables_and_the_space_as_used(plan: SearchPlan) -> None:
-    store = create_folder(plan)
+    folder = create_folder(plan).folder
     assert {path.name for path in plan.folder.iterdir()} == {*TABLES, SPACE_FILE}
     assert load_space(plan.folder / SPACE_FILE) == plan.space
-    assert all(store.read(table) == [] for table in TABLES)
+    assert all(ResultStore(folder).read(table) == [] for table in TABLES)
 
 
 def test_folder_that_exists_is_refused_and_left_alone(plan: SearchPlan) -> None:
     plan.folder.mkdir(parents=True)
+    (plan.folder / "mine").touch()
     with pytest.raises(ConfigError, match=f"^{plan.folder} exists; choose another --name"):
         create_folder(plan)
-    assert list(plan.folder.iterdir()) == []
+    assert [path.name for path in plan.folder.iterdir()] == ["mine"]
+    assert list(plan.folder.parent.iterdir()) == [plan.folder]
+
+
+def test_folder_taken_in_the_meantime_gets_a_number_where_nobody_named_it(
+    plan: SearchPlan,
+) -> None:
+    unnamed = replace(plan, is_named=False)
+    folders = [create_folder(unnamed).folder.name for _ in range(3)]
+    assert folders == ["tiny", "tiny-2", "tiny-3"]
+
+
+def test_nothing_is_left_where_the_tables_cannot_be_made(
+    plan: SearchPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: ResultStore) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ResultStore, "create", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        create_folder(plan)
+    assert list(plan.folder.parent.iterdir()) == []
 
 
 def test_file_in_place_of_the_output_is_refused_by_what_is_wrong(plan: SearchPlan) -> None:
     output = plan.folder.parent
     output.parent.mkdir()
     output.touch()
-    with pytest.raises(ConfigError, match=f"^{output}: cannot be written: File exists$"):
+    with pytest.raises(
+        ConfigError, match=f"^{plan.folder}: cannot be written: {output}: File exists$"
+    ):
         create_folder(plan)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import time
+
+import pytest
+
+from simreg_core import cli
+from simreg_core.config_io import ConfigError
+
+
+@pytest.fixture
+def parser() -> cli.Parser:
+    parser = cli.Parser("some.module", "Does something.")
+    parser.add_argument("--count", type=cli.whole_number(2), default=2)
+    parser.add_argument("--share", type=cli.real_number(0.5), default=0.5)
+    parser.add_argument("--kind", choices=("a", "b"))
+    return parser
+
+
+def test_value_of_the_body_is_the_exit_code(parser: cli.Parser) -> None:
+    assert cli.run(parser, ["--count", "7"], lambda args: int(args.count)) == 7
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--count", "1"], "--count: expected a whole number of at least 2, found '1'"),
+        (["--count", "2.5"], "--count: expected a whole number of at least 2, found '2.5'"),
+        (["--share", "0.4"], "--share: expected a number of at least 0.5, found '0.4'"),
+        (["--share", "nan"], "--share: expected a number of at least 0.5, found 'nan'"),
+        (["--share", "inf"], "--share: expected a number of at least 0.5, found 'inf'"),
+        (["--share", "x"], "--share: expected a number of at least 0.5, found 'x'"),
+        (["--kind", "c"], "--kind: invalid choice: 'c'"),
+        (["--cou", "3"], "unrecognized arguments: --cou 3"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_flag_is_one_line_and_exit_2(
+    parser: cli.Parser,
+    flags: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.run(parser, flags, lambda args: 0) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"some.module: {message}")
+    assert printed.err.count("\n") == 1
+
+
+def test_bad_input_is_one_line_and_exit_2(
+    parser: cli.Parser, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def body(args: argparse.Namespace) -> int:
+        raise ConfigError("a.yaml: wrong")
+
+    assert cli.run(parser, [], body) == 2
+    assert capsys.readouterr().err == "some.module: a.yaml: wrong\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_is_one_line_and_exit_130(
+    parser: cli.Parser, number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def body(args: argparse.Namespace) -> int:
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+        return 0
+
+    before = signal.getsignal(signal.SIGTERM)
+    # A shell's background job ignores SIGINT, and so do its children.
+    sigint = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert cli.run(parser, [], body, interrupted="run it again") == 130
+    finally:
+        signal.signal(signal.SIGINT, sigint)
+    assert capsys.readouterr().err == "some.module: interrupted; run it again\n"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_error_of_the_system_names_the_file() -> None:
+    missing = FileNotFoundError(2, "No such file or directory", "/no/such/file")
+    assert cli.os_reason(missing) == "/no/such/file: No such file or directory"
+    assert cli.os_reason(OSError("odd")) == "odd"
