@@ -205,10 +205,10 @@ def _draw_confirmed(axes: Axes, info: ParetoInfo) -> None:
         _draw_group(
             axes, group, BASELINE_COLOR, CONFIRMED_MARKER, label if is_first else "_baseline"
         )
-    for number, group in enumerate(info.confirmed):
+    # Confirmed trials often lie close together: from the top, each label on another side.
+    for number, group in enumerate(sorted(info.confirmed, key=lambda group: -group.mean[1])):
         label = f"confirmed, {seeds_text(group)}" if number == 0 else "_confirmed"
         _draw_group(axes, group, CONFIRMED_COLOR, CONFIRMED_MARKER, label)
-        # Confirmed trials often lie close together: each label on another side of its star.
         right, up = LABEL_SIDES[number % len(LABEL_SIDES)]
         axes.annotate(
             f"trial {group.name}",

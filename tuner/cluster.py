@@ -135,9 +135,11 @@ def ray_session(address: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        impatient = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # A second Ctrl-C must not stop Ray half-way through its own end.
+        handlers = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM)}
         ray.shutdown()
-        signal.signal(signal.SIGINT, impatient)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -207,8 +207,9 @@ class _LostWorkers(tune.Callback):  # type: ignore[misc]
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         # Ray's own reader looks for this file where it is copied later.
         with open(trial.pickled_error_file, "rb") as stream:
-            error = cloudpickle.load(stream)
-        self.searcher.fail(trial.trial_id, f"worker lost: {' '.join(str(error).split())}")
+            text = " ".join(str(cloudpickle.load(stream)).split())
+        detail = text.rpartition("Worker exit detail: ")[2]  # before it: names of classes and ids
+        self.searcher.fail(trial.trial_id, f"worker lost: {detail[:300]}")
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # pickled into Ray's snapshot, which nothing here reads

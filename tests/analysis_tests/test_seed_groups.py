@@ -11,6 +11,7 @@ from analysis.seed_groups import (
     SeedGroup,
     baseline_groups,
     confirmed_groups,
+    fresh_baselines,
     num_failed_confirmations,
 )
 from tests.analysis_tests.results import (
@@ -149,3 +150,27 @@ def test_confirmed_run_without_a_number_is_refused(tmp_path: Path) -> None:
     columns = ("test.clean_accuracy", "test.robust_accuracy")
     with pytest.raises(ResultsError, match=r"confirmation: trial 3 .* test\.clean_accuracy"):
         confirmed_groups(confirmed(tmp_path, rows), columns)
+
+
+def test_fresh_baselines_are_grouped_apart_from_the_confirmed_trials(tmp_path: Path) -> None:
+    trial = confirmation_rows(3, {8: (0.9, 0.5)})
+    baseline = [
+        row | {"role": "baseline", "trial": None, "regularizer.alpha": 0.0}
+        for row in confirmation_rows(0, {9: (0.8, 0.4), 8: (0.7, 0.3)})
+    ]
+    columns = ("test.clean_accuracy", "test.robust_accuracy")
+    (group,) = fresh_baselines(confirmed(tmp_path, [*trial, *baseline]), columns)
+    assert group.seeds == (8, 9)
+    assert group.points.tolist() == [[0.7, 0.3], [0.8, 0.4]]
+
+
+def test_run_without_its_baseline_has_accuracies_but_no_gain(tmp_path: Path) -> None:
+    unpaired = dict.fromkeys(
+        f"test.{name}" for name in ("accuracy_cost", "robustness_gain", "tradeoff_score")
+    )
+    first, second = confirmation_rows(3, {8: (0.9, 0.5), 9: (0.8, 0.4)})
+    results = confirmed(tmp_path, [first, second | unpaired])
+    (group,) = confirmed_groups(results, ("test.clean_accuracy", "test.robust_accuracy"))
+    assert group.seeds == (8, 9)
+    (group,) = confirmed_groups(results, ("test.accuracy_cost", "test.robustness_gain"))
+    assert group.seeds == (8,)
