@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from simreg_core import TrialConfig, run_experiment
-from simreg_core.config_io import absolute_datasets
+from simreg_core.config_io import absolute_paths
 from simreg_core.evaluate import accuracies
 
 _DIGITS: dict[str, Any] = {
@@ -96,7 +96,7 @@ def _run(name: str, args: argparse.Namespace) -> None:
     seeds = list(range(101, 101 + args.seeds))
     trial = _with(CHECKS[name], "robustness", baseline_seeds=seeds)
     dataset = trial["task"]["dataset"].format(data=args.data)
-    trial = absolute_datasets(_with(trial, "task", dataset=dataset))
+    trial = absolute_paths(_with(trial, "task", dataset=dataset))
     clock = time.perf_counter()
     pairs: list[tuple[dict[str, float], dict[str, float]]] = []
     for seed in seeds:

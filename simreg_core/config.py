@@ -13,30 +13,56 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
+from simreg_core.config_robustness import (
+    ATTACKS,
+    CORRUPTIONS,
+    AttackConfig,
+    BoundaryConfig,
+    Config,
+    CorruptionsConfig,
+    IntTuple,
+    Names,
+    PositiveInt,
+    RobustnessConfig,
+    Seed,
+    require_known,
+)
 from simreg_core.protocols import PROTOCOLS, with_protocol
 
-DATASETS = ("digits", "natural")
-PARQUET_PREFIX = "parquet:"
-ATTACKS = ("gaussian", "uniform", "salt_pepper", "transfer_fgsm")
+__all__ = [
+    "ATTACKS",
+    "CORRUPTIONS",
+    "DATASETS",
+    "PATH_DATASETS",
+    "TORCHVISION_DATASETS",
+    "AttackConfig",
+    "AugmentationConfig",
+    "BoundaryConfig",
+    "CorruptionsConfig",
+    "ModelConfig",
+    "RegularizerConfig",
+    "RobustnessConfig",
+    "ScheduleConfig",
+    "TaskConfig",
+    "TrainingConfig",
+    "TrialConfig",
+    "field_paths",
+]
 
-PositiveInt = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-# JSON and YAML have lists only; the elements stay strictly typed.
-IntTuple = Annotated[tuple[int, ...], Field(strict=False)]
+TORCHVISION_DATASETS = ("cifar10", "cifar100", "mnist", "fashion_mnist", "svhn")
+DATASETS = ("digits", *TORCHVISION_DATASETS, "natural")
+# A dataset may also be one of these and a path: NAME:PATH.
+PATH_DATASETS = ("parquet", "folder", "imagenet")
 
 
-class _Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class TaskConfig(_Config):
+class TaskConfig(Config):
     """The classification task: images, labels and their fixed split."""
 
     dataset: str
-    """``digits`` or ``parquet:PATH`` (a folder with train.parquet and maybe test.parquet)."""
+    """A name in :data:`DATASETS`, ``parquet:PATH`` (a folder with train.parquet and maybe
+    test.parquet), or ``folder:PATH`` or ``imagenet:PATH`` (class folders of images)."""
     protocol: str | None = None
     """Whose defaults hold where the configuration is silent; the dataset's own if not given."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
@@ -66,7 +92,7 @@ class TaskConfig(_Config):
         return name
 
 
-class ModelConfig(_Config):
+class ModelConfig(Config):
     """A ResNet for small images: 7x7 stride-1 stem, no max-pooling (arXiv:2410.03952)."""
 
     architecture: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"
@@ -93,7 +119,7 @@ class ModelConfig(_Config):
         return (2, 2, 2, 2) if self.architecture == "resnet18" else (3, 4, 6, 3)
 
 
-class ScheduleConfig(_Config):
+class ScheduleConfig(Config):
     """Step decay with restarts: rate = learning_rate * factor ** (steps since the restart)."""
 
     unit: Literal["epochs", "fraction"] = "epochs"
@@ -109,7 +135,7 @@ class ScheduleConfig(_Config):
         return self
 
 
-class AugmentationConfig(_Config):
+class AugmentationConfig(Config):
     """Random crop after reflect padding, and horizontal flip, of the training images."""
 
     crop_padding: Annotated[int, Field(ge=0)] = 4
@@ -117,7 +143,7 @@ class AugmentationConfig(_Config):
     horizontal_flip: bool = True
 
 
-class TrainingConfig(_Config):
+class TrainingConfig(Config):
     """SGD on cross-entropy plus the similarity loss."""
 
     epochs: PositiveInt = 40
@@ -131,7 +157,7 @@ class TrainingConfig(_Config):
     """Weights that are kept: of the epoch with the lowest validation loss, or of the last."""
 
 
-class RegularizerConfig(_Config):
+class RegularizerConfig(Config):
     """The similarity regularizer, L = L_task + alpha * L_sim."""
 
     alpha: Annotated[float, Field(ge=0)] = 10.0
@@ -141,9 +167,24 @@ class RegularizerConfig(_Config):
     batch_size: PositiveInt = 16
     """k, image pairs per step; each step forwards 2k regularization images."""
     dataset: str = "task"
-    """``task`` (the training images of the task), ``digits``, ``natural`` or ``parquet:PATH``."""
+    """``task`` (the training images of the task), or as ``task.dataset``, or ``natural``."""
     num_images: Annotated[int, Field(ge=2)] = 5000
     """N, the number of regularization images."""
+    target: Literal["pixel", "pixel_raw", "label", "neural", "v1_gabor"] = "pixel"
+    """What the features' similarities follow: thresholded or raw pixel similarities, 1 within a
+    class and 0 across, or similarities of (predicted) neural responses."""
+    neural_model: str | None = None
+    """File of the predictive model whose responses the ``neural`` target compares."""
+    pairs: Literal["all", "high", "low", "positive", "negative", "double"] = "all"
+    """Which pairs enter, by their pixel similarity S: ``high`` |S| > Th, ``low`` |S| < Th,
+    ``positive`` S > Th or |S| < Th, ``negative`` S < -Th or |S| < Th, ``double`` |S| > Th or
+    |S| < Th2 (poster, section 6)."""
+    threshold_low: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Th2 of ``pairs: double``, below Th."""
+    layers: Names | None = None
+    """Layers whose features are compared: ``stem``, ``section1``, ...; all if not given."""
+    gamma: str = "trainable"
+    """Weights of the layers: ``trainable``, ``uniform``, or the name of the only layer."""
     transform: Literal["arctanh", "identity"] = "arctanh"
     mean_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Weight of the old value in the running mean of the features."""
@@ -155,78 +196,23 @@ class RegularizerConfig(_Config):
     def _known(cls, name: str) -> str:
         return name if name == "task" else _known_dataset(name, ("task", *DATASETS))
 
-
-class AttackConfig(_Config):
-    """The range over which one attack is measured."""
-
-    max_epsilon: Annotated[float, Field(gt=0, le=1)]
-    """Largest distortion, in pixel units of [0, 1]."""
-
-
-class RobustnessConfig(_Config):
-    """What accuracy is measured under, and what it is compared with."""
-
-    attacks: dict[str, AttackConfig] = {
-        "gaussian": AttackConfig(max_epsilon=0.1),
-        "uniform": AttackConfig(max_epsilon=0.1),
-        "salt_pepper": AttackConfig(max_epsilon=0.1),
-        "transfer_fgsm": AttackConfig(max_epsilon=0.02),
-    }
-    reference: dict[str, Annotated[float, Field(gt=0, le=1)]] = {
-        "gaussian": 0.1,
-        "uniform": 0.1,
-        "salt_pepper": 0.1,
-        "transfer_fgsm": 0.02,
-    }
-    """Robust accuracy is the mean accuracy over these attacks at these epsilons."""
-    num_epsilons: Annotated[int, Field(ge=2)] = 10
-    """Evenly spaced epsilons from 0 to an attack's maximum; its reference joins them."""
-    noise_seed: Seed = 0
-    """Two networks evaluated with one noise seed meet exactly the same noise."""
-    batch_size: PositiveInt = 500
-    baseline_seeds: IntTuple = (101, 102, 103)
-    """Seeds of the unregularized networks whose mean accuracies are C_0 and R_0."""
-    surrogate_seed: Seed = 0
-    """Seed of the network that FGSM is transferred from; a stream of its own, never a baseline."""
-    tradeoff_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of the accuracy cost in the tradeoff score."""
-
-    @field_validator("attacks", "reference")
-    @classmethod
-    def _known_attacks(cls, table: dict[str, Any]) -> dict[str, Any]:
-        for name in table:
-            if name not in ATTACKS:
-                raise ValueError(f"unknown attack {name!r}; allowed: {', '.join(ATTACKS)}")
-        if not table:
-            raise ValueError("at least one attack is needed")
-        return table
-
-    @field_validator("baseline_seeds")
-    @classmethod
-    def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= s < 2**32 for s in seeds):
-            raise ValueError("allowed: one or more distinct integers in [0, 2**32)")
-        return seeds
-
     @model_validator(mode="after")
-    def _references_are_measured(self) -> Self:
-        if missing := sorted(set(self.reference) - set(self.attacks)):
+    def _options_go_together(self) -> Self:
+        _require_pair("target", self.target, "neural", "neural_model", self.neural_model)
+        _require_pair("pairs", self.pairs, "double", "threshold_low", self.threshold_low)
+        if self.threshold_low is not None and self.threshold_low >= self.threshold:
             raise ValueError(
-                f"reference names attacks that are not measured: {', '.join(missing)}; "
-                f"attacks has: {', '.join(self.attacks)}"
+                f"threshold_low ({self.threshold_low:g}) must be below "
+                f"threshold ({self.threshold:g})"
+            )
+        if self.layers is not None and self.gamma not in ("trainable", "uniform", *self.layers):
+            raise ValueError(
+                f"gamma is {self.gamma!r}; allowed: trainable, uniform, {', '.join(self.layers)}"
             )
         return self
 
-    def epsilons(self, attack: str) -> tuple[float, ...]:
-        """Ascending epsilons at which ``attack`` is measured; 0 first, its reference among them."""
-        top = self.attacks[attack].max_epsilon
-        grid = {round(top * i / (self.num_epsilons - 1), 12) for i in range(self.num_epsilons)}
-        return tuple(
-            sorted(grid | ({self.reference[attack]} if attack in self.reference else set()))
-        )
 
-
-class TrialConfig(_Config):
+class TrialConfig(Config):
     """Everything that one trial depends on, the seed included."""
 
     task: TaskConfig
@@ -236,6 +222,15 @@ class TrialConfig(_Config):
     robustness: RobustnessConfig = RobustnessConfig()
     seed: Seed = 0
     """Root seed of the initial weights, batches, augmentation and pairs."""
+
+    @model_validator(mode="after")
+    def _layers_exist(self) -> Self:
+        sections = range(1, len(self.model.blocks_per_section) + 1)
+        layers = ("stem", *(f"section{number}" for number in sections))
+        require_known("layer in regularizer.layers", self.regularizer.layers or (), layers)
+        gammas = ("trainable", "uniform", *layers)
+        require_known("regularizer.gamma", [self.regularizer.gamma], gammas)
+        return self
 
     @model_validator(mode="after")
     def _padding_fits(self) -> Self:
@@ -281,7 +276,10 @@ class TrialConfig(_Config):
 def field_paths(
     model: type[BaseModel] = TrialConfig, prefix: str = ""
 ) -> Iterator[tuple[str, Any]]:
-    """Dotted name and annotation of every leaf field, in order of definition."""
+    """Dotted name and annotation of every leaf field, in order of definition.
+
+    A section that may be absent (``robustness.boundary``) is one leaf.
+    """
     for name, info in model.model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
             yield from field_paths(info.annotation, f"{prefix}{name}.")
@@ -289,23 +287,36 @@ def field_paths(
             yield f"{prefix}{name}", info.annotation
 
 
-def _flatten(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name in type(config).model_fields:
-        value = getattr(config, name)
+def _flatten(config: TrialConfig) -> Iterator[tuple[str, Any]]:
+    for path, _ in field_paths():
+        value: Any = config
+        for name in path.split("."):
+            value = getattr(value, name)
         if isinstance(value, BaseModel):
-            yield from _flatten(value, f"{prefix}{name}.")
-        elif isinstance(value, dict | tuple):
-            dumped = config.model_dump(mode="json", include={name})[name]
-            yield f"{prefix}{name}", json.dumps(dumped, sort_keys=True)
-        else:
-            yield f"{prefix}{name}", value
+            value = value.model_dump(mode="json")
+        elif isinstance(value, dict):
+            value = {
+                key: item.model_dump(mode="json") if isinstance(item, BaseModel) else item
+                for key, item in value.items()
+            }
+        is_scalar = not isinstance(value, dict | tuple)
+        yield path, value if is_scalar else json.dumps(value, sort_keys=True)
 
 
 def _known_dataset(name: str, known: tuple[str, ...]) -> str:
-    if name in known or (name.startswith(PARQUET_PREFIX) and len(name) > len(PARQUET_PREFIX)):
+    kind, _, path = name.partition(":")
+    if name in known or (kind in PATH_DATASETS and path):
         return name
-    allowed = ", ".join((*known, f"{PARQUET_PREFIX}PATH"))
+    allowed = ", ".join((*known, *(f"{kind}:PATH" for kind in PATH_DATASETS)))
     raise ValueError(f"unknown dataset {name!r}; allowed: {allowed}")
+
+
+def _require_pair(key: str, value: str, needing: str, other: str, given: object) -> None:
+    """An option that one choice needs is given with that choice and with no other."""
+    if value == needing and given is None:
+        raise ValueError(f"{key} {value} needs {other}")
+    if value != needing and given is not None:
+        raise ValueError(f"{other} has no effect with {key} {value}, only with {needing}")
 
 
 def _digest(value: Mapping[str, Any]) -> str:

@@ -20,13 +20,15 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from simreg_core.config import PARQUET_PREFIX, TrialConfig
+from simreg_core.config import PATH_DATASETS, TrialConfig
 
 T = TypeVar("T")
 
 
 # Pydantic puts the tag of a union into an error's location; no user wrote it.
 _UNION_TAGS = ("float", "int", "categorical")
+
+_PATH_KEYS = ("neural_model", "folder")
 
 
 class ConfigError(ValueError):
@@ -164,20 +166,31 @@ def get_dotted(tree: Mapping[str, Any], key: str) -> Any:
     return node
 
 
-def absolute_datasets(value: Any) -> Any:
-    """``value`` with every ``parquet:PATH`` in it made absolute against the working directory.
+def absolute_paths(value: Any, key: str = "") -> Any:
+    """``value`` with every path in it made absolute against the working directory.
 
+    Paths are what follows ``parquet:`` and the like, and the values of :data:`_PATH_KEYS`.
     Trials run elsewhere: in other processes, with other working directories.
     """
     if isinstance(value, Mapping):
-        return {key: absolute_datasets(item) for key, item in value.items()}
+        # Below a searched key (regularizer.neural_model) its choices are meant.
+        return {
+            name: absolute_paths(item, key if key in _PATH_KEYS else str(name).rpartition(".")[2])
+            for name, item in value.items()
+        }
     if isinstance(value, list):
-        return [absolute_datasets(item) for item in value]
-    if isinstance(value, str) and len(value) > len(PARQUET_PREFIX):
-        prefix, _, path = value.partition(":")
-        if f"{prefix}:" == PARQUET_PREFIX:
-            return PARQUET_PREFIX + os.path.abspath(Path(path).expanduser())
+        return [absolute_paths(item, key) for item in value]
+    if isinstance(value, str):
+        kind, colon, path = value.partition(":")
+        if kind in PATH_DATASETS and path:
+            return f"{kind}{colon}{_absolute(path)}"
+        if key in _PATH_KEYS and value and value != "categorical":
+            return _absolute(value)
     return value
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(Path(path).expanduser())
 
 
 def load_trial_config(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
@@ -195,7 +208,7 @@ def load_trial_config(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
     for text in overrides:
         key, value = parse_override(text)
         set_field(tree, key, value, f"--set {key}")
-    return validated(TrialConfig.from_dict, absolute_datasets(tree), TrialConfig, str(path))
+    return validated(TrialConfig.from_dict, absolute_paths(tree), TrialConfig, str(path))
 
 
 def validated(

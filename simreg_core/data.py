@@ -24,7 +24,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
-from simreg_core.config import PARQUET_PREFIX, TaskConfig, TrialConfig
+from simreg_core.config import TaskConfig, TrialConfig
 from simreg_core.config_io import ConfigError
 from simreg_core.seeding import generator
 
@@ -200,7 +200,7 @@ def load_dataset(name: str, *, color: bool, size: int | None, key: str) -> Image
         return _digits(color, size)
     if name == "natural":
         return _natural(color, size)
-    folder = Path(name.removeprefix(PARQUET_PREFIX))
+    folder = Path(name.removeprefix("parquet:"))
     train, test = folder / "train.parquet", folder / "test.parquet"
     if not train.is_file():
         raise ConfigError(f"{key}: {train} does not exist (a folder with train.parquet is needed)")

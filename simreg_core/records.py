@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from simreg_core.config import ATTACKS, field_paths
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 VERSION_KEY = b"simreg_schema_version"  # in the metadata of every file
 
 SPLITS = ("validation", "test")
@@ -72,6 +72,20 @@ METRICS: dict[str, Metric] = {
                 f"accuracy under {attack} at its reference epsilon",
             )
             for attack in ATTACKS
+        ),
+        Metric(
+            "boundary_distance",
+            "maximize",
+            0.0,
+            "boundary distance",
+            "median over images of the squared L2 distance per pixel to the decision boundary",
+        ),
+        Metric(
+            "corruption_accuracy",
+            "maximize",
+            0.0,
+            "accuracy under corruptions",
+            "mean accuracy over the configured corruptions and severities",
         ),
     )
 }
@@ -167,6 +181,20 @@ CURVE_COLUMNS: tuple[Column, ...] = (
     Column("num_images", "int64", "images that the accuracy is over"),
 )
 
+SPECTRUM_COLUMNS: tuple[Column, ...] = (
+    Column("role", "string", "trial, baseline or surrogate"),
+    Column("trial", "int64", "number of the trial; null for baselines and the surrogate"),
+    Column("baseline_digest", "string", "digest of the references compared with"),
+    Column("seed", "int64", "seed of the network"),
+    Column("split", "string", "validation or test"),
+    Column("kind", "string", "perturbation_power or band_noise_accuracy"),
+    Column("frequency_low", "float64", "lower edge of the band, cycles per pixel"),
+    Column("frequency_high", "float64", "upper edge of the band, cycles per pixel (excluded)"),
+    Column("epsilon", "float64", "standard deviation of the band's noise; null for power"),
+    Column("value", "float64", "share of the mean power in the band, or accuracy"),
+    Column("num_images", "int64", "images that the value is over"),
+)
+
 EPOCH_COLUMNS: tuple[Column, ...] = (
     Column("role", "string", "trial, baseline or surrogate"),
     Column("trial", "int64", "number of the trial; null for baselines and the surrogate"),
@@ -204,6 +232,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "trials": TRIAL_COLUMNS,
     "curves": CURVE_COLUMNS,
     "epochs": EPOCH_COLUMNS,
+    "spectra": SPECTRUM_COLUMNS,
     "confirmation": CONFIRMATION_COLUMNS,
 }
 

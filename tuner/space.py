@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError, field_validator
 from simreg_core.config import TrialConfig, field_paths
 from simreg_core.config_io import (
     ConfigError,
-    absolute_datasets,
+    absolute_paths,
     explain,
     get_dotted,
     parse_override,
@@ -146,7 +146,7 @@ def load_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
         key, value = parse_override(text)
         _override(tree, key, value)
     where = str(path)
-    space = validated(SearchSpace.model_validate, absolute_datasets(tree), SearchSpace, where)
+    space = validated(SearchSpace.model_validate, absolute_paths(tree), SearchSpace, where)
     _check_keys(space, where)
     _check_values(space, where)
     _check_objectives(space, where)

@@ -12,7 +12,7 @@ import yaml
 from simreg_core.config import TrialConfig
 from simreg_core.config_io import (
     ConfigError,
-    absolute_datasets,
+    absolute_paths,
     describe,
     get_dotted,
     load_trial_config,
@@ -304,7 +304,7 @@ def test_dataset_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.Mon
         "task": {"dataset": "parquet:data/../images/"},
         "list": ["parquet:~/images", "parquet:/images", "parquet:", "digits", 3],
     }
-    assert absolute_datasets(tree) == {
+    assert absolute_paths(tree) == {
         "task": {"dataset": f"parquet:{tmp_path}/images"},
         "list": [
             "parquet:/home/someone/images",
