@@ -52,6 +52,18 @@ class ImagePool(NamedTuple):
     num_classes: int
 
 
+class RegularizationImages(NamedTuple):
+    """The N regularization images, uint8 (N, C, H, W), and their labels int64 (N,) if any."""
+
+    images: Tensor
+    labels: Tensor | None
+
+    def to(self, device: torch.device) -> RegularizationImages:
+        """The same on ``device``."""
+        labels = None if self.labels is None else self.labels.to(device)
+        return RegularizationImages(self.images.to(device), labels)
+
+
 class TaskData(NamedTuple):
     """The three disjoint splits of a task."""
 
@@ -134,8 +146,8 @@ def _first(test: Split, config: TaskConfig) -> Split:
     return Split(test.images[index], test.labels[index])
 
 
-def load_regularization_images(config: TrialConfig, train: Split) -> Tensor:
-    """The N regularization images, uint8 (N, C, H, W), with the channels and size of the task's.
+def load_regularization_images(config: TrialConfig, train: Split) -> RegularizationImages:
+    """The N regularization images with the channels and size of the task's.
 
     The task's own dataset contributes its training images only: images that a network is
     measured on never regularize it.
@@ -149,39 +161,26 @@ def load_regularization_images(config: TrialConfig, train: Split) -> Tensor:
     """
     regularizer = config.regularizer
     if regularizer.dataset in ("task", config.task.dataset):
-        images = train.images
+        images, labels = train.images, train.labels
     else:
         size = train.images.shape[-1]
-        images = load_dataset(
+        pool = load_dataset(
             regularizer.dataset, color=config.task.color, size=size, key="regularizer.dataset"
-        ).images
-        order = torch.randperm(
-            len(images), generator=generator(config.task.split_seed, "regularization images")
         )
-        images = images[order]
-    if regularizer.num_images > len(images):
+        order = torch.randperm(
+            len(pool.images), generator=generator(config.task.split_seed, "regularization images")
+        )
+        images = pool.images[order]
+        labels = None if pool.labels is None else pool.labels[order]
+    num_images = regularizer.num_images
+    if num_images > len(images):
         raise ConfigError(
-            f"regularizer.num_images: {regularizer.num_images} asked, but the regularization "
+            f"regularizer.num_images: {num_images} asked, but the regularization "
             f"dataset {regularizer.dataset!r} has {len(images)} images"
         )
-    return images[: regularizer.num_images]
-
-
-def sample_pairs(num_images: int, num_pairs: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Indices i < j of pairs drawn uniformly, with replacement, among all pairs of N images.
-
-    Args:
-        num_images: N >= 2.
-        num_pairs: k >= 1.
-        rng: CPU generator; advanced.
-
-    Returns:
-        Two int64 tensors (k,). No list or matrix of pairs is ever built.
-    """
-    first = torch.randint(num_images, (num_pairs,), generator=rng)
-    second = torch.randint(num_images - 1, (num_pairs,), generator=rng)
-    second += second >= first  # skip the diagonal: uniform over ordered pairs i != j
-    return torch.minimum(first, second), torch.maximum(first, second)
+    return RegularizationImages(
+        images[:num_images], None if labels is None else labels[:num_images]
+    )
 
 
 def load_dataset(name: str, *, color: bool, size: int | None, key: str) -> ImagePool:

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from simreg_core.config import RegularizerConfig
-from simreg_core.data import sample_pairs
 from simreg_core.model import ResNet
-from simreg_core.similarity import FeatureSimilarity, PixelSimilarity, threshold_targets
+from simreg_core.pairs import PairSampler
+from simreg_core.similarity import FeatureSimilarity
+from simreg_core.targets import Target
 
 ARCTANH_EPSILON = 1e-5
 
@@ -54,29 +55,38 @@ class SimilarityRegularizer(nn.Module):
     Args:
         config: The regularizer's configuration.
         images: uint8 (N, C, H, W) regularization images.
+        target: S_target of pairs of these images.
+        pairs: Draws the pairs.
         model: The network; its layers are probed once, in evaluation mode.
-        shuffle: CPU generator for the ``shuffle_targets`` control.
     """
 
     def __init__(
-        self, config: RegularizerConfig, images: Tensor, model: ResNet, shuffle: torch.Generator
+        self,
+        config: RegularizerConfig,
+        images: Tensor,
+        target: Target,
+        pairs: PairSampler,
+        model: ResNet,
     ) -> None:
         super().__init__()
         self.config = config
         self.images = images
-        targets_of = images
-        if config.shuffle_targets:
-            targets_of = images[torch.randperm(len(images), generator=shuffle)]
-        self.pixel_similarity = PixelSimilarity(targets_of)
+        self.target = target
+        self.pairs = pairs
+        is_one_layer = config.gamma not in ("trainable", "uniform")
+        self.layers = (config.gamma,) if is_one_layer else config.layers or model.layer_names
         was_training = model.training
         with torch.no_grad():
-            probe = model.eval().features(images[:1].to(torch.float32) / 255)
+            probe = model.eval().features(images[:1].to(torch.float32) / 255, self.layers)
         model.train(was_training)
-        channels = [feature.shape[1] for feature in probe.values()]
-        self.feature_similarity = FeatureSimilarity(channels, mean_decay=config.mean_decay)
+        self.feature_similarity = FeatureSimilarity(
+            [feature.shape[1] for feature in probe.values()],
+            mean_decay=config.mean_decay,
+            is_trainable=config.gamma == "trainable",
+        )
 
     def gamma(self) -> Tensor:
-        """Layer weights (L,)."""
+        """Layer weights (L,), in order of ``layers``."""
         return self.feature_similarity.gamma()
 
     def forward(self, model: ResNet, rng: torch.Generator) -> PairBatch:
@@ -87,10 +97,8 @@ class SimilarityRegularizer(nn.Module):
             rng: CPU generator that the pairs are drawn from; advanced.
         """
         device = self.images.device
-        first, second = sample_pairs(len(self.images), self.config.batch_size, rng)
-        first, second = first.to(device), second.to(device)
+        first, second = (index.to(device) for index in self.pairs(self.config.batch_size, rng))
         pixels = self.images[torch.cat([first, second])].to(torch.float32) / 255
-        s_cnn = self.feature_similarity(model.features(pixels))
-        similarity = self.pixel_similarity(first, second)
-        s_target = threshold_targets(similarity, self.config.threshold)
+        s_cnn = self.feature_similarity(model.features(pixels, self.layers))
+        s_target = self.target(first, second)
         return PairBatch(similarity_loss(s_cnn, s_target, self.config.transform), s_cnn, s_target)

@@ -8,6 +8,8 @@ attack and every epsilon speaks of pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -96,22 +98,26 @@ class ResNet(nn.Module):
         """Names of the layers that :meth:`features` returns, in order."""
         return ("stem", *self.sections)
 
-    def features(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Outputs of the stem and of every section, by name, without running the head.
+    def features(self, pixels: Tensor, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Outputs of the stem and of the sections, by name, without running the head.
 
         Args:
             pixels: Float (B, C, H, W) in [0, 1].
+            layers: Names to return; nothing above the last of them is computed. None: all.
         """
+        wanted = self.layer_names if layers is None else tuple(layers)
         x = self.stem(self.scale * (pixels - self.shift))
         features = {"stem": x}
         for name, section in self.sections.items():
+            if features.keys() >= set(wanted):
+                break
             x = section(x)
             features[name] = x
-        return features
+        return {name: features[name] for name in wanted}
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits (B, num_classes) for pixels (B, C, H, W) in [0, 1]."""
-        last = self.features(pixels)[self.layer_names[-1]]
+        (last,) = self.features(pixels, self.layer_names[-1:]).values()
         logits: Tensor = self.head(last.mean(dim=(2, 3)))
         return logits
 

@@ -38,6 +38,16 @@ class PixelSimilarity:
         """S_pixel, float32 (k,) in [-1, 1], of the images at two index tensors (k,)."""
         return _cosine(self._centred(first), self._centred(second))
 
+    def unit_vectors(self) -> Tensor:
+        """Float32 (N, D): S_pixel of all pairs is the product of these with their transpose."""
+        vectors = torch.empty(
+            (len(self.images), self.mean_image.numel()), device=self.images.device
+        )
+        for index in torch.arange(len(self.images), device=self.images.device).split(_CHUNK):
+            centred = self._centred(index).flatten(1)
+            vectors[index] = centred / centred.norm(dim=1, keepdim=True).clamp_min(_NORM_FLOOR)
+        return vectors
+
     def _centred(self, index: Tensor) -> Tensor:
         return self.images[index].to(torch.float32).mean(dim=1) - self.mean_image
 
@@ -54,17 +64,20 @@ class FeatureSimilarity(nn.Module):
     value, 0 at first), updated without gradient from the features that it is shown in train mode,
     and subtracted before the cosine. That it starts at 0 matters: until it has settled, all pairs
     look alike, and the loss drives them apart. gamma = softmax(w), w trainable and 0 at first
-    (arXiv:2410.03952).
+    (arXiv:2410.03952), or fixed at 0: the layers count the same.
 
     Args:
         channels: Number of channels of every layer, in order.
         mean_decay: Weight of the old running mean, in [0, 1).
+        is_trainable: Whether w is trained.
     """
 
-    def __init__(self, channels: Sequence[int], *, mean_decay: float) -> None:
+    def __init__(
+        self, channels: Sequence[int], *, mean_decay: float, is_trainable: bool = True
+    ) -> None:
         super().__init__()
         self.mean_decay = mean_decay
-        self.layer_logits = nn.Parameter(torch.zeros(len(channels)))
+        self.layer_logits = nn.Parameter(torch.zeros(len(channels)), requires_grad=is_trainable)
         for layer, width in enumerate(channels):
             self.register_buffer(f"mean{layer}", torch.zeros(width))
 

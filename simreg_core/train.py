@@ -23,10 +23,16 @@ from simreg_core import checkpoint
 from simreg_core.augment import augment
 from simreg_core.config import ScheduleConfig, TrainingConfig, TrialConfig
 from simreg_core.config_io import ConfigError
-from simreg_core.data import Split, TaskData, load_regularization_images
+from simreg_core.data import (
+    RegularizationImages,
+    Split,
+    TaskData,
+    load_regularization_images,
+)
 from simreg_core.losses import SimilarityRegularizer
 from simreg_core.model import ResNet, build_model
 from simreg_core.seeding import generator
+from simreg_core.targets import make_target
 
 _EVAL_BATCH = 1000
 
@@ -119,9 +125,11 @@ def start(config: TrialConfig, data: TaskData, device: torch.device) -> Training
     regularizer = None
     parameters = list(model.parameters())
     if config.regularizer.alpha > 0:
-        images = load_regularization_images(config, data.train).to(device)
-        shuffle = generator(config.seed, "shuffled targets")
-        regularizer = SimilarityRegularizer(config.regularizer, images, model, shuffle).to(device)
+        source = load_regularization_images(config, data.train).to(device)
+        target, pairs = make_target(config.regularizer, _source_of_targets(source, config))
+        regularizer = SimilarityRegularizer(
+            config.regularizer, source.images, target, pairs, model
+        ).to(device)
         parameters += list(regularizer.parameters())
     optimizer = torch.optim.SGD(
         parameters,
@@ -130,6 +138,16 @@ def start(config: TrialConfig, data: TaskData, device: torch.device) -> Training
         weight_decay=config.training.weight_decay,
     )
     return TrainingState(model, regularizer, optimizer)
+
+
+def _source_of_targets(source: RegularizationImages, config: TrialConfig) -> RegularizationImages:
+    """The images that the targets are computed from: for the control, in another order."""
+    if not config.regularizer.shuffle_targets:
+        return source
+    rng = generator(config.seed, "shuffled targets")
+    order = torch.randperm(len(source.images), generator=rng).to(source.images.device)
+    labels = None if source.labels is None else source.labels[order]
+    return RegularizationImages(source.images[order], labels)
 
 
 def fit(config: TrialConfig, state: TrainingState, data: TaskData) -> Iterator[EpochRecord]:

@@ -11,8 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
@@ -26,10 +24,7 @@ from simreg_core.data import (
     load_regularization_images,
     load_task,
     resize,
-    sample_pairs,
 )
-from simreg_core.seeding import generator
-from tests.oracles import all_pairs
 
 MakeDataset = Callable[..., Path]
 
@@ -199,7 +194,7 @@ def test_regularization_images_take_size_and_channels_of_the_task(
     task = TaskConfig(dataset=f"parquet:{make_dataset(color=True)}", color=True, num_test=6)
     other = make_dataset("other", side=13, first=500)
     config = _regularized(task, f"parquet:{other}", 12)
-    images = load_regularization_images(config, load_task(task).train)
+    images = load_regularization_images(config, load_task(task).train).images
     assert images.shape == (12, 3, 8, 8)
     assert images.dtype == torch.uint8
 
@@ -212,42 +207,6 @@ def test_more_regularization_images_than_there_are_is_refused(
     config = _regularized(task, "task" if dataset == "task" else name, 21)
     with pytest.raises(ConfigError, match=f"num_images: 21 asked, .* has {has} images"):
         load_regularization_images(config, load_task(task).train)
-
-
-# Pairs
-
-
-@given(st.integers(2, 60), st.integers(1, 50), st.integers(0, 1000))
-def test_pairs_are_ordered_and_in_range(num_images: int, num_pairs: int, seed: int) -> None:
-    first, second = sample_pairs(num_images, num_pairs, generator(seed, "pairs"))
-    assert first.shape == second.shape == (num_pairs,)
-    assert bool(((first >= 0) & (first < second) & (second < num_images)).all())
-
-
-@pytest.mark.parametrize("num_images", [3, 7, 12])
-def test_pairs_are_uniform_over_all_pairs(num_images: int) -> None:
-    pairs = all_pairs(num_images)
-    num_draws = 400 * len(pairs)
-    first, second = sample_pairs(num_images, num_draws, generator(11, "pairs"))
-    codes = first * num_images + second
-    counts = np.array([int((codes == i * num_images + j).sum()) for i, j in pairs])
-    assert counts.sum() == num_draws
-    chi_square = float(((counts - 400) ** 2 / 400).sum())
-    degrees = len(pairs) - 1
-    # Four standard deviations above the mean of the chi-square distribution.
-    assert chi_square < degrees + 4 * (2 * degrees) ** 0.5
-
-
-def test_two_images_have_one_pair() -> None:
-    first, second = sample_pairs(2, 40, generator(0, "pairs"))
-    assert first.tolist() == [0] * 40
-    assert second.tolist() == [1] * 40
-
-
-def test_pairs_of_many_images_need_no_list_of_pairs() -> None:
-    # 5 * 10**17 pairs: whatever enumerates them does not return.
-    first, second = sample_pairs(10**9, 16, generator(0, "pairs"))
-    assert len(first) == len(second) == 16
 
 
 # Built-in datasets

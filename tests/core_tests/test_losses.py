@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from simreg_core.config import ModelConfig, RegularizerConfig
-from simreg_core.data import sample_pairs
+from simreg_core.data import RegularizationImages
 from simreg_core.losses import SimilarityRegularizer, similarity_loss, stretched
 from simreg_core.model import ResNet, build_model
+from simreg_core.pairs import sample_pairs
 from simreg_core.seeding import generator
 from simreg_core.similarity import FeatureSimilarity
+from simreg_core.targets import make_target
 from tests import oracles
 
 Transform = Literal["arctanh", "identity"]
@@ -108,11 +110,10 @@ def _model(channels: int = 1) -> ResNet:
     return build_model(config, channels=channels, num_classes=3, seed=0)
 
 
-def _regularizer(
-    images: Tensor, model: ResNet, shuffle_seed: int = 0, **options: Any
-) -> SimilarityRegularizer:
+def _regularizer(images: Tensor, model: ResNet, **options: Any) -> SimilarityRegularizer:
     config = RegularizerConfig(**{"batch_size": 8, "threshold": 0.1, **options})
-    return SimilarityRegularizer(config, images, model, generator(shuffle_seed, "shuffle"))
+    target, pairs = make_target(config, RegularizationImages(images, None))
+    return SimilarityRegularizer(config, images, target, pairs, model)
 
 
 @pytest.mark.parametrize("transform", ["arctanh", "identity"])
@@ -191,28 +192,44 @@ def test_model_knows_nothing_of_the_regularizer() -> None:
     assert not owned & {id(parameter) for parameter in regularizer.parameters()}
 
 
-def test_shuffled_targets_belong_to_other_images() -> None:
+@pytest.mark.parametrize("gamma", ["trainable", "uniform"])
+def test_chosen_layers_only_are_compared(gamma: str) -> None:
     images, model = _images(), _model()
-    regularizer = _regularizer(images, model, shuffle_targets=True, batch_size=200)
+    layers = ("section2", "stem")
+    regularizer = _regularizer(images, model, layers=layers, gamma=gamma)
     batch = regularizer(model, generator(7, "pairs"))
-    order = torch.randperm(30, generator=generator(0, "shuffle"))
-    first, second = sample_pairs(30, 200, generator(7, "pairs"))
-    shuffled = images[order].numpy()
-    expected = [
-        oracles.target(oracles.pixel_similarity(shuffled, i, j), 0.1)
-        for i, j in zip(first.tolist(), second.tolist(), strict=True)
-    ]
-    assert batch.s_target.tolist() == expected
-    own = _regularizer(images, model, batch_size=200)(model, generator(7, "pairs"))
-    assert not torch.equal(batch.s_target, own.s_target)
+    first, second = sample_pairs(30, 8, generator(7, "pairs"))
+    with torch.no_grad():
+        features = _model().features(images[torch.cat([first, second])] / 255)
+    arrays = [features[name].double().numpy() for name in layers]
+    s_cnn = oracles.cnn_similarity(arrays, oracles.running_means([arrays], 0.9), [0, 0])
+    np.testing.assert_allclose(batch.s_cnn.detach().numpy(), s_cnn, atol=1e-5)
 
 
-def test_shuffling_the_targets_leaves_the_networks_images_alone() -> None:
-    own, shuffled = (
-        _regularizer(_images(), model, shuffle_targets=shuffle)(model, generator(7, "pairs")).s_cnn
-        for model, shuffle in ((_model(), False), (_model(), True))
-    )
-    assert torch.equal(own, shuffled)
+def test_gamma_of_one_layer_compares_that_layer_alone_and_runs_nothing_above_it() -> None:
+    images, model = _images(), _model()
+    alone = _regularizer(images, model, gamma="section1")
+    batch = alone(model, generator(7, "pairs"))
+    batch.loss.backward()
+    assert alone.gamma().tolist() == [1.0]
+    assert all(p.grad is None for p in model.sections["section2"].parameters())
+    twin = _model()
+    layers = _regularizer(images, twin, layers=("section1",))
+    assert torch.equal(layers(twin, generator(7, "pairs")).s_cnn, batch.s_cnn)
+
+
+@pytest.mark.parametrize(
+    ("gamma", "is_trained"), [("trainable", True), ("uniform", False), ("stem", False)]
+)
+def test_gamma_is_trained_only_where_it_is_trainable(gamma: str, is_trained: bool) -> None:
+    model = _model()
+    regularizer = _regularizer(_images(), model, gamma=gamma)
+    optimizer = torch.optim.SGD(regularizer.parameters(), lr=1.0)
+    before = regularizer.gamma().tolist()
+    regularizer(model, generator(7, "pairs")).loss.backward()
+    optimizer.step()
+    assert (regularizer.gamma().tolist() != before) == is_trained
+    assert sum(before) == pytest.approx(1)
 
 
 def _held_tensors(module: nn.Module) -> list[Tensor]:

@@ -1,0 +1,78 @@
+"""S_target: what the similarities of a network's features shall follow (METHOD: pixel, label, ...).
+
+pixel      1 where S_pixel > Th, -1 where S_pixel < -Th, 0 elsewhere (poster, section 3)
+pixel_raw  S_pixel itself
+label      1 for the same class, 0 otherwise: the control for what is not due to pixels
+neural     mean-subtracted cosine similarity of predicted neural responses
+(Li et al., arXiv:1911.05072)
+v1_gabor   the same of a fixed population of Gabor energy units, which needs no recordings
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from simreg_core.config import RegularizerConfig
+from simreg_core.config_io import ConfigError
+from simreg_core.pairs import PairSampler
+from simreg_core.similarity import PixelSimilarity, threshold_targets
+
+if TYPE_CHECKING:
+    from simreg_core.data import RegularizationImages
+
+Target = Callable[[Tensor, Tensor], Tensor]
+"""S_target, float32 (k,), of the pairs at two index tensors (k,)."""
+
+
+def make_target(
+    config: RegularizerConfig, source: RegularizationImages
+) -> tuple[Target, PairSampler]:
+    """The target and the sampler of pairs for the regularization images.
+
+    Args:
+        config: The regularizer's configuration.
+        source: Images (N, C, H, W) and labels (N,) where there are any, on any device.
+
+    Raises:
+        ConfigError: ``label`` without labels, no pair in the range, or no usable neural model.
+    """
+    pixels = PixelSimilarity(source.images)
+    return _target(config, source, pixels), PairSampler(config, pixels)
+
+
+def _target(
+    config: RegularizerConfig, source: RegularizationImages, pixels: PixelSimilarity
+) -> Target:
+    match config.target:
+        case "pixel":
+            return lambda first, second: threshold_targets(pixels(first, second), config.threshold)
+        case "pixel_raw":
+            return pixels
+        case "label":
+            return _label_target(config, source.labels)
+        case "neural" | "v1_gabor":
+            from simreg_core.responses import ResponseSimilarity
+
+            return ResponseSimilarity(_responses(config, source.images).to(source.images.device))
+
+
+def _label_target(config: RegularizerConfig, labels: Tensor | None) -> Target:
+    if labels is None:
+        raise ConfigError(
+            f"regularizer.target: label needs labels; the regularization dataset "
+            f"{config.dataset!r} has none"
+        )
+    return lambda first, second: (labels[first] == labels[second]).to(torch.float32)
+
+
+def _responses(config: RegularizerConfig, images: Tensor) -> Tensor:
+    """Responses (N, M) of the configured population to the images."""
+    if config.target == "v1_gabor":
+        from simreg_core.gabor import GaborPopulation
+
+        return GaborPopulation().responses(images)
+    raise NotImplementedError
