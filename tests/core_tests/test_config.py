@@ -212,7 +212,11 @@ def test_value_out_of_range_or_of_another_type_is_refused(
         ("model.blocks", [1] * 6, "one to five sections"),
         ("model.blocks", [1, 0], "one to five sections"),
         ("training.schedule", {"step": 5, "restart": 4}, r"restart \(4\).*step \(5\)"),
-        ("regularizer.dataset", "cifar", "unknown dataset 'cifar'; allowed: task, digits, cifar10, .*folder:PATH"),
+        (
+            "regularizer.dataset",
+            "cifar",
+            "unknown dataset 'cifar'; allowed: task, digits, cifar10, .*folder:PATH",
+        ),
         ("regularizer.target", "neural", "target neural needs neural_model"),
         ("regularizer.neural_model", "m.pt", "neural_model has no effect with target pixel"),
         ("regularizer.pairs", "double", "pairs double needs threshold_low"),
