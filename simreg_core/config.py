@@ -28,6 +28,7 @@ from simreg_core.config_robustness import (
     RobustnessConfig,
     Seed,
     require_known,
+    require_pair,
 )
 from simreg_core.protocols import PROTOCOLS, with_protocol
 
@@ -198,8 +199,8 @@ class RegularizerConfig(Config):
 
     @model_validator(mode="after")
     def _options_go_together(self) -> Self:
-        _require_pair("target", self.target, "neural", "neural_model", self.neural_model)
-        _require_pair("pairs", self.pairs, "double", "threshold_low", self.threshold_low)
+        require_pair("target", self.target, "neural", "neural_model", self.neural_model)
+        require_pair("pairs", self.pairs, "double", "threshold_low", self.threshold_low)
         if self.threshold_low is not None and self.threshold_low >= self.threshold:
             raise ValueError(
                 f"threshold_low ({self.threshold_low:g}) must be below "
@@ -309,14 +310,6 @@ def _known_dataset(name: str, known: tuple[str, ...]) -> str:
         return name
     allowed = ", ".join((*known, *(f"{kind}:PATH" for kind in PATH_DATASETS)))
     raise ValueError(f"unknown dataset {name!r}; allowed: {allowed}")
-
-
-def _require_pair(key: str, value: str, needing: str, other: str, given: object) -> None:
-    """An option that one choice needs is given with that choice and with no other."""
-    if value == needing and given is None:
-        raise ValueError(f"{key} {value} needs {other}")
-    if value != needing and given is not None:
-        raise ValueError(f"{other} has no effect with {key} {value}, only with {needing}")
 
 
 def _digest(value: Mapping[str, Any]) -> str:

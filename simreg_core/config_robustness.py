@@ -38,6 +38,29 @@ Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 PLUGIN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # module:function
 
 
+def require_known(what: str, names: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse a name that is not known, with those that are.
+
+    Raises:
+        ValueError: names the first unknown one.
+    """
+    for name in names:
+        if name not in known:
+            raise ValueError(f"unknown {what} {name!r}; allowed: {', '.join(known)}")
+
+
+def require_pair(key: str, value: str, needing: str, other: str, given: object) -> None:
+    """An option that one choice needs is given with that choice and with no other.
+
+    Raises:
+        ValueError: it is missing, or would have no effect.
+    """
+    if value == needing and given is None:
+        raise ValueError(f"{key} {value} needs {other}")
+    if value != needing and given is not None:
+        raise ValueError(f"{other} has no effect with {key} {value}, only with {needing}")
+
+
 class Config(BaseModel):
     """Frozen, typed strictly, without unknown keys or infinite numbers."""
 
@@ -155,14 +178,3 @@ class RobustnessConfig(Config):
         return tuple(
             sorted(grid | ({self.reference[attack]} if attack in self.reference else set()))
         )
-
-
-def require_known(what: str, names: Iterable[str], known: Sequence[str]) -> None:
-    """Refuse a name that is not known, with those that are.
-
-    Raises:
-        ValueError: names the first unknown one.
-    """
-    for name in names:
-        if name not in known:
-            raise ValueError(f"unknown {what} {name!r}; allowed: {', '.join(known)}")
