@@ -119,7 +119,7 @@ def start(config: TrialConfig, data: TaskData, device: torch.device) -> Training
     regularizer = None
     parameters = list(model.parameters())
     if config.regularizer.alpha > 0:
-        images = load_regularization_images(config, data.train).to(device)
+        images = load_regularization_images(config, data.train).images.to(device)
         shuffle = generator(config.seed, "shuffled targets")
         regularizer = SimilarityRegularizer(config.regularizer, images, model, shuffle).to(device)
         parameters += list(regularizer.parameters())
