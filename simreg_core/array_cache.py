@@ -31,8 +31,11 @@ _FORMAT_VERSION = 1  # raise it when decoding gives other pixels, or the files' 
 log = logging.getLogger(__name__)
 
 
-def data_folder() -> Path:
+def data_folder(key: str) -> Path:
     """Where datasets and decoded arrays lie: ``SIMREG_DATA``, else ``~/.cache/simreg-tune``.
+
+    Args:
+        key: Configuration key whose dataset is looked for, for messages.
 
     Raises:
         ConfigError: it is not absolute; trials run in other working directories.
@@ -41,7 +44,8 @@ def data_folder() -> Path:
     folder = Path(os.path.expanduser(name))
     if not folder.is_absolute():
         raise ConfigError(
-            f"SIMREG_DATA: found {str(folder)!r}; allowed: the absolute path of a folder"
+            f"{key}: the environment variable SIMREG_DATA is {str(folder)!r}; "
+            "allowed: the absolute path of a folder"
         )
     return folder
 
@@ -59,7 +63,7 @@ def file_stamp(path: Path | str, key: str) -> tuple[str, int, int]:
     return (os.path.abspath(path), status.st_size, status.st_mtime_ns)
 
 
-def cached_arrays(identity: Iterable[object], build: Callable[[], Arrays]) -> Arrays:
+def cached_arrays(identity: Iterable[object], build: Callable[[], Arrays], key: str) -> Arrays:
     """The arrays that ``build`` makes, from the cache where an earlier process made them.
 
     Processes that ask at once build once. A damaged entry is built again; where the cache cannot
@@ -68,12 +72,13 @@ def cached_arrays(identity: Iterable[object], build: Callable[[], Arrays]) -> Ar
     Args:
         identity: Plain values, everything that the arrays depend on.
         build: Makes the arrays; what it raises is passed on.
+        key: Configuration key that named the dataset, for messages.
 
     Returns:
         Arrays by name, writable (cached ones are mapped copy-on-write, so they cost memory only
         where they are read).
     """
-    entry = data_folder() / "arrays" / _digest(identity)
+    entry = data_folder(key) / "arrays" / _digest(identity)
     arrays = _read(entry)
     if arrays is not None:
         return arrays
@@ -128,7 +133,7 @@ def _read(entry: Path) -> Arrays | None:
 
 
 def _checksum(path: Path) -> int:
-    return zlib.crc32(memoryview(np.memmap(path, np.uint8, mode="r")))
+    return zlib.crc32(np.memmap(path, np.uint8, mode="r").data)
 
 
 def _file(entry: Path, name: str) -> Path:

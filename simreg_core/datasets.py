@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _download_all(args: argparse.Namespace) -> int:
-    folder = args.data.expanduser().absolute() if args.data is not None else data_folder()
+    folder = args.data.expanduser().absolute() if args.data is not None else data_folder("--data")
     for name in args.names:
         download(name, folder)
         print(f"{name}: {folder}")

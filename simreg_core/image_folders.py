@@ -85,6 +85,7 @@ def _load(train: Path, test: Path | None, request: ImageRequest) -> ImagePool:
     arrays = cached_arrays(
         _identity(found, request),
         lambda: {name: _decode(files, request) for name, files in found.items()},
+        request.key,
     )
     if "test_images" in arrays:
         pair = (arrays["images"], arrays["test_images"])

@@ -145,6 +145,8 @@ def _decode(encoded: EncodedImage, request: ImageRequest) -> NDArray[np.uint8]:
 
 def to_tensor(image: Image.Image, color: bool) -> Tensor:
     """uint8 (3, H, W) in color, else (1, H, W)."""
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
+        image = Image.fromarray((np.array(image).clip(0, 65535) >> 8).astype(np.uint8))
     array = np.array(image.convert("RGB" if color else "L"))
     return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy())
 

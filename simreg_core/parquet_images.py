@@ -65,7 +65,7 @@ def load_parquet(path: str, request: ImageRequest) -> ImagePool:
         return arrays
 
     stamps = [file_stamp(file.path, key) for file in (train, test) if file is not None]
-    arrays = cached_arrays([request.identity(), *stamps], build)
+    arrays = cached_arrays([request.identity(), *stamps], build, key)
     return _pool(train, test, chosen, arrays, key)
 
 

@@ -49,6 +49,8 @@ class _Source(NamedTuple):
     folder: str
     files: tuple[str, ...]
     num_classes: int = 10
+    has_checksums: bool = True
+    """Whether torchvision notices damage of the unpacked files, or only that one is missing."""
 
     def paths(self, data: Path) -> list[Path]:
         return [data / self.folder / name for name in self.files]
@@ -69,8 +71,8 @@ _CIFAR10_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_bat
 SOURCES = {
     "cifar10": _Source("CIFAR10", "cifar-10-batches-py", _CIFAR10_FILES),
     "cifar100": _Source("CIFAR100", "cifar-100-python", ("train", "test", "meta"), num_classes=100),
-    "mnist": _Source("MNIST", "MNIST/raw", _IDX_FILES),
-    "fashion_mnist": _Source("FashionMNIST", "FashionMNIST/raw", _IDX_FILES),
+    "mnist": _Source("MNIST", "MNIST/raw", _IDX_FILES, has_checksums=False),
+    "fashion_mnist": _Source("FashionMNIST", "FashionMNIST/raw", _IDX_FILES, has_checksums=False),
     "svhn": _Source("SVHN", "", ("train_32x32.mat", "test_32x32.mat")),
 }
 
@@ -81,7 +83,7 @@ def load_torchvision(name: str, request: ImageRequest) -> ImagePool:
     Raises:
         ConfigError: a file is missing or damaged, or torchvision cannot be imported.
     """
-    source, data = SOURCES[name], data_folder()
+    source, data = SOURCES[name], data_folder(request.key)
     missing = source.missing(data)
     if missing:
         raise ConfigError(
@@ -89,7 +91,9 @@ def load_torchvision(name: str, request: ImageRequest) -> ImagePool:
             f"{source.listing()}; to download them: {_command(name, data)}"
         )
     stamps = [file_stamp(path, request.key) for path in source.paths(data)]
-    arrays = cached_arrays([name, request.identity(), *stamps], lambda: _build(name, data, request))
+    arrays = cached_arrays(
+        [name, request.identity(), *stamps], lambda: _build(name, data, request), request.key
+    )
     tensors = {part: torch.from_numpy(array) for part, array in arrays.items()}
     test = (
         Split(tensors["test_images"], tensors["test_labels"]) if "test_images" in tensors else None
@@ -108,8 +112,8 @@ def download(name: str, data: Path) -> None:
     try:
         data.mkdir(parents=True, exist_ok=True)
         with FileLock(data / f".{name}.lock"), _socket_timeout(_TIMEOUT_SECONDS):
-            if not source.missing(data) and not _is_readable(name, data):
-                # Of unpacked files torchvision checks the existence only, and would keep them.
+            is_complete = not source.missing(data)
+            if is_complete and not source.has_checksums and not _is_readable(name, data):
                 for path in source.paths(data):
                     path.unlink()
             for is_train in (True, False):

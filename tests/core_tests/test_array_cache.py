@@ -34,7 +34,7 @@ def _same(one: Arrays, two: Arrays) -> bool:
 
 def test_second_load_reads_what_the_first_built(folder: Path) -> None:
     build = _Builder()
-    first, second = cached_arrays(["a"], build), cached_arrays(["a"], build)
+    first, second = cached_arrays(["a"], build, "key"), cached_arrays(["a"], build, "key")
     assert build.count == 1
     assert _same(first, second)
     assert second["images"].dtype == np.uint8
@@ -43,15 +43,15 @@ def test_second_load_reads_what_the_first_built(folder: Path) -> None:
 def test_other_identity_is_built_again(folder: Path) -> None:
     build = _Builder()
     for identity in (["a"], ["b"], ["a", "b"], [["a", "b"]], ["a", None]):
-        cached_arrays(identity, build)
+        cached_arrays(identity, build, "key")
     assert build.count == 5
 
 
 def test_writing_to_a_loaded_array_leaves_the_cache_alone(folder: Path) -> None:
     build = _Builder()
-    cached_arrays(["a"], build)
-    cached_arrays(["a"], build)["images"][:] = 255
-    assert _same(cached_arrays(["a"], build), _Builder()())
+    cached_arrays(["a"], build, "key")
+    cached_arrays(["a"], build, "key")["images"][:] = 255
+    assert _same(cached_arrays(["a"], build, "key"), _Builder()())
 
 
 def _cut(content: bytes) -> bytes:
@@ -75,11 +75,11 @@ def test_damaged_entry_is_built_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     build = _Builder()
-    cached_arrays(["a"], build)
+    cached_arrays(["a"], build, "key")
     (path,) = folder.glob(pattern)
     path.write_bytes(damage(path.read_bytes()))
-    assert _same(cached_arrays(["a"], build), _Builder()())
-    assert _same(cached_arrays(["a"], build), _Builder()())
+    assert _same(cached_arrays(["a"], build, "key"), _Builder()())
+    assert _same(cached_arrays(["a"], build, "key"), _Builder()())
     assert build.count == 2
     assert "is damaged" in caplog.text
 
@@ -87,10 +87,10 @@ def test_damaged_entry_is_built_again(
 @pytest.mark.parametrize("pattern", ["*.images.npy", "*.json"])
 def test_missing_part_is_built_again(pattern: str, folder: Path) -> None:
     build = _Builder()
-    cached_arrays(["a"], build)
+    cached_arrays(["a"], build, "key")
     (path,) = folder.glob(pattern)
     path.unlink()
-    assert _same(cached_arrays(["a"], build), _Builder()())
+    assert _same(cached_arrays(["a"], build, "key"), _Builder()())
     assert build.count == 2
 
 
@@ -99,9 +99,9 @@ def test_failed_build_leaves_no_entry(folder: Path) -> None:
         raise ConfigError("damaged image")
 
     with pytest.raises(ConfigError, match="damaged image"):
-        cached_arrays(["a"], fail)
+        cached_arrays(["a"], fail, "key")
     build = _Builder()
-    cached_arrays(["a"], build)
+    cached_arrays(["a"], build, "key")
     assert build.count == 1
 
 
@@ -112,7 +112,7 @@ def test_folder_that_cannot_be_made_is_tolerated_with_one_warning(
     monkeypatch.setenv("SIMREG_DATA", str(tmp_path / "file" / "data"))
     build = _Builder()
     for _ in range(3):
-        assert _same(cached_arrays(["a"], build), _Builder()())
+        assert _same(cached_arrays(["a"], build, "key"), _Builder()())
     assert build.count == 3
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
@@ -127,24 +127,24 @@ def test_full_disk_is_tolerated(
 
     monkeypatch.setattr(np, "save", full)
     build = _Builder()
-    assert _same(cached_arrays(["a"], build), _Builder()())
+    assert _same(cached_arrays(["a"], build, "key"), _Builder()())
     assert "No space left on device" in caplog.text
     assert [path.suffix for path in folder.iterdir()] == [".lock"]
 
 
 def test_data_folder_is_the_environments_or_below_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIMREG_DATA", "/some/folder")
-    assert data_folder() == Path("/some/folder")
+    assert data_folder("key") == Path("/some/folder")
     monkeypatch.setenv("HOME", "/home/someone")
     for empty in (True, False):
         monkeypatch.setenv("SIMREG_DATA", "") if empty else monkeypatch.delenv("SIMREG_DATA")
-        assert data_folder() == Path("/home/someone/.cache/simreg-tune")
+        assert data_folder("key") == Path("/home/someone/.cache/simreg-tune")
 
 
 def test_relative_data_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIMREG_DATA", "data")
-    with pytest.raises(ConfigError, match="SIMREG_DATA: found 'data'; allowed: the absolute path"):
-        data_folder()
+    with pytest.raises(ConfigError, match=r"^key: .* SIMREG_DATA is 'data'; allowed: the abs"):
+        data_folder("key")
 
 
 def test_stamp_of_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from simreg_core.images import ImageRequest, convert, resize, to_channels
+from simreg_core.images import ImageRequest, convert, resize, to_channels, to_tensor
 
 # Resizing
 
@@ -67,6 +69,16 @@ def test_many_images_are_converted_as_each_alone(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("simreg_core.images._CONVERTED_AT_ONCE", 3)
     expected = torch.cat([convert(image[None], request) for image in images])
     assert torch.equal(convert(images, request), expected)
+
+
+@pytest.mark.parametrize("color", [False, True], ids=["grey", "color"])
+def test_sixteen_bits_are_scaled_to_eight(color: bool) -> None:
+    stored = np.array([[0, 255, 256], [0x7FFF, 0x8000, 0xFFFF]], np.uint16)
+    stream = io.BytesIO()
+    Image.fromarray(stored).save(stream, "PNG")
+    image = to_tensor(Image.open(stream), color)
+    assert image.shape == (3 if color else 1, 2, 3)
+    assert image[0].tolist() == [[0, 0, 1], [0x7F, 0x80, 0xFF]]
 
 
 # Choice

@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import urllib.error
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -23,14 +25,12 @@ from simreg_core.config_io import ConfigError
 from simreg_core.data import load_regularization_images, load_task
 from simreg_core.datasets import load_dataset, main
 from simreg_core.images import ImagePool
-from simreg_core.torchvision_sets import SOURCES
+from simreg_core.torchvision_sets import SOURCES, download
 
 NUM_TRAIN, NUM_TEST = 20, 7
 ROOT = Path(__file__).resolve().parents[2]
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
 Files = Callable[[str], dict[str, Arrays]]
-
-pytestmark = pytest.mark.filterwarnings("default::DeprecationWarning:torchvision")
 
 
 def _md5(path: Path) -> str:
@@ -237,7 +237,7 @@ def test_labels_that_do_not_fit_are_refused(
 ) -> None:
     make_files("mnist")
     _write_idx(tmp_path / "MNIST/raw/train-labels-idx1-ubyte", labels.astype(np.uint8))
-    with pytest.raises(ConfigError, match="are damaged: .*labels"):
+    with pytest.raises(ConfigError, match=r"are damaged: .*labels"):
         _load("mnist")
 
 
@@ -349,6 +349,28 @@ def test_damaged_idx_files_are_unpacked_again(
     assert main(["mnist"]) == 0
     assert torch.equal(_load("mnist").images, expected.images)
     assert offline == []
+
+
+def test_offline_download_keeps_files_that_torchvision_would_check(
+    tmp_path: Path, make_files: Files, offline: list[str]
+) -> None:
+    make_files("cifar10")
+    path = tmp_path / "cifar-10-batches-py" / "data_batch_1"
+    path.write_bytes(b"damaged")
+    assert main(["cifar10"]) == 2
+    assert offline
+    assert path.with_name("data_batch_2").is_file()
+
+
+def test_downloads_of_one_dataset_take_turns(tmp_path: Path, make_files: Files) -> None:
+    make_files("mnist")
+    thread = threading.Thread(target=download, args=("mnist", tmp_path))
+    with FileLock(tmp_path / ".mnist.lock"):
+        thread.start()
+        thread.join(timeout=0.3)
+        assert thread.is_alive()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
 
 
 @pytest.mark.parametrize(
