@@ -17,7 +17,7 @@ _HOME = {
     "TrialResult": "experiment",
     "evaluate": "evaluate",
     "fit": "train",
-    "load_dataset": "data",
+    "load_dataset": "datasets",
     "load_weights": "checkpoint",
     "run_experiment": "experiment",
 }
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from simreg_core.checkpoint import load_weights
     from simreg_core.config import TrialConfig
     from simreg_core.config_io import ConfigError
-    from simreg_core.data import load_dataset
+    from simreg_core.datasets import load_dataset
     from simreg_core.evaluate import evaluate
     from simreg_core.experiment import TrialResult, run_experiment
     from simreg_core.train import fit

@@ -1,59 +1,36 @@
-"""Images in memory: datasets, their fixed splits, and the regularization images.
+"""The data of a trial: a task's fixed splits, the regularization images, and pairs of them.
 
 Images are uint8 tensors (N, C, H, W), C = 1 (grey) or 3 (RGB); labels are int64 (N,) from 0.
-Nothing is downloaded. How to add a dataset: write a loader that returns :class:`ImagePool` and
-enter it in :func:`load_dataset` and in ``config.DATASETS``.
+Nothing is downloaded; :mod:`simreg_core.datasets` says where each dataset comes from.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import json
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from pathlib import Path
-from typing import Any, NamedTuple
+import os
+from typing import NamedTuple
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torch.nn import functional
 
 from simreg_core.config import TaskConfig, TrialConfig
 from simreg_core.config_io import ConfigError
+from simreg_core.datasets import load_dataset
+from simreg_core.images import ImagePool, Split
 from simreg_core.seeding import generator
 
-_PATCH_SIZE = 32
-_PATCH_STRIDE = 8  # 7,700 patches of the two photographs
-
-
-class Split(NamedTuple):
-    """Images uint8 (N, C, H, W) and their labels int64 (N,)."""
-
-    images: Tensor
-    labels: Tensor
-
-    def to(self, device: torch.device) -> Split:
-        """The same split on ``device``."""
-        return Split(self.images.to(device), self.labels.to(device))
-
-
-class ImagePool(NamedTuple):
-    """A dataset as it comes: all images, and its own test set where it has one."""
-
-    images: Tensor
-    labels: Tensor | None
-    test: Split | None
-    num_classes: int
+__all__ = [
+    "ImagePool",
+    "RegularizationImages",
+    "Split",
+    "TaskData",
+    "load_regularization_images",
+    "load_task",
+]
 
 
 class RegularizationImages(NamedTuple):
-    """The N regularization images, uint8 (N, C, H, W), and their labels int64 (N,) if any."""
+    """The N regularization images uint8 (N, C, H, W); their labels int64 (N,), if they have any."""
 
     images: Tensor
     labels: Tensor | None
@@ -147,197 +124,51 @@ def _first(test: Split, config: TaskConfig) -> Split:
 
 
 def load_regularization_images(config: TrialConfig, train: Split) -> RegularizationImages:
-    """The N regularization images with the channels and size of the task's.
+    """The N regularization images, with the channels and size of the task's.
 
     The task's own dataset contributes its training images only: images that a network is
-    measured on never regularize it.
+    measured on never regularize it. Of another dataset's training images N are drawn by
+    ``task.split_seed``; those of a smaller N begin those of a larger one.
 
     Args:
         config: The trial's configuration.
         train: The task's training split.
 
     Raises:
-        ConfigError: the dataset cannot be read or has fewer than N images.
+        ConfigError: the dataset cannot be read, has fewer than N images, or no labels where the
+            target needs them.
     """
     regularizer = config.regularizer
-    if regularizer.dataset in ("task", config.task.dataset):
-        images, labels = train.images, train.labels
+    if regularizer.dataset == "task" or _files(regularizer.dataset) == _files(config.task.dataset):
+        found = RegularizationImages(*train)
     else:
-        size = train.images.shape[-1]
         pool = load_dataset(
-            regularizer.dataset, color=config.task.color, size=size, key="regularizer.dataset"
+            regularizer.dataset,
+            color=config.task.color,
+            size=train.images.shape[-1],
+            key="regularizer.dataset",
+            limit=regularizer.num_images,
+            seed=config.task.split_seed,
         )
-        order = torch.randperm(
-            len(pool.images), generator=generator(config.task.split_seed, "regularization images")
-        )
-        images = pool.images[order]
-        labels = None if pool.labels is None else pool.labels[order]
-    num_images = regularizer.num_images
-    if num_images > len(images):
+        found = RegularizationImages(pool.images, pool.labels)
+    if regularizer.num_images > len(found.images):
         raise ConfigError(
-            f"regularizer.num_images: {num_images} asked, but the regularization "
-            f"dataset {regularizer.dataset!r} has {len(images)} images"
+            f"regularizer.num_images: {regularizer.num_images} asked, but the regularization "
+            f"dataset {regularizer.dataset!r} has {len(found.images)} images"
         )
+    if regularizer.target == "label" and found.labels is None:
+        raise ConfigError(
+            f"regularizer.target: label needs labels; the regularization dataset "
+            f"{regularizer.dataset!r} has none"
+        )
+    chosen = slice(regularizer.num_images)
     return RegularizationImages(
-        images[:num_images], None if labels is None else labels[:num_images]
+        found.images[chosen], None if found.labels is None else found.labels[chosen]
     )
 
 
-def load_dataset(name: str, *, color: bool, size: int | None, key: str) -> ImagePool:
-    """All images of a dataset, converted to the asked channels and size.
-
-    Args:
-        name: ``digits``, ``natural`` or ``parquet:PATH``.
-        color: RGB (3, H, W) instead of grey (1, H, W; ITU-R 601 luma).
-        size: Side in pixels; photographs are centre-cropped to a square first. None: as they are.
-        key: Configuration key that named the dataset, for messages.
-
-    Raises:
-        ConfigError: a file is missing, damaged or not of the expected layout.
-    """
-    if name == "digits":
-        return _digits(color, size)
-    if name == "natural":
-        return _natural(color, size)
-    folder = Path(name.removeprefix("parquet:"))
-    train, test = folder / "train.parquet", folder / "test.parquet"
-    if not train.is_file():
-        raise ConfigError(f"{key}: {train} does not exist (a folder with train.parquet is needed)")
-    stamps = tuple((f.stat().st_mtime_ns, f.stat().st_size) for f in (train, test) if f.is_file())
-    return _parquet_pool(train, test if test.is_file() else None, color, size, key, stamps)
-
-
-def resize(images: Tensor, size: int | None) -> Tensor:
-    """uint8 (N, C, H, W) centre-cropped to squares and resized bilinearly (antialiased) to size."""
-    height, width = images.shape[-2:]
-    if size is None or (height, width) == (size, size):
-        return images
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = images[..., top : top + side, left : left + side].to(torch.float32)
-    resized = functional.interpolate(
-        square, size=(size, size), mode="bilinear", antialias=side > size, align_corners=False
-    )
-    return resized.round().clamp(0, 255).to(torch.uint8)
-
-
-def _digits(color: bool, size: int | None) -> ImagePool:
-    from sklearn.datasets import load_digits  # heavy; needed by this dataset only
-
-    digits = load_digits()
-    images = torch.from_numpy(np.rint(digits.images * (255 / 16)).astype(np.uint8))[:, None]
-    images = resize(images, size)
-    if color:
-        images = images.expand(-1, 3, -1, -1).contiguous()
-    labels = torch.from_numpy(digits.target.astype(np.int64))
-    return ImagePool(images, labels, None, num_classes=10)
-
-
-def _natural(color: bool, size: int | None) -> ImagePool:
-    from sklearn.datasets import load_sample_images  # heavy; needed by this dataset only
-
-    patches = []
-    for photograph in load_sample_images().images:
-        image = _to_tensor(Image.fromarray(photograph), color)
-        windows = image.unfold(1, _PATCH_SIZE, _PATCH_STRIDE).unfold(2, _PATCH_SIZE, _PATCH_STRIDE)
-        patches.append(windows.permute(1, 2, 0, 3, 4).flatten(0, 1))
-    return ImagePool(resize(torch.cat(patches), size), None, None, num_classes=0)
-
-
-@lru_cache(maxsize=4)
-def _parquet_pool(
-    train: Path, test: Path | None, color: bool, size: int | None, key: str, stamps: Any
-) -> ImagePool:
-    """Decoded once per process; ``stamps`` make a changed file a different argument."""
-    images, labels, names = _read_parquet(train, color, size, key)
-    tests = _read_parquet(test, color, size, key) if test is not None else None
-    if labels is None or (tests is not None and tests[1] is None):
-        return ImagePool(images, None, None, num_classes=0)
-    test_split = Split(tests[0], tests[1]) if tests is not None and tests[1] is not None else None
-    if test_split is not None and test_split.images.shape[1:] != images.shape[1:]:
-        raise ConfigError(
-            f"{key}: {test} has images of {tuple(test_split.images.shape[1:])}, "
-            f"{train} of {tuple(images.shape[1:])}; set task.image_size"
-        )
-    parts = [labels] if test_split is None else [labels, test_split.labels]
-    largest = max(int(part.max()) for part in parts)
-    num_classes = max(largest + 1, len(names))
-    return ImagePool(images, labels, test_split, num_classes)
-
-
-def _read_parquet(
-    path: Path, color: bool, size: int | None, key: str
-) -> tuple[Tensor, Tensor | None, list[str]]:
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as err:
-        raise ConfigError(f"{key}: {path} is not a readable Parquet file: {err}") from err
-    if not _holds_images(table):
-        raise ConfigError(
-            f"{key}: {path} needs a column 'image' (struct of bytes and path), "
-            f"found columns: {', '.join(table.column_names)}"
-        )
-    if not len(table):
-        raise ConfigError(f"{key}: {path} holds no images")
-    encoded = table.column("image").to_pylist()
-
-    def decode(row: int) -> NDArray[np.uint8]:
-        data = encoded[row]["bytes"] if encoded[row] else None
-        if data is None:
-            raise ConfigError(f"{key}: {path}: row {row} holds no image bytes")
-        try:
-            with Image.open(io.BytesIO(data)) as image:
-                return resize(_to_tensor(image, color)[None], size)[0].numpy()
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as err:
-            # Pillow's text for an unknown format names an object in memory.
-            problem = "unknown format" if isinstance(err, UnidentifiedImageError) else str(err)
-            raise ConfigError(
-                f"{key}: {path}: row {row} is not a readable image: {problem}"
-            ) from err
-
-    with ThreadPoolExecutor() as pool:
-        arrays = list(pool.map(decode, range(len(encoded))))
-    if len({array.shape for array in arrays}) > 1:
-        raise ConfigError(f"{key}: {path} holds images of different sizes; set task.image_size")
-    images = torch.from_numpy(np.stack(arrays))
-    return images, _labels(table, path, key), _class_names(table, path, key)
-
-
-def _holds_images(table: pa.Table) -> bool:
-    if "image" not in table.column_names:
-        return False
-    kind = table.schema.field("image").type
-    return pa.types.is_struct(kind) and any(
-        field.name == "bytes" and field.type in (pa.binary(), pa.large_binary()) for field in kind
-    )
-
-
-def _to_tensor(image: Image.Image, color: bool) -> Tensor:
-    array = np.array(image.convert("RGB" if color else "L"))
-    return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy())
-
-
-def _labels(table: pa.Table, path: Path, key: str) -> Tensor | None:
-    if "label" not in table.column_names:
-        return None
-    column = table.column("label")
-    if not pa.types.is_integer(column.type) or column.null_count:
-        raise ConfigError(
-            f"{key}: {path}: column 'label' must hold integers, found {column.type} "
-            f"with {column.null_count} nulls"
-        )
-    labels = column.to_numpy().astype(np.int64)
-    if labels.min() < 0:
-        raise ConfigError(f"{key}: {path}: labels start at 0, found {labels.min()}")
-    return torch.from_numpy(labels)
-
-
-def _class_names(table: pa.Table, path: Path, key: str) -> list[str]:
-    text = (table.schema.metadata or {}).get(b"class_names", b"[]")
-    try:
-        names = json.loads(text)
-    except ValueError as err:
-        raise ConfigError(f"{key}: {path}: class_names is not a JSON list: {text!r}") from err
-    if not isinstance(names, list):
-        raise ConfigError(f"{key}: {path}: class_names is not a JSON list: {text!r}")
-    return [str(name) for name in names]
+def _files(dataset: str) -> tuple[str, str]:
+    """What all names of the same files have in common: layout and folder."""
+    kind, _, path = dataset.partition(":")
+    layout = "folder" if kind == "imagenet" else kind
+    return layout, os.path.realpath(path) if path else ""

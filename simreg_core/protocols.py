@@ -49,6 +49,8 @@ PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
         "training": {"augmentation": _NO_AUGMENTATION},
         "robustness": {"attacks": _WIDE_RANGES, "reference": _WIDE_REFERENCE},
     },
+    # Not in the paper. Photographs as in CIFAR-10, but a mirrored digit is another sign.
+    "svhn": {"training": {"augmentation": {"horizontal_flip": False}}},
     "digits": {
         "task": {"image_size": 16, "num_train": 1000, "num_validation": 400, "num_test": 397},
         "model": {"base_channels": 16, "blocks": [1, 1, 1], "scale": 1.0, "shift": 0.0},

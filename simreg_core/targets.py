@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from simreg_core.config import RegularizerConfig
-from simreg_core.config_io import ConfigError
 from simreg_core.pairs import PairSampler
 from simreg_core.similarity import PixelSimilarity, threshold_targets
 
@@ -38,7 +37,8 @@ def make_target(
         source: Images (N, C, H, W) and labels (N,) where there are any, on any device.
 
     Raises:
-        ConfigError: ``label`` without labels, no pair in the range, or no usable neural model.
+        ConfigError: no pair in the range, or no usable neural model.
+        ValueError: the ``label`` target without labels.
     """
     pixels = PixelSimilarity(source.images)
     return _target(config, source, pixels), PairSampler(config, pixels)
@@ -53,19 +53,16 @@ def _target(
         case "pixel_raw":
             return pixels
         case "label":
-            return _label_target(config, source.labels)
+            return _label_target(source.labels)
         case "neural" | "v1_gabor":
             from simreg_core.responses import ResponseSimilarity
 
             return ResponseSimilarity(_responses(config, source.images).to(source.images.device))
 
 
-def _label_target(config: RegularizerConfig, labels: Tensor | None) -> Target:
+def _label_target(labels: Tensor | None) -> Target:
     if labels is None:
-        raise ConfigError(
-            f"regularizer.target: label needs labels; the regularization dataset "
-            f"{config.dataset!r} has none"
-        )
+        raise ValueError("the label target needs labels")
     return lambda first, second: (labels[first] == labels[second]).to(torch.float32)
 
 

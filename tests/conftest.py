@@ -27,6 +27,15 @@ hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, d
 hypothesis.settings.load_profile("fixed")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Datasets and decoded arrays lie in a folder of this session, in subprocesses too."""
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIMREG_DATA", str(folder))
+        yield folder
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """CPU sums depend on the number of threads; every test computes with one."""

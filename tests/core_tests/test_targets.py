@@ -52,8 +52,17 @@ def test_label_target_is_one_within_a_class_and_zero_across(source: Regularizati
 
 
 def test_label_target_needs_labels(source: RegularizationImages) -> None:
-    with pytest.raises(ConfigError, match=r"^regularizer\.target: label needs labels; .*'task'"):
+    with pytest.raises(ValueError, match="needs labels"):
         targets(source._replace(labels=None), target="label")
+
+
+def test_label_target_of_images_without_labels_is_refused(
+    tiny_config: Callable[..., TrialConfig], tiny_data: TaskData
+) -> None:
+    changes = {"regularizer.target": "label", "regularizer.dataset": "natural"}
+    message = r"^regularizer\.target: label needs labels; .*'natural' has none"
+    with pytest.raises(ConfigError, match=message):
+        load_regularization_images(tiny_config(changes), tiny_data.train)
 
 
 def test_control_takes_the_targets_from_other_images(
