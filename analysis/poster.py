@@ -20,7 +20,6 @@ from matplotlib.figure import Figure
 from analysis.load import ResultsError
 from analysis.pareto import write_files
 from analysis.poster_info import (
-    Panel,
     components_panel,
     cost_panel,
     curves_panel,
@@ -29,6 +28,7 @@ from analysis.poster_info import (
     spectra_panel,
     tradeoff_panel,
 )
+from analysis.poster_panel import Panel
 from analysis.poster_plots import draw_panel, draw_poster
 from simreg_core import cli
 from simreg_core.config_io import ConfigError
@@ -116,7 +116,7 @@ def command(source: Source, output: Path) -> str:
 
 def render(figures: dict[str, Figure]) -> dict[str, bytes]:
     """Every figure as PNG and PDF, by file name; equal bytes for equal results."""
-    files = {}
+    files: dict[str, bytes] = {}
     for name, figure in figures.items():
         png, pdf = BytesIO(), BytesIO()
         figure.savefig(png, format="png")

@@ -13,7 +13,7 @@ from analysis.load import Results, ResultsError, load_results, load_table, requi
 from analysis.seed_groups import SeedGroup, baseline_groups
 
 _SYMBOLS = {
-    "regularizer.alpha": "α",
+    "regularizer.alpha": "alpha",
     "regularizer.threshold": "Th",
     "regularizer.threshold_low": "Th2",
     "regularizer.batch_size": "k",
@@ -103,7 +103,7 @@ def group_label(values: Mapping[str, Any], usual: Mapping[str, Any] | None = Non
 
 
 def short_value(name: str, value: object) -> str:
-    """``α 0.1``, ``pairs high``: symbol or last part of the name, and the value."""
+    """``alpha 0.1``, ``pairs high``: symbol or last part of the name, and the value."""
     symbol = _SYMBOLS.get(name, name.rpartition(".")[2].replace("_", " "))
     text = format_value(value)
     if name == "regularizer.dataset":

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from analysis.color import scale_of
 from analysis.load import ResultsError, load_pairs
@@ -29,7 +28,8 @@ from analysis.poster_groups import (
     short_value,
     trial_rows,
 )
-from simreg_core.records import ATTACKS
+from analysis.poster_panel import DotPlot, Level, Line, LinePlot, Panel, ScatterPlot
+from simreg_core.config import ATTACKS
 
 MAX_POINTS_DRAWN = 4000
 _SHORT = {
@@ -46,81 +46,14 @@ _ATTACK_TITLES = {
 _METRIC_LABELS = {
     "clean_accuracy": "clean accuracy C",
     "robust_accuracy": "robust accuracy R",
-    "accuracy_cost": "accuracy cost, C_0 - C",
-    "robustness_gain": "robustness gain, R - R_0",
+    "accuracy_cost": "accuracy cost, $C_0 - C$",
+    "robustness_gain": "robustness gain, $R - R_0$",
     "tradeoff_score": "tradeoff score, gain - cost",
 }
 _NEURAL_LABELS = {
     "neural_similarity": "similarity of predicted neural responses",
     "v1_gabor_similarity": "similarity of V1 Gabor responses",
 }
-
-
-class Line(NamedTuple):
-    """One quantity of networks that differ in their seed alone, over P positions."""
-
-    label: str
-    x: NDArray[np.float64]
-    """(P,), ascending."""
-    mean: NDArray[np.float64]
-    """(P,), over the seeds."""
-    std: NDArray[np.float64]
-    """(P,), sample standard deviation over the seeds; NaN with a single one."""
-    is_baseline: bool = False
-
-
-class Level(NamedTuple):
-    """A value that does not depend on the position: the baseline's."""
-
-    mean: float
-    std: float
-    """NaN with a single seed."""
-
-
-class LinePlot(NamedTuple):
-    """Lines over a common axis."""
-
-    title: str
-    x_label: str
-    y_label: str
-    lines: tuple[Line, ...]
-    scale: Literal["linear", "log"] = "linear"
-    level: Level | None = None
-    reference: float | None = None
-    """Position on the x axis to mark: the attack's reference epsilon."""
-
-
-class DotPlot(NamedTuple):
-    """Quantities of named variants, from the top; each line's x counts the variants from 0."""
-
-    title: str
-    x_label: str
-    variants: tuple[str, ...]
-    lines: tuple[Line, ...]
-
-
-class ScatterPlot(NamedTuple):
-    """Pairs of images in two similarities."""
-
-    title: str
-    x_label: str
-    y_label: str
-    points: NDArray[np.float64]
-    """(P, 2), those that are drawn."""
-
-
-Plot = LinePlot | DotPlot | ScatterPlot
-
-
-class Panel(NamedTuple):
-    """One panel of the poster."""
-
-    name: str
-    """Stem of its files."""
-    title: str
-    caption: str
-    """Under which conditions its numbers hold."""
-    plots: tuple[Plot, ...]
 
 
 def similarity_panel(path: Path, split: str) -> Panel:
@@ -149,7 +82,7 @@ def similarity_panel(path: Path, split: str) -> Panel:
 
 
 def _scatter(pairs: pd.DataFrame, path: Path) -> ScatterPlot:
-    pixel, response = pairs.columns
+    response = pairs.columns[1]
     values = pairs.to_numpy(dtype=np.float64)
     if len(values) < 3 or not np.isfinite(values).all() or not values.std(axis=0).all():
         raise ResultsError(f"{path}: {response} needs 3 or more finite pairs that differ")
@@ -274,7 +207,11 @@ def _line(
     by_x = numbers.groupby(x)[value]
     mean, std = by_x.mean(), by_x.std(ddof=1)
     return Line(
-        label, mean.index.to_numpy(dtype=np.float64), mean.to_numpy(), std.to_numpy(), is_baseline
+        label,
+        mean.index.to_numpy(dtype=np.float64),
+        mean.to_numpy(dtype=np.float64),
+        std.to_numpy(dtype=np.float64),
+        is_baseline,
     )
 
 
@@ -375,11 +312,13 @@ def components_panel(folder: Path, split: str) -> Panel:
             Line(
                 _METRIC_LABELS[metric],
                 np.array([place for place, _ in present], dtype=np.float64),
-                np.array([level.mean for _, level in present]),
-                np.array([level.std for _, level in present]),
+                np.array([level.mean for _, level in present], dtype=np.float64),
+                np.array([level.std for _, level in present], dtype=np.float64),
             )
         )
-    reference = ", ".join(short_value(name, value) for name, value in usual.items() if pd.notna(value))
+    reference = ", ".join(
+        short_value(name, value) for name, value in usual.items() if pd.notna(value)
+    )
     caption = conditions(study, num_images_text(study.complete[f"num_{split}"]))
     return Panel(
         "6_components",
@@ -396,7 +335,7 @@ def components_panel(folder: Path, split: str) -> Panel:
     )
 
 
-def _usual(study: Study, varying: Iterable[str]) -> dict[str, object]:
+def _usual(study: Study, varying: Iterable[str]) -> dict[str, Any]:
     """The most frequent value of each varying parameter (null is a value)."""
     counts = {name: study.complete[name].value_counts(dropna=False) for name in varying}
     return {name: tally.index[0] for name, tally in counts.items()}

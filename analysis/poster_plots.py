@@ -11,17 +11,17 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from analysis.plots import BASELINE_COLOR, CATEGORY_COLORS, NEUTRAL_COLOR
-from analysis.poster_info import DotPlot, Level, Line, LinePlot, Panel, Plot, ScatterPlot
+from analysis.poster_panel import DotPlot, Level, Line, LinePlot, Panel, Plot, ScatterPlot
 
 DPI = 150
 PLOT_WIDTH = 3.3  # inches
 LINE_HEIGHT = 3.1
-CAPTION_HEIGHT = 0.75
+CAPTION_HEIGHT = 0.65
 VARIANT_HEIGHT = 0.27
 MIN_PANEL_WIDTH = 5.2
 POSTER_WIDTH = 14.0
 POSTER_TITLE_HEIGHT = 0.6
-LETTERS_PER_INCH = 12.5  # of captions, at 8.5 points
+LETTERS_PER_INCH = 15.5  # of captions, at 8.5 points
 # Yellow, the palette's last, is too light for thin lines; further lines differ in their style.
 LINE_COLORS = CATEGORY_COLORS[:5]
 MARKERS = ("o", "s", "^", "v", "P")
@@ -55,10 +55,10 @@ def draw_poster(panels: Mapping[str, Panel]) -> Figure:
     figure.suptitle(
         "Regularizing convolutional networks with pixel similarities", fontsize=17, weight="bold"
     )
-    bands = np.atleast_1d(figure.subfigures(len(rows), 1, height_ratios=heights, hspace=0.03))
-    for band, row in zip(bands, rows, strict=True):
+    bands = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=heights, hspace=0.03)
+    for band, row in zip(bands[:, 0], rows, strict=True):
         widths = [_num_columns(panel) for panel in row]
-        parts = np.atleast_1d(band.subfigures(1, len(row), width_ratios=widths, wspace=0.02))
+        parts = band.subfigures(1, len(row), squeeze=False, width_ratios=widths, wspace=0.02)[0]
         for part, panel, share in zip(parts, row, widths, strict=True):
             _fill(part, panel, POSTER_WIDTH * share / sum(widths))
     return figure
@@ -80,8 +80,8 @@ def _height(panel: Panel) -> float:
 def _fill(figure: FigureBase, panel: Panel, width: float) -> None:
     """Title, caption, plots and one common legend, into a figure ``width`` inches wide."""
     caption = textwrap.fill(panel.caption, int(width * LETTERS_PER_INCH))
-    figure.suptitle(f"{panel.title}\n", fontsize=12, weight="bold", x=0.01, ha="left")
-    columns = np.atleast_1d(figure.subplots(1, len(panel.plots)))
+    figure.suptitle(panel.title, fontsize=12, weight="bold", x=0.01, ha="left")
+    columns = list(figure.subplots(1, len(panel.plots), squeeze=False)[0])
     for axes, plot in zip(columns, panel.plots, strict=True):
         _draw(axes, plot)
     figure.supxlabel(caption, fontsize=8.5, x=0.01, ha="left", color="0.25")
@@ -179,9 +179,8 @@ def _draw_dots(axes: Axes, plot: DotPlot) -> None:
 
 def _draw_scatter(axes: Axes, plot: ScatterPlot) -> None:
     size = float(np.clip(2500 / len(plot.points), 3, 20))
-    axes.scatter(
-        *plot.points.T, s=size, color=LINE_COLORS[0], alpha=0.35, linewidths=0, rasterized=True
-    )
+    x, y = plot.points.T
+    axes.scatter(x, y, s=size, color=LINE_COLORS[0], alpha=0.35, linewidths=0, rasterized=True)
     axes.set_ylabel(plot.y_label, fontsize=9)
 
 

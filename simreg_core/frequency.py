@@ -9,6 +9,7 @@ have equal widths; the last collects the corners of the spectrum, up to sqrt(0.5
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
@@ -72,16 +73,17 @@ def radial_power(perturbations: Tensor) -> tuple[Tensor, Tensor]:
     """
     if not len(perturbations):
         raise ValueError("a spectrum needs at least one perturbation")
-    edges = band_edges(*perturbations.shape[-2:])
+    height, width = perturbations.shape[-2:]
+    edges = band_edges(height, width)
     power = torch.fft.fft2(perturbations.to(torch.float64)).abs().square().sum(dim=1)
     total = power.sum(dim=(1, 2))
     if not bool((torch.isfinite(total) & (total > 0)).all()):
         raise ValueError("a perturbation is zero or not finite; leave it out")
-    radius = _radius(*perturbations.shape[-2:], perturbations.device)
+    radius = _radius(height, width, perturbations.device)
     share = torch.stack(
         [
             (power[:, _in_band(radius, low, high)].sum(dim=1) / total).mean()
-            for low, high in zip(edges[:-1], edges[1:], strict=True)
+            for low, high in pairwise(edges)
         ]
     )
     return torch.tensor(edges, dtype=torch.float64, device=share.device), share
@@ -146,7 +148,7 @@ def measure_frequencies(
     points = _power_points(name, perturbations)
     epsilon = _noise_epsilon(config)
     edges = band_edges(*split.images.shape[-2:])
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         accuracy = _accuracy_under_band(model, split, name, config, (low, high, epsilon))
         points.append(
             SpectrumPoint(
@@ -208,7 +210,7 @@ def _confine(noise: Tensor, low: float, high: float) -> Tensor:
         )
     # The filter keeps this share of the variance. The mask is symmetric, so the result is real.
     gain = (height * width / num_frequencies) ** 0.5
-    filtered = torch.fft.ifft2(torch.fft.fft2(noise.to(torch.float64)) * mask).real
+    filtered: Tensor = torch.fft.ifft2(torch.fft.fft2(noise.to(torch.float64)) * mask).real
     return (gain * filtered).to(noise.dtype)
 
 

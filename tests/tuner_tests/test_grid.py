@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from simreg_core.config_io import ConfigError
 from tests.tuner_tests.spaces import make_space
-from tuner.distributions import Choices, FloatRange, IntRange
+from tuner.distributions import Choices, Distribution, FloatRange, IntRange
 from tuner.grid import design, num_combinations
 from tuner.searcher import open_study
 from tuner.space import SearchSpace
@@ -123,12 +123,12 @@ def test_warm_starts_come_first_and_are_not_repeated(tmp_path: Path) -> None:
 
 
 def test_warm_starts_alone_are_a_design_of_their_own() -> None:
-    search = {
+    search: dict[str, Distribution] = {
         "a": Choices(type="categorical", choices=[None, 0.3]),
         "b": Choices(type="categorical", choices=[[1, 1], [2]]),
         "seed": Choices(type="categorical", choices=[0, 1]),
     }
-    starts = [{"a": None, "b": [2]}, {"a": 0.3, "b": [2]}, {"a": None}]
+    starts: list[dict[str, Any]] = [{"a": None, "b": [2]}, {"a": 0.3, "b": [2]}, {"a": None}]
     found = list(design(search, starts, 6, seed=0))
     assert found == [
         {"a": None, "b": [2], "seed": 0},
