@@ -75,7 +75,7 @@ def similarity_panel(path: Path, split: str) -> Panel:
     part = f", {drawn:,} of them drawn" if drawn < len(pairs) else ""
     return Panel(
         "2_similarity",
-        "2. Similarities of responses follow similarities of pixels",
+        "2. Similarities of pixels and of neural responses",
         f"n = {len(pairs):,} image pairs{part}; r is Pearson's correlation over all pairs",
         plots,
     )
@@ -100,7 +100,7 @@ def curves_panel(folder: Path, split: str) -> Panel:
         ResultsError: the folder's results cannot be used.
     """
     study = load_study(folder, split)
-    return _curves(study, "4i_curves", "4.i Robustness to black-box attacks")
+    return _curves(study, "4i_curves", "4.i Accuracy under black-box attacks")
 
 
 def datasets_panel(folder: Path, split: str) -> Panel:
@@ -110,7 +110,7 @@ def datasets_panel(folder: Path, split: str) -> Panel:
         ResultsError: the folder's results cannot be used.
     """
     study = load_study(folder, split)
-    return _curves(study, "4i_datasets", "4.i Different datasets can regularize")
+    return _curves(study, "4i_datasets", "4.i Datasets of regularization images")
 
 
 def _curves(study: Study, name: str, title: str) -> Panel:
@@ -178,7 +178,7 @@ def spectra_panel(folder: Path, split: str) -> Panel:
     )
     return Panel(
         "4ii_spectra",
-        "4.ii Sensitivity to low frequencies",
+        "4.ii Sensitivity to spatial frequencies",
         f"{conditions(study, images)}; points at the middle of bands, the last band: "
         "corners of the spectrum",
         tuple(plot for plot in plots if plot.lines),
@@ -210,7 +210,7 @@ def _line(
         label,
         mean.index.to_numpy(dtype=np.float64),
         mean.to_numpy(dtype=np.float64),
-        std.to_numpy(dtype=np.float64),
+        np.asarray(std, dtype=np.float64),
         is_baseline,
     )
 
@@ -228,7 +228,7 @@ def cost_panel(folder: Path, split: str) -> Panel:
         raise ResultsError(f"{folder}: all trials have the same {' and '.join(keys)}")
     return Panel(
         "4iii_cost",
-        "4.iii Computational efficiency",
+        "4.iii Size of the regularization batch and dataset",
         conditions(study, num_images_text(study.complete[f"num_{split}"])),
         tuple(plots),
     )

@@ -1,4 +1,4 @@
-"""The parts of a panel of the poster: what :mod:`analysis.poster_plots` draws, computed elsewhere."""
+"""The parts of a poster panel: computed elsewhere, drawn by :mod:`analysis.poster_plots`."""
 
 from __future__ import annotations
 

@@ -211,7 +211,8 @@ def _confine(noise: Tensor, low: float, high: float) -> Tensor:
     # The filter keeps this share of the variance. The mask is symmetric, so the result is real.
     gain = (height * width / num_frequencies) ** 0.5
     filtered: Tensor = torch.fft.ifft2(torch.fft.fft2(noise.to(torch.float64)) * mask).real
-    return (gain * filtered).to(noise.dtype)
+    scaled: Tensor = (gain * filtered).to(noise.dtype)
+    return scaled
 
 
 def _radius(height: int, width: int, device: torch.device) -> Tensor:

@@ -83,7 +83,8 @@ def curve_rows(
 def spectrum_rows(role: str, trial: int | None, seed: int, slope: float) -> list[Row]:
     """Power that falls off with frequency, and accuracy that is lowest at low frequencies."""
     middle = (np.array(EDGES[:-1]) + np.array(EDGES[1:])) / 2
-    power = np.exp(-slope * middle) * (1 + 0.02 * seed % 3)
+    slope = slope * (1 + 0.1 * (seed % 3))
+    power = np.exp(-slope * middle)
     accuracy = 0.95 - 0.5 * np.exp(-slope * middle)
     kinds = {
         "perturbation_power": (power / power.sum(), None, 50),
