@@ -61,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     panels, missing = collect(options.output, options.split)
     if not panels:
-        reasons = "; ".join(missing.values())
-        raise ConfigError(f"{options.output}: nothing to draw: {reasons}")
+        reasons = "; ".join(dict.fromkeys(missing.values()))
+        raise ConfigError(f"{options.output}: nothing to draw: {reasons} (make poster makes all)")
     files = render(panels)
     try:
         paths = write_files(options.out or options.output / "figures", files)

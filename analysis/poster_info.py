@@ -32,6 +32,7 @@ from analysis.poster_panel import DotPlot, Level, Line, LinePlot, Panel, Scatter
 from simreg_core.config import ATTACKS
 
 MAX_POINTS_DRAWN = 4000
+MAX_TICKS = 8  # of a searched grid; more would overlap
 _SHORT = {
     "regularizer.batch_size": "pairs per step, k",
     "regularizer.num_images": "regularization images, N",
@@ -273,13 +274,14 @@ def _metric_plot(study: Study, x: str, metric: str) -> LinePlot:
         )
         for group in groups(study, without=x)
     ]
-    values = study.complete[x].to_numpy(dtype=np.float64)
+    values = np.unique(study.complete[x].to_numpy(dtype=np.float64))
     return LinePlot(
         _METRIC_LABELS[metric].partition(",")[0],
         _SHORT[x],
         _METRIC_LABELS[metric],
         tuple(lines),
-        scale="log" if scale_of(np.unique(values)) == "log" else "linear",
+        scale="log" if scale_of(values) == "log" else "linear",
+        ticks=tuple(values.tolist()) if len(values) <= MAX_TICKS else (),
         level=_level(study, metric),
     )
 

@@ -37,6 +37,8 @@ class LinePlot(NamedTuple):
     y_label: str
     lines: tuple[Line, ...]
     scale: Literal["linear", "log"] = "linear"
+    ticks: tuple[float, ...] = ()
+    """Positions to label on the x axis; empty: matplotlib's choice."""
     level: Level | None = None
     reference: float | None = None
     """Position on the x axis to mark: the attack's reference epsilon."""

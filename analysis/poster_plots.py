@@ -121,8 +121,8 @@ def _draw_lines(axes: Axes, plot: LinePlot) -> None:
     axes.set_ylabel(plot.y_label, fontsize=9)
     if plot.scale == "log":
         axes.set_xscale("log")
-        ticks = sorted({float(x) for line in plot.lines for x in line.x})
-        axes.xaxis.set_major_locator(FixedLocator(ticks))
+    if plot.ticks:
+        axes.xaxis.set_major_locator(FixedLocator(plot.ticks))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(ScalarFormatter())
 

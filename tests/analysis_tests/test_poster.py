@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.poster import SOURCES, collect, command, main
+from analysis.poster import SOURCES, Source, collect, command, main
 from analysis.poster_plots import ROWS
 from tests.analysis_tests.posters import write_output
 from tests.analysis_tests.results import ended_row, write_part
@@ -166,12 +166,11 @@ def test_output_that_is_a_file(
 
 @pytest.mark.parametrize("source", SOURCES[1:], ids=lambda source: source.section)
 def test_commands_name_space_files_whose_results_the_panel_reads(
-    source: tuple[str, ...], tmp_path: Path
+    source: Source, tmp_path: Path
 ) -> None:
-    (found,) = (s for s in SOURCES if s == source)
-    words = command(found, tmp_path).replace(")", "").split()
+    words = command(source, tmp_path).replace(")", "").split()
     spaces = [ROOT / word for word in words if word.endswith(".yaml")]
-    assert [load_space(space).name for space in spaces] == [found.place] * 2
+    assert [load_space(space).name for space in spaces] == [source.place] * 2
 
 
 def test_command_runs_without_the_libraries_of_training(only: Callable[..., Path]) -> None:
