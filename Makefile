@@ -5,16 +5,28 @@ OUTPUT ?= results
 SPACE ?= search_spaces/th_alpha.yaml
 NAME ?= $(basename $(notdir $(SPACE)))-$(shell date +%Y%m%d-%H%M%S)
 
+# Of the poster's searches: small (digits, minutes) or full (CIFAR-10, a GPU).
+SIZE ?= small
+POSTER ?= $(OUTPUT)/poster-$(shell date +%Y%m%d-%H%M%S)
+
 BIN := .venv/bin
 # One value for all lines of a recipe: the clock moves on between them.
 NAME := $(NAME)
+POSTER := $(POSTER)
 
-.PHONY: search test check clean
+.PHONY: search poster test check clean
 .DELETE_ON_ERROR:
 
 search: .venv/installed
 	$(BIN)/python -m tuner.run --space $(SPACE) --output $(OUTPUT) --name $(NAME)
 	$(BIN)/python -m analysis.pareto $(OUTPUT)/$(NAME)
+
+poster: .venv/installed
+	for panel in curves datasets cost tradeoff components; do \
+	  $(BIN)/python -m tuner.run --output $(POSTER) --name $$panel \
+	    --space search_spaces/poster/$$panel$(if $(filter full,$(SIZE)),,_small).yaml || exit $$?; \
+	done
+	$(BIN)/python -m analysis.poster $(POSTER)
 
 test: .venv/installed
 	$(BIN)/python -m pytest

@@ -28,6 +28,9 @@ _PANDAS_TYPES = {
 }
 
 
+PAIR_COLUMNS = ("pixel_similarity", "neural_similarity", "v1_gabor_similarity")
+
+
 class ResultsError(ValueError):
     """Results that cannot be read, or that do not hold what is asked of them."""
 
@@ -88,6 +91,31 @@ def load_table(folder: Path, table: str) -> pd.DataFrame:
     schema = arrow_schema(table)
     parts = [_read_part(path, schema) for path in files]
     return _to_pandas(pa.concat_tables([schema.empty_table(), *parts]))
+
+
+def load_pairs(path: Path) -> pd.DataFrame:
+    """Similarities of image pairs as ``python -m simreg_core.neural compare`` writes them.
+
+    Returns:
+        One row per pair: :data:`PAIR_COLUMNS`, float64, each in [-1, 1]; a similarity that the
+        file does not have is NaN.
+
+    Raises:
+        ResultsError: the file is missing, unreadable or empty, or a column has no numbers.
+    """
+    try:
+        table = pq.read_table(path).to_pandas()
+    except (pa.ArrowException, OSError) as err:
+        reason = str(err).strip().splitlines()[:1]
+        raise ResultsError(f"{path}: not a readable Parquet file: {''.join(reason)}") from err
+    if PAIR_COLUMNS[0] not in table or table.empty:
+        raise ResultsError(f"{path}: holds no pairs with a column {PAIR_COLUMNS[0]}")
+    try:
+        return pd.DataFrame(
+            {name: table.get(name, np.nan) for name in PAIR_COLUMNS}, index=table.index, dtype=float
+        )
+    except (TypeError, ValueError) as err:
+        raise ResultsError(f"{path}: a similarity is no number: {err}") from err
 
 
 def require_finite(rows: pd.DataFrame, columns: Sequence[str], where: Path) -> None:

@@ -60,6 +60,19 @@ class _Range(Strict):
         """What Optuna stored, as the configuration takes it."""
         return value
 
+    def num_values(self) -> int | None:
+        """How many values there are; None if infinitely many."""
+        if self.step is None:
+            return None
+        span = Decimal(str(self.high)) - Decimal(str(self.low))
+        return int(span / Decimal(str(self.step))) + 1
+
+    def values(self) -> list[Any]:
+        """All values, ascending, of a range that has finitely many."""
+        low, step = Decimal(str(self.low)), Decimal(str(self.step))
+        kind = type(self.low)
+        return [kind(low + number * step) for number in range(self.num_values() or 0)]
+
 
 class FloatRange(_Range):
     """A real number in [low, high], uniformly or (``log``) uniformly in its logarithm."""
@@ -119,6 +132,14 @@ class Choices(Strict):
     def extremes(self) -> list[tuple[str, Any]]:
         """Values to try, with the key that each comes from."""
         return [(f"choices.{number}", choice) for number, choice in enumerate(self.choices)]
+
+    def num_values(self) -> int:
+        """How many choices there are."""
+        return len(self.choices)
+
+    def values(self) -> list[Any]:
+        """All choices, in their order."""
+        return list(self.choices)
 
     def contains(self, value: Any) -> bool:
         """Whether a warm start may use ``value``."""

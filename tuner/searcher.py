@@ -24,6 +24,7 @@ from ray.tune.search import Searcher
 from simreg_core.config import TrialConfig
 from simreg_core.config_io import explain, problems
 from simreg_core.records import SCHEMA_VERSION, Status
+from tuner.grid import design
 from tuner.objectives import directions, objective_values
 from tuner.space import SearchSpace
 
@@ -63,13 +64,23 @@ def open_study(folder: Path, space: SearchSpace) -> optuna.Study:
         with _experimental():
             study.set_metric_names(list(space.objectives))
         study.set_user_attr("schema_version", SCHEMA_VERSION)
-        for start in space.tuning.warm_starts:
-            study.enqueue_trial(space.encode(start), user_attrs={"warm_start": True})
+        _queue(study, space)
     return study
 
 
+def _queue(study: optuna.Study, space: SearchSpace) -> None:
+    """Put what is to be tried first into the study: under ``grid``, everything."""
+    tuning = space.tuning
+    if tuning.sampler == "grid":
+        for params in design(space.search, tuning.warm_starts, tuning.num_trials, tuning.seed):
+            study.enqueue_trial(space.encode(params))
+        return
+    for start in tuning.warm_starts:
+        study.enqueue_trial(space.encode(start), user_attrs={"warm_start": True})
+
+
 def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """One of Optuna's samplers by the name that a space file uses."""
+    """The Optuna sampler by the name that a space file uses; ``grid`` never asks its sampler."""
     with _experimental():
         match name:
             case "tpe":
@@ -80,7 +91,7 @@ def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
                 return optuna.samplers.NSGAIISampler(seed=seed)
             case "gp":
                 return optuna.samplers.GPSampler(seed=seed)
-            case "random":
+            case "random" | "grid":  # a grid's trials are queued when the study is made
                 return optuna.samplers.RandomSampler(seed=seed)
     raise ValueError(f"unknown sampler {name!r}")
 

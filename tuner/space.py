@@ -33,6 +33,7 @@ from simreg_core.config_io import (
 )
 from simreg_core.records import METRICS
 from tuner.distributions import Distribution, Strict
+from tuner.grid import MAX_COMBINATIONS, num_combinations
 
 MIN_SEEDS = 2  # of a confirmation: an interval needs two
 _SPACE_KEYS = ("name", "trial", "search", "objectives", "tuning")
@@ -50,11 +51,13 @@ class TuningConfig(Strict):
     """How the search goes about it."""
 
     num_trials: Annotated[int, Field(ge=1, le=1_000_000)]
-    sampler: Literal["tpe", "nsgaii", "gp", "random"] = "tpe"
+    sampler: Literal["tpe", "nsgaii", "gp", "random", "grid"] = "tpe"
+    """``grid`` tries every combination once (see :mod:`tuner.grid`), the others are Optuna's."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the sampler; the networks' seed is ``trial.seed``."""
     warm_starts: list[dict[str, Any]] = Field(default_factory=list)
-    """Configurations to try first; keys that one leaves out are sampled."""
+    """Configurations to try first. Keys that one leaves out are sampled; under ``grid`` it stands
+    for every combination of them."""
     confirm: ConfirmConfig | None = None
 
 
@@ -151,6 +154,8 @@ def load_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
     _check_values(space, where)
     _check_objectives(space, where)
     _check_warm_starts(space, where)
+    if space.tuning.sampler == "grid":
+        _check_grid(space, where)
     return space
 
 
@@ -247,3 +252,19 @@ def _check_warm_starts(space: SearchSpace, where: str) -> None:
             if not space.search[key].contains(value):
                 allowed = space.search[key].model_dump(exclude_defaults=True)
                 raise ConfigError(f"{at}: {value!r} is outside of what is searched, {allowed}")
+
+
+def _check_grid(space: SearchSpace, where: str) -> None:
+    try:
+        count = num_combinations(space.search)
+    except ValueError as err:
+        raise ConfigError(f"{where}: search.{err}") from err
+    if count > MAX_COMBINATIONS:
+        raise ConfigError(
+            f"{where}: search: the grid has {count} combinations; allowed: {MAX_COMBINATIONS}"
+        )
+    if space.tuning.num_trials > count:
+        raise ConfigError(
+            f"{where}: tuning.num_trials: {space.tuning.num_trials} trials asked of a grid of "
+            f"{count} combinations; allowed: 1 to {count}"
+        )

@@ -300,7 +300,10 @@ WRONG_SPACES: dict[str, tuple[Sequence[tuple[str, str]], Sequence[str]]] = {
     ),
     "unknown-sampler": (
         [("sampler: random", "sampler: cmaes")],
-        ["tuning.sampler: expected 'tpe', 'nsgaii', 'gp' or 'random'", "found the text 'cmaes'"],
+        [
+            "tuning.sampler: expected 'tpe', 'nsgaii', 'gp', 'random' or 'grid'",
+            "found the text 'cmaes'",
+        ],
     ),
     "unknown-objective": (
         [("[clean_accuracy,", "[accuracy,")],

@@ -1,0 +1,140 @@
+"""Command line: draw the panels of the poster from the searches in one output folder.
+
+    python -m analysis.poster OUTPUT [--out DIR] [--split SPLIT]
+
+OUTPUT holds the searches of ``search_spaces/poster`` (``curves``, ``datasets``, ``cost``,
+``tradeoff``, ``components``) and ``pairs.parquet``; each panel is drawn if its results are there.
+Exit codes: 0 drawn, 2 there is nothing to draw or the arguments are not usable.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+from analysis.load import ResultsError
+from analysis.pareto import write_files
+from analysis.poster_info import (
+    components_panel,
+    cost_panel,
+    curves_panel,
+    datasets_panel,
+    similarity_panel,
+    spectra_panel,
+    tradeoff_panel,
+)
+from analysis.poster_panel import Panel
+from analysis.poster_plots import draw_panel, draw_poster
+from simreg_core import cli
+from simreg_core.config_io import ConfigError
+from simreg_core.records import SPLITS
+
+
+class Source(NamedTuple):
+    """Where a panel's results lie and how they are made."""
+
+    section: str
+    place: str
+    """Folder or file in OUTPUT."""
+    build: Callable[[Path, str], Panel]
+
+
+SOURCES = (
+    Source("2 (similarities)", "pairs.parquet", similarity_panel),
+    Source("4.i (curves)", "curves", curves_panel),
+    Source("4.i (datasets)", "datasets", datasets_panel),
+    Source("4.ii (frequencies)", "curves", spectra_panel),
+    Source("4.iii (cost)", "cost", cost_panel),
+    Source("5 (tradeoff)", "tradeoff", tradeoff_panel),
+    Source("6 (components)", "components", components_panel),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write every panel as .png and .pdf and ``poster.png``; say what is missing."""
+    return cli.run(_parser(), argv, _run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    panels, missing = collect(options.output, options.split)
+    if not panels:
+        reasons = "; ".join(dict.fromkeys(missing.values()))
+        raise ConfigError(f"{options.output}: nothing to draw: {reasons} (make poster makes all)")
+    files = render(panels)
+    try:
+        paths = write_files(options.out or options.output / "figures", files)
+    except OSError as err:
+        raise ConfigError(f"--out: cannot be written: {cli.os_reason(err)}") from err
+    for panel in panels.values():
+        print(f"{panel.title}\n    {panel.caption}")
+    for source, reason in missing.items():
+        print(f"not drawn: {source.section}: {reason}\n    {command(source, options.output)}")
+    for path in paths:
+        print(f"wrote {path}")
+    return 0
+
+
+def collect(output: Path, split: str) -> tuple[dict[str, Panel], dict[Source, str]]:
+    """The panels whose results are in a folder, by name, and why the others are not drawn.
+
+    Args:
+        output: Folder of searches.
+        split: ``validation`` or ``test``.
+    """
+    panels: dict[str, Panel] = {}
+    missing: dict[Source, str] = {}
+    for source in SOURCES:
+        path = output / source.place
+        if not path.exists():
+            missing[source] = f"{path} is not there"
+            continue
+        try:
+            panel = source.build(path, split)
+        except ResultsError as err:
+            missing[source] = str(err)
+        else:
+            panels[panel.name] = panel
+    return panels, missing
+
+
+def command(source: Source, output: Path) -> str:
+    """The command line that makes a panel's results."""
+    if source.place == "pairs.parquet":
+        return f"python -m simreg_core.neural compare --output {output / source.place}"
+    space = f"search_spaces/poster/{source.place}"
+    return (
+        f"python -m tuner.run --space {space}.yaml --output {output}"
+        f"   (small version: {space}_small.yaml)"
+    )
+
+
+def render(panels: Mapping[str, Panel]) -> dict[str, bytes]:
+    """Every panel as PNG and PDF, the poster as PNG; equal bytes for equal results."""
+    files: dict[str, bytes] = {}
+    for name, panel in panels.items():
+        figure = draw_panel(panel)
+        png, pdf = BytesIO(), BytesIO()
+        figure.savefig(png, format="png")
+        figure.set_layout_engine("none")  # laid out already, the slow half of the work
+        figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+        files |= {f"{name}.png": png.getvalue(), f"{name}.pdf": pdf.getvalue()}
+    png = BytesIO()
+    draw_poster(panels).savefig(png, format="png")
+    return files | {"poster.png": png.getvalue()}
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser("analysis.poster", "Draw the poster's panels from the searches in OUTPUT.")
+    parser.add_argument("output", type=Path, metavar="OUTPUT", help="folder of the searches")
+    parser.add_argument(
+        "--split", choices=SPLITS, default="test", help="whose images (default: %(default)s)"
+    )
+    parser.add_argument("--out", type=Path, help="folder to write to (default: OUTPUT/figures)")
+    return parser
+
+
+if __name__ == "__main__":
+    cli.leave(main())
