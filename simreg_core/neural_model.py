@@ -86,6 +86,9 @@ class PredictiveNetwork(nn.Module):
         num_neurons: M.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     def __init__(self, config: NeuralConfig, num_neurons: int) -> None:
         super().__init__()
         self.rectified = config.loss == "poisson"
@@ -249,9 +252,7 @@ def load_model(path: Path, *, device: torch.device | str = "cpu") -> FittedModel
     return _from_payload(payload, path, device)
 
 
-def _from_payload(
-    payload: dict[str, Any], path: Path, device: torch.device | str
-) -> FittedModel:
+def _from_payload(payload: dict[str, Any], path: Path, device: torch.device | str) -> FittedModel:
     try:
         config = NeuralConfig.model_validate(payload["config"])
         network = build_network(config, len(payload["neurons"]))

@@ -22,9 +22,7 @@ class Simulation(NamedTuple):
     rates: Tensor
 
 
-def simulated_rates(
-    images: Tensor, *, num_neurons: int, mean_count: float, seed: int
-) -> Tensor:
+def simulated_rates(images: Tensor, *, num_neurons: int, mean_count: float, seed: int) -> Tensor:
     """Expected spike counts of randomly chosen Gabor energy units, float32 (I, M).
 
     Args:

@@ -103,9 +103,10 @@ def save_recordings(
 
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ConfigError(f"{path}: expected an .npz archive, found a single array")
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise ConfigError(f"{path}: expected an .npz archive, found a single array")
+        with loaded as archive:
             names = [n for n in ("images", "responses", "image_index") if n in archive.files]
             missing = {"images", "responses"} - set(names)
             if missing:
@@ -153,7 +154,7 @@ def _trials(
                 f"found {responses.shape}"
             )
         index = np.tile(np.arange(num_images), len(responses))
-        return responses.reshape(-1, responses.shape[2]), index
+        return responses.reshape(len(index), responses.shape[2]), index
     if responses.ndim != 2:
         raise ConfigError(
             f"{path}: responses: expected (repeats, images, neurons) or (trials, neurons), "
