@@ -77,7 +77,10 @@ def _patches(num_fitted: int, num_held_out: int, seed: int) -> Tensor:
     column = torch.arange(len(images)) % _COLUMNS
     rng = generator(seed, "patches")
     chosen = []
-    for mask, number in ((column <= _LAST_FITTED, num_fitted), (column >= _FIRST_HELD_OUT, num_held_out)):
+    for mask, number in (
+        (column <= _LAST_FITTED, num_fitted),
+        (column >= _FIRST_HELD_OUT, num_held_out),
+    ):
         index = mask.nonzero().flatten()
         chosen.append(index[torch.randperm(len(index), generator=rng)[:number]])
     return images[torch.cat(chosen)]

@@ -103,10 +103,11 @@ def save_recordings(
 
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise ConfigError(f"{path}: expected an .npz archive, found a single array")
-        with loaded as archive:
+        # NumPy leaves a file that it opened itself open where an archive is damaged.
+        with path.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ConfigError(f"{path}: expected an .npz archive, found a single array")
             names = [n for n in ("images", "responses", "image_index") if n in archive.files]
             missing = {"images", "responses"} - set(names)
             if missing:

@@ -54,9 +54,12 @@ def test_units_respond_most_to_their_own_orientation_and_frequency(
     units, interior = population.units, _interior(population)
     means = {
         (t, f): response[
-            interior & (units.frequency == f) & torch.isclose(units.orientation, torch.tensor(
-                math.pi * t / 8, dtype=torch.float64))
-        ].mean().item()
+            interior
+            & (units.frequency == f)
+            & torch.isclose(units.orientation, torch.tensor(math.pi * t / 8, dtype=torch.float64))
+        ]
+        .mean()
+        .item()
         for t in range(8)
         for f in (4, 8)
     }

@@ -33,12 +33,18 @@ def _images(number: int, seed: int = 0, side: int = 8) -> Tensor:
     return torch.from_numpy(rng.integers(0, 256, (number, 1, side, side), dtype=np.uint8))
 
 
+def _rng() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
 def _recordings(number: int = 60, repeats: int = 2, neurons: int = 3) -> Recordings:
     """Neurons that see the mean of one half of the image, with Poisson noise."""
     images = _images(number)
+    level = torch.linspace(0, 1, number)[torch.randperm(number, generator=_rng())]
+    images[..., :4] = (images[..., :4] * level[:, None, None, None]).to(torch.uint8)
     half = images.to(torch.float32)[:, 0, :, :4].mean(dim=(1, 2))
-    rates = (half / 60)[:, None].repeat(repeats, neurons)
-    trials = torch.poisson(rates, generator=torch.Generator().manual_seed(0))
+    rates = (half / 20)[:, None].repeat(repeats, neurons)
+    trials = torch.poisson(rates, generator=_rng())
     return Recordings(
         images=images,
         trials=trials,
@@ -146,8 +152,8 @@ def test_fitting_stops_after_the_last_decay_and_keeps_the_best() -> None:
     config = TINY.model_copy(update={"epochs": 500, "patience": 2, "decays": 1})
     model = fit(_recordings(), config)
     assert len(model.records) < 500
-    rates = {record.learning_rate for record in model.records}
-    assert rates == {0.01, pytest.approx(0.003)}
+    rates = [record.learning_rate for record in model.records]
+    assert sorted(set(rates), reverse=True) == pytest.approx([0.01, 0.003])
     best = max(record.validation_correlation for record in model.records)
     assert model.validation_correlation.mean().item() == pytest.approx(best, abs=1e-6)
 
@@ -186,7 +192,7 @@ def test_silent_neuron_gets_no_weight() -> None:
 
 def test_diverged_fitting_is_refused() -> None:
     with pytest.raises(ConfigError, match="learning_rate: the loss is"):
-        fit(_recordings(), TINY.model_copy(update={"learning_rate": 1e38, "epochs": 9}))
+        fit(_recordings(), TINY.model_copy(update={"learning_rate": 1e18, "epochs": 9}))
 
 
 @pytest.mark.parametrize("key", ["first_kernel", "kernel"])
@@ -241,7 +247,9 @@ def test_images_of_any_size_and_channels_are_predicted(
 
 def test_predictions_do_not_depend_on_the_batches(model: FittedModel) -> None:
     images = _images(300, seed=4)
-    torch.testing.assert_close(model.predict(images)[290:], model.predict(images[290:]))
+    torch.testing.assert_close(
+        model.predict(images)[290:], model.predict(images[290:]), atol=1e-3, rtol=0
+    )
 
 
 # Files
@@ -318,9 +326,7 @@ def test_another_model_has_another_cache(model_file: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"\x93NUMPY"])
-def test_damaged_cache_is_computed_again(
-    model_file: Path, tmp_path: Path, content: bytes
-) -> None:
+def test_damaged_cache_is_computed_again(model_file: Path, tmp_path: Path, content: bytes) -> None:
     images, cache = _images(6), tmp_path / "cache"
     first = denoised_responses(model_file, images, cache)
     (file,) = cache.glob("*.npy")
@@ -339,6 +345,7 @@ def _ask(model_file: Path, images: Any, cache: Path) -> None:
     denoised_responses(model_file, torch.from_numpy(images), cache)
 
 
+@pytest.mark.slow  # two processes import torch
 def test_two_processes_share_one_cache(model_file: Path, tmp_path: Path) -> None:
     images, cache = _images(40), tmp_path / "cache"
     spawn = multiprocessing.get_context("spawn")
@@ -350,7 +357,9 @@ def test_two_processes_share_one_cache(model_file: Path, tmp_path: Path) -> None
         process.join()
         assert process.exitcode == 0
     (file,) = cache.glob("*.npy")
-    torch.testing.assert_close(torch.from_numpy(np.load(file)), load_model(model_file).denoise(images))
+    torch.testing.assert_close(
+        torch.from_numpy(np.load(file)), load_model(model_file).denoise(images)
+    )
     assert not list(cache.glob("*.tmp"))
 
 
@@ -359,6 +368,7 @@ def test_two_processes_share_one_cache(model_file: Path, tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_denoised_similarities_are_closer_to_the_truth_than_recorded_ones() -> None:
-    found = neural_denoising.measure(0)
+    config = NeuralConfig(epochs=40, patience=5, decays=1)
+    found = neural_denoising.measure(0, config=config)
     assert found.denoised > found.recorded + 0.05
     assert found.denoised_held_out > found.recorded_held_out + 0.05

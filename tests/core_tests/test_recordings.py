@@ -42,9 +42,7 @@ def test_images_of_every_layout_are_read(images: Any, channels: int, tmp_path: P
 
 
 def test_repeats_and_their_trials_are_the_same_recordings(tmp_path: Path) -> None:
-    repeats = load_recordings(
-        _write(tmp_path / "a.npz", {"images": IMAGES, "responses": REPEATS})
-    )
+    repeats = load_recordings(_write(tmp_path / "a.npz", {"images": IMAGES, "responses": REPEATS}))
     order = np.random.default_rng(1).permutation(12)
     arrays = {
         "images": IMAGES,
