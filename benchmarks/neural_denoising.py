@@ -49,7 +49,6 @@ def measure(
     num_neurons: int = 60,
     mean_count: float = 0.1,
     num_pairs: int = 5000,
-    config: NeuralConfig | None = None,
 ) -> Denoising:
     """Simulate, fit, compare; every number of the result in [-1, 1] but the seconds."""
     images = _patches(num_images, num_held_out, seed)
@@ -58,7 +57,7 @@ def measure(
     )
     fitted = slice(0, num_images)
     start = time.perf_counter()
-    model = fit(_first(recordings, num_images), config or NeuralConfig(seed=seed))
+    model = fit(_first(recordings, num_images), _config(seed))
     seconds = time.perf_counter() - start
     denoised = model.denoise(images)
     figures = []
@@ -70,6 +69,11 @@ def measure(
         )
         figures += [float(pearson(clean, true)), float(pearson(raw, true))]
     return Denoising(*figures, float(model.test_correlation.median()), seconds)
+
+
+def _config(seed: int) -> NeuralConfig:
+    """The default model, fitted for a shorter time, so that a test can repeat it."""
+    return NeuralConfig(epochs=40, patience=5, decays=1, seed=seed)
 
 
 def _patches(num_fitted: int, num_held_out: int, seed: int) -> Tensor:
@@ -104,7 +108,7 @@ def main() -> None:
     torch.set_num_threads(1)
     print("seed", *Denoising._fields, sep="  ")
     rows = []
-    for seed in range(number):
+    for seed in range(1, number + 1):  # settings were chosen with seed 0
         rows.append(measure(seed))
         print(seed, *(f"{value:.3f}" for value in rows[-1]), sep="  ", flush=True)
     table = torch.tensor(rows, dtype=torch.float64)
