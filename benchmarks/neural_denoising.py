@@ -60,15 +60,21 @@ def measure(
     model = fit(_first(recordings, num_images), _config(seed))
     seconds = time.perf_counter() - start
     denoised = model.denoise(images)
-    figures = []
-    for part in (fitted, slice(num_images, None)):
+
+    def against_truth(responses: Tensor, part: slice) -> float:
         first, second = sample_pairs(len(images[part]), num_pairs, generator(seed, "pairs"))
-        true, clean, raw = (
-            ResponseSimilarity(responses[part])(first, second)[:, None]
-            for responses in (rates, denoised, recordings.trials)
-        )
-        figures += [float(pearson(clean, true)), float(pearson(raw, true))]
-    return Denoising(*figures, float(model.test_correlation.median()), seconds)
+        found, true = (ResponseSimilarity(r[part])(first, second) for r in (responses, rates))
+        return float(pearson(found[:, None], true[:, None]))
+
+    held_out = slice(num_images, None)
+    return Denoising(
+        denoised=against_truth(denoised, fitted),
+        recorded=against_truth(recordings.trials, fitted),
+        denoised_held_out=against_truth(denoised, held_out),
+        recorded_held_out=against_truth(recordings.trials, held_out),
+        test_correlation=float(model.test_correlation.median()),
+        seconds=seconds,
+    )
 
 
 def _config(seed: int) -> NeuralConfig:

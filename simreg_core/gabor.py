@@ -24,6 +24,7 @@ from torch import Tensor
 from simreg_core.responses import grey_pixels
 
 _CHUNK = 1024
+_ENVELOPE_FLOOR = 1e-9
 _SIGMA_CYCLES = 0.5622
 """Standard deviation of the envelope in periods, for a half-amplitude bandwidth of one octave:
 sqrt(ln(2) / 2) / pi * (2^1 + 1) / (2^1 - 1)."""
@@ -119,6 +120,8 @@ def _filters(units: GaborUnits, side: int) -> tuple[Tensor, Tensor]:
     dy = y.flatten() - units.y[:, None]
     frequency = units.frequency[:, None]
     envelope = torch.exp(-(dx**2 + dy**2) / (2 * (_SIGMA_CYCLES / frequency) ** 2))
+    # Nothing that float32 would see, but its denormal numbers make products very slow.
+    envelope[envelope < _ENVELOPE_FLOOR] = 0
     along = dx * units.orientation.cos()[:, None] + dy * units.orientation.sin()[:, None]
     phase = 2 * math.pi * frequency * along
     return _balanced(envelope * phase.cos(), envelope), _balanced(envelope * phase.sin(), envelope)

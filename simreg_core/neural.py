@@ -60,6 +60,7 @@ def _fit(args: argparse.Namespace) -> int:
     recordings = load_recordings(args.recordings)
     images, trials = len(recordings.images), len(recordings.trials)
     log.info("%d images, %d trials, %d neurons", images, trials, len(recordings.neurons))
+    args.output.parent.mkdir(parents=True, exist_ok=True)  # fails before the work, not after it
     try:
         model = fit(recordings, config, device=device, on_epoch=_log_epoch)
     except ConfigError as err:
@@ -100,7 +101,7 @@ def _log_epoch(record: FitRecord) -> None:
 
 
 def _write_reports(model: FittedModel, output: Path) -> list[Path]:
-    """``MODEL.neurons.parquet``, a row per neuron, and ``MODEL.json``, configuration and epochs."""
+    """``STEM.neurons.parquet``, a row per neuron; ``STEM.fit.json``, configuration and epochs."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -121,7 +122,7 @@ def _write_reports(model: FittedModel, output: Path) -> list[Path]:
         "figures": _figures(model),
         "epochs": [record._asdict() for record in model.records],
     }
-    report = output.with_suffix(".json")
+    report = output.with_suffix(".fit.json")
     write_text(report, json.dumps(content, indent=1, allow_nan=False))
     return [neurons, report]
 

@@ -30,6 +30,7 @@ from simreg_core.responses import grey_pixels
 from simreg_core.seeding import global_rng
 
 _BATCH = 256
+_CACHE_VERSION = b"1"  # to be raised when the same file and images give other responses
 _RATE_FLOOR = 1e-4  # keeps the logarithm of the Poisson loss finite
 _OutOfTwo = Annotated[float, Field(gt=0, lt=0.5)]
 
@@ -311,7 +312,8 @@ def denoised_responses(
 
 
 def _digest(model_file: Path, images: Tensor) -> str:
-    digest = hashlib.sha256(model_file.read_bytes())
+    digest = hashlib.sha256(_CACHE_VERSION)
+    digest.update(model_file.read_bytes())
     digest.update(repr(tuple(images.shape)).encode())
     for chunk in images.split(4096):
         digest.update(chunk.cpu().contiguous().numpy().tobytes())

@@ -66,7 +66,7 @@ def test_fit_writes_a_model_and_reports(
     assert table.column("neuron").to_pylist() == ["0", "1", "2", "3"]
     assert table.column("test_correlation").to_pylist() == fitted.test_correlation.tolist()
     assert table.column("weight").to_pylist() == fitted.weights.tolist()
-    report = json.loads(model.with_suffix(".json").read_text())
+    report = json.loads(model.with_suffix(".fit.json").read_text())
     assert [epoch["epoch"] for epoch in report["epochs"]] == [1, 2, 3]
     assert report["config"]["channels"] == 2
     assert report["figures"]["median"] == pytest.approx(

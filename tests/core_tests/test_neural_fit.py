@@ -367,6 +367,7 @@ def test_two_processes_share_one_cache(model_file: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_denoised_similarities_are_closer_to_the_truth_than_recorded_ones() -> None:
     found = neural_denoising.measure(1)
     assert found.denoised > found.recorded + 0.05
