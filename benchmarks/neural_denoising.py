@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from simreg_core.data import load_dataset, sample_pairs
+from simreg_core.gabor import GaborPopulation
 from simreg_core.neural_fit import fit
 from simreg_core.neural_model import NeuralConfig
 from simreg_core.neural_simulate import simulate
@@ -44,7 +45,7 @@ class Denoising(NamedTuple):
 def measure(
     seed: int,
     *,
-    num_images: int = 1200,
+    num_images: int = 2400,
     num_held_out: int = 400,
     num_neurons: int = 60,
     mean_count: float = 0.1,
@@ -53,7 +54,12 @@ def measure(
     """Simulate, fit, compare; every number of the result in [-1, 1] but the seconds."""
     images = _patches(num_images, num_held_out, seed)
     recordings, rates = simulate(
-        images, num_neurons=num_neurons, repeats=1, mean_count=mean_count, seed=seed
+        images,
+        num_neurons=num_neurons,
+        repeats=1,
+        mean_count=mean_count,
+        seed=seed,
+        population=GaborPopulation(frequencies=(2, 4)),
     )
     fitted = slice(0, num_images)
     start = time.perf_counter()
@@ -78,8 +84,8 @@ def measure(
 
 
 def _config(seed: int) -> NeuralConfig:
-    """The default model, fitted for a shorter time, so that a test can repeat it."""
-    return NeuralConfig(epochs=40, patience=5, decays=1, seed=seed)
+    """Coarse as the units are, and fitted for a short time, so that a test can repeat it."""
+    return NeuralConfig(image_size=16, first_kernel=7, epochs=30, patience=12, seed=seed)
 
 
 def _patches(num_fitted: int, num_held_out: int, seed: int) -> Tensor:

@@ -43,7 +43,7 @@ class NeuralConfig(Config):
     channels: Annotated[int, Field(ge=1, le=512)] = 16
     """C: width of every layer of the core."""
     layers: Annotated[int, Field(ge=1, le=8)] = 2
-    """Convolutions of the core; the first one's output is averaged over 2x2 pixels."""
+    """Convolutions of the core; the outputs of the first two are averaged over 2x2 pixels."""
     first_kernel: Annotated[int, Field(ge=1, le=31)] = 9
     """Odd side in pixels of the first convolution."""
     kernel: Annotated[int, Field(ge=1, le=31)] = 3
@@ -97,7 +97,7 @@ class PredictiveNetwork(nn.Module):
         self.register_buffer("pixel_mean", torch.zeros(()))
         self.register_buffer("pixel_std", torch.ones(()))
         self.core = _core(config)
-        positions = (config.image_size // 2) ** 2
+        positions = (config.image_size // 2 ** min(config.layers, 2)) ** 2
         # In units of 1 / P: the optimizer's steps fit numbers of about 1.
         self.mask = nn.Parameter(1 + 0.1 * torch.randn(num_neurons, positions))
         self.features = nn.Parameter(
@@ -127,7 +127,7 @@ def _core(config: NeuralConfig) -> nn.Sequential:
             nn.BatchNorm2d(width),
             nn.ELU(),
         ]
-        if number == 0:
+        if number < 2:
             layers.append(nn.AvgPool2d(2))
     return nn.Sequential(*layers)
 

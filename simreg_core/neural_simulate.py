@@ -22,7 +22,14 @@ class Simulation(NamedTuple):
     rates: Tensor
 
 
-def simulated_rates(images: Tensor, *, num_neurons: int, mean_count: float, seed: int) -> Tensor:
+def simulated_rates(
+    images: Tensor,
+    *,
+    num_neurons: int,
+    mean_count: float,
+    seed: int,
+    population: GaborPopulation | None = None,
+) -> Tensor:
     """Expected spike counts of randomly chosen Gabor energy units, float32 (I, M).
 
     Args:
@@ -30,11 +37,12 @@ def simulated_rates(images: Tensor, *, num_neurons: int, mean_count: float, seed
         num_neurons: M; the units are drawn without replacement.
         mean_count: Mean of every neuron over the images.
         seed: Of the choice; a smaller M is a part of a larger one.
+        population: Of the units; the default one if not given.
 
     Raises:
         ValueError: more neurons than there are units.
     """
-    population = GaborPopulation()
+    population = population or GaborPopulation()
     if not 1 <= num_neurons <= len(population):
         raise ValueError(f"expected 1 to {len(population)} neurons, found {num_neurons}")
     order = torch.randperm(len(population), generator=generator(seed, "simulated neurons"))
@@ -44,10 +52,22 @@ def simulated_rates(images: Tensor, *, num_neurons: int, mean_count: float, seed
 
 
 def simulate(
-    images: Tensor, *, num_neurons: int, repeats: int, mean_count: float, seed: int
+    images: Tensor,
+    *,
+    num_neurons: int,
+    repeats: int,
+    mean_count: float,
+    seed: int,
+    population: GaborPopulation | None = None,
 ) -> Simulation:
     """Poisson spike counts of :func:`simulated_rates`, every image shown ``repeats`` times."""
-    rates = simulated_rates(images, num_neurons=num_neurons, mean_count=mean_count, seed=seed)
+    rates = simulated_rates(
+        images,
+        num_neurons=num_neurons,
+        mean_count=mean_count,
+        seed=seed,
+        population=population,
+    )
     rng = generator(seed, "simulated spikes")
     trials = torch.poisson(rates.repeat(repeats, 1), generator=rng)
     index = torch.arange(len(images)).repeat(repeats)
