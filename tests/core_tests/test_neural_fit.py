@@ -178,7 +178,7 @@ def test_negative_responses_need_the_other_loss() -> None:
     with pytest.raises(ConfigError, match=r"at least 0, found -.*\(image 0, neuron 0\).*loss=mse"):
         fit(recordings, TINY)
     model = fit(recordings, TINY.model_copy(update={"loss": "mse"}))
-    assert model.outputs(_images(20)).min() < 0
+    assert model.outputs(recordings.images).min() < 0
 
 
 def test_silent_neuron_gets_no_weight() -> None:
