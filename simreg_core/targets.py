@@ -11,6 +11,7 @@ v1_gabor   the same of a fixed population of Gabor energy units, which needs no 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -68,8 +69,12 @@ def _label_target(labels: Tensor | None) -> Target:
 
 def _responses(config: RegularizerConfig, images: Tensor) -> Tensor:
     """Responses (N, M) of the configured population to the images."""
-    if config.target == "v1_gabor":
+    if config.neural_model is None:  # v1_gabor
         from simreg_core.gabor import GaborPopulation
 
         return GaborPopulation().responses(images)
-    raise NotImplementedError
+    from simreg_core.array_cache import data_folder
+    from simreg_core.neural_model import denoised_responses
+
+    cache = data_folder("regularizer.neural_model") / "responses"
+    return denoised_responses(Path(config.neural_model), images.cpu(), cache)
