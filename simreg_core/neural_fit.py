@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from simreg_core.config_io import ConfigError
 from simreg_core.neural_model import (
@@ -117,6 +118,7 @@ def fit(
     network.pixel_mean.copy_(pixels[split.train].mean())
     network.pixel_std.copy_(pixels[split.train].std().clamp_min(_SPREAD_FLOOR))
     _start_at_mean(network, targets[split.train])
+    _start_at_receptive_fields(network, pixels[split.train], targets[split.train])
     fitting = _Fitting(config, network)
     for epoch in range(1, config.epochs + 1):
         started = time.perf_counter()
@@ -224,6 +226,22 @@ def _start_at_mean(network: PredictiveNetwork, targets: Tensor) -> None:
     with torch.no_grad():
         start = torch.log(torch.expm1(mean.clamp_min(1e-2))) if network.rectified else mean
         network.bias.copy_(start)
+
+
+def _start_at_receptive_fields(network: PredictiveNetwork, pixels: Tensor, targets: Tensor) -> None:
+    """Masks that begin where a neuron's response goes with the local contrast.
+
+    From masks that are the same everywhere, some fits never found the receptive fields.
+    """
+    side = math.isqrt(network.mask.shape[1])
+    contrast = functional.adaptive_avg_pool2d((pixels - pixels.mean(dim=0)).square(), side)
+    maps = contrast.flatten(1)
+    centred = (maps - maps.mean(dim=0)) / maps.std(dim=0).clamp_min(_SPREAD_FLOOR)
+    scored = (targets - targets.mean(dim=0)) / targets.std(dim=0).clamp_min(_SPREAD_FLOOR)
+    correlation = (scored.T @ centred / len(maps)).clamp_min(0)
+    with torch.no_grad():
+        level = correlation.mean(dim=1, keepdim=True)
+        network.mask.copy_(correlation / level.clamp_min(_SPREAD_FLOOR))
 
 
 def _loss(output: Tensor, target: Tensor, config: NeuralConfig) -> Tensor:
