@@ -13,9 +13,11 @@ import optuna
 from ray import cloudpickle, tune
 from rich.console import Console
 
+from simreg_core.attacks import check_attacks
 from simreg_core.cli import os_reason
 from simreg_core.config_io import ConfigError
 from simreg_core.data import load_regularization_images, load_task
+from simreg_core.experiment import check_corruptions
 from simreg_core.files import write_text
 from tuner.baselines import train_references
 from tuner.cluster import Resources, raylet_silenced
@@ -68,19 +70,26 @@ class SearchResult(NamedTuple):
 
 
 def check_data(space: SearchSpace, where: str) -> None:
-    """Load every dataset that a trial of the space may ask for, and count its images.
+    """Load everything that a trial of the space may ask for: datasets, attacks, corruptions.
 
     Raises:
         ConfigError: one is missing, damaged or too small; names file and key.
     """
     checked = set()
     for config in space.extreme_configs():
-        key = (config.task, config.regularizer.dataset, config.regularizer.num_images)
+        key = (
+            config.task,
+            config.regularizer.dataset,
+            config.regularizer.num_images,
+            config.robustness.model_dump_json(),
+        )
         if key in checked:
             continue
         checked.add(key)
         try:
+            check_attacks(config.robustness)
             data = load_task(config.task)
+            check_corruptions(config, data)
             if config.regularizer.alpha > 0:
                 load_regularization_images(config, data.train)
         except ConfigError as err:
