@@ -145,7 +145,7 @@ def reference_result(
     cache: Path,
     device: torch.device,
 ) -> ReferenceResult:
-    """Figures and epochs of a reference network from the cache; made first if they are not there."""
+    """Figures and epochs of a reference network from the cache; made if they are not there."""
     weights = ensure_network(network, data, cache, device)
     path = weights.with_suffix(f".{_measured_digest(network.config)}.curves.json")
     with FileLock(path.with_suffix(".lock")):
