@@ -60,6 +60,9 @@ class AuditPlan(NamedTuple):
     restarts: int = 3
     num_minimal: int = 30
     """Images, the first ones, that DeepFool, Carlini-Wagner and HopSkipJump attack."""
+    carlini_wagner_steps: int = 200
+    """Steps of Adam for each of nine constants."""
+    hop_skip_jump_steps: int = 20
     seed: int = 0
 
 
@@ -205,14 +208,20 @@ def _minimal_attacks(
     images, labels = images[: plan.num_minimal], labels[: plan.num_minimal]
     rng = generator(plan.seed, "audit hop_skip_jump")
     deepfool = deepfool_l2(model, images, labels, steps=50)
-    carlini_wagner = carlini_wagner_l2(model, images, labels, steps=200, binary_search_steps=9)
-    decision_based = hop_skip_jump(model, images, labels, steps=20, rng=rng)
+    carlini_wagner = carlini_wagner_l2(
+        model, images, labels, steps=plan.carlini_wagner_steps, binary_search_steps=9
+    )
+    decision_based = hop_skip_jump(model, images, labels, steps=plan.hop_skip_jump_steps, rng=rng)
     return (
         [
             _norms("deepfool_l2", "50 steps", deepfool),
-            _norms("carlini_wagner_l2", "9 constants, 200 steps each", carlini_wagner),
+            _norms(
+                "carlini_wagner_l2",
+                f"9 constants, {plan.carlini_wagner_steps} steps each",
+                carlini_wagner,
+            ),
         ],
-        _norms("hop_skip_jump", "20 steps", decision_based),
+        _norms("hop_skip_jump", f"{plan.hop_skip_jump_steps} steps", decision_based),
     )
 
 

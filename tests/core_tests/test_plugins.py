@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -170,16 +172,20 @@ def test_edited_plugin_has_another_digest(plugin: Path) -> None:
     assert source_digest("own_attacks:stripes") != before
 
 
-def _literal(batch: AttackInput, kind: Literal["row", "column"] = "row") -> Perturbation: ...
+def _literal(batch: AttackInput, kind: Literal["row", "column"] = "row") -> Perturbation:
+    raise NotImplementedError
 
 
-def _optional(batch: AttackInput, size: int | None = None) -> Perturbation: ...
+def _optional(batch: AttackInput, size: int | None = None) -> Perturbation:
+    raise NotImplementedError
 
 
-def _either(batch: AttackInput, value: int | str = 1) -> Perturbation: ...
+def _either(batch: AttackInput, value: int | str = 1) -> Perturbation:
+    raise NotImplementedError
 
 
-def _free(batch: AttackInput, value: object = None) -> Perturbation: ...
+def _free(batch: AttackInput, value: object = None) -> Perturbation:
+    raise NotImplementedError
 
 
 @pytest.mark.parametrize(
@@ -208,3 +214,15 @@ def test_annotations_say_what_does_not(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         check_options(function, options, "own", "key")
+
+
+def test_example_of_the_readme_attacks(plugin: Path) -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(  import torch.*?)```", readme, flags=re.DOTALL)
+    plugin.write_text(textwrap.dedent(code))
+    name = "own_attacks:stripes"
+    check_attacks(_config(name, period=2))
+    perturbed = prepare(name, _batch(), {"period": 2})(0.2)
+    change = (perturbed - 0.5).abs()
+    torch.testing.assert_close(change[:, :, ::2], torch.full((3, 1, 2, 4), 0.2))
+    assert float(change[:, :, 1::2].max()) == 0
