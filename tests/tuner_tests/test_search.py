@@ -73,7 +73,8 @@ def test_file_in_place_of_the_output_is_refused_by_what_is_wrong(plan: SearchPla
             r"^space: trial\.robustness\.attacks\.absent:attack: module 'absent' cannot be",
         ),
         (
-            "{attacks: {gaussian: {max_epsilon: 0.1, options: {x: 1}}}, reference: {}}",
+            "{attacks: {gaussian: {max_epsilon: 0.1, options: {x: 1}}}, "
+            "reference: {gaussian: 0.1}}",
             r"^space: trial\.robustness\.attacks\.gaussian\.options\.x: unknown option",
         ),
         (
