@@ -366,3 +366,23 @@ def test_batches_are_bounded() -> None:
     )
     deepfool_l2(model, as_images(flat), labels, steps=2)
     assert model.largest_batch <= 250
+
+
+@pytest.mark.parametrize("best", [0, 1, 2])
+def test_restart_with_the_lowest_margin_counts(best: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    p = problem(5)
+    away = torch.from_numpy(oracles.l2_step(p.weights)(p.flat, p.labels, 1.0)).float()
+    step = 0.1 * (away.reshape(p.images.shape) - p.images)
+    proposals = iter([p.images + (step if n == best else -step) for n in range(3)])
+    monkeypatch.setattr("simreg_core.whitebox.run_foolbox", lambda *_, **__: next(proposals))
+    result = pgd_l2(
+        p.model,
+        p.images,
+        p.targets,
+        epsilon=0.2,
+        steps=2,
+        rel_stepsize=1.0,
+        restarts=3,
+        rng=generator(0, "pgd"),
+    )
+    torch.testing.assert_close(result.adversarial, p.images + step)
