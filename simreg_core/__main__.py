@@ -126,6 +126,7 @@ def _as_json(result: TrialResult) -> str:
         "columns": result.columns,
         "config": result.config.to_dict(),
         "curves": [point._asdict() for point in result.curves],
+        "spectra": [point._asdict() for point in result.spectra],
         "epochs": [record._asdict() for record in result.epochs],
     }
     return json.dumps(content, indent=1, allow_nan=False)

@@ -1,18 +1,25 @@
-"""Black-box attacks, in pixel units of [0, 1]; the only importer of Foolbox.
+"""Black-box attacks whose accuracy is a curve over epsilon, in pixel units of [0, 1].
 
-An attack is one function: it gets a batch, draws all its randomness at once, and returns the
-perturbation as a function of epsilon. The same draws serve every epsilon, and every network that
-is evaluated with the same seed meets the same noise. To add one, write such a function and enter
-its name in :data:`ATTACK_FUNCTIONS` and in ``config.ATTACKS``.
+An attack is one function: it gets a batch and its options, draws all its randomness at once, and
+returns the perturbation as a function of epsilon. The same draws serve every epsilon, and every
+network that is evaluated with the same seed meets the same noise. To add one to the project,
+write such a function and enter its name in :data:`ATTACK_FUNCTIONS` and in ``config.ATTACKS``;
+without touching the project, name it ``module:function`` in the configuration (a plug-in, see
+:mod:`simreg_core.plugins`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from simreg_core.config_io import ConfigError
+from simreg_core.config_robustness import RobustnessConfig
+from simreg_core.foolbox_bridge import run_foolbox
+from simreg_core.plugins import Option, check_options, is_plugin, load_function
 
 
 class AttackInput(NamedTuple):
@@ -29,6 +36,8 @@ class AttackInput(NamedTuple):
 
 
 Perturbation = Callable[[float], Tensor]
+AttackFunction = Callable[..., Perturbation]
+"""Called with an :class:`AttackInput` and the attack's options as keywords."""
 
 
 def gaussian(batch: AttackInput) -> Perturbation:
@@ -58,18 +67,19 @@ def transfer_fgsm(batch: AttackInput) -> Perturbation:
     not depend on epsilon, so the gradient is computed once. Where Foolbox's clipping to [0, 1]
     hides a direction, moving there would be clipped away at any epsilon.
     """
-    import foolbox  # heavy; needed by this attack only
-
-    device = batch.images.device
-    model = foolbox.PyTorchModel(batch.surrogate, bounds=(0, 1), device=device)
-    _, moved, _ = foolbox.attacks.LinfFastGradientAttack(random_start=False)(
-        model, batch.images, batch.labels, epsilons=0.5
+    moved = run_foolbox(
+        "LinfFastGradientAttack",
+        {"random_start": False},
+        batch.surrogate,
+        batch.images,
+        batch.labels,
+        epsilon=0.5,
     )
     direction = (moved - batch.images).sign()
     return lambda epsilon: batch.images + epsilon * direction
 
 
-ATTACK_FUNCTIONS: dict[str, Callable[[AttackInput], Perturbation]] = {
+ATTACK_FUNCTIONS: dict[str, AttackFunction] = {
     "gaussian": gaussian,
     "uniform": uniform,
     "salt_pepper": salt_pepper,
@@ -77,18 +87,74 @@ ATTACK_FUNCTIONS: dict[str, Callable[[AttackInput], Perturbation]] = {
 }
 
 
-def prepare(name: str, batch: AttackInput) -> Perturbation:
+def attack_function(name: str) -> AttackFunction:
+    """The function of an attack's name: the project's own, or a plug-in's.
+
+    Raises:
+        ConfigError: the plug-in's module or function cannot be had.
+    """
+    return load_function(name) if is_plugin(name) else ATTACK_FUNCTIONS[name]
+
+
+def check_attacks(config: RobustnessConfig) -> None:
+    """Every attack's function is there and takes the options that it is given.
+
+    Raises:
+        ConfigError: names the key, what was found and what is allowed.
+    """
+    for name, attack in config.attacks.items():
+        key = f"robustness.attacks.{name}"
+        try:
+            function = attack_function(name)
+        except ConfigError as err:
+            raise ConfigError(f"robustness.attacks.{err}") from err
+        check_options(function, attack.options, name, f"{key}.options")
+
+
+def prepare(
+    name: str, batch: AttackInput, options: Mapping[str, Option] | None = None
+) -> Perturbation:
     """The named attack on a batch: epsilon in, images clipped to [0, 1] out.
+
+    Args:
+        name: A name in :data:`ATTACK_FUNCTIONS` or a plug-in's ``module:function``.
+        batch: What to attack; left as it is.
+        options: Keyword arguments of the attack's function.
 
     Raises:
         ValueError: the images are not in [0, 1].
+        ConfigError: a plug-in cannot be had, or (from the returned function, too) does not
+            return images.
     """
     if not bool(((batch.images >= 0) & (batch.images <= 1)).all()):
         raise ValueError(f"{name}: images must lie in [0, 1]")
-    perturbation = ATTACK_FUNCTIONS[name](batch)
-    return lambda epsilon: perturbation(epsilon).clamp(0, 1)
+    perturbation = attack_function(name)(batch, **(options or {}))
+    if not is_plugin(name):
+        return lambda epsilon: perturbation(epsilon).clamp(0, 1)
+    if not callable(perturbation):
+        raise ConfigError(
+            f"attack {name}: must return a function of epsilon, "
+            f"returned {type(perturbation).__name__}"
+        )
+    return lambda epsilon: _checked(name, perturbation(epsilon), batch.images).clamp(0, 1)
 
 
 def freeze(model: nn.Module) -> nn.Module:
     """``model`` in evaluation mode and without weight gradients, in place."""
     return model.eval().requires_grad_(False)
+
+
+def _checked(name: str, perturbed: object, images: Tensor) -> Tensor:
+    """What a plug-in returned for one epsilon, if it is a batch of images."""
+    if not isinstance(perturbed, Tensor):
+        raise ConfigError(
+            f"attack {name}: expected a tensor of images, found {type(perturbed).__name__}"
+        )
+    if perturbed.shape != images.shape:
+        raise ConfigError(
+            f"attack {name}: expected images of shape {tuple(images.shape)}, "
+            f"found {tuple(perturbed.shape)}"
+        )
+    if not bool(perturbed.isfinite().all()):
+        raise ConfigError(f"attack {name}: the images hold values that are not finite")
+    return perturbed.detach().to(images)

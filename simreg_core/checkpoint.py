@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import ValidationError
 
 from simreg_core.config import TrialConfig
 from simreg_core.files import atomic_file
@@ -78,13 +79,27 @@ def load_weights(path: Path, *, device: torch.device | str = "cpu") -> ResNet:
     Raises:
         CheckpointError: the file is missing, damaged, or no weights file.
     """
+    return load_network(path, device=device)[1]
+
+
+def load_network(path: Path, *, device: torch.device | str = "cpu") -> tuple[TrialConfig, ResNet]:
+    """The classifier that :func:`save_weights` wrote, and the configuration it came from.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, no weights file, or its configuration is
+            not one of this version.
+    """
     from simreg_core.model import build_model
 
     payload = load(path, device=device)
     if missing := {"config", "channels", "num_classes", "weights"} - set(payload):
         raise CheckpointError(f"{path} is no weights file: it lacks {', '.join(sorted(missing))}")
-    config = TrialConfig.from_dict(payload["config"])
+    try:
+        config = TrialConfig.from_dict(payload["config"])
+    except ValidationError as err:
+        reason = " ".join(str(err).split())
+        raise CheckpointError(f"{path} holds a configuration of another version: {reason}") from err
     shape = {"channels": payload["channels"], "num_classes": payload["num_classes"]}
     model = build_model(config.model, **shape, seed=0)
     model.load_state_dict(payload["weights"])
-    return model.to(device).eval()
+    return config, model.to(device).eval()

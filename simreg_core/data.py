@@ -118,9 +118,16 @@ def _first(test: Split, config: TaskConfig) -> Split:
             f"task.num_test: {config.num_test} asked of {config.dataset}, "
             f"whose test set has {len(test.labels)} images"
         )
-    index = torch.randperm(len(test.labels), generator=generator(config.split_seed, "test split"))
-    index = index[: config.num_test]
+    index = order_of_test_images(config, len(test.labels), config.num_test)
     return Split(test.images[index], test.labels[index])
+
+
+def order_of_test_images(config: TaskConfig, num_available: int, num_used: int) -> Tensor:
+    """Which images of a dataset's own test set the test split has, in its order, int64."""
+    if config.num_test is None:
+        return torch.arange(num_available)[:num_used]
+    rng = generator(config.split_seed, "test split")
+    return torch.randperm(num_available, generator=rng)[:num_used]
 
 
 def load_regularization_images(config: TrialConfig, train: Split) -> RegularizationImages:

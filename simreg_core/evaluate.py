@@ -1,4 +1,7 @@
-"""Accuracy of a network under attack, at every epsilon, on one split."""
+"""What a network can do on one split: under attacks and corruptions, and how far its boundary is.
+
+Corruptions are curves as well: the attack is ``corruption:KIND``, its epsilon the severity.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from simreg_core.attacks import AttackInput, prepare
-from simreg_core.config import RobustnessConfig
+from simreg_core.boundary import Perturbations, median_distance, minimal_perturbations
+from simreg_core.cifar10c import StoredCorruptions, open_folder
+from simreg_core.config import RobustnessConfig, TrialConfig
+from simreg_core.corruptions import corrupt
 from simreg_core.data import Split
+from simreg_core.frequency import SpectrumPoint, measure_frequencies
 from simreg_core.seeding import generator
+
+CORRUPTION_PREFIX = "corruption:"
 
 
 class CurvePoint(NamedTuple):
@@ -24,6 +33,112 @@ class CurvePoint(NamedTuple):
     is_reference: bool
     accuracy: float
     num_images: int
+
+
+class SplitFigures(NamedTuple):
+    """What was measured of one network on one split."""
+
+    curves: list[CurvePoint]
+    """Of attacks, then of corruptions."""
+    boundary_distance: float | None
+    """As ``records`` has it; None if not configured, or if no perturbation was found."""
+    spectra: list[SpectrumPoint]
+    """Empty if not configured."""
+
+
+def measure(
+    model: nn.Module, split: Split, name: str, config: TrialConfig, surrogate: nn.Module
+) -> SplitFigures:
+    """Everything that a configuration asks to be measured of a network on one split.
+
+    Arguments as of :func:`evaluate`; ``config`` is the whole trial's.
+
+    Raises:
+        ConfigError: a plug-in returns no images, or the folder of corruptions cannot be used.
+    """
+    robustness = config.robustness
+    curves = evaluate(model, split, name, robustness, surrogate)
+    if robustness.corruptions is not None:
+        stored = None
+        if name == "test":
+            stored = open_folder(robustness.corruptions, config.task, split)
+        curves += corruption_curves(model, split, name, robustness, stored)
+    found = boundary_perturbations(model, split, name, robustness)
+    if found is None:
+        return SplitFigures(curves, None, [])
+    spectra = []
+    if robustness.frequency:
+        originals = split.images[: len(found.adversarial)].to(torch.float32) / 255
+        moved = (found.adversarial - originals)[found.found]
+        spectra = measure_frequencies(model, split, name, robustness, moved)
+    return SplitFigures(curves, median_distance(found), spectra)
+
+
+def boundary_perturbations(
+    model: nn.Module, split: Split, name: str, config: RobustnessConfig
+) -> Perturbations | None:
+    """Minimal perturbations of the split's first ``boundary.num_images`` images.
+
+    Returns:
+        None if the boundary attack is not configured.
+    """
+    if config.boundary is None:
+        return None
+    num_images = config.boundary.num_images
+    images = split.images[:num_images].to(torch.float32) / 255
+    rng = generator(config.noise_seed, f"boundary on {name}")
+    return minimal_perturbations(model, images, split.labels[:num_images], config.boundary, rng)
+
+
+def corruption_curves(
+    model: nn.Module,
+    split: Split,
+    name: str,
+    config: RobustnessConfig,
+    stored: StoredCorruptions | None = None,
+) -> list[CurvePoint]:
+    """Accuracy under every configured corruption and severity, in the configured order.
+
+    What a corruption draws depends on the configuration and the split's name alone.
+
+    Args:
+        model: The network; pixels (B, C, H, W) in [0, 1] to logits.
+        split: uint8 images and labels, on the network's device.
+        name: Name of the split.
+        config: Corruptions, noise seed, batch size.
+        stored: Corrupted images to use where a kind is among them; the others are made here.
+    """
+    assert config.corruptions is not None
+    was_training = model.training
+    model.eval()
+    points = []
+    for kind in config.corruptions.kinds:
+        for severity in config.corruptions.severities:
+            correct = torch.zeros((), dtype=torch.int64, device=split.images.device)
+            for number, start in enumerate(range(0, len(split.labels), config.batch_size)):
+                stop = start + config.batch_size
+                if stored is not None and kind in stored.files:
+                    images = stored.images(kind, severity, start, stop).to(split.images.device)
+                else:
+                    rng = generator(
+                        config.noise_seed, f"{kind} on {name}", number, device=split.images.device
+                    )
+                    images = corrupt(split.images[start:stop], kind, severity, rng)
+                pixels = images.to(torch.float32) / 255
+                correct += _num_correct(model, pixels, split.labels[start:stop])
+            num_images = len(split.labels)
+            points.append(
+                CurvePoint(
+                    split=name,
+                    attack=f"{CORRUPTION_PREFIX}{kind}",
+                    epsilon=float(severity),
+                    is_reference=False,
+                    accuracy=int(correct) / num_images,
+                    num_images=num_images,
+                )
+            )
+    model.train(was_training)
+    return points
 
 
 def evaluate(
@@ -56,7 +171,8 @@ def evaluate(
         clean = _num_correct(model, images, labels)
         for attack, count in counts.items():
             rng = generator(config.noise_seed, f"{attack} on {name}", number, device=device)
-            perturbed = prepare(attack, AttackInput(images, labels, rng, surrogate))
+            options = config.attacks[attack].options
+            perturbed = prepare(attack, AttackInput(images, labels, rng, surrogate), options)
             count[0] += clean
             for step, epsilon in enumerate(config.epsilons(attack)[1:], start=1):
                 count[step] += _num_correct(model, perturbed(epsilon), labels)
@@ -77,17 +193,21 @@ def evaluate(
 
 
 def accuracies(points: Sequence[CurvePoint]) -> dict[str, float]:
-    """Clean accuracy, robust accuracy and the accuracy per reference attack, from one split.
+    """The accuracies of ``records`` that the curves of one split hold.
 
     Returns:
         ``clean_accuracy``; ``robust_accuracy``, the mean over the reference attacks; and
-        ``robust_accuracy.ATTACK`` for each of them.
+        ``robust_accuracy.ATTACK`` for each of them; where there are corruptions,
+        ``corruption_accuracy``, the mean over kinds and severities.
     """
-    under = {point.attack: point.accuracy for point in points if point.is_reference}
+    corrupted = [p.accuracy for p in points if p.attack.startswith(CORRUPTION_PREFIX)]
+    attacked = [p for p in points if not p.attack.startswith(CORRUPTION_PREFIX)]
+    under = {point.attack: point.accuracy for point in attacked if point.is_reference}
     return {
-        "clean_accuracy": next(point.accuracy for point in points if point.epsilon == 0),
+        "clean_accuracy": next(point.accuracy for point in attacked if point.epsilon == 0),
         "robust_accuracy": statistics.fmean(under.values()),
         **{f"robust_accuracy.{attack}": accuracy for attack, accuracy in under.items()},
+        **({"corruption_accuracy": statistics.fmean(corrupted)} if corrupted else {}),
     }
 
 

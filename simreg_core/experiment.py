@@ -14,12 +14,15 @@ from typing import Any
 
 import torch
 
+from simreg_core.attacks import check_attacks
+from simreg_core.cifar10c import open_folder
 from simreg_core.config import TrialConfig
-from simreg_core.data import load_task
-from simreg_core.evaluate import CurvePoint, accuracies, evaluate
+from simreg_core.data import TaskData, load_task
+from simreg_core.evaluate import CurvePoint, SplitFigures, accuracies, measure
+from simreg_core.frequency import SpectrumPoint
 from simreg_core.model import ResNet
 from simreg_core.provenance import provenance, utc_now
-from simreg_core.records import SPLITS
+from simreg_core.records import METRICS, SPLITS
 from simreg_core.references import References, load_references
 from simreg_core.tradeoff import tradeoff
 from simreg_core.train import EpochRecord, TrainingState, fit, start
@@ -32,6 +35,7 @@ class TrialResult:
     config: TrialConfig
     columns: dict[str, Any]
     curves: list[CurvePoint]
+    spectra: list[SpectrumPoint]
     epochs: list[EpochRecord]
     references: References
     model: ResNet = field(repr=False)
@@ -61,12 +65,14 @@ def run_experiment(
         on_epoch: Called after every epoch that is trained here.
 
     Raises:
-        ConfigError: the data cannot be had.
+        ConfigError: the data, an attack or the stored corruptions cannot be had.
         NonFiniteLossError: training diverged.
         CheckpointError: ``checkpoint`` is damaged or belongs to another configuration.
     """
     started_at = utc_now()
+    check_attacks(config.robustness)
     data = load_task(config.task)
+    check_corruptions(config, data)
     references = load_references(config, data, cache, device)
     on_device = data.to(device)
 
@@ -84,13 +90,13 @@ def run_experiment(
     clock = time.perf_counter()
     model = state.kept_model()
     curves: list[CurvePoint] = []
+    spectra: list[SpectrumPoint] = []
     metrics: dict[str, float | None] = {}
     for name in SPLITS:
-        points = evaluate(
-            model, on_device.split(name), name, config.robustness, references.surrogate
-        )
-        curves += points
-        metrics |= _metrics(points, name, config, references)
+        figures = measure(model, on_device.split(name), name, config, references.surrogate)
+        curves += figures.curves
+        spectra += figures.spectra
+        metrics |= _metrics(figures, name, config, references)
 
     return TrialResult(
         config=config,
@@ -110,10 +116,21 @@ def run_experiment(
             "finished_at": utc_now(),
         },
         curves=curves,
+        spectra=spectra,
         epochs=list(state.records),
         references=references,
         model=model,
     )
+
+
+def check_corruptions(config: TrialConfig, data: TaskData) -> None:
+    """The folder of stored corruptions, where one is configured, is that of the test images.
+
+    Raises:
+        ConfigError: see :func:`simreg_core.cifar10c.open_folder`.
+    """
+    if config.robustness.corruptions is not None:
+        open_folder(config.robustness.corruptions, config.task, data.test)
 
 
 def pick_device(name: str) -> torch.device:
@@ -130,13 +147,19 @@ def pick_device(name: str) -> torch.device:
 
 
 def _metrics(
-    points: list[CurvePoint], split: str, config: TrialConfig, references: References
+    measured: SplitFigures, split: str, config: TrialConfig, references: References
 ) -> dict[str, float | None]:
     baseline = references.baseline(split)
-    own = accuracies(points)
+    own = accuracies(measured.curves)
     weight = config.robustness.tradeoff_weight
+    distances = {
+        "boundary_distance": measured.boundary_distance,
+        "baseline_boundary_distance": references.baseline_boundary_distance(split),
+    }
     figures = {
-        **own,
+        # A plug-in's accuracy is in the curves and in R, but has no column.
+        **{name: value for name, value in own.items() if name in METRICS},
+        **(distances if config.robustness.boundary is not None else {}),
         **tradeoff(own["clean_accuracy"], own["robust_accuracy"], baseline, weight),
         **{f"baseline_{name}": value for name, value in baseline._asdict().items()},
     }

@@ -126,6 +126,7 @@ _BASELINE: tuple[Column, ...] = tuple(
         ("robust_accuracy", "R_0, mean over the baseline seeds"),
         ("clean_accuracy_std", "sample standard deviation of the baselines' clean accuracy"),
         ("robust_accuracy_std", "sample standard deviation of the baselines' robust accuracy"),
+        ("boundary_distance", "mean boundary distance over the baseline seeds"),
     )
 )
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +21,11 @@ from simreg_core import __version__, checkpoint
 from simreg_core.attacks import freeze
 from simreg_core.config import TrialConfig
 from simreg_core.data import TaskData
-from simreg_core.evaluate import CurvePoint, accuracies, evaluate
+from simreg_core.evaluate import CurvePoint, SplitFigures, accuracies, measure
 from simreg_core.files import write_text
+from simreg_core.frequency import SpectrumPoint
 from simreg_core.model import ResNet
+from simreg_core.plugins import is_plugin, source_digest
 from simreg_core.records import SPLITS, Role
 from simreg_core.seeding import derive_seed
 from simreg_core.tradeoff import BaselineAccuracy, baseline_accuracy
@@ -39,12 +43,15 @@ class ReferenceNetwork:
 
 @dataclass(frozen=True)
 class ReferenceResult:
-    """Curves and epochs of one reference network."""
+    """Figures and epochs of one reference network."""
 
     role: Role
     seed: int
     curves: tuple[CurvePoint, ...]
     epochs: tuple[EpochRecord, ...]
+    boundary_distance: Mapping[str, float | None]
+    """By split; None where it is not configured or nothing was found."""
+    spectra: tuple[SpectrumPoint, ...]
 
     def accuracies(self, split: str) -> dict[str, float]:
         """Clean and robust accuracy on a split, as :func:`evaluate.accuracies` names them."""
@@ -60,11 +67,20 @@ class References:
     results: tuple[ReferenceResult, ...]
     """The baselines' in order of their seeds, then the surrogate's own."""
 
+    @property
+    def baselines(self) -> list[ReferenceResult]:
+        """Those of the baselines, in order of their seeds."""
+        return [result for result in self.results if result.role == "baseline"]
+
     def baseline(self, split: str) -> BaselineAccuracy:
         """C_0 and R_0 on a split, with their spread over the baseline seeds."""
-        return baseline_accuracy(
-            [r.accuracies(split) for r in self.results if r.role == "baseline"]
-        )
+        return baseline_accuracy([result.accuracies(split) for result in self.baselines])
+
+    def baseline_boundary_distance(self, split: str) -> float | None:
+        """Mean over the baseline seeds; None if it is not measured or undefined for one."""
+        distances = [result.boundary_distance[split] for result in self.baselines]
+        known = [distance for distance in distances if distance is not None]
+        return statistics.fmean(known) if len(known) == len(distances) else None
 
 
 def reference_networks(config: TrialConfig) -> list[ReferenceNetwork]:
@@ -141,28 +157,50 @@ def reference_result(
     cache: Path,
     device: torch.device,
 ) -> ReferenceResult:
-    """Curves and epochs of a reference network from the cache; trained and evaluated if need be."""
+    """Figures and epochs of a reference network from the cache; made if they are not there."""
     weights = ensure_network(network, data, cache, device)
-    path = weights.with_suffix(f".{network.config.digest()}.curves.json")
+    path = weights.with_suffix(f".{_measured_digest(network.config)}.curves.json")
     with FileLock(path.with_suffix(".lock")):
         if path.exists():
-            points = [CurvePoint(*point) for point in json.loads(path.read_text())]
+            figures = _from_json(path.read_text())
         else:
             model = load_network(network, data, cache, device)
             source = load_network(surrogate, data, cache, device)
-            points = [
-                point
+            figures = {
+                split: measure(model, data.split(split).to(device), split, network.config, source)
                 for split in SPLITS
-                for point in evaluate(
-                    model, data.split(split).to(device), split, network.config.robustness, source
-                )
-            ]
-            text = json.dumps([list(point) for point in points], allow_nan=False)
-            write_text(path, text)
+            }
+            write_text(path, _as_json(figures))
     epochs = json.loads(weights.with_suffix(".epochs.json").read_text())
     return ReferenceResult(
-        network.role, network.seed, tuple(points), tuple(EpochRecord(*epoch) for epoch in epochs)
+        network.role,
+        network.seed,
+        tuple(point for split in SPLITS for point in figures[split].curves),
+        tuple(EpochRecord(*epoch) for epoch in epochs),
+        {split: figures[split].boundary_distance for split in SPLITS},
+        tuple(point for split in SPLITS for point in figures[split].spectra),
     )
+
+
+def _measured_digest(config: TrialConfig) -> str:
+    """Names what is measured: the configuration, and the files of its plug-ins."""
+    plugins = [source_digest(name) for name in config.robustness.attacks if is_plugin(name)]
+    return "-".join([config.digest(), *plugins])
+
+
+def _as_json(figures: Mapping[str, SplitFigures]) -> str:
+    return json.dumps({split: f._asdict() for split, f in figures.items()}, allow_nan=False)
+
+
+def _from_json(text: str) -> dict[str, SplitFigures]:
+    return {
+        split: SplitFigures(
+            [CurvePoint(*point) for point in figures["curves"]],
+            figures["boundary_distance"],
+            [SpectrumPoint(*point) for point in figures["spectra"]],
+        )
+        for split, figures in json.loads(text).items()
+    }
 
 
 def _network_path(network: ReferenceNetwork, data: TaskData, cache: Path) -> Path:

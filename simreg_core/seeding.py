@@ -35,13 +35,12 @@ def generator(
 
 @contextmanager
 def global_rng(seed: int) -> Iterator[None]:
-    """Seed torch's global CPU generator inside the block and restore its state afterwards.
+    """Seed torch's global generators inside the block and restore their states afterwards.
 
-    For library code that takes no generator, such as the initialisation of layers.
+    For library code that takes no generator, such as the initialisation of layers and Foolbox's
+    random attacks. GPUs' generators are included once a GPU is in use; NumPy's is not.
     """
-    state = torch.random.get_rng_state()
-    torch.manual_seed(seed)
-    try:
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=gpus):
+        torch.manual_seed(seed)
         yield
-    finally:
-        torch.random.set_rng_state(state)

@@ -157,3 +157,56 @@ def fgsm_with_constant_step(weights: Array) -> LinearAttack:
 def fgsm_without_clipping(weights: Array) -> LinearAttack:
     """Broken: leaves [0, 1]."""
     return lambda images, labels, epsilon: images + epsilon * _ascent(weights, labels)
+
+
+def fgsm_with_half_budget(weights: Array) -> LinearAttack:
+    """Broken: goes half as far as it may."""
+    return lambda images, labels, epsilon: fgsm(weights)(images, labels, epsilon / 2)
+
+
+def _unit(vectors: Array) -> Array:
+    result: Array = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return result
+
+
+def l2_step(weights: Array) -> LinearAttack:
+    """Closed form away from the bounds: epsilon along the difference of the weights."""
+    return lambda images, labels, epsilon: (
+        images + epsilon * _unit(weights[1 - labels] - weights[labels])
+    )
+
+
+def l2_step_in_random_direction(weights: Array) -> LinearAttack:
+    """Broken: the right length, no direction."""
+    rng = np.random.default_rng(0)
+    return lambda images, labels, epsilon: images + epsilon * _unit(rng.normal(size=images.shape))
+
+
+def l2_step_backwards(weights: Array) -> LinearAttack:
+    """Broken: makes the network surer."""
+    return lambda images, labels, epsilon: (
+        images - epsilon * _unit(weights[1 - labels] - weights[labels])
+    )
+
+
+def l2_step_along_signs(weights: Array) -> LinearAttack:
+    """Broken: Linf's direction in the L2 ball."""
+    return lambda images, labels, epsilon: images + epsilon * _unit(_ascent(weights, labels))
+
+
+def l2_step_beyond_the_ball(weights: Array) -> LinearAttack:
+    """Broken: no projection."""
+    return lambda images, labels, epsilon: l2_step(weights)(images, labels, 1.01 * epsilon)
+
+
+def l2_step_with_half_budget(weights: Array) -> LinearAttack:
+    """Broken: goes half as far as it may."""
+    return lambda images, labels, epsilon: l2_step(weights)(images, labels, epsilon / 2)
+
+
+def boundary_distances(
+    weights: Array, bias: Array, images: Array, labels: NDArray[np.int64]
+) -> Array:
+    """L2 distance of every image to the plane that separates the two classes: |margin| / ||w||."""
+    result: Array = margins(weights, bias, images, labels) / np.linalg.norm(weights[0] - weights[1])
+    return result

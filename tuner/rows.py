@@ -7,12 +7,13 @@ from typing import Any
 
 from simreg_core.evaluate import CurvePoint
 from simreg_core.experiment import TrialResult
+from simreg_core.frequency import SpectrumPoint
 from simreg_core.references import ReferenceResult, References
 from simreg_core.train import EpochRecord
 
 
 def trial_record(result: TrialResult, number: int) -> dict[str, Any]:
-    """All rows of one trial: ``columns`` (its row), ``curves``, ``epochs``, ``references``."""
+    """All rows of one trial: ``columns`` (its row), curves, spectra, epochs and references."""
     identity = {
         "role": "trial",
         "trial": number,
@@ -22,6 +23,7 @@ def trial_record(result: TrialResult, number: int) -> dict[str, Any]:
     return {
         "columns": result.columns,
         "curves": _rows(identity, result.curves),
+        "spectra": _rows(identity, result.spectra),
         "epochs": _rows(identity, result.epochs),
         "references": reference_record(result.references),
     }
@@ -33,7 +35,7 @@ def reference_record(references: References) -> list[dict[str, Any]]:
 
 
 def result_record(result: ReferenceResult, digest: str) -> dict[str, Any]:
-    """One reference network: the name of its part files, its ``curves`` and ``epochs``."""
+    """One reference network: the name of its part files, its ``curves``, ``spectra`` and ``epochs``."""
     identity = {
         "role": result.role,
         "trial": None,
@@ -43,11 +45,12 @@ def result_record(result: ReferenceResult, digest: str) -> dict[str, Any]:
     return {
         "part": f"{result.role}-{digest}-{result.seed}",
         "curves": _rows(identity, result.curves),
+        "spectra": _rows(identity, result.spectra),
         "epochs": _rows(identity, result.epochs),
     }
 
 
 def _rows(
-    identity: dict[str, Any], records: Iterable[CurvePoint | EpochRecord]
+    identity: dict[str, Any], records: Iterable[CurvePoint | SpectrumPoint | EpochRecord]
 ) -> list[dict[str, Any]]:
     return [{**identity, **record._asdict()} for record in records]

@@ -13,9 +13,11 @@ import optuna
 from ray import cloudpickle, tune
 from rich.console import Console
 
+from simreg_core.attacks import check_attacks
 from simreg_core.cli import os_reason
 from simreg_core.config_io import ConfigError
 from simreg_core.data import load_regularization_images, load_task
+from simreg_core.experiment import check_corruptions
 from simreg_core.files import write_text
 from tuner.baselines import train_references
 from tuner.cluster import Resources, raylet_silenced
@@ -27,6 +29,7 @@ from tuner.store import ResultStore
 from tuner.trainable import WorkerSettings, run_trial
 
 SPACE_FILE = "space.yaml"
+_NETWORK_TABLES = ("curves", "spectra", "epochs")  # several rows a network
 _RAY_FOLDER = "ray"  # Ray's own snapshots; nothing reads them
 
 
@@ -68,19 +71,26 @@ class SearchResult(NamedTuple):
 
 
 def check_data(space: SearchSpace, where: str) -> None:
-    """Load every dataset that a trial of the space may ask for, and count its images.
+    """Load everything that a trial of the space may ask for: datasets, attacks, corruptions.
 
     Raises:
         ConfigError: one is missing, damaged or too small; names file and key.
     """
     checked = set()
     for config in space.extreme_configs():
-        key = (config.task, config.regularizer.dataset, config.regularizer.num_images)
+        key = (
+            config.task,
+            config.regularizer.dataset,
+            config.regularizer.num_images,
+            config.robustness.model_dump_json(),
+        )
         if key in checked:
             continue
         checked.add(key)
         try:
+            check_attacks(config.robustness)
             data = load_task(config.task)
+            check_corruptions(config, data)
             if config.regularizer.alpha > 0:
                 load_regularization_images(config, data.train)
         except ConfigError as err:
@@ -189,7 +199,7 @@ class _Recorder:
             "reason": outcome.reason,
         }
         write_references(self.store, outcome.record.get("references", []))
-        for table in ("curves", "epochs"):
+        for table in _NETWORK_TABLES:
             if table in outcome.record:
                 self.store.write(table, f"trial-{outcome.number:05d}", outcome.record[table])
         # Last: a trial that has its row has all its rows.
@@ -259,6 +269,6 @@ def _prepare_references(
 def write_references(store: ResultStore, records: list[dict[str, Any]]) -> None:
     """Write the curves and epochs of reference networks that the tables do not have yet."""
     for record in records:
-        for table in ("curves", "epochs"):
+        for table in _NETWORK_TABLES:
             if not store.has(table, record["part"]):
                 store.write(table, record["part"], record[table])

@@ -112,5 +112,9 @@ def test_trial_columns_that_a_trial_does_not_fill_are_those_of_the_search(
         f"{split}.robust_accuracy.{attack}"
         for split in SPLITS
         for attack in ("uniform", "salt_pepper")
+    } | {
+        f"{split}.{metric}"
+        for split in SPLITS
+        for metric in ("boundary_distance", "corruption_accuracy")
     }
     assert left - not_measured == {"study", "trial", "status", "reason"}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,15 @@ from torch import Tensor, nn
 
 from simreg_core.attacks import freeze
 from simreg_core.config import ATTACKS, ModelConfig, RobustnessConfig
+from simreg_core.corruptions import corrupt
 from simreg_core.data import Split
-from simreg_core.evaluate import CurvePoint, accuracies, evaluate
+from simreg_core.evaluate import (
+    CurvePoint,
+    accuracies,
+    boundary_perturbations,
+    corruption_curves,
+    evaluate,
+)
 from simreg_core.model import ResNet, build_model
 from simreg_core.seeding import generator
 from simreg_core.train import mean_loss_and_accuracy
@@ -214,3 +222,89 @@ def test_robust_accuracy_is_the_mean_over_the_reference_points() -> None:
         "robust_accuracy.gaussian": 0.6,
         "robust_accuracy.transfer_fgsm": 0.3,
     }
+
+
+# Corruptions and the boundary
+
+
+CORRUPTIONS: dict[str, Any] = {
+    "corruptions": {"kinds": ["impulse_noise", "contrast"], "severities": [1, 5]}
+}
+
+
+def test_corruption_curves_are_every_severity_of_every_kind_in_order() -> None:
+    points = corruption_curves(_model(), _split(), "test", _config(**CORRUPTIONS))
+    assert [(point.attack, point.epsilon) for point in points] == [
+        ("corruption:impulse_noise", 1.0),
+        ("corruption:impulse_noise", 5.0),
+        ("corruption:contrast", 1.0),
+        ("corruption:contrast", 5.0),
+    ]
+    assert {(p.split, p.num_images, p.is_reference) for p in points} == {("test", 40, False)}
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 40])
+def test_accuracy_under_a_corruption_is_over_the_corrupted_images(batch_size: int) -> None:
+    model, split = _model(), _split()
+    config = _config(corruptions={"kinds": ["contrast"]}, batch_size=batch_size)
+    expected = []
+    for severity in range(1, 6):
+        images = corrupt(split.images, "contrast", severity, generator(0, "unused"))
+        _, accuracy = mean_loss_and_accuracy(model, Split(images, split.labels))
+        expected.append(accuracy)
+    points = corruption_curves(model, split, "test", config)
+    assert [point.accuracy for point in points] == expected
+
+
+def test_two_networks_meet_the_same_corruptions_and_splits_meet_others() -> None:
+    def seen(seed: int, name: str) -> list[Tensor]:
+        recorder = _Recorder(_model(seed)).train()
+        corruption_curves(recorder, _split(), name, _config(**CORRUPTIONS))
+        assert recorder.training
+        return recorder.seen
+
+    one, other, elsewhere = seen(0, "test"), seen(1, "test"), seen(0, "validation")
+    assert len(one) == 3 * 4  # three batches, twice two severities
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    is_same = [torch.equal(a, b) for a, b in zip(one, elsewhere, strict=True)]
+    assert is_same == [False] * 6 + [True] * 6  # contrast draws nothing
+
+
+def test_corruptions_count_for_neither_clean_nor_robust_accuracy() -> None:
+    points = [
+        _point("corruption:contrast", 1.0, False, 0.5),
+        _point("gaussian", 0.0, False, 0.9),
+        _point("gaussian", 0.2, True, 0.6),
+        _point("corruption:contrast", 5.0, False, 0.2),
+    ]
+    assert accuracies(points) == {
+        "clean_accuracy": 0.9,
+        "robust_accuracy": 0.6,
+        "robust_accuracy.gaussian": 0.6,
+        "corruption_accuracy": pytest.approx(0.35),
+    }
+
+
+def test_boundary_is_not_measured_unless_asked_for() -> None:
+    assert boundary_perturbations(_model(), _split(), "test", _config()) is None
+
+
+def test_boundary_attack_meets_the_first_images_of_the_split() -> None:
+    split, config = _split(), _config(boundary={"steps": 3, "num_images": 10, "repeats": 1})
+    found = boundary_perturbations(_model(), split, "test", config)
+    again = boundary_perturbations(_model(), split, "test", config)
+    assert found is not None
+    assert again is not None
+    assert torch.equal(found.adversarial, again.adversarial)
+    is_wrong = _model()(split.images[:10] / 255).argmax(dim=1) != split.labels[:10]
+    assert torch.equal(found.adversarial[is_wrong], split.images[:10][is_wrong] / 255)
+    assert (found.squared_distance == 0).tolist() == is_wrong.tolist()
+
+
+def test_options_reach_the_attack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "def shift(batch, by=0.0):\n    return lambda epsilon: batch.images * 0 + by\n"
+    (tmp_path / "shifting.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    table = {"shifting:shift": {"max_epsilon": 0.1, "options": {"by": 0.25}}}
+    seen = _seen(_model(), attacks=table, reference={"shifting:shift": 0.1}, num_epsilons=2)
+    assert all(torch.equal(images, torch.full_like(images, 0.25)) for images in seen[1::2])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from simreg_core.config_io import ConfigError
 from simreg_core.data import load_task
 from simreg_core.evaluate import accuracies, evaluate
 from simreg_core.experiment import TrialResult, pick_device, run_experiment
-from simreg_core.records import METRICS, SPLITS
+from simreg_core.records import METRICS, SPLITS, TRIAL_COLUMNS
 from simreg_core.references import load_references
 from simreg_core.tradeoff import tradeoff
 from simreg_core.train import EpochRecord, NonFiniteLossError, mean_loss_and_accuracy
@@ -108,7 +109,12 @@ def test_metric_reads_the_column_of_its_split(result: TrialResult) -> None:
 
 def test_metrics_of_attacks_that_were_not_referred_to_are_absent(result: TrialResult) -> None:
     present = {name for name in METRICS if f"test.{name}" in result.columns}
-    assert present == set(METRICS) - {"robust_accuracy.uniform", "robust_accuracy.salt_pepper"}
+    assert present == set(METRICS) - {
+        "robust_accuracy.uniform",
+        "robust_accuracy.salt_pepper",
+        "boundary_distance",
+        "corruption_accuracy",
+    }
 
 
 def test_columns_tell_what_was_run(result: TrialResult) -> None:
@@ -213,6 +219,72 @@ def test_missing_data_is_told(tiny_config: MakeConfig, tmp_path: Path) -> None:
     config = tiny_config({"task.dataset": f"parquet:{tmp_path}"})
     with pytest.raises(ConfigError, match=r"task\.dataset: .* does not exist"):
         run_experiment(config, cache=tmp_path / "cache", device=CPU)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_boundary_and_corruptions_are_columns_where_configured(
+    tiny_config: MakeConfig, cache: Path
+) -> None:
+    config = tiny_config(
+        {
+            "robustness.boundary": {"steps": 5, "num_images": 20, "repeats": 1},
+            "robustness.corruptions": {"kinds": ["contrast"], "severities": [1, 5]},
+        }
+    )
+    result = run_experiment(config, cache=cache, device=CPU)
+    plain = run_experiment(tiny_config(), cache=cache, device=CPU)
+    for split in SPLITS:
+        points = [p for p in result.curves if p.split == split and p.attack[0] == "c"]
+        assert [point.epsilon for point in points] == [1.0, 5.0]
+        mean = statistics.fmean(point.accuracy for point in points)
+        assert result.metric("corruption_accuracy", split) == mean
+        distance = result.metric("boundary_distance", split)
+        assert distance is not None
+        assert 0 <= distance < 1
+        for name in ("clean_accuracy", "robust_accuracy", "tradeoff_score"):
+            assert result.metric(name, split) == plain.metric(name, split)
+
+
+def test_plugin_counts_towards_r_but_has_no_column(
+    tiny_config: MakeConfig, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "def halve(batch):\n    return lambda epsilon: batch.images / 2\n"
+    (tmp_path / "halving.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "halving:halve"
+    attacks = {"gaussian": {"max_epsilon": 0.4}, name: {"max_epsilon": 0.2}}
+    config = tiny_config(
+        {
+            "robustness.attacks": attacks,
+            "robustness.reference": {"gaussian": 0.4, name: 0.2},
+        }
+    )
+    result = run_experiment(config, cache=cache, device=CPU)
+    under = {p.attack: p.accuracy for p in result.curves if p.split == "test" and p.is_reference}
+    assert result.columns["test.robust_accuracy"] == statistics.fmean(under.values())
+    assert set(under) == {"gaussian", name}
+    assert set(result.columns) <= {column.name for column in TRIAL_COLUMNS}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"robustness.attacks": {"gaussian": {"max_epsilon": 0.4, "options": {"x": 1}}}},
+            r"robustness\.attacks\.gaussian\.options\.x: unknown option",
+        ),
+        (
+            {"robustness.corruptions": {"folder": "/nowhere/at/all"}},
+            r"robustness\.corruptions\.folder: /nowhere/at/all does not exist",
+        ),
+    ],
+)
+def test_what_cannot_be_measured_is_told_before_training(
+    changes: dict[str, Any], message: str, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    changes = {**changes, "robustness.reference": {"gaussian": 0.4}}
+    with pytest.raises(ConfigError, match=message):
+        run_experiment(tiny_config(changes), cache=tmp_path / "cache", device=CPU)
     assert not (tmp_path / "cache").exists()
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ import torch
 from simreg_core import references
 from simreg_core.config import TrialConfig
 from simreg_core.data import TaskData, load_task
-from simreg_core.evaluate import evaluate
+from simreg_core.evaluate import evaluate, measure
 from simreg_core.references import (
     ReferenceNetwork,
     ensure_network,
@@ -272,4 +274,61 @@ def test_cached_figures_are_plain_json(
     load_references(tiny_config(), tiny_data, tmp_path, CPU)
     texts = sorted(path for path in tmp_path.iterdir() if path.suffix == ".json")
     assert len(texts) == 4  # curves and epochs of two networks
-    assert all(isinstance(json.loads(path.read_text()), list) for path in texts)
+    assert [type(json.loads(path.read_text())) for path in texts] == [dict, list] * 2
+
+
+MEASURED = {
+    "robustness.boundary": {"steps": 5, "num_images": 20, "repeats": 1},
+    "robustness.corruptions": {"kinds": ["contrast", "impulse_noise"], "severities": [2, 5]},
+}
+
+
+def test_references_are_measured_like_trials_and_read_back_the_same(
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
+) -> None:
+    config = tiny_config(MEASURED)
+    fresh = load_references(config, tiny_data, tmp_path, CPU)
+    for network, result in zip(reference_networks(config), fresh.results, strict=True):
+        model = load_network(network, tiny_data, tmp_path, CPU)
+        for split in ("validation", "test"):
+            expected = measure(model, tiny_data.split(split), split, config, fresh.surrogate)
+            assert [point for point in result.curves if point.split == split] == expected.curves
+            assert result.boundary_distance[split] == expected.boundary_distance is not None
+    assert load_references(config, tiny_data, tmp_path, CPU).results == fresh.results
+
+
+@pytest.mark.parametrize("key", MEASURED)
+def test_other_measurements_are_made_of_the_same_networks(
+    key: str,
+    tiny_config: MakeConfig,
+    tiny_data: TaskData,
+    tmp_path: Path,
+    trained: list[TrialConfig],
+) -> None:
+    plain = load_references(tiny_config(), tiny_data, tmp_path, CPU)
+    more = load_references(tiny_config({key: MEASURED[key]}), tiny_data, tmp_path, CPU)
+    assert len(trained) == 2
+    assert more.results != plain.results
+    assert more.baseline("test") == plain.baseline("test")
+
+
+def test_edited_plugin_is_measured_again(
+    tiny_config: MakeConfig,
+    tiny_data: TaskData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = "def attack(batch):\n    return lambda epsilon: batch.images * {}\n"
+    (tmp_path / "edited_attack.py").write_text(source.format(1.0))
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "edited_attack:attack"
+    table = {name: {"max_epsilon": 0.2}}
+    config = tiny_config({"robustness.attacks": table, "robustness.reference": {name: 0.2}})
+    cache = tmp_path / "cache"
+    baseline = load_references(config, tiny_data, cache, CPU).baseline("test")
+    assert baseline.robust_accuracy == baseline.clean_accuracy
+    (tmp_path / "edited_attack.py").write_text(source.format("0.0"))
+    monkeypatch.delitem(sys.modules, "edited_attack")
+    importlib.invalidate_caches()
+    baseline = load_references(config, tiny_data, cache, CPU).baseline("test")
+    assert baseline.robust_accuracy < baseline.clean_accuracy

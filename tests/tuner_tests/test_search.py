@@ -7,8 +7,8 @@ import pytest
 
 from simreg_core.config_io import ConfigError
 from simreg_core.records import TABLES
-from tests.tuner_tests.spaces import make_space
-from tuner.search import SPACE_FILE, SearchPlan, create_folder
+from tests.tuner_tests.spaces import GOOD_SPACE, make_space
+from tuner.search import SPACE_FILE, SearchPlan, check_data, create_folder
 from tuner.space import load_space
 from tuner.store import ResultStore
 
@@ -63,3 +63,31 @@ def test_file_in_place_of_the_output_is_refused_by_what_is_wrong(plan: SearchPla
         ConfigError, match=f"^{plan.folder}: cannot be written: {output}: File exists$"
     ):
         create_folder(plan)
+
+
+@pytest.mark.parametrize(
+    ("robustness", "message"),
+    [
+        (
+            "{attacks: {'absent:attack': {max_epsilon: 0.1}}, reference: {'absent:attack': 0.1}}",
+            r"^space: trial\.robustness\.attacks\.absent:attack: module 'absent' cannot be",
+        ),
+        (
+            "{attacks: {gaussian: {max_epsilon: 0.1, options: {x: 1}}}, "
+            "reference: {gaussian: 0.1}}",
+            r"^space: trial\.robustness\.attacks\.gaussian\.options\.x: unknown option",
+        ),
+        (
+            "{corruptions: {folder: /absent}}",
+            r"^space: trial\.robustness\.corruptions\.folder: /absent does not exist",
+        ),
+    ],
+    ids=["plug-in", "option", "folder"],
+)
+def test_what_cannot_be_measured_is_refused_before_the_search(
+    robustness: str, message: str, tmp_path: Path
+) -> None:
+    old = GOOD_SPACE[GOOD_SPACE.index("  robustness:") : GOOD_SPACE.index("search:")]
+    space = make_space(tmp_path, (old, f"  robustness: {robustness}\n"))
+    with pytest.raises(ConfigError, match=message):
+        check_data(space, "space")
