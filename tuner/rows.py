@@ -35,7 +35,7 @@ def reference_record(references: References) -> list[dict[str, Any]]:
 
 
 def result_record(result: ReferenceResult, digest: str) -> dict[str, Any]:
-    """One reference network: the name of its part files, its ``curves``, ``spectra`` and ``epochs``."""
+    """One reference network: the name of its part files, its curves, spectra and epochs."""
     identity = {
         "role": result.role,
         "trial": None,
