@@ -120,7 +120,8 @@ def _curves(study: Study, name: str, title: str) -> Panel:
     rows = pd.concat([own, unregularized])
     measured = set(own["attack"])
     attacks = [attack for attack in ATTACKS if attack in measured]
-    attacks += sorted(measured.difference(ATTACKS))  # plug-ins
+    others = measured.difference(ATTACKS)
+    attacks += sorted(name for name in others if not name.startswith("corruption:"))  # plug-ins
     if not attacks:
         raise ResultsError(f"{study.results.folder}: its trials have no curves")
     plots = []

@@ -1,6 +1,6 @@
 """Does the predictive model denoise similarities? Measured where the truth is known.
 
-``python -m benchmarks.neural_denoising --seeds 3``: simulated V1 recordings (Gabor energy units,
+``python -m benchmarks.neural_denoising --seeds 5``: simulated V1 recordings (Gabor energy units,
 Poisson spikes, one trial an image) of patches of two photographs. The model is fitted to patches of
 the left two thirds; similarities are compared on patches of the right third, with which no fitted
 patch shares a pixel. Recorded there are the same noisy responses that a recording would have.
@@ -85,8 +85,8 @@ def measure(
 
 
 def _config(seed: int) -> NeuralConfig:
-    """Coarse as the units are, and fitted for a short time, so that a test can repeat it."""
-    return NeuralConfig(image_size=16, first_kernel=7, epochs=30, patience=12, seed=seed)
+    """Coarse as the units are. 30 epochs were not enough: some seeds were worse than recordings."""
+    return NeuralConfig(image_size=16, first_kernel=7, epochs=120, patience=12, seed=seed)
 
 
 def _patches(num_fitted: int, num_held_out: int, seed: int) -> Tensor:
@@ -116,12 +116,12 @@ def _first(recordings: Recordings, number: int) -> Recordings:
 def main() -> None:
     """Print a row per seed, then mean and standard deviation."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
     number = parser.parse_args().seeds
     torch.set_num_threads(1)
     print("seed", *Denoising._fields, sep="  ")
     rows = []
-    for seed in range(1, number + 1):  # settings were chosen with seed 0
+    for seed in range(4, number + 4):  # settings were chosen with seeds 0 to 3
         rows.append(measure(seed))
         print(seed, *(f"{value:.3f}" for value in rows[-1]), sep="  ", flush=True)
     table = torch.tensor(rows, dtype=torch.float64)

@@ -54,7 +54,7 @@ class NeuralConfig(Config):
     """At most; usually the early stopping comes first."""
     batch_size: Annotated[int, Field(ge=2)] = 64
     learning_rate: Annotated[float, Field(gt=0)] = 0.01
-    patience: PositiveInt = 8
+    patience: PositiveInt = 12
     """Epochs without a better validation correlation, after which the best weights are taken back
     and the learning rate is lowered, or fitting stops."""
     decays: Annotated[int, Field(ge=0)] = 2

