@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from simreg_core.config import RegularizerConfig
+from simreg_core.config_io import ConfigError
 from simreg_core.pairs import PairSampler
 from simreg_core.similarity import PixelSimilarity, threshold_targets
 
@@ -26,6 +27,21 @@ if TYPE_CHECKING:
 
 Target = Callable[[Tensor, Tensor], Tensor]
 """S_target, float32 (k,), of the pairs at two index tensors (k,)."""
+
+
+def check_target(config: RegularizerConfig) -> None:
+    """Refuse a neural model that cannot be read, before anything is trained.
+
+    Raises:
+        ConfigError: its file is missing, damaged, or no predictive model.
+    """
+    if config.neural_model is not None:
+        from simreg_core.neural_model import load_model
+
+        try:
+            load_model(Path(config.neural_model))
+        except ConfigError as err:
+            raise ConfigError(f"regularizer.neural_model: {err}") from err
 
 
 def make_target(
@@ -76,5 +92,6 @@ def _responses(config: RegularizerConfig, images: Tensor) -> Tensor:
     from simreg_core.array_cache import data_folder
     from simreg_core.neural_model import denoised_responses
 
+    check_target(config)
     cache = data_folder("regularizer.neural_model") / "responses"
     return denoised_responses(Path(config.neural_model), images.cpu(), cache)

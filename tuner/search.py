@@ -19,6 +19,7 @@ from simreg_core.config_io import ConfigError
 from simreg_core.data import load_regularization_images, load_task
 from simreg_core.experiment import check_corruptions
 from simreg_core.files import write_text
+from simreg_core.targets import check_target
 from tuner.baselines import train_references
 from tuner.cluster import Resources, raylet_silenced
 from tuner.objectives import SEARCH_SPLIT
@@ -78,10 +79,13 @@ def check_data(space: SearchSpace, where: str) -> None:
     """
     checked = set()
     for config in space.extreme_configs():
+        regularizer = config.regularizer
         key = (
             config.task,
-            config.regularizer.dataset,
-            config.regularizer.num_images,
+            regularizer.dataset,
+            regularizer.num_images,
+            regularizer.target,
+            regularizer.neural_model,
             config.robustness.model_dump_json(),
         )
         if key in checked:
@@ -91,8 +95,9 @@ def check_data(space: SearchSpace, where: str) -> None:
             check_attacks(config.robustness)
             data = load_task(config.task)
             check_corruptions(config, data)
-            if config.regularizer.alpha > 0:
+            if regularizer.alpha > 0:
                 load_regularization_images(config, data.train)
+            check_target(regularizer)
         except ConfigError as err:
             raise ConfigError(f"{where}: trial.{err}") from err
 

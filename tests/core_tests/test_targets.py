@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from torch import Tensor
 from simreg_core.config import RegularizerConfig, TrialConfig
 from simreg_core.config_io import ConfigError
 from simreg_core.data import RegularizationImages, TaskData, load_regularization_images
+from simreg_core.gabor import GaborPopulation
 from simreg_core.seeding import generator
 from simreg_core.targets import make_target
 from simreg_core.train import start
@@ -79,3 +82,22 @@ def test_control_takes_the_targets_from_other_images(
     pairs = zip(FIRST.tolist(), SECOND.tolist(), strict=True)
     expected = [oracles.target(oracles.pixel_similarity(shuffled, i, j), 0.1) for i, j in pairs]
     assert state.regularizer.target(FIRST, SECOND).tolist() == expected
+
+
+def test_neural_model_that_is_not_there_is_refused_by_its_key(
+    source: RegularizationImages, tmp_path: Path
+) -> None:
+    file = tmp_path / "none.pt"
+    message = rf"^regularizer\.neural_model: {file} does not exist$"
+    with pytest.raises(ConfigError, match=message):
+        targets(source, target="neural", neural_model=str(file))
+
+
+def test_gabor_target_is_the_similarity_of_the_populations_responses(
+    source: RegularizationImages,
+) -> None:
+    responses = GaborPopulation().responses(source.images).double().numpy()
+    centred = responses - responses.mean(axis=0)
+    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    expected = (unit[FIRST] * unit[SECOND]).sum(axis=1)
+    assert targets(source, target="v1_gabor").tolist() == pytest.approx(expected, abs=1e-5)
