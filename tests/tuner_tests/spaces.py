@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tuner.space import SearchSpace, load_space
 
@@ -45,3 +47,23 @@ def write_space(folder: Path, *changes: tuple[str, str]) -> Path:
 def make_space(folder: Path, *changes: tuple[str, str]) -> SearchSpace:
     """The good space, changed, as the program reads it."""
     return load_space(write_space(folder, *changes))
+
+
+class Run(NamedTuple):
+    """What a command line came to."""
+
+    code: int
+    printed: str
+    errors: str
+
+
+def assert_refused(run: Run, output: Path, fragments: Sequence[str]) -> None:
+    """One line on stderr that holds every fragment, exit code 2, and nothing written."""
+    assert run.code == 2
+    assert run.printed == ""
+    line, end = run.errors[:-1], run.errors[-1:]
+    assert end == "\n"
+    assert "\n" not in line
+    for fragment in fragments:
+        assert fragment in line
+    assert not output.exists()
