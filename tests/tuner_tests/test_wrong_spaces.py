@@ -223,8 +223,8 @@ WRONG_SPACES: dict[str, tuple[Sequence[tuple[str, str]], Sequence[str]]] = {
         ['search.regularizer.dataset.choices: choice "digits" is given twice'],
     ),
     "choice-that-the-field-refuses": (
-        [(THRESHOLD, "regularizer.dataset: {type: categorical, choices: [digits, mnist]}")],
-        ["search.regularizer.dataset.choices.1: unknown dataset 'mnist'", "allowed: task, digits"],
+        [(THRESHOLD, "regularizer.dataset: {type: categorical, choices: [digits, mnist5]}")],
+        ["search.regularizer.dataset.choices.1: unknown dataset 'mnist5'", "allowed: task, digits"],
     ),
     "choice-of-the-wrong-type": (
         [(THRESHOLD, "training.keep: {type: categorical, choices: [best, 7]}")],
@@ -241,7 +241,7 @@ WRONG_SPACES: dict[str, tuple[Sequence[tuple[str, str]], Sequence[str]]] = {
     # names
     "unknown-dataset": (
         [("dataset: digits", "dataset: cifar11")],
-        ["trial.task.dataset: unknown dataset 'cifar11'", "allowed: digits, parquet:PATH"],
+        ["trial.task.dataset: unknown dataset 'cifar11'", "allowed: digits, cifar10, cifar100"],
     ),
     "dataset-without-labels": (
         [("dataset: digits", "dataset: natural")],
