@@ -106,12 +106,15 @@ def short_value(name: str, value: object) -> str:
     """``alpha 0.1``, ``pairs high``: symbol or last part of the name, and the value."""
     symbol = _SYMBOLS.get(name, name.rpartition(".")[2].replace("_", " "))
     text = format_value(value)
-    if name == "regularizer.dataset":
-        # A path says less than the kind of dataset, unless the path is all there is.
-        kind, _, path = text.partition(":")
-        own = {"task": "own images", "parquet": Path(path).name, "folder": Path(path).name}
-        return own.get(kind, kind)
-    return f"{symbol} {text}"
+    return dataset_name(text) if name == "regularizer.dataset" else f"{symbol} {text}"
+
+
+def dataset_name(dataset: str) -> str:
+    """A dataset's name in a few letters: of a path its last part."""
+    # A path says less than the kind of dataset, unless the path is all there is.
+    kind, _, path = dataset.partition(":")
+    own = {"task": "own images", "parquet": Path(path).name, "folder": Path(path).name}
+    return own.get(kind, kind)
 
 
 def trial_rows(study: Study, table: pd.DataFrame) -> pd.DataFrame:
@@ -146,7 +149,7 @@ def conditions(study: Study, images: str) -> str:
     """
     row = study.complete.iloc[0]
     varying = varying_parameters(study.complete)
-    network = [format_value(row["task.dataset"]), format_value(row["model.architecture"])]
+    network = [dataset_name(row["task.dataset"]), format_value(row["model.architecture"])]
     if pd.notna(row["model.base_channels"]):
         network.append(f"base {row['model.base_channels']}")
     if pd.notna(row["training.epochs"]):
