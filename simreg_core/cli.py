@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from simreg_core.config_io import ConfigError
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
+CLOSED_PIPE = 141
 
 
 class Parser(argparse.ArgumentParser):
@@ -85,7 +87,8 @@ def run(
         interrupted: What to say after an interruption, unless the exception itself says it.
 
     Returns:
-        The exit code of ``body``, 2 for bad input, or 130 for an interruption.
+        The exit code of ``body``, 2 for bad input, 130 for an interruption, or 141 where whoever
+        reads the output has closed it.
     """
     try:
         args = parser.parse_args(argv)
@@ -94,6 +97,9 @@ def run(
     except ConfigError as err:
         print(f"{parser.module}: {err}", file=sys.stderr)
         return USAGE_ERROR
+    except BrokenPipeError:  # whoever read our output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
     except KeyboardInterrupt as err:
         details = "; ".join(["interrupted", *filter(None, err.args or (interrupted,))])
         print(f"{parser.module}: {details}", file=sys.stderr)
