@@ -2,121 +2,30 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
-from fractions import Fraction
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from torch import Tensor
 from torch.nn import functional
 
 from simreg_core.augment import augment
-from simreg_core.checkpoint import CheckpointError, save
-from simreg_core.config import TrainingConfig, TrialConfig
+from simreg_core.config import TrialConfig
 from simreg_core.config_io import ConfigError
 from simreg_core.data import Split, TaskData, load_task
 from simreg_core.model import build_model
 from simreg_core.seeding import generator
 from simreg_core.train import (
-    EpochRecord,
     NonFiniteLossError,
-    TrainingState,
     fit,
     learning_rate,
     mean_loss_and_accuracy,
     start,
 )
-from tests import oracles
+from tests.core_tests.training import snapshot_of, trained, weights_of
 
 CPU = torch.device("cpu")
 MakeConfig = Callable[..., TrialConfig]
-
-
-def _trained(config: TrialConfig, data: TaskData) -> TrainingState:
-    state = start(config, data, CPU)
-    for _ in fit(config, state, data):
-        pass
-    return state
-
-
-def _numbers(records: list[EpochRecord]) -> list[EpochRecord]:
-    return [record._replace(seconds=0.0) for record in records]
-
-
-def _flatten(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flatten(item, f"{place}.{key}")
-    elif isinstance(value, list | tuple):
-        for number, item in enumerate(value):
-            yield from _flatten(item, f"{place}[{number}]")
-    else:
-        yield place, value
-
-
-def _snapshot(state: TrainingState) -> dict[str, Any]:
-    """Everything a state holds, by name, with tensors as lists: equal only if equal bit for bit."""
-    content = {
-        "model": state.model.state_dict(),
-        "regularizer": {} if state.regularizer is None else state.regularizer.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "records": _numbers(state.records),
-        "kept": [state.kept_epoch, state.kept_loss, state.kept_weights],
-    }
-    return {
-        place: value.tolist() if isinstance(value, Tensor) else value
-        for place, value in _flatten(content)
-    }
-
-
-def _weights(state: TrainingState) -> dict[str, list[Any]]:
-    return {name: value.tolist() for name, value in state.model.state_dict().items()}
-
-
-# The learning rate
-
-
-@given(
-    st.fractions(Fraction(1, 4), 10, max_denominator=8),
-    st.fractions(1, 4, max_denominator=8),
-    st.sampled_from([0.1, 0.3, 0.5, 1.0]),
-)
-def test_rate_per_epochs_is_the_loop(step: Fraction, times: Fraction, factor: float) -> None:
-    restart = step * times
-    schedule = {"unit": "epochs", "factor": factor, "step": float(step), "restart": float(restart)}
-    config = TrainingConfig.model_validate({"epochs": 40, "schedule": schedule})
-    rates = [learning_rate(config, epoch) for epoch in range(40)]
-    positions = [Fraction(epoch) for epoch in range(40)]
-    assert rates == pytest.approx(oracles.learning_rates(0.1, factor, step, restart, positions))
-
-
-@given(st.integers(1, 60), st.integers(1, 12), st.integers(1, 12))
-def test_rate_per_fraction_of_the_run_is_the_loop(epochs: int, parts: int, times: int) -> None:
-    step = Fraction(1, parts)
-    restart = step * times
-    schedule = {"unit": "fraction", "step": float(step), "restart": float(restart)}
-    config = TrainingConfig.model_validate({"epochs": epochs, "schedule": schedule})
-    rates = [learning_rate(config, epoch) for epoch in range(epochs)]
-    positions = [Fraction(epoch, epochs) for epoch in range(epochs)]
-    assert rates == pytest.approx(oracles.learning_rates(0.1, 0.3, step, restart, positions))
-
-
-def test_published_schedule_falls_every_4_epochs_and_restarts_every_20() -> None:
-    rates = [learning_rate(TrainingConfig(), epoch) for epoch in range(40)]
-    cycle = [0.1 * 0.3**phase for phase in range(5) for _ in range(4)]
-    assert rates == pytest.approx(cycle + cycle)
-
-
-def test_five_phases_over_a_run_of_twenty_epochs() -> None:
-    schedule = {"unit": "fraction", "step": 0.2, "restart": 1.0}
-    config = TrainingConfig.model_validate({"epochs": 20, "schedule": schedule})
-    rates = [learning_rate(config, epoch) for epoch in range(20)]
-    assert rates == pytest.approx([0.1 * 0.3**phase for phase in range(5) for _ in range(4)])
-
 
 # One network
 
@@ -147,9 +56,9 @@ def test_training_is_the_plain_loop_where_alpha_is_zero(tiny_config: MakeConfig)
                 for parameter, gradient, speed in zip(parameters, gradients, velocity, strict=True):
                     speed.mul_(0.9).add_(gradient + 0.01 * parameter)
                     parameter.sub_(rate * speed)
-    trained = _trained(config, data).model.state_dict()
+    found = trained(config, data).model.state_dict()
     for name, value in model.state_dict().items():
-        torch.testing.assert_close(trained[name], value, atol=1e-5, rtol=1e-4, msg=name)
+        torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-4, msg=name)
 
 
 def test_regularized_step_follows_the_gradient_of_the_weighted_sum(
@@ -174,7 +83,7 @@ def test_regularized_step_follows_the_gradient_of_the_weighted_sum(
     pairs = regularizer(reference.model, generator(config.seed, "pairs", 0))
     gradients = torch.autograd.grad(task_loss + 0.7 * pairs.loss, before, allow_unused=True)
 
-    state = _trained(config, data)
+    state = trained(config, data)
     assert state.regularizer is not None
     after = [*state.model.parameters(), *state.regularizer.parameters()]
     for old, new, gradient in zip(before, after, gradients, strict=True):
@@ -193,21 +102,21 @@ def test_regularized_step_follows_the_gradient_of_the_weighted_sum(
 def test_regularizer_of_weight_zero_has_no_influence(
     changes: dict[str, Any], tiny_config: MakeConfig, tiny_data: TaskData
 ) -> None:
-    plain = _trained(tiny_config({"regularizer.alpha": 0}), tiny_data)
-    other = _trained(tiny_config({"regularizer.alpha": 0, **changes}), tiny_data)
+    plain = trained(tiny_config({"regularizer.alpha": 0}), tiny_data)
+    other = trained(tiny_config({"regularizer.alpha": 0, **changes}), tiny_data)
     assert plain.regularizer is None
-    assert _snapshot(plain) == _snapshot(other)
+    assert snapshot_of(plain) == snapshot_of(other)
 
 
 def test_regularizer_changes_the_network(tiny_config: MakeConfig, tiny_data: TaskData) -> None:
-    plain = _trained(tiny_config({"regularizer.alpha": 0}), tiny_data)
-    regularized = _trained(tiny_config({"regularizer.alpha": 1}), tiny_data)
-    assert _weights(plain) != _weights(regularized)
+    plain = trained(tiny_config({"regularizer.alpha": 0}), tiny_data)
+    regularized = trained(tiny_config({"regularizer.alpha": 1}), tiny_data)
+    assert weights_of(plain) != weights_of(regularized)
 
 
 def test_same_seed_gives_the_same_numbers(tiny_config: MakeConfig, tiny_data: TaskData) -> None:
-    one, other = (_trained(tiny_config(), tiny_data) for _ in range(2))
-    assert _snapshot(one) == _snapshot(other)
+    one, other = (trained(tiny_config(), tiny_data) for _ in range(2))
+    assert snapshot_of(one) == snapshot_of(other)
 
 
 def test_training_does_not_depend_on_the_global_rng(
@@ -217,13 +126,13 @@ def test_training_does_not_depend_on_the_global_rng(
     with torch.random.fork_rng():
         for seed in (1, 2):
             torch.manual_seed(seed)
-            snapshots.append(_snapshot(_trained(tiny_config(), tiny_data)))
+            snapshots.append(snapshot_of(trained(tiny_config(), tiny_data)))
     assert snapshots[0] == snapshots[1]
 
 
 def test_another_seed_gives_other_numbers(tiny_config: MakeConfig, tiny_data: TaskData) -> None:
-    one, other = (_trained(tiny_config({"seed": seed}), tiny_data) for seed in (0, 1))
-    assert _weights(one) != _weights(other)
+    one, other = (trained(tiny_config({"seed": seed}), tiny_data) for seed in (0, 1))
+    assert weights_of(one) != weights_of(other)
     assert one.records[0].task_loss != other.records[0].task_loss
 
 
@@ -233,7 +142,7 @@ def test_network_is_trained_in_training_mode_whatever_mode_it_comes_in(
     state = start(tiny_config(), tiny_data, CPU)
     state.model.eval()
     list(fit(tiny_config(), state, tiny_data))
-    assert _snapshot(state) == _snapshot(_trained(tiny_config(), tiny_data))
+    assert snapshot_of(state) == snapshot_of(trained(tiny_config(), tiny_data))
 
 
 def test_network_learns_what_can_be_learned(tiny_config: MakeConfig) -> None:
@@ -243,7 +152,7 @@ def test_network_learns_what_can_be_learned(tiny_config: MakeConfig) -> None:
     split = Split(images, torch.arange(64) % 2)
     data = TaskData(split, split, split, num_classes=2, fingerprint="")
     config = tiny_config({"regularizer.alpha": 0, "training.epochs": 8, "training.batch_size": 16})
-    _, accuracy = mean_loss_and_accuracy(_trained(config, data).model, split)
+    _, accuracy = mean_loss_and_accuracy(trained(config, data).model, split)
     assert accuracy == 1
 
 
@@ -289,20 +198,20 @@ def test_pair_figures_are_those_of_the_epochs_pairs(
 def test_correlation_is_none_where_no_target_differs(
     tiny_config: MakeConfig, tiny_data: TaskData
 ) -> None:
-    record = _trained(tiny_config({"regularizer.threshold": 0.999}), tiny_data).records[-1]
+    record = trained(tiny_config({"regularizer.threshold": 0.999}), tiny_data).records[-1]
     assert record.similarity_correlation is None
     assert (record.positive_share, record.negative_share) == (0, 0)
 
 
 def test_plain_training_has_no_pair_figures(tiny_config: MakeConfig, tiny_data: TaskData) -> None:
-    record = _trained(tiny_config({"regularizer.alpha": 0}), tiny_data).records[-1]
+    record = trained(tiny_config({"regularizer.alpha": 0}), tiny_data).records[-1]
     assert (record.similarity_loss, record.gamma, record.similarity_correlation) == (None,) * 3
     assert (record.positive_share, record.negative_share) == (None, None)
 
 
 def test_single_image_left_over_is_skipped(tiny_config: MakeConfig) -> None:
     config = tiny_config({"task.num_train": 65, "training.batch_size": 64, "training.epochs": 1})
-    record = _trained(config, load_task(config.task)).records[0]
+    record = trained(config, load_task(config.task)).records[0]
     assert math.isfinite(record.task_loss)
     assert (record.train_accuracy * 64).is_integer()
 
@@ -355,14 +264,14 @@ def test_kept_weights_are_those_of_the_asked_epoch(
 def test_kept_model_is_a_copy_with_the_kept_weights(
     unsteady: TrialConfig, tiny_data: TaskData
 ) -> None:
-    state = _trained(unsteady, tiny_data)
-    before = _weights(state)
+    state = trained(unsteady, tiny_data)
+    before = weights_of(state)
     kept = state.kept_model()
     assert not kept.training
     assert mean_loss_and_accuracy(kept, tiny_data.validation)[0] == state.kept_loss
     with torch.no_grad():
         kept.head.weight.zero_()
-    assert _weights(state) == before
+    assert weights_of(state) == before
     assert bool((state.kept_weights["head.weight"] != 0).any())
 
 
@@ -373,7 +282,7 @@ def test_diverged_step_is_named(tiny_config: MakeConfig, tiny_data: TaskData) ->
     changes = {"training.learning_rate": 1e30, "training.batch_size": 16}
     config = tiny_config({**changes, "regularizer.alpha": 0})
     with pytest.raises(NonFiniteLossError, match=r"^task loss (nan|inf) in epoch 0, step [1-7]$"):
-        _trained(config, tiny_data)
+        trained(config, tiny_data)
 
 
 def test_diverged_similarity_loss_is_named(tiny_config: MakeConfig, tiny_data: TaskData) -> None:
@@ -394,7 +303,7 @@ def test_divergence_in_the_last_step_is_seen_in_validation(
     changes = {"training.learning_rate": 1e30, "training.batch_size": 128}
     config = tiny_config({**changes, "regularizer.alpha": 0})
     with pytest.raises(NonFiniteLossError, match=r"^validation loss nan in epoch 0$"):
-        _trained(config, tiny_data)
+        trained(config, tiny_data)
 
 
 def test_diverged_epoch_leaves_the_records_and_kept_weights_before_it(
@@ -411,77 +320,6 @@ def test_diverged_epoch_leaves_the_records_and_kept_weights_before_it(
         next(epochs)
     assert len(state.records) == 1
     assert all(torch.equal(kept[name], value) for name, value in state.kept_weights.items())
-
-
-# Resuming
-
-
-@pytest.fixture
-def full(tiny_config: MakeConfig) -> TrialConfig:
-    """A run that uses every part of the state."""
-    return tiny_config(
-        {
-            "training.epochs": 4,
-            "training.batch_size": 50,
-            "training.learning_rate": 0.3,
-            "training.schedule": {"unit": "epochs", "step": 1, "restart": 3, "factor": 0.5},
-            "training.augmentation": {"crop_padding": 1, "horizontal_flip": True},
-            "regularizer.alpha": 1,
-            "regularizer.shuffle_targets": True,
-        }
-    )
-
-
-@pytest.mark.parametrize("keep", ["best", "last"])
-@pytest.mark.parametrize("stop_after", [1, 2, 3, 4])
-def test_resumed_run_is_the_uninterrupted_one_bit_for_bit(
-    stop_after: int, keep: str, full: TrialConfig, tiny_data: TaskData, tmp_path: Path
-) -> None:
-    config = full.model_copy(update={"training": full.training.model_copy(update={"keep": keep})})
-    interrupted = start(config, tiny_data, CPU)
-    for record in fit(config, interrupted, tiny_data):
-        if record.epoch + 1 == stop_after:
-            break
-    interrupted.save(tmp_path / "state.pt", config)
-
-    resumed = start(config, tiny_data, CPU)
-    resumed.restore(tmp_path / "state.pt", config)
-    assert _snapshot(resumed) == _snapshot(interrupted)
-    epochs = [record.epoch for record in fit(config, resumed, tiny_data)]
-    assert epochs == list(range(stop_after, 4))
-    assert _snapshot(resumed) == _snapshot(_trained(config, tiny_data))
-
-
-def test_plain_run_resumes_bit_for_bit(
-    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
-) -> None:
-    config = tiny_config({"regularizer.alpha": 0})
-    interrupted = start(config, tiny_data, CPU)
-    next(fit(config, interrupted, tiny_data))
-    interrupted.save(tmp_path / "state.pt", config)
-    resumed = start(config, tiny_data, CPU)
-    resumed.restore(tmp_path / "state.pt", config)
-    list(fit(config, resumed, tiny_data))
-    assert _snapshot(resumed) == _snapshot(_trained(config, tiny_data))
-
-
-def test_checkpoint_of_another_configuration_is_refused(
-    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
-) -> None:
-    other = tiny_config({"training.learning_rate": 0.2})
-    _trained(other, tiny_data).save(tmp_path / "state.pt", other)
-    state = start(tiny_config(), tiny_data, CPU)
-    with pytest.raises(CheckpointError, match=r"state\.pt belongs to another configuration"):
-        state.restore(tmp_path / "state.pt", tiny_config())
-
-
-def test_file_that_holds_no_training_state_is_refused(
-    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
-) -> None:
-    save({"weights": torch.zeros(3)}, tmp_path / "state.pt")
-    state = start(tiny_config(), tiny_data, CPU)
-    with pytest.raises(CheckpointError, match=r"state\.pt belongs to another configuration"):
-        state.restore(tmp_path / "state.pt", tiny_config())
 
 
 # Starting
@@ -507,4 +345,4 @@ def test_same_seed_starts_from_the_same_weights_with_and_without_regularizer(
 ) -> None:
     plain = start(tiny_config({"regularizer.alpha": 0}), tiny_data, CPU)
     regularized = start(tiny_config({"regularizer.alpha": 1}), tiny_data, CPU)
-    assert _weights(plain) == _weights(regularized)
+    assert weights_of(plain) == weights_of(regularized)
