@@ -36,13 +36,17 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """CPU sums depend on the number of threads; every test computes with one."""
-    before = torch.get_num_threads()
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """CPU sums depend on the number of threads; fixtures of all scopes compute with one."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def still_one_thread(one_thread: None) -> Iterator[None]:
+    """A test may set the number of threads; the next one has one again."""
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
