@@ -103,7 +103,8 @@ def collect(output: Path, split: str) -> tuple[dict[str, Panel], dict[Source, st
 def command(source: Source, output: Path) -> str:
     """The command line that makes a panel's results."""
     if source.place == "pairs.parquet":
-        return f"python -m simreg_core.neural compare --output {output / source.place}"
+        command = f"python -m simreg_core.neural compare --output {output / source.place}"
+        return f"{command} --model MODEL --dataset NAME"
     space = f"search_spaces/poster/{source.place}"
     return (
         f"python -m tuner.run --space {space}.yaml --output {output}"

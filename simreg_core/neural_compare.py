@@ -22,6 +22,8 @@ from simreg_core.responses import ResponseSimilarity, pearson
 from simreg_core.seeding import generator
 from simreg_core.similarity import PixelSimilarity
 
+_INDICES = ("first", "second")
+
 
 def compare(
     model: FittedModel,
@@ -58,7 +60,7 @@ def compare(
 
 def correlations(columns: Mapping[str, Tensor]) -> dict[tuple[str, str], float]:
     """Pearson correlation over the pairs of every two similarities of :func:`compare`."""
-    names = [name for name in columns if name not in ("first", "second")]
+    names = [name for name in columns if name not in _INDICES]
     return {
         (a, b): float(pearson(columns[a][:, None], columns[b][:, None]))
         for a, b in itertools.combinations(names, 2)
@@ -66,7 +68,11 @@ def correlations(columns: Mapping[str, Tensor]) -> dict[tuple[str, str], float]:
 
 
 def write_table(columns: Mapping[str, Tensor], path: Path) -> None:
-    """Write columns of one length as Parquet; whole or absent."""
-    table = pa.table({name: column.numpy() for name, column in columns.items()})
+    """Write columns of :func:`compare` as Parquet; whole or absent.
+
+    The similarities are named ``pixel_similarity`` and so on, as ``analysis.load`` reads them.
+    """
+    names = {name: name if name in _INDICES else f"{name}_similarity" for name in columns}
+    table = pa.table({names[name]: column.numpy() for name, column in columns.items()})
     with atomic_file(path) as stream:
         pq.write_table(table, stream)

@@ -87,12 +87,14 @@ def test_compare_writes_and_prints_similarities(
     flags = [f"--{source}", value, "--num-pairs", "50", "--num-images", "60"]
     capsys.readouterr()
     assert neural.main(["compare", "--model", str(model), "--output", str(output), *flags]) == 0
-    names = ["first", "second", "pixel", "neural", "v1_gabor"]
+    similarities = ["pixel", "neural", "v1_gabor"]
+    similarities += ["recorded"] if source == "recordings" else []
     table = pq.read_table(output)
-    assert table.column_names == [*names, *(["recorded"] if source == "recordings" else [])]
+    names = ["first", "second", *(f"{name}_similarity" for name in similarities)]
+    assert table.column_names == names
     assert len(table) == 50
     columns = {name: table.column(name).to_numpy() for name in table.column_names}
-    expected = np.corrcoef(columns["pixel"], columns["neural"])[0, 1]
+    expected = np.corrcoef(columns["pixel_similarity"], columns["neural_similarity"])[0, 1]
     printed = capsys.readouterr().out
     assert f"pixel     neural    {expected:6.3f}" in printed
 

@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from analysis.load import PAIR_COLUMNS, load_pairs
+from simreg_core.neural_compare import write_table
+
+
+def test_analysis_reads_the_similarities_that_compare_writes(tmp_path: Path) -> None:
+    similarities = {name: torch.rand(4) for name in ("pixel", "neural", "v1_gabor")}
+    index = torch.arange(4)
+    path = tmp_path / "pairs.parquet"
+    write_table({"first": index, "second": index + 1, **similarities}, path)
+    pairs = load_pairs(path)
+    for column, values in zip(PAIR_COLUMNS, similarities.values(), strict=True):
+        assert pairs[column].tolist() == values.tolist()
