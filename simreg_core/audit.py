@@ -28,7 +28,7 @@ from simreg_core.config_io import ConfigError
 from simreg_core.data import load_task
 from simreg_core.experiment import pick_device
 from simreg_core.files import write_text
-from simreg_core.foolbox_bridge import frozen, predict
+from simreg_core.foolbox_bridge import frozen, predict_all
 from simreg_core.masking import AuditCurve, MinimalNorms, masking_warnings
 from simreg_core.provenance import provenance
 from simreg_core.seeding import generator
@@ -239,8 +239,7 @@ def _norms(attack: str, conditions: str, result: AttackResult) -> MinimalNorms:
 
 def _is_correct(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     with frozen(model):
-        batches = [predict(model, batch) for batch in images.split(_BATCH_SIZE)]
-    return torch.cat(batches) == labels
+        return predict_all(model, images, _BATCH_SIZE) == labels
 
 
 # The command line

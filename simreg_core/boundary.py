@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from simreg_core.config import BoundaryConfig
-from simreg_core.foolbox_bridge import draw_seed, frozen, predict, run_foolbox
+from simreg_core.foolbox_bridge import draw_seed, frozen, predict, predict_all, run_foolbox
 
 # Foolbox shares its draws within a batch, so this size is part of what is measured.
 _BATCH_SIZE = 250
@@ -60,7 +60,7 @@ def minimal_perturbations(
         torch.zeros(len(images), dtype=torch.bool, device=images.device),
     )
     with frozen(model):
-        predicted = torch.cat([predict(model, batch) for batch in images.split(_BATCH_SIZE)])
+        predicted = predict_all(model, images, _BATCH_SIZE)
         is_wrong = predicted != labels
         best.found[is_wrong] = True
         best.squared_distance[is_wrong] = 0

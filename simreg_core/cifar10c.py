@@ -19,7 +19,7 @@ from simreg_core.config import TaskConfig
 from simreg_core.config_io import ConfigError
 from simreg_core.config_robustness import CorruptionsConfig
 from simreg_core.data import Split, order_of_test_images
-from simreg_core.images import resize
+from simreg_core.images import resize, to_channels
 
 _NUM_IMAGES = 10_000
 _SHAPE = (5 * _NUM_IMAGES, 32, 32, 3)
@@ -40,7 +40,7 @@ class StoredCorruptions(NamedTuple):
         """Corrupted images ``start`` to ``stop`` of the split, uint8 (B, C, H, W), on the CPU."""
         rows = (severity - 1) * _NUM_IMAGES + self.order[start:stop]
         images = torch.from_numpy(self.files[kind][rows]).permute(0, 3, 1, 2)
-        return resize(images if self.channels == 3 else _luma(images), self.size)
+        return resize(to_channels(images, self.channels == 3), self.size)
 
 
 def open_folder(
@@ -89,9 +89,3 @@ def _load(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         )
     result: NDArray[np.uint8] = array
     return result
-
-
-def _luma(images: Tensor) -> Tensor:
-    """RGB uint8 (B, 3, H, W) to grey (B, 1, H, W), exactly as Pillow converts to ``L``."""
-    weights = torch.tensor([19595, 38470, 7471])[:, None, None]
-    return ((images.to(torch.int64) * weights).sum(1, keepdim=True) + 0x8000 >> 16).to(torch.uint8)

@@ -77,6 +77,11 @@ def predict(model: nn.Module, images: Tensor) -> Tensor:
     return predicted
 
 
+def predict_all(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
+    """:func:`predict` in batches of bounded size, int64 (N,)."""
+    return torch.cat([predict(model, batch) for batch in images.split(batch_size)])
+
+
 def draw_seed(rng: torch.Generator) -> int:
     """A seed from a generator, which it advances."""
     return int(torch.randint(2**62, (1,), generator=rng, device=rng.device))

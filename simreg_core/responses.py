@@ -58,7 +58,7 @@ class ResponseSimilarity:
 def grey_pixels(images: Tensor, side: int) -> Tensor:
     """Grey images in [0, 1], float32 (N, 1, side, side), of uint8 (N, C, H, W).
 
-    Other sizes are centre-cropped to squares and resized (:func:`simreg_core.data.resize`); the
+    Other sizes are centre-cropped to squares and resized (:func:`simreg_core.images.resize`); the
     channels are averaged.
 
     Raises:

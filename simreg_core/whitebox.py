@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from simreg_core.boundary import starting_points
-from simreg_core.foolbox_bridge import draw_seed, frozen, predict, run_foolbox
+from simreg_core.foolbox_bridge import draw_seed, frozen, predict, predict_all, run_foolbox
 
 Norm = Literal["linf", "l2"]
 _BATCH_SIZE = 250
@@ -236,7 +236,7 @@ def _minimal(
     """An attack that minimises the L2 norm, on the images that are not misclassified anyway."""
     adversarial = images.clone()
     with frozen(model):
-        predicted = torch.cat([predict(model, batch) for batch in images.split(_BATCH_SIZE)])
+        predicted = predict_all(model, images, _BATCH_SIZE)
         for batch in (predicted == labels).nonzero()[:, 0].split(_BATCH_SIZE):
             for index, call in starts(predicted, batch) if len(batch) else ():
                 proposal = run_foolbox(
@@ -259,7 +259,7 @@ def _result(
     """Project once more, and measure what is returned and nothing else."""
     adversarial = proposal if epsilon is None else inside(images, proposal, norm, epsilon)
     with frozen(model):
-        predicted = torch.cat([predict(model, batch) for batch in adversarial.split(_BATCH_SIZE)])
+        predicted = predict_all(model, adversarial, _BATCH_SIZE)
     change = (adversarial - images).double().flatten(1)
     norms = change.abs().amax(dim=1) if norm == "linf" else change.norm(dim=1)
     return AttackResult(adversarial, predicted != labels, norms)
