@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tuner.cluster import ray_session
+from tuner.ray_session import ray_session
 
 ROOT = Path(__file__).parents[1]
 

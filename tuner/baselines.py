@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from simreg_core.config import TrialConfig
-from tuner.cluster import Resources, run_tasks
+from tuner.ray_session import Resources, run_tasks
 from tuner.trainable import WorkerSettings, prepare_worker, reason_of
 
 

@@ -21,9 +21,9 @@ from simreg_core.config import TrialConfig
 from simreg_core.config_io import ConfigError
 from simreg_core.records import CONFIRMATION_COLUMNS, METRICS, Role
 from simreg_core.tradeoff import TRADEOFF_METRICS, baseline_accuracy, tradeoff
-from tuner.cluster import Resources, add_resource_flags, connected, run_tasks, set_environment
 from tuner.objectives import SEARCH_SPLIT
 from tuner.progress import SearchView
+from tuner.ray_session import Resources, add_resource_flags, connected, run_tasks, set_environment
 from tuner.space import MIN_SEEDS, SearchSpace, load_space
 from tuner.store import ResultStore
 from tuner.summary import SUMMARY_FILE, Candidate, confirmation_table, summarize, write_summary

@@ -18,8 +18,8 @@ from rich.table import Table
 from simreg_core import cli
 from simreg_core.config_io import ConfigError
 from simreg_core.records import METRICS
-from tuner.cluster import Resources, add_resource_flags, connected, set_environment
 from tuner.objectives import SEARCH_SPLIT
+from tuner.ray_session import Resources, add_resource_flags, connected, set_environment
 from tuner.space import SearchSpace, load_space
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from simreg_core.experiment import check_corruptions
 from simreg_core.files import write_text
 from simreg_core.targets import check_target
 from tuner.baselines import train_references
-from tuner.cluster import Resources, raylet_silenced
 from tuner.objectives import SEARCH_SPLIT
 from tuner.progress import SearchView
+from tuner.ray_session import Resources, raylet_silenced
 from tuner.searcher import Outcome, StudySearcher, open_study
 from tuner.space import SearchSpace
 from tuner.store import ResultStore

@@ -8,7 +8,7 @@ import pytest
 
 from simreg_core.config import TrialConfig
 from tuner.baselines import SearchFailed, train_references
-from tuner.cluster import Resources
+from tuner.ray_session import Resources
 from tuner.trainable import WorkerSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]

@@ -13,8 +13,8 @@ from scipy import stats
 
 from simreg_core.tradeoff import TRADEOFF_METRICS
 from tests.tuner_tests.spaces import make_space
-from tuner.cluster import Resources
 from tuner.confirm import choose, confirm, fresh_seeds, main
+from tuner.ray_session import Resources
 from tuner.space import SearchSpace
 from tuner.store import ResultStore
 from tuner.summary import SUMMARY_FILE, Candidate, confirmation_table, estimate

@@ -13,7 +13,7 @@ import ray
 
 from simreg_core.config_io import ConfigError
 from tests.tuner_tests.spaces import write_space
-from tuner.cluster import Resources, fit_resources, run_tasks
+from tuner.ray_session import Resources, fit_resources, run_tasks
 from tuner.run import main
 
 pytestmark = pytest.mark.usefixtures("local_ray")
