@@ -17,8 +17,7 @@ from simreg_core.files import write_text
 from simreg_core.records import METRICS, SPLITS
 
 if TYPE_CHECKING:
-    from simreg_core.experiment import TrialResult
-    from simreg_core.train import EpochRecord
+    from simreg_core.experiment import Progress, TrialResult
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +108,8 @@ def _parser() -> cli.Parser:
     return parser
 
 
-def _log_epoch(record: EpochRecord) -> None:
+def _log_epoch(progress: Progress) -> None:
+    record = progress.records[-1]
     similarity = "" if record.similarity_loss is None else f", L_sim {record.similarity_loss:.3f}"
     log.info(
         "epoch %d: task loss %.4f%s, validation accuracy %.4f (%.1f s)",

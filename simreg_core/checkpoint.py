@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import zipfile
 from pathlib import Path
@@ -28,8 +29,10 @@ class CheckpointError(ValueError):
 
 def save(payload: dict[str, Any], path: Path) -> None:
     """Write tensors and plain data; a kill at any byte leaves the old file or the new one."""
+    buffer = io.BytesIO()  # torch's own writer hides that a disk is full
+    torch.save({**payload, "checkpoint_version": CHECKPOINT_VERSION}, buffer)
     with atomic_file(path) as stream:
-        torch.save({**payload, "checkpoint_version": CHECKPOINT_VERSION}, stream)
+        stream.write(buffer.getbuffer())
 
 
 def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ import torch
 from simreg_core.attacks import check_attacks
 from simreg_core.cifar10c import open_folder
 from simreg_core.config import TrialConfig
-from simreg_core.data import TaskData, load_task
-from simreg_core.evaluate import CurvePoint, SplitFigures, accuracies, measure
+from simreg_core.data import Split, TaskData, load_task
+from simreg_core.evaluate import CurvePoint, SplitFigures, accuracies, evaluate, measure
 from simreg_core.frequency import SpectrumPoint
 from simreg_core.model import ResNet
 from simreg_core.provenance import provenance, utc_now
@@ -47,13 +47,44 @@ class TrialResult:
         return value
 
 
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands at the end of an epoch."""
+
+    config: TrialConfig
+    records: Sequence[EpochRecord]
+    """Of all epochs so far, those before a restart included."""
+    _model: ResNet = field(repr=False)
+    _validation: Split = field(repr=False)
+    _references: References = field(repr=False)
+
+    def metrics(self) -> dict[str, float]:
+        """Clean and robust accuracy and tradeoff score of this epoch's network on validation.
+
+        The attacks are measured at their reference epsilons only.
+        """
+        robustness = self.config.robustness
+        attacks = {
+            name: robustness.attacks[name].model_copy(update={"max_epsilon": epsilon})
+            for name, epsilon in robustness.reference.items()
+        }
+        short = robustness.model_copy(update={"attacks": attacks, "num_epsilons": 2})
+        surrogate = self._references.surrogate
+        own = accuracies(evaluate(self._model, self._validation, "validation", short, surrogate))
+        clean, robust = own["clean_accuracy"], own["robust_accuracy"]
+        baseline = self._references.baseline("validation")
+        score = tradeoff(clean, robust, baseline, robustness.tradeoff_weight)["tradeoff_score"]
+        assert score is not None
+        return {"clean_accuracy": clean, "robust_accuracy": robust, "tradeoff_score": score}
+
+
 def run_experiment(
     config: TrialConfig,
     *,
     cache: Path,
     device: torch.device,
     checkpoint: Path | None = None,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
+    on_epoch: Callable[[Progress], None] | None = None,
 ) -> TrialResult:
     """Train the network of a configuration, attack it, and score it against its baselines.
 
@@ -80,11 +111,11 @@ def run_experiment(
     state = start(config, on_device, device)
     if checkpoint is not None and checkpoint.exists():
         state.restore(checkpoint, config)
-    for record in fit(config, state, on_device):
+    for _ in fit(config, state, on_device):
         if checkpoint is not None:
             state.save(checkpoint, config)
         if on_epoch is not None:
-            on_epoch(record)
+            on_epoch(Progress(config, state.records, state.model, on_device.validation, references))
     train_seconds = time.perf_counter() - clock
 
     clock = time.perf_counter()

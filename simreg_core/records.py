@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from simreg_core.config import ATTACKS, field_paths
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 VERSION_KEY = b"simreg_schema_version"  # in the metadata of every file
 
 SPLITS = ("validation", "test")
@@ -160,6 +160,8 @@ TRIAL_COLUMNS: tuple[Column, ...] = (
     Column("trial", "int64", "number of the trial in the Optuna study"),
     Column("status", "string", "complete, pruned (below full budget) or failed"),
     Column("reason", "string", "why a trial is not complete"),
+    Column("feasible", "bool", "whether it meets the search's constraints; null if incomplete"),
+    Column("num_seeds", "int64", "networks whose mean the figures are, with seeds from seed on"),
     Column("config_digest", "string", "digest of the trial's configuration"),
     Column("baseline_digest", "string", "digest of the references that it is compared with"),
     *PARAMETERS,
@@ -235,6 +237,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "epochs": EPOCH_COLUMNS,
     "spectra": SPECTRUM_COLUMNS,
     "confirmation": CONFIRMATION_COLUMNS,
+    "seeds": TRIAL_COLUMNS,  # the networks of trials that have several
 }
 
 _ARROW_TYPES = {

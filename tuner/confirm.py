@@ -18,13 +18,13 @@ from rich.console import Console
 
 from simreg_core import cli
 from simreg_core.config import TrialConfig
-from simreg_core.config_io import ConfigError
 from simreg_core.records import CONFIRMATION_COLUMNS, METRICS, Role
 from simreg_core.tradeoff import TRADEOFF_METRICS, baseline_accuracy, tradeoff
+from tuner.driver import Driver
 from tuner.objectives import SEARCH_SPLIT
 from tuner.progress import SearchView
 from tuner.ray_session import Resources, add_resource_flags, connected, run_tasks, set_environment
-from tuner.space import MIN_SEEDS, SearchSpace, load_space
+from tuner.space import MIN_SEEDS, SearchSpace
 from tuner.store import ResultStore
 from tuner.summary import SUMMARY_FILE, Candidate, confirmation_table, summarize, write_summary
 from tuner.trainable import WorkerSettings, prepare_worker, reason_of
@@ -233,14 +233,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _confirm_folder(args: argparse.Namespace) -> int:
     set_environment()
-    from tuner.search import SPACE_FILE, SearchPlan
+    from tuner.search import SearchPlan, read_space
 
-    if not (args.folder / SPACE_FILE).is_file():
-        raise ConfigError(f"{args.folder}: no results of a search (it has no {SPACE_FILE})")
-    space = load_space(args.folder / SPACE_FILE)
+    space = read_space(args.folder)
     plan = SearchPlan(space, args.folder, args.folder.parent / "references")
-    with connected(args) as resources:
+    with Driver(args.folder) as driver, connected(args) as resources:
         store = ResultStore(args.folder)
+        driver.enter_phase("confirmation")
         return confirm_best(plan, store, args.top, args.seeds, resources, Console(stderr=True))
 
 
@@ -254,9 +253,9 @@ def confirm_best(
 ) -> int:
     """Choose, confirm and print; returns the exit code (1 when nothing could be confirmed)."""
     from tuner.search import worker_settings
-    from tuner.searcher import open_study
+    from tuner.study import read_study
 
-    study = open_study(plan.folder, plan.space)
+    study = read_study(plan.folder, plan.space)
     front = {trial.number for trial in study.best_trials}
     numbers = choose(store.read("trials"), front, plan.space, top)
     if not numbers:

@@ -1,14 +1,53 @@
-"""From a trial's recorded figures to the values that the sampler is told."""
+"""From a trial's recorded figures to the values and constraints that the sampler is told."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from simreg_core.records import METRICS
 
 SEARCH_SPLIT = "validation"  # test figures are recorded beside it and never searched on
+OBJECTIVES = tuple(name for name, metric in METRICS.items() if metric.direction is not None)
+
+
+class Constraint(NamedTuple):
+    """A bound on a metric of the search split."""
+
+    metric: str
+    is_minimum: bool
+    bound: float
+
+    def violation(self, columns: Mapping[str, Any]) -> float:
+        """By how much a trial misses the bound; 0 or less where it is met.
+
+        Raises:
+            ValueError: the metric is missing or not finite; names it.
+        """
+        (value,) = objective_values(columns, [self.metric])
+        return self.bound - value if self.is_minimum else value - self.bound
+
+
+def parse_constraint(text: str) -> Constraint:
+    """``METRIC >= NUMBER`` or ``METRIC <= NUMBER``.
+
+    Raises:
+        ValueError: it is not of this form; says what is allowed.
+    """
+    match = re.fullmatch(r"\s*(\S+?)\s*(>=|<=)\s*(\S+)\s*", text)
+    try:
+        if match is None:
+            raise ValueError
+        bound = float(match[3])
+        if not math.isfinite(bound):
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"expected METRIC >= NUMBER or METRIC <= NUMBER, found {text!r}") from None
+    if match[1] not in OBJECTIVES:
+        raise ValueError(f"{match[1]!r} is no metric; allowed: {', '.join(OBJECTIVES)}")
+    return Constraint(match[1], match[2] == ">=", bound)
 
 
 def directions(objectives: Sequence[str]) -> list[Literal["maximize", "minimize"]]:
@@ -27,6 +66,6 @@ def objective_values(columns: Mapping[str, Any], objectives: Sequence[str]) -> l
     for name in objectives:
         value = columns.get(f"{SEARCH_SPLIT}.{name}")
         if not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"objective {name} is {value!r}, not a finite number")
+            raise ValueError(f"{name} is {value!r}, not a finite number")
         values.append(float(value))
     return values

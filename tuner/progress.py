@@ -24,14 +24,16 @@ class SearchView:
         console: Where to show it (logs belong on stderr).
         item: What is counted, in the singular, for example ``"trial"``.
         total: Items in all.
+        num_before: Items that were done before this process began.
     """
 
-    def __init__(self, console: Console, item: str, total: int) -> None:
+    def __init__(self, console: Console, item: str, total: int, num_before: int = 0) -> None:
         self.console = console
         self.item = item
         self.total = total
         self.num_running = 0
-        self.num_done = 0
+        self.num_before = num_before
+        self.num_done = num_before
         self.num_failed = 0
         self.best: tuple[float, int] | None = None
         self._started = time.monotonic()
@@ -59,10 +61,13 @@ class SearchView:
         if score is not None and (self.best is None or score > self.best[0]):
             self.best = (score, number)
         if reason is not None:
-            text = f"{self.item} {number} {status}: {reason}"
-            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self.say(f"{self.item} {number} {status}: {reason}")
         if self._live is None:
-            self.console.print(self.line(), markup=False, highlight=False, soft_wrap=True)
+            self.say(self.line())
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def line(self) -> str:
         """The view as text."""
@@ -75,8 +80,9 @@ class SearchView:
         if self.best is not None:
             parts.append(f"best score {self.best[0]:+.3f} (trial {self.best[1]})")
         parts.append(f"{_clock(elapsed)} elapsed")
-        if MIN_DONE <= self.num_done < self.total:
-            remaining = elapsed / self.num_done * (self.total - self.num_done)
+        num_here = self.num_done - self.num_before
+        if MIN_DONE <= num_here and self.num_done < self.total:
+            remaining = elapsed / num_here * (self.total - self.num_done)
             parts.append(f"about {_clock(remaining)} left")
         return ", ".join(parts)
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from simreg_core.evaluate import CurvePoint
-from simreg_core.experiment import TrialResult
-from simreg_core.frequency import SpectrumPoint
-from simreg_core.references import ReferenceResult, References
-from simreg_core.train import EpochRecord
+from simreg_core.records import METRICS, SPLITS
+
+if TYPE_CHECKING:  # torch is for the workers
+    from simreg_core.evaluate import CurvePoint
+    from simreg_core.experiment import Progress, TrialResult
+    from simreg_core.frequency import SpectrumPoint
+    from simreg_core.references import ReferenceResult, References
+    from simreg_core.train import EpochRecord
+
+_MEANS = (
+    *(f"{split}.{name}" for split in SPLITS for name in METRICS if name != "tradeoff_ratio"),
+    *("validation_loss", "similarity_correlation", "positive_share", "negative_share"),
+)
 
 
 def trial_record(result: TrialResult, number: int) -> dict[str, Any]:
@@ -27,6 +37,44 @@ def trial_record(result: TrialResult, number: int) -> dict[str, Any]:
         "epochs": _rows(identity, result.epochs),
         "references": reference_record(result.references),
     }
+
+
+def epochs_record(progress: Progress, number: int) -> dict[str, Any]:
+    """The rows of a network that is still being trained: its epochs."""
+    identity = {"role": "trial", "trial": number, "baseline_digest": None}
+    return {"epochs": _rows({**identity, "seed": progress.config.seed}, progress.records)}
+
+
+def mean_record(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One trial of several networks: their rows together, and in its own row their mean.
+
+    Metrics and training figures are means, the ratio is that of the mean cost and gain, seconds
+    are sums; the rest is as the first network has it.
+
+    Args:
+        records: As :func:`trial_record` makes them, of networks that differ in their seed.
+    """
+    tables = {
+        table: [row for record in records for row in record.get(table, ())]
+        for table in ("curves", "spectra", "epochs")
+    }
+    finished = [record["columns"] for record in records if "columns" in record]
+    if len(finished) < len(records):
+        return tables
+    columns = dict(finished[0])
+    for name in _MEANS:
+        values = [row[name] for row in finished]
+        columns[name] = None if None in values else statistics.fmean(values)
+    for split in SPLITS:
+        cost, gain = (columns[f"{split}.{name}"] for name in ("accuracy_cost", "robustness_gain"))
+        columns[f"{split}.tradeoff_ratio"] = cost / gain if cost > 0 and gain > 0 else None
+    for name in ("train_seconds", "evaluate_seconds"):
+        columns[name] = math.fsum(row[name] for row in finished)
+    columns["kept_epoch"] = None
+    columns["started_at"] = min(row["started_at"] for row in finished)
+    columns["finished_at"] = max(row["finished_at"] for row in finished)
+    references = {part["part"]: part for record in records for part in record["references"]}
+    return {**tables, "columns": columns, "seeds": finished, "references": [*references.values()]}
 
 
 def reference_record(references: References) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +20,15 @@ from simreg_core import cli
 from simreg_core.config_io import ConfigError
 from simreg_core.records import METRICS
 from tuner.objectives import SEARCH_SPLIT
-from tuner.ray_session import Resources, add_resource_flags, connected, set_environment
+from tuner.ray_session import add_resource_flags, connected, set_environment
 from tuner.space import SearchSpace, load_space
 
 if TYPE_CHECKING:
     from tuner.search import SearchPlan
     from tuner.store import ResultStore
+
+
+DEFAULT_OUTPUT = Path("results")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,13 +47,12 @@ def _run(args: argparse.Namespace) -> int:
     from tuner.search import check_data
 
     plan = make_plan(args)
-    check_data(plan.space, str(args.space))
+    check_data(plan.space, str(args.space or plan.folder))
     if args.dry_run:
         print(describe_plan(plan, args))
         return 0
     try:
-        with connected(args) as resources:
-            return _search(plan, resources)
+        return _search(plan, args)
     except SearchFailed as err:
         print(f"tuner.run: {err}", file=sys.stderr)
     except OSError as err:
@@ -57,27 +60,44 @@ def _run(args: argparse.Namespace) -> int:
     return 1
 
 
-def _search(plan: SearchPlan, resources: Resources) -> int:
+def _search(plan: SearchPlan, args: argparse.Namespace) -> int:
     from tuner.confirm import confirm_best
+    from tuner.driver import Driver
     from tuner.search import create_folder, run_search
     from tuner.store import ResultStore
 
     console = Console(stderr=True)
-    plan = create_folder(plan)
-    store = ResultStore(plan.folder)
-    found = run_search(plan, store, resources, console)
-    if found.num_complete:
-        Console(width=200).print(pareto_table(plan, store))
-    if found.was_interrupted:
-        raise KeyboardInterrupt(f"what is finished is in {plan.folder}")
-    if not found.num_complete:
-        reasons = f"reasons in {plan.folder}/trials"
-        print(f"tuner.run: all {found.num_failed} trials failed; {reasons}", file=sys.stderr)
-        return 1
-    confirmation = plan.space.tuning.confirm
-    if confirmation is not None:
-        confirm_best(plan, store, confirmation.top, confirmation.seeds, resources, console)
-    folder = shlex.quote(str(plan.folder))
+    with ExitStack() as stack:
+        if plan.resumes:  # before the seconds that Ray takes to start
+            driver = stack.enter_context(Driver(plan.folder))
+        resources = stack.enter_context(connected(args))
+        if not plan.resumes:
+            plan = create_folder(plan)
+            driver = stack.enter_context(Driver(plan.folder))
+        store = ResultStore(plan.folder)
+        folder = shlex.quote(str(plan.folder))
+        go_on = f"go on with: python -m tuner.run --resume {folder}"
+        try:
+            found = run_search(plan, store, resources, console, driver)
+            if found.num_complete:
+                Console(width=200).print(pareto_table(plan, store))
+            if found.was_interrupted:
+                raise KeyboardInterrupt(go_on)
+            if not found.num_complete:
+                reasons = f"reasons in {plan.folder}/trials"
+                failed = f"all {found.num_failed} trials failed"
+                print(f"tuner.run: {failed}; {reasons}", file=sys.stderr)
+                return 1
+            confirmation = plan.space.tuning.confirm
+            if confirmation is not None:
+                driver.enter_phase("confirmation")
+                top, seeds = confirmation.top, confirmation.seeds
+                confirm_best(plan, store, top, seeds, resources, console)
+            driver.enter_phase("done")
+        except KeyboardInterrupt as err:
+            raise KeyboardInterrupt(go_on) from err
+        except OSError as err:
+            raise OSError(f"{cli.os_reason(err)}; {go_on}") from err
     print(f"\nresults: {folder}\npicture: python -m analysis.pareto {folder}")
     return 0
 
@@ -88,7 +108,7 @@ def make_plan(args: argparse.Namespace) -> SearchPlan:
     Raises:
         ConfigError: the space file, an override or the place of the results is wrong.
     """
-    from tuner.search import SearchPlan
+    from tuner.search import SearchPlan, resume_plan
 
     overrides = list(args.set)
     for key, value in (("tuning.num_trials", args.num_trials), ("tuning.seed", args.seed)):
@@ -96,11 +116,19 @@ def make_plan(args: argparse.Namespace) -> SearchPlan:
             overrides.append(f"{key}={value}")
     if args.name is not None:
         overrides.append(f"name={json.dumps(args.name)}")  # text, even if it is 2024
+    if args.resume is not None:
+        if args.name is not None or args.output is not None:
+            raise ConfigError("--resume: names the folder of results; leave --output and --name")
+        asked = None if args.space is None else load_space(args.space, overrides)
+        return resume_plan(args.resume, asked, overrides)
+    if args.space is None:
+        raise ConfigError("one of --space FILE and --resume OUTPUT/NAME is required (see --help)")
     space = load_space(args.space, overrides)
-    folder, cache = args.output / space.name, args.output / "references"
+    output = args.output or DEFAULT_OUTPUT
+    folder, cache = output / space.name, output / "references"
     if folder == cache:
         raise ConfigError(f"{args.space}: name: {space.name} is the folder of reference networks")
-    _require_writable(args.output)
+    _require_writable(output)
     plan = SearchPlan(space, folder, cache, is_named=args.name is not None)
     return replace(plan, folder=plan.free_folder())
 
@@ -158,11 +186,11 @@ def _range(space: SearchSpace, key: str) -> str:
 
 def pareto_table(plan: SearchPlan, store: ResultStore) -> Table:
     """The trials that no other beats on all objectives, by the first objective."""
-    from tuner.searcher import open_study
+    from tuner.study import read_study
     from tuner.summary import describe
 
     space = plan.space
-    study = open_study(plan.folder, space)
+    study = read_study(plan.folder, space)
     front = {trial.number: space.decode(trial.params) for trial in study.best_trials}
     shown = list(dict.fromkeys((*space.objectives, "tradeoff_score")))
     rows = [row for row in store.read("trials") if row["trial"] in front]
@@ -184,9 +212,18 @@ def pareto_table(plan: SearchPlan, store: ResultStore) -> Table:
 
 def _parser() -> cli.Parser:
     parser = cli.Parser("tuner.run", "Search the hyperparameters of the similarity regularizer.")
-    parser.add_argument("--space", type=Path, required=True, metavar="FILE", help="space file")
+    parser.add_argument("--space", type=Path, metavar="FILE", help="space file")
     parser.add_argument(
-        "--num-trials", type=cli.whole_number(1), metavar="N", help="tuning.num_trials"
+        "--resume",
+        type=Path,
+        metavar="OUTPUT/NAME",
+        help="go on with a search that was stopped, or give it more trials",
+    )
+    parser.add_argument(
+        "--num-trials",
+        type=cli.whole_number(1),
+        metavar="N",
+        help="trials in all: tuning.num_trials",
     )
     parser.add_argument(
         "--seed", type=cli.whole_number(0), metavar="S", help="of the sampler: tuning.seed"
@@ -194,9 +231,8 @@ def _parser() -> cli.Parser:
     parser.add_argument(
         "--output",
         type=Path,
-        default=Path("results"),
         metavar="DIR",
-        help="results go to DIR/NAME (default: %(default)s)",
+        help=f"results go to DIR/NAME (default: {DEFAULT_OUTPUT})",
     )
     parser.add_argument("--name", help="of the results (default: the space's name)")
     parser.add_argument(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import secrets
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import optuna
-from ray import cloudpickle, tune
 from rich.console import Console
 
 from simreg_core.attacks import check_attacks
@@ -21,17 +21,19 @@ from simreg_core.experiment import check_corruptions
 from simreg_core.files import write_text
 from simreg_core.targets import check_target
 from tuner.baselines import train_references
-from tuner.objectives import SEARCH_SPLIT
+from tuner.driver import Driver
+from tuner.objectives import SEARCH_SPLIT, parse_constraint
 from tuner.progress import SearchView
-from tuner.ray_session import Resources, raylet_silenced
-from tuner.searcher import Outcome, StudySearcher, open_study
-from tuner.space import SearchSpace
+from tuner.ray_session import Resources
+from tuner.ray_tune import run_networks
+from tuner.searcher import Outcome, StudySearcher
+from tuner.space import SearchSpace, load_space
 from tuner.store import ResultStore
-from tuner.trainable import WorkerSettings, run_trial
+from tuner.study import check_space, open_study, settle
+from tuner.trainable import RECORD_FILE, STATE_FILE, WorkerSettings
 
 SPACE_FILE = "space.yaml"
 _NETWORK_TABLES = ("curves", "spectra", "epochs")  # several rows a network
-_RAY_FOLDER = "ray"  # Ray's own snapshots; nothing reads them
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class SearchPlan:
     """``OUTPUT/references``: reference networks, shared by the searches of one output."""
     is_named: bool = True
     """Whether the user chose this folder; if not, a number is appended where it exists."""
+    resumes: bool = False
+    """Whether the folder holds a search that is to be gone on with."""
 
     def free_folder(self) -> Path:
         """The folder, or the first numbered one that does not exist.
@@ -134,8 +138,47 @@ def create_folder(plan: SearchPlan) -> SearchPlan:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def read_space(folder: Path, overrides: Sequence[str] = ()) -> SearchSpace:
+    """The space of the search in a result folder, as it was used, with overrides.
+
+    Raises:
+        ConfigError: there is no search, or its space file or an override is wrong.
+    """
+    if not (folder / SPACE_FILE).is_file():
+        raise ConfigError(f"{folder}: no results of a search (it has no {SPACE_FILE})")
+    return load_space(folder / SPACE_FILE, overrides)
+
+
+def resume_plan(folder: Path, asked: SearchSpace | None, overrides: Sequence[str]) -> SearchPlan:
+    """The plan that goes on with the search in a result folder.
+
+    Args:
+        folder: ``OUTPUT/NAME``.
+        asked: The space that the user believes this search to have; None for that of the folder.
+        overrides: ``key=value`` texts that are laid over the folder's own space.
+
+    Raises:
+        ConfigError: there is no search, it has another space, or more trials than asked.
+    """
+    found = read_space(folder)
+    space = asked or read_space(folder, overrides)
+    space = space.model_copy(update={"name": found.name})
+    check_space(folder, found, space)
+    num_trials, num_rows = space.tuning.num_trials, len(ResultStore(folder).read("trials"))
+    if num_trials < num_rows:
+        raise ConfigError(
+            f"tuning.num_trials: {num_trials} asked, but {folder} has {num_rows} finished trials; "
+            f"allowed: {num_rows} or more"
+        )
+    return SearchPlan(space, folder, folder.parent / "references", resumes=True)
+
+
 def run_search(
-    plan: SearchPlan, store: ResultStore, resources: Resources, console: Console
+    plan: SearchPlan,
+    store: ResultStore,
+    resources: Resources,
+    console: Console,
+    driver: Driver,
 ) -> SearchResult:
     """Train the references, run the trials, and leave study and tables complete.
 
@@ -144,29 +187,33 @@ def run_search(
         store: The tables in ``plan.folder``.
         resources: What a trial uses.
         console: Where progress is shown.
+        driver: Holds ``plan.folder``.
 
     Raises:
+        ConfigError: the folder's study has searched another space.
         SearchFailed: the reference networks cannot be trained.
         OSError: results cannot be written.
     """
     space = plan.space
+    study = open_study(plan.folder, space)
+    if plan.resumes:  # with more trials, say
+        write_text(plan.folder / SPACE_FILE, space.to_yaml())
+    rows = store.read("trials")
+    interrupted = settle(study, rows, space)
     settings = worker_settings(plan, resources)
     if not space.baseline_varies():
+        driver.enter_phase("references")
         _prepare_references(space, settings, resources, store, console)
-    study = open_study(plan.folder, space)
-    with SearchView(console, "trial", space.tuning.num_trials) as view:
-        recorder = _Recorder(store, view)
-        searcher = StudySearcher(
-            study, space, space.tuning.num_trials, recorder.record, view.started
-        )
-        was_interrupted = False
+    driver.enter_phase("trials")
+    was_interrupted = False
+    with SearchView(console, "trial", space.tuning.num_trials, num_before=len(rows)) as view:
+        recorder = _Recorder(space, store, view, driver)
+        searcher = StudySearcher(study, space, recorder, interrupted)
         try:
-            _tune(plan, searcher, settings, resources)
+            if searcher.num_networks:
+                run_networks(searcher, settings, resources, view)
         except KeyboardInterrupt:
             was_interrupted = True
-        finally:
-            searcher.close("interrupted")
-            shutil.rmtree(plan.folder / _RAY_FOLDER, ignore_errors=True)
     if searcher.error is not None:
         raise searcher.error
     states = [trial.state for trial in study.get_trials(deepcopy=False)]
@@ -184,77 +231,61 @@ def worker_settings(plan: SearchPlan, resources: Resources) -> WorkerSettings:
         cache=plan.cache.resolve(),
         device=resources.device,
         num_threads=resources.num_threads,
+        measures_epochs=plan.space.tuning.early_stopping is not None,
     )
 
 
 class _Recorder:
     """Writes the rows of finished trials; every write replaces, so a repeat does no harm."""
 
-    def __init__(self, store: ResultStore, view: SearchView) -> None:
+    def __init__(
+        self, space: SearchSpace, store: ResultStore, view: SearchView, driver: Driver
+    ) -> None:
+        self.space = space
         self.store = store
         self.view = view
+        self.driver = driver
 
-    def record(self, outcome: Outcome) -> None:
-        columns = {
+    def started(self, number: int) -> None:
+        """Show that a trial begins."""
+        self.view.started(number)
+
+    def progressed(self, number: int, seed: int, epochs_done: int, num_epochs: int) -> None:
+        """Say for other processes how far a network is."""
+        self.driver.progressed(number, seed, epochs_done, num_epochs)
+
+    def ended(self, outcome: Outcome) -> dict[str, Any]:
+        """Write the rows of a trial; returns that of the trials table."""
+        identity = {"study": self.store.folder.name, "trial": outcome.number}
+        row = {
             **(outcome.config.flat() if outcome.config is not None else {}),
             **outcome.record.get("columns", {}),
-            "study": self.store.folder.name,
-            "trial": outcome.number,
+            **identity,
             "status": outcome.status,
             "reason": outcome.reason,
+            "num_seeds": self.space.tuning.num_seeds,
         }
+        if outcome.status == "complete":
+            constraints = [parse_constraint(text) for text in self.space.constraints]
+            row["feasible"] = all(bound.violation(row) <= 0 for bound in constraints)
+        part = f"trial-{outcome.number:05d}"
         write_references(self.store, outcome.record.get("references", []))
         for table in _NETWORK_TABLES:
             if table in outcome.record:
-                self.store.write(table, f"trial-{outcome.number:05d}", outcome.record[table])
+                self.store.write(table, part, outcome.record[table])
+        if networks := outcome.record.get("seeds"):
+            complete = {**identity, "status": "complete", "num_seeds": 1}
+            self.store.write("seeds", part, [{**columns, **complete} for columns in networks])
         # Last: a trial that has its row has all its rows.
-        self.store.write("trials", f"{outcome.number:05d}", [columns])
-        score = columns.get(f"{SEARCH_SPLIT}.tradeoff_score")
+        self.store.write("trials", f"{outcome.number:05d}", [row])
+        folder = self.store.folder / "checkpoints" / f"{outcome.number:05d}"
+        for name in (STATE_FILE, RECORD_FILE):  # nothing goes on from these any more
+            for path in folder.rglob(name):
+                path.unlink(missing_ok=True)
+        self.driver.ended(outcome.number)
+        score = row.get(f"{SEARCH_SPLIT}.tradeoff_score")
         self.view.finished(outcome.number, outcome.status, outcome.reason, score)
-
-
-class _LostWorkers(tune.Callback):  # type: ignore[misc]
-    """Tells the searcher why a trial's worker was lost; a user error never comes this way."""
-
-    def __init__(self, searcher: StudySearcher) -> None:
-        self.searcher = searcher
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        # Ray's own reader looks for this file where it is copied later.
-        with open(trial.pickled_error_file, "rb") as stream:
-            text = " ".join(str(cloudpickle.load(stream)).split())
-        detail = text.rpartition("Worker exit detail: ")[2]  # before it: names of classes and ids
-        self.searcher.fail(trial.trial_id, f"worker lost: {detail[:300]}")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # pickled into Ray's snapshot, which nothing here reads
-
-
-def _tune(
-    plan: SearchPlan, searcher: StudySearcher, settings: WorkerSettings, resources: Resources
-) -> None:
-    trainable = tune.with_resources(
-        tune.with_parameters(run_trial, settings=settings),
-        {"cpu": resources.cpus, "gpu": resources.gpus},
-    )
-    tuner = tune.Tuner(
-        trainable,
-        tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            num_samples=plan.space.tuning.num_trials,
-            max_concurrent_trials=resources.max_concurrent,
-            reuse_actors=True,
-            trial_dirname_creator=lambda trial: trial.trial_id,
-        ),
-        run_config=tune.RunConfig(
-            name=_RAY_FOLDER,
-            storage_path=str(settings.folder),
-            callbacks=[_LostWorkers(searcher)],
-            verbose=0,
-        ),
-    )
-    with raylet_silenced():
-        tuner.fit()
+        return row
 
 
 def _prepare_references(

@@ -1,43 +1,37 @@
-"""The Optuna study is the truth of a search: what was asked, what came of it, and why.
+"""Ray Tune's view of the Optuna study, which is the truth of a search.
 
-Ray Tune only runs trials. :class:`StudySearcher` asks the study, hands the trial to Tune and tells
-the study the outcome: COMPLETE only at full budget with finite objectives, PRUNED below it, FAIL
-with the reason otherwise. A trial's rows are written before the study is told, so a trial that the
-study calls finished always has its rows. Nothing rests on Ray's snapshots.
+Ray Tune only runs networks. :class:`StudySearcher` asks the study, hands the trial's networks (one,
+or one for each of several seeds) to Tune and tells the study the outcome: COMPLETE only at full
+budget with finite objectives, PRUNED below it, FAIL with the reason otherwise. A trial's rows are
+written before the study is told, so a trial that the study calls finished always has its rows.
+A trial that nobody could end (Ctrl-C, a killed driver, a full disk) stays RUNNING, and is gone on
+with when the search is resumed. Nothing rests on Ray's snapshots.
 """
 
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from pydantic import ValidationError
 from ray.tune.search import Searcher
 
 from simreg_core.config import TrialConfig
 from simreg_core.config_io import explain, problems
-from simreg_core.records import SCHEMA_VERSION, Status
-from tuner.grid import design
-from tuner.objectives import directions, objective_values
+from simreg_core.records import Status
+from tuner.objectives import objective_values, parse_constraint
+from tuner.rows import mean_record
 from tuner.space import SearchSpace
-
-STUDY_FILE = "study.journal"
-_STATES = {
-    "complete": optuna.trial.TrialState.COMPLETE,
-    "pruned": optuna.trial.TrialState.PRUNED,
-    "failed": optuna.trial.TrialState.FAIL,
-}
+from tuner.study import reopened, tell
 
 
 class Outcome(NamedTuple):
-    """How one trial ended."""
+    """How one trial, or one of its networks, ended."""
 
     number: int
     status: Status
@@ -45,160 +39,187 @@ class Outcome(NamedTuple):
     config: TrialConfig | None
     """None where the sampled values do not make a configuration."""
     record: Mapping[str, Any]
-    """What the worker reported (see :mod:`tuner.trainable`); empty where there is nothing."""
+    """What the workers reported (see :mod:`tuner.trainable`); empty where there is nothing."""
 
 
-def open_study(folder: Path, space: SearchSpace) -> optuna.Study:
-    """The study in a result folder: reopened if it is there, created (with warm starts) if not."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path = folder / STUDY_FILE
-    is_new = not path.exists()
-    study = optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(path))),
-        study_name=space.name,
-        sampler=make_sampler(space.tuning.sampler, space.tuning.seed),
-        directions=directions(space.objectives),
-        load_if_exists=True,
-    )
-    if is_new:
-        with _experimental():
-            study.set_metric_names(list(space.objectives))
-        study.set_user_attr("schema_version", SCHEMA_VERSION)
-        _queue(study, space)
-    return study
+class Observer(Protocol):
+    """Who is told what happens to trials."""
+
+    def started(self, number: int) -> None:
+        """A trial begins."""
+
+    def progressed(self, number: int, seed: int, epochs_done: int, num_epochs: int) -> None:
+        """One of a trial's networks has trained an epoch."""
+
+    def ended(self, outcome: Outcome) -> Mapping[str, Any]:
+        """A trial has ended, before the study is told; writes its rows and returns its own."""
 
 
-def _queue(study: optuna.Study, space: SearchSpace) -> None:
-    """Put what is to be tried first into the study: under ``grid``, everything."""
-    tuning = space.tuning
-    if tuning.sampler == "grid":
-        for params in design(space.search, tuning.warm_starts, tuning.num_trials, tuning.seed):
-            study.enqueue_trial(space.encode(params))
-        return
-    for start in tuning.warm_starts:
-        study.enqueue_trial(space.encode(start), user_attrs={"warm_start": True})
+@dataclass
+class _Trial:
+    """A trial that is open, and what its networks have come to."""
 
-
-def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """The Optuna sampler by the name that a space file uses; ``grid`` never asks its sampler."""
-    with _experimental():
-        match name:
-            case "tpe":
-                return optuna.samplers.TPESampler(
-                    seed=seed, multivariate=True, group=True, constant_liar=True
-                )
-            case "nsgaii":
-                return optuna.samplers.NSGAIISampler(seed=seed)
-            case "gp":
-                return optuna.samplers.GPSampler(seed=seed)
-            case "random" | "grid":  # a grid's trials are queued when the study is made
-                return optuna.samplers.RandomSampler(seed=seed)
-    raise ValueError(f"unknown sampler {name!r}")
-
-
-@contextmanager
-def _experimental() -> Iterator[None]:
-    """Accept what Optuna has called experimental for years."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
+    trial: optuna.Trial
+    config: TrialConfig
+    num_open: int
+    ended: dict[int, Outcome] = field(default_factory=dict)
+    """By the network's seed."""
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
-    """Ray Tune's view of the study.
+    """Hands trials of a study to Ray Tune.
 
     Args:
         study: Open study.
         space: What is searched.
-        num_trials: Trials that the study shall have in the end.
-        on_outcome: Called once per finished trial, before the study is told; writes the rows.
-        on_start: Called when a trial begins.
+        observer: Told of every trial.
+        interrupted: Numbers of the trials of the study that are to be gone on with.
     """
 
     def __init__(
         self,
         study: optuna.Study,
         space: SearchSpace,
-        num_trials: int,
-        on_outcome: Callable[[Outcome], None],
-        on_start: Callable[[int], None],
+        observer: Observer,
+        interrupted: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.study = study
         self.space = space
-        self.num_trials = num_trials
         self.error: BaseException | None = None
         """What broke the recording of a trial; Tune would only log it. The caller raises it."""
-        self._on_outcome = on_outcome
-        self._on_start = on_start
-        self._running: dict[str, tuple[optuna.Trial, TrialConfig]] = {}
-        self._num_asked = 0
+        self._observer = observer
+        self._interrupted = deque(interrupted)
+        self._networks: deque[tuple[_Trial, int]] = deque()
+        """Networks of open trials that no worker has yet, with their seeds."""
+        self._running: dict[str, tuple[_Trial, int]] = {}
+        waiting = optuna.trial.TrialState.WAITING
+        states = [trial.state for trial in study.get_trials(deepcopy=False)]
+        self._num_asked = len(states) - states.count(waiting)
+
+    @property
+    def num_networks(self) -> int:
+        """Networks that are left to train, at most."""
+        left = max(0, self.space.tuning.num_trials - self._num_asked)
+        return (left + len(self._interrupted)) * self.space.tuning.num_seeds
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """The next trial for Tune, or FINISHED."""
-        while self.error is None and self._num_asked < self.num_trials:
-            trial = self.study.ask(self.space.distributions())
-            self._num_asked += 1
-            self._on_start(trial.number)
+        """The next network for Tune, or FINISHED."""
+        while self.error is None and not self._networks:
+            trial = self._next_trial()
+            if trial is None:
+                break
+            self._observer.started(trial.number)
+            self._open(trial)
+        if self.error is not None or not self._networks:
+            return Searcher.FINISHED  # type: ignore[no-any-return]
+        opened, seed = self._networks.popleft()
+        self._running[trial_id] = (opened, seed)
+        number = opened.trial.number
+        return {
+            "trial": number,
+            "folder": network_folder(number, seed, self.space.tuning.num_seeds),
+            "config": opened.config.model_copy(update={"seed": seed}).to_dict(),
+        }
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Tune's word that a network has trained an epoch."""
+        if trial_id in self._running and "epochs_done" in result:
+            opened, seed = self._running[trial_id]
+            num_epochs = opened.config.training.epochs
             try:
-                config = self.space.trial_config(self.space.decode(trial.params))
-            except ValidationError as err:
-                reason = f"no valid configuration: {explain(problems(err)[0], TrialConfig)}"
-                self._finish(trial, Outcome(trial.number, "failed", reason, None, {}))
-                continue
-            self._running[trial_id] = (trial, config)
-            return {"trial": trial.number, "config": config.to_dict()}
-        return Searcher.FINISHED  # type: ignore[no-any-return]
+                self._observer.progressed(
+                    opened.trial.number, seed, result["epochs_done"], num_epochs
+                )
+            except OSError as err:
+                self.error = self.error or err
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tune's word that a trial ended. A lost worker's reason follows by :meth:`fail`."""
+        """Tune's word that a network ended. A lost worker's reason follows by :meth:`fail`."""
         if error or trial_id not in self._running:
             return
-        trial, config = self._running.pop(trial_id)
         result = result or {}
+        if "full_disk" in result:
+            self.error = self.error or OSError(result["full_disk"])
+            return  # the trial stays open
+        record = json.loads(result["record"]) if "record" in result else {}
         if "failure" in result:
-            status: Status = "failed"
-            reason, record = result["failure"], {}
-        elif "record" in result:
-            record = json.loads(result["record"])
-            status, reason = self._judge(record, config)
-        else:
-            done = result.get("epochs_done", 0)
-            status, reason, record = "pruned", f"stopped after {done} epochs", {}
-        self._finish(trial, Outcome(trial.number, status, reason, config, record))
+            self._network_ended(trial_id, "failed", result["failure"], record)
+            return
+        config = self._running[trial_id][0].config
+        self._network_ended(trial_id, *self._judge(record, config), record)
 
     def fail(self, trial_id: str, reason: str) -> None:
-        """Record that a trial's worker was lost or that it was interrupted."""
+        """Record that a network's worker was lost for good."""
         if trial_id in self._running:
-            trial, config = self._running.pop(trial_id)
-            self._finish(trial, Outcome(trial.number, "failed", reason, config, {}))
+            self._network_ended(trial_id, "failed", reason, {})
 
-    def close(self, reason: str) -> None:
-        """Record every trial that is still open as failed: the study keeps no zombies."""
-        for trial_id in list(self._running):
-            self.fail(trial_id, reason)
+    def _next_trial(self) -> optuna.Trial | None:
+        distributions = self.space.distributions()
+        if self._interrupted:
+            return reopened(self.study, self._interrupted.popleft(), distributions)
+        if self._num_asked >= self.space.tuning.num_trials:
+            return None
+        self._num_asked += 1
+        return self.study.ask(distributions)
+
+    def _open(self, trial: optuna.Trial) -> None:
+        """Queue the networks of a trial, or record that its values do not make one."""
+        try:
+            config = self.space.trial_config(self.space.decode(trial.params))
+        except ValidationError as err:
+            reason = f"no valid configuration: {explain(problems(err)[0], TrialConfig)}"
+            self._finish(trial, Outcome(trial.number, "failed", reason, None, {}))
+            return
+        seeds = range(config.seed, config.seed + self.space.tuning.num_seeds)
+        opened = _Trial(trial, config, len(seeds))
+        self._networks.extend((opened, seed) for seed in seeds)
 
     def _judge(self, record: Mapping[str, Any], config: TrialConfig) -> tuple[Status, str | None]:
-        num_epochs = len(record["epochs"])
-        if num_epochs < config.training.epochs:
+        num_epochs = len(record.get("epochs", ()))
+        if num_epochs < config.training.epochs or "columns" not in record:
             return "pruned", f"stopped after {num_epochs} of {config.training.epochs} epochs"
         try:
             objective_values(record["columns"], self.space.objectives)
+            for text in self.space.constraints:
+                parse_constraint(text).violation(record["columns"])
         except ValueError as err:
             return "failed", str(err)
         return "complete", None
 
+    def _network_ended(
+        self, trial_id: str, status: Status, reason: str | None, record: Mapping[str, Any]
+    ) -> None:
+        """Collect a network's outcome; the last one of a trial ends the trial."""
+        opened, seed = self._running.pop(trial_id)
+        opened.ended[seed] = Outcome(opened.trial.number, status, reason, opened.config, record)
+        opened.num_open -= 1
+        if status != "complete":  # the trial is lost: what has not begun need not begin
+            dropped = [network for network in self._networks if network[0] is opened]
+            for network in dropped:
+                self._networks.remove(network)
+            opened.num_open -= len(dropped)
+        if opened.num_open == 0:
+            self._finish(opened.trial, self._outcome(opened))
+
+    def _outcome(self, opened: _Trial) -> Outcome:
+        """The outcome of a trial: that of its network, or all of its networks' together."""
+        outcomes = [opened.ended[seed] for seed in sorted(opened.ended)]
+        if self.space.tuning.num_seeds == 1:
+            return outcomes[0]
+        record = mean_record([outcome.record for outcome in outcomes if outcome.record])
+        for seed, outcome in sorted(opened.ended.items()):
+            if outcome.status != "complete":
+                reason = f"seed {seed}: {outcome.reason}"
+                return outcome._replace(reason=reason, record=record)
+        return outcomes[0]._replace(record=record)
+
     def _finish(self, trial: optuna.Trial, outcome: Outcome) -> None:
-        values = None
-        if outcome.status == "complete":
-            values = objective_values(outcome.record["columns"], self.space.objectives)
         try:
-            self._on_outcome(outcome)
-            if outcome.reason is not None:
-                trial.set_user_attr("reason", outcome.reason)
-            self.study.tell(trial, values, state=_STATES[outcome.status])
+            row = self._observer.ended(outcome)
+            tell(self.study, trial, row, self.space)
         except Exception as err:  # a full disk, say: Tune would log it and go on
             self.error = self.error or err
 
@@ -213,3 +234,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         # Ray pickles searchers into its own snapshot, which nothing here reads.
         return {}
+
+
+def network_folder(number: int, seed: int, num_seeds: int) -> str:
+    """Where a network of a trial keeps its files, below ``checkpoints/``."""
+    return f"{number:05d}" if num_seeds == 1 else f"{number:05d}/seed-{seed}"

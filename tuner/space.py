@@ -12,11 +12,11 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import optuna
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from simreg_core.config import TrialConfig, field_paths
 from simreg_core.config_io import (
@@ -31,12 +31,12 @@ from simreg_core.config_io import (
     set_field,
     validated,
 )
-from simreg_core.records import METRICS
 from tuner.distributions import Distribution, Strict
 from tuner.grid import MAX_COMBINATIONS, num_combinations
+from tuner.objectives import OBJECTIVES, parse_constraint
 
 MIN_SEEDS = 2  # of a confirmation: an interval needs two
-_SPACE_KEYS = ("name", "trial", "search", "objectives", "tuning")
+_SPACE_KEYS = ("name", "trial", "search", "objectives", "constraints", "tuning")
 
 
 class ConfirmConfig(Strict):
@@ -45,6 +45,31 @@ class ConfirmConfig(Strict):
     top: Annotated[int, Field(ge=1)]
     seeds: Annotated[int, Field(ge=MIN_SEEDS)]
     """Fresh seeds per configuration."""
+
+
+class EarlyStoppingConfig(Strict):
+    """Which trials are stopped before their last epoch: Ray Tune's ASHA or median rule.
+
+    A trial that is stopped is told to Optuna as pruned, without values: what a network reaches in
+    a part of its epochs is on no front.
+    """
+
+    type: Literal["asha", "median"]
+    metric: Literal["clean_accuracy", "robust_accuracy", "tradeoff_score"]
+    """Of every epoch's network, on the validation split."""
+    grace_epochs: Annotated[int, Field(ge=1)] = 1
+    """Epochs that every trial gets."""
+    reduction_factor: Annotated[int, Field(ge=2)] | None = None
+    """ASHA: the best one in so many goes on at each rung; default 4."""
+    min_trials: Annotated[int, Field(ge=1)] | None = None
+    """Median: trials that must have reported before any is stopped; default 3."""
+
+    @model_validator(mode="after")
+    def _options_of_its_type(self) -> Self:
+        other = "min_trials" if self.type == "asha" else "reduction_factor"
+        if getattr(self, other) is not None:
+            raise ValueError(f"{other} is no option of type {self.type}")
+        return self
 
 
 class TuningConfig(Strict):
@@ -59,6 +84,11 @@ class TuningConfig(Strict):
     """Configurations to try first. Keys that one leaves out are sampled; under ``grid`` it stands
     for every combination of them."""
     confirm: ConfirmConfig | None = None
+    retries: Annotated[int, Field(ge=0, le=1000)] = 3
+    """How often a trial whose worker is lost, or out of memory, goes on from its last epoch."""
+    num_seeds: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Networks per trial, with seeds from ``trial.seed`` on; the sampler is told their mean."""
+    early_stopping: EarlyStoppingConfig | None = None
 
 
 class SearchSpace(Strict):
@@ -68,18 +98,33 @@ class SearchSpace(Strict):
     trial: dict[str, Any]
     search: Annotated[dict[str, Distribution], Field(min_length=1)]
     objectives: Annotated[list[str], Field(min_length=1)]
+    constraints: list[str] = Field(default_factory=list)
+    """What a solution must reach, for example ``clean_accuracy >= 0.9``; the sampler is told by
+    how much a trial misses it, and no trial that does is on the front."""
     tuning: TuningConfig
 
     @field_validator("objectives")
     @classmethod
     def _known_objectives(cls, names: list[str]) -> list[str]:
-        allowed = [name for name, metric in METRICS.items() if metric.direction is not None]
         for name in names:
-            if name not in allowed:
-                raise ValueError(f"{name!r} is no objective; allowed: {', '.join(allowed)}")
+            if name not in OBJECTIVES:
+                raise ValueError(f"{name!r} is no objective; allowed: {', '.join(OBJECTIVES)}")
             if names.count(name) > 1:
                 raise ValueError(f"{name!r} is given twice")
         return names
+
+    @field_validator("constraints")
+    @classmethod
+    def _good_constraints(cls, texts: list[str]) -> list[str]:
+        for text in texts:
+            parse_constraint(text)
+        return texts
+
+    @model_validator(mode="after")
+    def _seeds_once(self) -> Self:
+        if self.tuning.num_seeds > 1 and "seed" in self.search:
+            raise ValueError("seed is searched, and tuning.num_seeds asks for several; keep one")
+        return self
 
     def trial_config(self, params: Mapping[str, Any]) -> TrialConfig:
         """The configuration of one trial.
@@ -234,13 +279,15 @@ def _check_objectives(space: SearchSpace, where: str) -> None:
     if any(key.startswith("robustness.reference") for key in space.search):
         return
     config = next(space.extreme_configs())
-    for name in space.objectives:
-        attack = name.partition(".")[2]
-        if attack and attack not in config.robustness.reference:
-            raise ConfigError(
-                f"{where}: objectives: {name} needs {attack} in trial.robustness.reference, "
-                f"which has: {', '.join(config.robustness.reference)}"
-            )
+    constrained = [parse_constraint(text).metric for text in space.constraints]
+    for key, names in (("objectives", space.objectives), ("constraints", constrained)):
+        for name in names:
+            attack = name.partition(".")[2]
+            if attack and attack not in config.robustness.reference:
+                raise ConfigError(
+                    f"{where}: {key}: {name} needs {attack} in trial.robustness.reference, "
+                    f"which has: {', '.join(config.robustness.reference)}"
+                )
 
 
 def _check_warm_starts(space: SearchSpace, where: str) -> None:

@@ -14,7 +14,7 @@ from simreg_core.config import TrialConfig
 from simreg_core.config_io import ConfigError
 from simreg_core.data import load_task
 from simreg_core.evaluate import accuracies, evaluate
-from simreg_core.experiment import TrialResult, pick_device, run_experiment
+from simreg_core.experiment import Progress, TrialResult, pick_device, run_experiment
 from simreg_core.records import METRICS, SPLITS, TRIAL_COLUMNS
 from simreg_core.references import load_references
 from simreg_core.tradeoff import tradeoff
@@ -157,9 +157,9 @@ def test_every_epoch_is_told_when_its_checkpoint_is_safe(
 ) -> None:
     path, told = tmp_path / "state.pt", []
 
-    def on_epoch(record: EpochRecord) -> None:
+    def on_epoch(progress: Progress) -> None:
         assert path.exists()
-        told.append(record.epoch)
+        told.append(progress.records[-1].epoch)
 
     run_experiment(tiny_config(), cache=cache, device=CPU, checkpoint=path, on_epoch=on_epoch)
     assert told == [0, 1]
@@ -170,8 +170,8 @@ def test_run_that_was_killed_continues_to_the_same_result(
 ) -> None:
     config, path = tiny_config({"training.epochs": 4}), tmp_path / "state.pt"
 
-    def killed(record: EpochRecord) -> None:
-        if record.epoch == 1:
+    def killed(progress: Progress) -> None:
+        if len(progress.records) == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -182,7 +182,7 @@ def test_run_that_was_killed_continues_to_the_same_result(
         cache=cache,
         device=CPU,
         checkpoint=path,
-        on_epoch=lambda record: told.append(record.epoch),
+        on_epoch=lambda progress: told.append(progress.records[-1].epoch),
     )
     whole = run_experiment(config, cache=cache, device=CPU)
     assert told == [2, 3]

@@ -27,9 +27,9 @@ import yaml
 from simreg_core.checkpoint import load_weights
 from simreg_core.data import load_task
 from simreg_core.records import SPLITS, TABLES
-from tuner.searcher import open_study
 from tuner.space import SearchSpace, load_space
 from tuner.store import ResultStore
+from tuner.study import open_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

@@ -15,8 +15,8 @@ from simreg_core.config_io import ConfigError
 from tests.tuner_tests.spaces import make_space
 from tuner.distributions import Choices, Distribution, FloatRange, IntRange
 from tuner.grid import design, num_combinations
-from tuner.searcher import open_study
 from tuner.space import SearchSpace
+from tuner.study import open_study
 
 THRESHOLD = "regularizer.threshold: {type: float, low: 0.1, high: 0.9}"
 ALPHA = "regularizer.alpha: {type: float, low: 0.01, high: 3.0, log: true}"

@@ -12,8 +12,9 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from tests.tuner_tests.spaces import make_space
-from tuner.searcher import Outcome, StudySearcher, make_sampler, open_study
+from tuner.searcher import Outcome, StudySearcher
 from tuner.space import SearchSpace
+from tuner.study import make_sampler, open_study, settle
 
 THRESHOLD = "regularizer.threshold: {type: float, low: 0.1, high: 0.9}"
 SINGLE = ("[clean_accuracy, robust_accuracy]", "[tradeoff_score]")
@@ -23,20 +24,30 @@ SAMPLERS = ("tpe", "nsgaii", "gp", "random")
 class Driver:
     """Asks and answers as Tune does, without Ray."""
 
-    def __init__(self, folder: Path, space: SearchSpace, num_trials: int) -> None:
+    def __init__(self, folder: Path, space: SearchSpace) -> None:
         self.space = space
         self.study = open_study(folder, space)
         self.outcomes: list[Outcome] = []
+        self.rows: list[Mapping[str, Any]] = []
+        """What a table would have: rows of the trials that ended."""
         self.states: list[TrialState] = []
         """State of the trial in the study while its outcome was recorded."""
-        self.started: list[int] = []
-        self.searcher = StudySearcher(
-            self.study, space, num_trials, self._record, self.started.append
-        )
+        self.begun: list[int] = []
+        self.epochs: list[tuple[int, int, int, int]] = []
+        interrupted = settle(self.study, self.rows, space)
+        self.searcher = StudySearcher(self.study, space, self, interrupted)
 
-    def _record(self, outcome: Outcome) -> None:
+    def started(self, number: int) -> None:
+        self.begun.append(number)
+
+    def progressed(self, number: int, seed: int, epochs_done: int, num_epochs: int) -> None:
+        self.epochs.append((number, seed, epochs_done, num_epochs))
+
+    def ended(self, outcome: Outcome) -> Mapping[str, Any]:
         self.outcomes.append(outcome)
         self.states.append(self.study.trials[outcome.number].state)
+        self.rows.append(row_of(outcome))
+        return self.rows[-1]
 
     def ask(self, name: str = "a") -> dict[str, Any]:
         """The trial that Tune would run next, under a name of Tune's."""
@@ -55,6 +66,12 @@ class Driver:
         return self.study.trials[number]
 
 
+def row_of(outcome: Outcome) -> dict[str, Any]:
+    """What the trials table has of an outcome."""
+    identity = {"trial": outcome.number, "status": outcome.status, "reason": outcome.reason}
+    return {**outcome.record.get("columns", {}), **identity}
+
+
 def report(*, num_epochs: int = 2, **metrics: float | None) -> dict[str, Any]:
     """The last report of a trial: by default of the full budget and with good values."""
     figures = {"clean_accuracy": 0.9, "robust_accuracy": 0.5, "tradeoff_score": 0.1, **metrics}
@@ -62,6 +79,7 @@ def report(*, num_epochs: int = 2, **metrics: float | None) -> dict[str, Any]:
         "columns": {f"validation.{name}": value for name, value in figures.items()},
         "epochs": [{"epoch": epoch} for epoch in range(num_epochs)],
         "curves": [],
+        "spectra": [],
         "references": [],
     }
     return {"record": json.dumps(record), "epochs_done": num_epochs}
@@ -72,7 +90,8 @@ def drive(tmp_path: Path) -> Callable[..., Driver]:
     """Factory of drivers of the good space, changed; the study is in ``tmp_path``."""
 
     def make(*changes: tuple[str, str], num_trials: int = 5) -> Driver:
-        return Driver(tmp_path, make_space(tmp_path, *changes), num_trials)
+        number = ("num_trials: 2,", f"num_trials: {num_trials},")
+        return Driver(tmp_path, make_space(tmp_path, number, *changes))
 
     return make
 
@@ -104,13 +123,15 @@ def test_less_than_the_full_budget_is_pruned_without_values(drive: Callable[...,
     assert driver.trial().user_attrs["reason"] == "stopped after 1 of 2 epochs"
 
 
-def test_trial_that_was_stopped_before_its_last_report_is_pruned(
+def test_trial_that_was_stopped_before_its_last_report_is_pruned_and_keeps_its_epochs(
     drive: Callable[..., Driver],
 ) -> None:
     driver = drive()
-    driver.run({"epochs_done": 1})
+    epochs = {"epochs": [{"epoch": 0}]}
+    driver.run({"epochs_done": 1, "record": json.dumps(epochs)})
     assert driver.trial().state is TrialState.PRUNED
-    assert driver.outcomes[0].reason == "stopped after 1 epochs"
+    assert driver.outcomes[0].reason == "stopped after 1 of 2 epochs"
+    assert driver.outcomes[0].record == epochs
 
 
 def test_trial_without_any_report_is_not_complete(drive: Callable[..., Driver]) -> None:
@@ -135,7 +156,7 @@ def test_objective_that_is_no_finite_number_fails_by_name(
     driver = drive()
     driver.run(report(robust_accuracy=value))
     assert driver.trial().state is TrialState.FAIL
-    assert driver.trial().user_attrs["reason"].startswith(f"objective robust_accuracy is {value}")
+    assert driver.trial().user_attrs["reason"].startswith(f"robust_accuracy is {value}")
 
 
 def test_missing_objective_fails_by_name(drive: Callable[..., Driver]) -> None:
@@ -170,26 +191,6 @@ def test_trial_is_told_only_once(drive: Callable[..., Driver]) -> None:
     assert len(driver.outcomes) == 1
 
 
-def test_close_leaves_no_running_trials(drive: Callable[..., Driver]) -> None:
-    driver = drive()
-    for name in ("a", "b", "c"):
-        driver.ask(name)
-    driver.searcher.on_trial_complete("b", report())
-    driver.searcher.close("interrupted")
-    states = [trial.state for trial in driver.study.trials]
-    assert states == [TrialState.FAIL, TrialState.COMPLETE, TrialState.FAIL]
-    assert driver.trial(2).user_attrs["reason"] == "interrupted"
-
-
-def test_trial_that_ends_after_close_changes_nothing(drive: Callable[..., Driver]) -> None:
-    driver = drive()
-    driver.ask("a")
-    driver.searcher.close("interrupted")
-    driver.searcher.on_trial_complete("a", report())
-    assert driver.trial().state is TrialState.FAIL
-    assert driver.searcher.error is None
-
-
 # recording
 
 
@@ -206,24 +207,32 @@ def test_rows_are_recorded_before_the_study_is_told(
     assert driver.states == [TrialState.RUNNING]
 
 
-def test_error_of_recording_is_kept_and_ends_the_search(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    space = make_space(tmp_path)
+def test_error_of_recording_is_kept_and_ends_the_search(tmp_path: Path) -> None:
     full = OSError("no space left on device")
 
-    def record(outcome: Outcome) -> None:
-        raise full
+    class FullDisk(Driver):
+        def ended(self, outcome: Outcome) -> Mapping[str, Any]:
+            raise full
 
-    study = open_study(tmp_path, space)
-    searcher = StudySearcher(study, space, 5, record, lambda number: None)
+    driver = FullDisk(tmp_path, make_space(tmp_path))
     for name in ("a", "b"):
-        searcher.suggest(name)
-    searcher.on_trial_complete("a", report())
-    assert searcher.error is full
-    assert searcher.suggest("c") == Searcher.FINISHED
+        driver.ask(name)
+    driver.searcher.on_trial_complete("a", report())
+    assert driver.searcher.error is full
+    assert driver.searcher.suggest("c") == Searcher.FINISHED
     # Its rows are not written, so the study must not call it complete.
-    assert study.trials[0].state is not TrialState.COMPLETE
+    assert driver.trial().state is TrialState.RUNNING
+
+
+def test_full_disk_of_a_worker_ends_the_search_and_leaves_the_trial_open(
+    drive: Callable[..., Driver],
+) -> None:
+    driver = drive()
+    driver.run({"full_disk": "OSError: [Errno 28] No space left on device"})
+    assert "No space left" in str(driver.searcher.error)
+    assert driver.searcher.suggest("next") == Searcher.FINISHED
+    assert driver.trial().state is TrialState.RUNNING
+    assert driver.outcomes == []
 
 
 def test_suggestion_holds_number_and_configuration(drive: Callable[..., Driver]) -> None:
@@ -281,7 +290,7 @@ def test_every_trial_that_ends_has_started(drive: Callable[..., Driver]) -> None
     )
     while driver.searcher.suggest("a") != Searcher.FINISHED:
         driver.searcher.on_trial_complete("a", report())
-    assert driver.started == [outcome.number for outcome in driver.outcomes] == list(range(8))
+    assert driver.begun == [outcome.number for outcome in driver.outcomes] == list(range(8))
     assert {outcome.status for outcome in driver.outcomes} == {"complete", "failed"}
 
 
@@ -373,8 +382,9 @@ def test_same_seed_gives_the_same_suggestions(sampler: str, tmp_path: Path) -> N
     for name in ("first", "second"):
         folder = tmp_path / name
         folder.mkdir()
-        space = make_space(folder, ("sampler: random", f"sampler: {sampler}, seed: 3"), SINGLE)
-        driver = Driver(folder, space, 20)
+        tuning = ("num_trials: 2, sampler: random", f"num_trials: 20, sampler: {sampler}, seed: 3")
+        space = make_space(folder, tuning, SINGLE)
+        driver = Driver(folder, space)
         driver.run(*[report(tradeoff_score=i / 20) for i in range(12)])
         proposals.append([trial.params for trial in driver.study.trials])
     assert proposals[0] == proposals[1]

@@ -1,0 +1,125 @@
+"""The one process that works on a result folder: its lock, and what it says of its work.
+
+``driver.json`` is for people and for ``tuner.status``; nothing is resumed from it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from filelock import FileLock, Timeout
+
+from simreg_core.config_io import ConfigError
+from simreg_core.files import write_text
+
+DRIVER_FILE = "driver.json"
+_LOCK_FILE = ".driver.lock"
+_MIN_SECONDS = 1.0  # between two writes that only tell of epochs
+
+
+class Driver:
+    """Holds a result folder for this process while its block runs.
+
+    The operating system lets go of the lock when the process ends, however it ends.
+
+    Args:
+        folder: ``OUTPUT/NAME``; exists.
+
+    Raises:
+        ConfigError: on entering, another process holds the folder, or it cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._stack = ExitStack()
+        self._started_at = _now()
+        self._written = -_MIN_SECONDS
+        self._phase = "start"
+        self._running: dict[str, dict[str, dict[str, int]]] = {}
+        """By trial and seed."""
+
+    def __enter__(self) -> Self:
+        try:
+            self._stack.enter_context(FileLock(self.folder / _LOCK_FILE, timeout=0))
+            self._write()
+        except Timeout as err:
+            raise ConfigError(f"{self.folder}: {describe_driver(self.folder)}") from err
+        except OSError as err:
+            raise ConfigError(f"{self.folder}: cannot be written: {err.strerror}") from err
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def enter_phase(self, phase: str) -> None:
+        """Say what is being done: ``references``, ``trials`` or ``confirmation``."""
+        self._phase = phase
+        self._running = {}
+        self._write()
+
+    def progressed(self, trial: int, seed: int, epochs_done: int, num_epochs: int) -> None:
+        """Say how far one of the running networks is."""
+        running = self._running.setdefault(str(trial), {})
+        running[str(seed)] = {"epochs_done": epochs_done, "epochs": num_epochs}
+        if time.monotonic() - self._written >= _MIN_SECONDS:
+            self._write()
+
+    def ended(self, trial: int) -> None:
+        """Say that a trial is not running any more."""
+        self._running.pop(str(trial), None)
+        self._write()
+
+    def _write(self) -> None:
+        said = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started_at": self._started_at,
+            "updated_at": _now(),
+            "phase": self._phase,
+            "running": self._running,
+        }
+        write_text(self.folder / DRIVER_FILE, json.dumps(said, indent=1))
+        self._written = time.monotonic()
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process works on the result folder now."""
+    lock = FileLock(folder / _LOCK_FILE, timeout=0)
+    try:
+        with lock:
+            return False
+    except Timeout:
+        return True
+
+
+def read_driver(folder: Path) -> dict[str, Any]:
+    """What the last process that worked on the folder said; empty if none has."""
+    try:
+        said = json.loads((folder / DRIVER_FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def describe_driver(folder: Path) -> str:
+    """Who works on a folder that is held, in words."""
+    said = read_driver(folder)
+    who = f" (process {said.get('pid')} on {said.get('host')})" if said else ""
+    return f"another process works on it{who}; wait for it or end it"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

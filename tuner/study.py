@@ -1,0 +1,256 @@
+"""The Optuna study of a search: where it lies, how it is opened, and how it is gone on with."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from simreg_core.config_io import ConfigError
+from simreg_core.records import SCHEMA_VERSION, Status
+from tuner.grid import design
+from tuner.objectives import directions, objective_values, parse_constraint
+from tuner.space import SearchSpace
+
+STUDY_FILE = "study.journal"
+STATES: dict[Status, optuna.trial.TrialState] = {
+    "complete": optuna.trial.TrialState.COMPLETE,
+    "pruned": optuna.trial.TrialState.PRUNED,
+    "failed": optuna.trial.TrialState.FAIL,
+}
+_SPACE_ATTRIBUTE = "space"
+_FREE = ("tuning.num_trials", "tuning.retries", "tuning.confirm")
+"""Keys of a space that do not change what a trial is: they may differ when a search goes on."""
+
+
+def open_study(folder: Path, space: SearchSpace) -> optuna.Study:
+    """The study in a result folder, made if it is not there, for the one process that writes it.
+
+    What is to be tried first is queued; where that was cut short before, the rest of it.
+
+    Raises:
+        ConfigError: the study searched another space; shows the difference.
+    """
+    _set_verbosity()
+    path = folder / STUDY_FILE
+    _repair(path)
+    study = optuna.create_study(
+        storage=_storage(path),
+        study_name=space.name,
+        directions=directions(space.objectives),
+        load_if_exists=True,
+    )
+    wanted = _identity(space)
+    found = study.user_attrs.get(_SPACE_ATTRIBUTE)
+    if found is None:
+        with _experimental():
+            study.set_metric_names(list(space.objectives))
+        study.set_user_attr("schema_version", SCHEMA_VERSION)
+        study.set_user_attr(_SPACE_ATTRIBUTE, json.dumps(wanted))
+    else:
+        _require_same(folder, json.loads(found), wanted)
+    study.sampler = make_sampler(space.tuning.sampler, _sampler_seed(study, space.tuning.seed))
+    _queue(study, space)
+    return study
+
+
+def read_study(folder: Path, space: SearchSpace) -> optuna.Study:
+    """The study in a result folder, to be read only.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    _set_verbosity()
+    path = folder / STUDY_FILE
+    try:
+        if not path.is_file():
+            raise KeyError
+        return optuna.load_study(study_name=space.name, storage=_storage(path))
+    except KeyError as err:
+        raise ConfigError(f"{folder}: no study of that name in {STUDY_FILE}") from err
+
+
+def check_space(folder: Path, found: SearchSpace, wanted: SearchSpace) -> None:
+    """Refuse to go on with a search under another space.
+
+    Raises:
+        ConfigError: names every key that differs, with both values.
+    """
+    _require_same(folder, _identity(found), _identity(wanted))
+
+
+def tell(
+    study: optuna.Study, trial: optuna.Trial, row: Mapping[str, Any], space: SearchSpace
+) -> None:
+    """Tell the study the outcome of a trial, as its row in the trials table has it.
+
+    Raises:
+        ValueError: a complete trial lacks an objective or what a constraint is about.
+    """
+    status: Status = row["status"]
+    values = None
+    if status == "complete":
+        values = objective_values(row, space.objectives)
+        for text in space.constraints:
+            if text not in trial.constraints:
+                trial.set_constraint(text, parse_constraint(text).violation(row))
+    if row["reason"] is not None:
+        trial.set_user_attr("reason", row["reason"])
+    study.tell(trial, values, state=STATES[status])
+
+
+def settle(study: optuna.Study, rows: Sequence[Mapping[str, Any]], space: SearchSpace) -> list[int]:
+    """Tell the study what is already in the trials table, and return what is still open.
+
+    A trial's row is written before the study is told: a kill between the two leaves a finished
+    trial that the study calls running.
+
+    Returns:
+        Numbers of the trials that were interrupted, in order.
+    """
+    finished = {row["trial"]: row for row in rows}
+    interrupted = []
+    running = (optuna.trial.TrialState.RUNNING,)
+    for trial in study.get_trials(deepcopy=False, states=running):
+        if trial.number in finished:
+            tell(study, _live(study, trial), finished[trial.number], space)
+        else:
+            interrupted.append(trial.number)
+    return interrupted
+
+
+def reopened(
+    study: optuna.Study,
+    number: int,
+    distributions: Mapping[str, optuna.distributions.BaseDistribution],
+) -> optuna.Trial:
+    """A trial that was running when its driver died, with a value for every searched key.
+
+    The values that the study has are kept; a kill while they were drawn leaves some out.
+    """
+    trial = _live(study, study.get_trials(deepcopy=False)[number])
+    for key, distribution in distributions.items():
+        match distribution:
+            case FloatDistribution(low=low, high=high, step=step, log=log):
+                trial.suggest_float(key, low, high, step=step, log=log)
+            case IntDistribution(low=low, high=high, step=step, log=log):
+                trial.suggest_int(key, low, high, step=step, log=log)
+            case optuna.distributions.CategoricalDistribution(choices=choices):
+                trial.suggest_categorical(key, choices)
+    return trial
+
+
+def _live(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> optuna.Trial:
+    """A running trial, to be gone on with; Optuna has no public way to it."""
+    return optuna.Trial(study, trial._trial_id)
+
+
+def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+    """The Optuna sampler by the name that a space file uses; ``grid`` never asks its sampler."""
+    with _experimental():
+        match name:
+            case "tpe":
+                return optuna.samplers.TPESampler(
+                    seed=seed, multivariate=True, group=True, constant_liar=True
+                )
+            case "nsgaii":
+                return optuna.samplers.NSGAIISampler(seed=seed)
+            case "gp":
+                return optuna.samplers.GPSampler(seed=seed)
+            case "random" | "grid":  # a grid's trials are queued when the study is made
+                return optuna.samplers.RandomSampler(seed=seed)
+    raise ValueError(f"unknown sampler {name!r}")
+
+
+def _sampler_seed(study: optuna.Study, seed: int) -> int:
+    """The seed, or where the search goes on another: with the same it would repeat itself."""
+    waiting = optuna.trial.TrialState.WAITING
+    num_asked = sum(trial.state != waiting for trial in study.get_trials(deepcopy=False))
+    if num_asked == 0:
+        return seed
+    return int(np.random.SeedSequence([seed, num_asked]).generate_state(1)[0])
+
+
+def _queue(study: optuna.Study, space: SearchSpace) -> None:
+    """Put what is to be tried first into the study: under ``grid``, everything."""
+    tuning = space.tuning
+    trials = study.get_trials(deepcopy=False)
+    if tuning.sampler == "grid":
+        # A longer design begins with the shorter one.
+        combinations = design(space.search, tuning.warm_starts, tuning.num_trials, tuning.seed)
+        for params in itertools.islice(combinations, len(trials), None):
+            study.enqueue_trial(space.encode(params))
+        return
+    num_queued = sum("warm_start" in trial.user_attrs for trial in trials)
+    for start in tuning.warm_starts[num_queued:]:
+        study.enqueue_trial(space.encode(start), user_attrs={"warm_start": True})
+
+
+def _storage(path: Path) -> BaseStorage:
+    return JournalStorage(JournalFileBackend(str(path)))
+
+
+def _repair(path: Path) -> None:
+    """Undo what a killed writer leaves: a lock, and at worst a line that is not whole.
+
+    Optuna skips such a line, but appends to it: then the file cannot be read.
+    """
+    with suppress(FileNotFoundError):
+        path.with_name(f"{path.name}.lock").unlink()
+    with suppress(FileNotFoundError), path.open("rb+") as stream:
+        content = stream.read()
+        if not content.endswith(b"\n"):
+            stream.truncate(content.rfind(b"\n") + 1)
+            os.fsync(stream.fileno())
+
+
+def _identity(space: SearchSpace) -> dict[str, Any]:
+    """What a study must not change, as flat keys; written as JSON and back."""
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}" if prefix else key, inner)
+        elif not prefix.startswith(_FREE):
+            flat[prefix] = value
+
+    walk("", space.model_dump(mode="json"))
+    return dict(json.loads(json.dumps(flat)))
+
+
+def _require_same(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    absent = "absent"
+    differences = [
+        f"{key}: {found.get(key, absent)!r} there, {wanted.get(key, absent)!r} asked"
+        for key in {**found, **wanted}
+        if found.get(key, absent) != wanted.get(key, absent)
+    ]
+    if differences:
+        raise ConfigError(
+            f"{folder} searches another space ({'; '.join(differences)}); "
+            "a changed space is a new search"
+        )
+
+
+def _set_verbosity() -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@contextmanager
+def _experimental() -> Iterator[None]:
+    """Accept what Optuna has called experimental for years."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
