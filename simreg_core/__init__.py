@@ -18,6 +18,7 @@ _HOME = {
     "evaluate": "evaluate",
     "fit": "train",
     "load_dataset": "datasets",
+    "load_exported": "export",
     "load_weights": "checkpoint",
     "run_experiment": "experiment",
 }
@@ -30,6 +31,7 @@ __all__ = [
     "evaluate",
     "fit",
     "load_dataset",
+    "load_exported",
     "load_weights",
     "run_experiment",
 ]
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from simreg_core.datasets import load_dataset
     from simreg_core.evaluate import evaluate
     from simreg_core.experiment import TrialResult, run_experiment
+    from simreg_core.export import load_exported
     from simreg_core.train import fit
 
 

@@ -110,6 +110,12 @@ def read_yaml_mapping(path: Path) -> dict[str, Any]:
     return data
 
 
+def to_yaml(data: Mapping[str, Any]) -> str:
+    """YAML text of JSON types, keys in their order, that this module reads back as equal data."""
+    text: str = yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True)
+    return text
+
+
 def parse_override(text: str) -> tuple[str, Any]:
     """Key and value of one ``--set key=value``; the value is read as YAML.
 

@@ -77,7 +77,8 @@ def test_analysis_knows_of_the_core_its_records_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("library", "owner"), [("foolbox", "foolbox_bridge.py"), ("yaml", "config_io.py")]
+    ("library", "owner"),
+    [("foolbox", "foolbox_bridge.py"), ("safetensors", "export.py"), ("yaml", "config_io.py")],
 )
 def test_library_has_one_importer_in_the_core(library: str, owner: str) -> None:
     importers = [
