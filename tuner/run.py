@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -156,7 +156,8 @@ def describe_plan(plan: SearchPlan, args: argparse.Namespace) -> str:
     confirmed = (
         "none"
         if tuning.confirm is None
-        else f"top {tuning.confirm.top} and the baseline, {tuning.confirm.seeds} fresh seeds each"
+        else f"{_confirmed(tuning.confirm.top)} and the baseline, "
+        f"{tuning.confirm.seeds} fresh seeds each"
     )
     reference = ", ".join(f"{name} {eps:g}" for name, eps in robustness.reference.items())
     lines = [
@@ -169,6 +170,7 @@ def describe_plan(plan: SearchPlan, args: argparse.Namespace) -> str:
         f"task         {config.task.dataset}, {config.training.epochs} epochs",
         f"robust at    {reference}",
         f"references   {baselines} (cached in {plan.cache})",
+        f"seeds        {tuning.num_seeds} per trial",
         f"warm starts  {min(len(tuning.warm_starts), tuning.num_trials)}",
         f"confirmation {confirmed}",
         f"per trial    {args.cpus_per_trial:g} CPUs, GPUs: {gpus}; "
@@ -177,6 +179,10 @@ def describe_plan(plan: SearchPlan, args: argparse.Namespace) -> str:
         f"results      {plan.folder}",
     ]
     return "\n".join(lines)
+
+
+def _confirmed(top: int | Literal["front"]) -> str:
+    return "the whole front" if top == "front" else f"top {top}"
 
 
 def _range(space: SearchSpace, key: str) -> str:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 
 import optuna
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from simreg_core.config import TrialConfig, field_paths
 from simreg_core.config_io import (
@@ -39,10 +39,17 @@ MIN_SEEDS = 2  # of a confirmation: an interval needs two
 _SPACE_KEYS = ("name", "trial", "search", "objectives", "constraints", "tuning")
 
 
+def _number_or_front(value: Any) -> Any:
+    if value == "front" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError(f"expected a whole number of at least 1, or front, found {value!r}")
+
+
 class ConfirmConfig(Strict):
     """Which of the best configurations are trained again, and how often."""
 
-    top: Annotated[int, Field(ge=1)]
+    top: Annotated[int | Literal["front"], BeforeValidator(_number_or_front)]
+    """So many, or every one on the front."""
     seeds: Annotated[int, Field(ge=MIN_SEEDS)]
     """Fresh seeds per configuration."""
 
