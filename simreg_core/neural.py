@@ -173,7 +173,7 @@ def _compare(args: argparse.Namespace) -> int:
     from simreg_core.neural_compare import compare, correlations, write_table
     from simreg_core.neural_model import load_model
 
-    model = load_model(args.model, device=_device(args.device))
+    model = load_model(args.model, key="--model", device=_device(args.device))
     images, recordings = _compared_images(args)
     recorded = None if recordings is None else recordings.mean_responses()
     columns = compare(model, images, num_pairs=args.num_pairs, seed=args.seed, recorded=recorded)
