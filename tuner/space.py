@@ -89,7 +89,7 @@ class TuningConfig(Strict):
     """Seed of the sampler; the networks' seed is ``trial.seed``."""
     warm_starts: list[dict[str, Any]] = Field(default_factory=list)
     """Configurations to try first. Keys that one leaves out are sampled; under ``grid`` it stands
-    for every combination of them."""
+    for every combination of them. At most ``num_trials``."""
     confirm: ConfirmConfig | None = None
     retries: Annotated[int, Field(ge=0, le=1000)] = 3
     """How often a trial whose worker is lost, or out of memory, goes on from its last epoch."""
@@ -191,17 +191,20 @@ def load_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
 
     An override's key is a path in the space file (``tuning.num_trials``,
     ``search.regularizer.alpha.high``, ``trial.training.epochs``) or, shorter, in the trial
-    configuration (``training.epochs``).
+    configuration (``training.epochs``). Where ``tuning.num_trials`` is overridden, the first warm
+    starts are kept, as many as there are trials.
 
     Raises:
         ConfigError: anything is wrong with the file or an override; names the key.
     """
     tree = read_yaml_mapping(path)
-    for text in overrides:
-        key, value = parse_override(text)
+    parsed = [parse_override(text) for text in overrides]
+    for key, value in parsed:
         _override(tree, key, value)
     where = str(path)
     space = validated(SearchSpace.model_validate, absolute_paths(tree), SearchSpace, where)
+    if any(key == "tuning.num_trials" for key, _ in parsed):
+        space = _with_first_warm_starts(space)
     _check_keys(space, where)
     _check_values(space, where)
     _check_objectives(space, where)
@@ -297,7 +300,19 @@ def _check_objectives(space: SearchSpace, where: str) -> None:
                 )
 
 
+def _with_first_warm_starts(space: SearchSpace) -> SearchSpace:
+    kept = space.tuning.warm_starts[: space.tuning.num_trials]
+    tuning = space.tuning.model_copy(update={"warm_starts": kept})
+    return space.model_copy(update={"tuning": tuning})
+
+
 def _check_warm_starts(space: SearchSpace, where: str) -> None:
+    num_starts, num_trials = len(space.tuning.warm_starts), space.tuning.num_trials
+    if num_starts > num_trials:
+        raise ConfigError(
+            f"{where}: tuning.warm_starts: {num_starts} warm starts do not fit into "
+            f"{num_trials} trials (tuning.num_trials)"
+        )
     for number, start in enumerate(space.tuning.warm_starts):
         for key, value in start.items():
             at = f"{where}: tuning.warm_starts.{number}.{key}"
