@@ -22,6 +22,9 @@ from tuner.study import read_study
 
 ROOT = Path(__file__).parents[2]
 SPACE = ROOT / "search_spaces" / "smoke.yaml"
+CLOCK_COLUMNS = {
+    "study", "started_at", "finished_at", "host", "train_seconds", "evaluate_seconds", "seconds",
+}  # fmt: skip
 
 
 class Search(NamedTuple):

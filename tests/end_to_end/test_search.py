@@ -12,13 +12,16 @@ import torch
 from simreg_core.checkpoint import load_weights
 from simreg_core.data import load_task
 from simreg_core.records import SPLITS, TABLES
-from tests.end_to_end.searches import Search, assert_all_tables_readable, finished, run, start
+from tests.end_to_end.searches import (
+    CLOCK_COLUMNS,
+    Search,
+    assert_all_tables_readable,
+    finished,
+    run,
+    start,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
-
-CLOCK_COLUMNS = {
-    "study", "started_at", "finished_at", "host", "train_seconds", "evaluate_seconds", "seconds",
-}  # fmt: skip
 
 
 def cache_of(search: Search) -> dict[str, int]:
