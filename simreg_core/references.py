@@ -22,7 +22,13 @@ from simreg_core import __version__, checkpoint
 from simreg_core.attacks import freeze
 from simreg_core.config import TrialConfig
 from simreg_core.data import TaskData
-from simreg_core.evaluate import CurvePoint, SplitFigures, accuracies, measure
+from simreg_core.evaluate import (
+    CurvePoint,
+    SplitFigures,
+    accuracies,
+    check_measurable,
+    measure,
+)
 from simreg_core.files import write_text
 from simreg_core.frequency import SpectrumPoint
 from simreg_core.model import ResNet
@@ -115,10 +121,12 @@ def load_references(
     """
     networks = reference_networks(config)
     surrogate = networks[-1]
+    # Before the surrogate: they check that everything can be measured.
+    results = tuple(reference_result(n, surrogate, data, cache, device) for n in networks)
     return References(
         digest=references_digest(config, data),
         surrogate=load_network(surrogate, data, cache, device),
-        results=tuple(reference_result(n, surrogate, data, cache, device) for n in networks),
+        results=results,
     )
 
 
@@ -164,7 +172,13 @@ def reference_result(
     cache: Path,
     device: torch.device,
 ) -> ReferenceResult:
-    """Figures and epochs of a reference network from the cache; made if they are not there."""
+    """Figures and epochs of a reference network from the cache; made if they are not there.
+
+    Raises:
+        ConfigError: something that is asked for cannot be measured; told before any training.
+        NonFiniteLossError: training diverged.
+    """
+    check_measurable(network.config, data, device)
     weights = ensure_network(network, data, cache, device)
     path = weights.with_suffix(f".{_measured_digest(network.config)}.curves.json")
     with FileLock(path.with_suffix(".lock")):

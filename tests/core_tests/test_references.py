@@ -13,6 +13,7 @@ import torch
 
 from simreg_core import references
 from simreg_core.config import TrialConfig
+from simreg_core.config_io import ConfigError
 from simreg_core.data import TaskData, load_task
 from simreg_core.evaluate import evaluate, measure
 from simreg_core.references import (
@@ -310,6 +311,42 @@ def test_other_measurements_are_made_of_the_same_networks(
     assert len(trained) == 2
     assert more.results != plain.results
     assert more.baseline("test") == plain.baseline("test")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param(
+            {"robustness.attacks": {"failing_attack:attack": {"max_epsilon": 0.2}}},
+            "^attack failing_attack:attack: ValueError: boom$",
+            id="plug-in",
+        ),
+        pytest.param(
+            {"robustness.boundary": {}, "robustness.frequency": True},
+            r"^robustness\.frequency: images of 3x3 have no frequency in \[0\.5, 0\.71\)",
+            id="bands",
+        ),
+    ],
+)
+def test_what_cannot_be_measured_is_told_before_any_training(
+    changes: dict[str, Any],
+    message: str,
+    tiny_config: MakeConfig,
+    tiny_data: TaskData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = "def attack(batch):\n    raise ValueError('boom')\n"
+    (tmp_path / "failing_attack.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    if "robustness.attacks" in changes:
+        changes |= {"robustness.reference": {"failing_attack:attack": 0.2}}
+    else:
+        small = tiny_data.test._replace(images=tiny_data.test.images[..., :3, :3])
+        tiny_data = tiny_data._replace(test=small)
+    with pytest.raises(ConfigError, match=message):
+        load_references(tiny_config(changes), tiny_data, tmp_path / "cache", CPU)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_edited_plugin_is_measured_again(
