@@ -242,7 +242,7 @@ def _digests(images: Iterable[Tensor]) -> set[bytes]:
 
 
 def _digests_in_order(images: Tensor) -> list[bytes]:
-    """16 bytes that name each image's content; 0.2 s for 50,000 images of 32x32 in colour."""
+    """16 bytes that name each image's content; 0.4 s for 50,000 of 3x32x32 on one CPU core."""
     rows = images.cpu().contiguous().flatten(1).numpy()
     return [hashlib.blake2b(row, digest_size=16).digest() for row in rows]
 
