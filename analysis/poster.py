@@ -10,7 +10,7 @@ Exit codes: 0 drawn, 2 there is nothing to draw or the arguments are not usable.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -37,19 +37,21 @@ class Source(NamedTuple):
     """Where a panel's results lie and how they are made."""
 
     section: str
+    panel: str
+    """Stem of its files."""
     place: str
     """Folder or file in OUTPUT."""
     build: Callable[[Path, str], Panel]
 
 
 SOURCES = (
-    Source("2 (similarities)", "pairs.parquet", similarity_panel),
-    Source("4.i (curves)", "curves", curves_panel),
-    Source("4.i (datasets)", "datasets", datasets_panel),
-    Source("4.ii (frequencies)", "curves", spectra_panel),
-    Source("4.iii (cost)", "cost", cost_panel),
-    Source("5 (tradeoff)", "tradeoff", tradeoff_panel),
-    Source("6 (components)", "components", components_panel),
+    Source("2 (similarities)", "2_similarity", "pairs.parquet", similarity_panel),
+    Source("4.i (curves)", "4i_curves", "curves", curves_panel),
+    Source("4.i (datasets)", "4i_datasets", "datasets", datasets_panel),
+    Source("4.ii (frequencies)", "4ii_spectra", "curves", spectra_panel),
+    Source("4.iii (cost)", "4iii_cost", "cost", cost_panel),
+    Source("5 (tradeoff)", "5_tradeoff", "tradeoff", tradeoff_panel),
+    Source("6 (components)", "6_components", "components", components_panel),
 )
 
 
@@ -64,14 +66,18 @@ def _run(options: argparse.Namespace) -> int:
         reasons = "; ".join(dict.fromkeys(missing.values()))
         raise ConfigError(f"{options.output}: nothing to draw: {reasons} (make poster makes all)")
     files = render(panels)
+    folder = options.out or options.output / "figures"
     try:
-        paths = write_files(options.out or options.output / "figures", files)
+        paths = write_files(folder, files)
+        removed = remove_pictures(folder, missing)
     except OSError as err:
         raise ConfigError(f"--out: cannot be written: {cli.os_reason(err)}") from err
     for panel in panels.values():
         print(f"{panel.title}\n    {panel.caption}")
     for source, reason in missing.items():
         print(f"not drawn: {source.section}: {reason}\n    {command(source, options.output)}")
+    for path in removed:
+        print(f"removed {path}, which showed earlier results")
     for path in paths:
         print(f"wrote {path}")
     return 0
@@ -98,6 +104,15 @@ def collect(output: Path, split: str) -> tuple[dict[str, Panel], dict[Source, st
         else:
             panels[panel.name] = panel
     return panels, missing
+
+
+def remove_pictures(folder: Path, sources: Iterable[Source]) -> list[Path]:
+    """Delete the files of panels that are not drawn; returns those that were there."""
+    paths = [folder / f"{source.panel}.{kind}" for source in sources for kind in ("png", "pdf")]
+    removed = [path for path in paths if path.exists()]
+    for path in removed:
+        path.unlink()
+    return removed
 
 
 def command(source: Source, output: Path) -> str:

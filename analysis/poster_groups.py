@@ -161,17 +161,20 @@ def conditions(study: Study, images: str) -> str:
     ]
     return (
         f"{', '.join(network)}; {', '.join(settings)}; {study.split} split, {images}; "
-        f"mean ± SD of {_seeds_text(study)}"
+        f"{_seeds_text(study)}"
     )
 
 
 def _seeds_text(study: Study) -> str:
     seeds = study.complete.set_index("trial")["seed"]
     counts = [seeds.loc[list(group.trials)].nunique() for group in groups(study)]
-    regularized = _range_text(counts)
     unregularized = baseline(study, "clean_accuracy")
     number = 0 if unregularized is None else len(unregularized.seeds)
-    return f"{regularized} seeds, {number} of the unregularized network"
+    if max(counts) > 1:
+        return f"mean ± SD of {_range_text(counts)} seeds, {number} of the unregularized network"
+    if number > 1:
+        return f"1 seed; unregularized network: mean ± SD of {number} seeds"
+    return f"1 seed, {number} of the unregularized network"
 
 
 def num_images_text(counts: Iterable[int]) -> str:

@@ -26,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0 done, 1 training failed, 2 bad input, 130 interrupted (run it again to go on).
+        0 done, 1 training failed or nothing can be printed, 2 bad input, 130 interrupted (run it
+        again to go on).
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     return cli.run(
@@ -63,7 +64,7 @@ def _run(args: argparse.Namespace) -> int:
     except CheckpointError as err:
         raise ConfigError(str(err)) from err
     except OSError as err:
-        raise ConfigError(f"--output: {cli.os_reason(err)}") from err
+        raise cli.os_error(err, "--output", args.output) from err
     except NonFiniteLossError as err:
         print(f"simreg_core: training failed: {err}", file=sys.stderr)
         return 1

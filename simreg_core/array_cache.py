@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import stat
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
@@ -54,12 +55,15 @@ def file_stamp(path: Path | str, key: str) -> tuple[str, int, int]:
     """Path, size in bytes and mtime in ns: a file whose stamp is the same has not changed.
 
     Raises:
-        ConfigError: the file cannot be examined; names ``key`` and the file.
+        ConfigError: the file cannot be examined, or is none (reading a pipe would wait for its
+            writer); names ``key`` and the file.
     """
     try:
         status = os.stat(path)
     except OSError as err:
         raise ConfigError(f"{key}: {path} cannot be read: {err.strerror or err}") from err
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigError(f"{key}: {path} is no regular file")
     return (os.path.abspath(path), status.st_size, status.st_mtime_ns)
 
 

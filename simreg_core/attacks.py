@@ -10,7 +10,9 @@ without touching the project, name it ``module:function`` in the configuration (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -19,7 +21,7 @@ from torch import Tensor, nn
 from simreg_core.config_io import ConfigError
 from simreg_core.config_robustness import RobustnessConfig
 from simreg_core.foolbox_bridge import run_foolbox
-from simreg_core.plugins import Option, check_options, is_plugin, load_function
+from simreg_core.plugins import Option, check_options, is_plugin, load_function, reason_of
 
 
 class AttackInput(NamedTuple):
@@ -118,30 +120,60 @@ def prepare(
 
     Args:
         name: A name in :data:`ATTACK_FUNCTIONS` or a plug-in's ``module:function``.
-        batch: What to attack; left as it is.
+        batch: What to attack; left as it is, whatever a plug-in does.
         options: Keyword arguments of the attack's function.
 
     Raises:
         ValueError: the images are not in [0, 1].
-        ConfigError: a plug-in cannot be had, or (from the returned function, too) does not
-            return images.
+        ConfigError: a plug-in cannot be had, or (from the returned function, too) raises or does
+            not return images.
     """
     if not bool(((batch.images >= 0) & (batch.images <= 1)).all()):
         raise ValueError(f"{name}: images must lie in [0, 1]")
+    if is_plugin(name):
+        return _prepare_plugin(name, batch, options or {})
     perturbation = attack_function(name)(batch, **(options or {}))
-    if not is_plugin(name):
-        return lambda epsilon: perturbation(epsilon).clamp(0, 1)
-    if not callable(perturbation):
-        raise ConfigError(
-            f"attack {name}: must return a function of epsilon, "
-            f"returned {type(perturbation).__name__}"
-        )
-    return lambda epsilon: _checked(name, perturbation(epsilon), batch.images).clamp(0, 1)
+    return lambda epsilon: perturbation(epsilon).clamp(0, 1)
 
 
 def freeze(model: nn.Module) -> nn.Module:
     """``model`` in evaluation mode and without weight gradients, in place."""
     return model.eval().requires_grad_(False)
+
+
+def _prepare_plugin(name: str, batch: AttackInput, options: Mapping[str, Option]) -> Perturbation:
+    function = load_function(name)
+    # Copies: what it writes into its batch or the surrogate would change every other figure.
+    own = batch._replace(
+        images=batch.images.clone(),
+        labels=batch.labels.clone(),
+        surrogate=copy.deepcopy(batch.surrogate),
+    )
+    with _told(name):
+        perturbation = function(own, **options)
+    if not callable(perturbation):
+        raise ConfigError(
+            f"attack {name}: must return a function of epsilon, "
+            f"returned {type(perturbation).__name__}"
+        )
+
+    def perturbed(epsilon: float) -> Tensor:
+        with _told(name):
+            found = perturbation(epsilon)
+        return _checked(name, found, batch.images).clamp(0, 1)
+
+    return perturbed
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """What a plug-in raises, as one line with its name; memory that ran out is passed on."""
+    try:
+        yield
+    except (MemoryError, torch.cuda.OutOfMemoryError):
+        raise
+    except (Exception, SystemExit) as err:
+        raise ConfigError(f"attack {name}: {reason_of(err)}") from err
 
 
 def _checked(name: str, perturbed: object, images: Tensor) -> Tensor:

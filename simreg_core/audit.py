@@ -263,7 +263,7 @@ def _run(args: argparse.Namespace) -> int:
     except CheckpointError as err:
         raise ConfigError(str(err)) from err
     except OSError as err:
-        raise ConfigError(f"--cache: {cli.os_reason(err)}") from err
+        raise cli.os_error(err, "--cache", args.cache) from err
     print(table(report))
     if args.output is not None:
         try:
@@ -340,7 +340,9 @@ def table(report: AuditReport) -> str:
             f"{attack.attack} ({attack.conditions}, n = {attack.num_images}): "
             f"fools {attack.success_rate:.3f}, median L2 {median}"
         )
-    if not report.warnings:
+    if not report.clean_accuracy:
+        lines.append("no image is classified correctly: there was nothing to attack")
+    elif not report.warnings:
         lines.append("no sign of masked gradients")
     return "\n".join(lines + [f"WARNING: {warning}" for warning in report.warnings])
 

@@ -41,6 +41,8 @@ def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, damaged, or of another version.
     """
+    if path.exists() and not path.is_file():  # reading a pipe would wait for its writer
+        raise CheckpointError(f"{path} is damaged or not a checkpoint: no regular file")
     try:
         with zipfile.ZipFile(path) as archive:  # torch itself skips the checksums
             if (member := archive.testzip()) is not None:

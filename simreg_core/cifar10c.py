@@ -7,6 +7,9 @@ images are: to grey by ITU-R 601 luma, and to the task's size.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from simreg_core.array_cache import file_stamp
 from simreg_core.config import TaskConfig
 from simreg_core.config_io import ConfigError
 from simreg_core.config_robustness import CorruptionsConfig
@@ -57,11 +61,10 @@ def open_folder(
     folder = Path(config.folder)
     if not folder.is_dir():
         raise ConfigError(f"{_KEY}: {folder} does not exist (a folder of KIND.npy is needed)")
-    present = [kind for kind in config.kinds if (folder / f"{kind}.npy").is_file()]
-    if not present:
+    files = {kind: _load(path, _SHAPE) for kind, path in _present(config.kinds, folder).items()}
+    if not files:
         names = ", ".join(f"{kind}.npy" for kind in config.kinds)
         raise ConfigError(f"{_KEY}: {folder} holds none of {names}")
-    files = {kind: _load(folder / f"{kind}.npy", _SHAPE) for kind in present}
     labels = _load(folder / "labels.npy", _SHAPE[:1])[:_NUM_IMAGES]
     order = order_of_test_images(task, _NUM_IMAGES, len(test.labels)).numpy()
     num_other = _NUM_IMAGES
@@ -75,13 +78,33 @@ def open_folder(
     return StoredCorruptions(files, order, *test.images.shape[1:3])
 
 
+def stored_digest(config: CorruptionsConfig) -> str | None:
+    """16 hexadecimal digits by which a changed file of the folder is noticed; None without one.
+
+    They follow the path, size and date of every file of a configured kind.
+    """
+    if config.folder is None:
+        return None
+    present = _present(config.kinds, Path(config.folder))
+    stamps = {kind: file_stamp(path, _KEY) for kind, path in present.items()}
+    return hashlib.sha256(json.dumps(stamps).encode()).hexdigest()[:16]
+
+
+def _present(kinds: Sequence[str], folder: Path) -> dict[str, Path]:
+    """Files of the kinds that have one."""
+    paths = {kind: folder / f"{kind}.npy" for kind in kinds}
+    return {kind: path for kind, path in paths.items() if path.is_file()}
+
+
 def _load(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    if not path.is_file():  # opening a pipe would wait for its writer
+        raise ConfigError(f"{_KEY}: {path} does not exist, or is no file")
     try:
-        array: Any = np.load(path, mmap_mode="r")
-    except FileNotFoundError as err:
-        raise ConfigError(f"{_KEY}: {path} does not exist") from err
+        # Not np.load, which opens archives as well, and for other files speaks of pickles.
+        array: Any = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError) as err:
-        raise ConfigError(f"{_KEY}: {path} is not a readable .npy file: {err}") from err
+        reason = " ".join(str(err).split())
+        raise ConfigError(f"{_KEY}: {path} is not a readable .npy file: {reason}") from err
     whole = np.issubdtype(array.dtype, np.integer) if len(shape) == 1 else array.dtype == np.uint8
     if array.shape != shape or not whole:
         raise ConfigError(

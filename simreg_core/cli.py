@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from simreg_core.config_io import ConfigError
@@ -16,6 +17,7 @@ from simreg_core.config_io import ConfigError
 if TYPE_CHECKING:
     import torch
 
+LOST_OUTPUT = 1
 USAGE_ERROR = 2
 INTERRUPTED = 130
 CLOSED_PIPE = 141
@@ -55,17 +57,18 @@ def whole_number(minimum: int) -> Callable[[str], int]:
     return parse
 
 
-def real_number(minimum: float) -> Callable[[str], float]:
-    """An argparse type: a finite number of at least ``minimum``."""
+def real_number(minimum: float, maximum: float = math.inf) -> Callable[[str], float]:
+    """An argparse type: a finite number of at least ``minimum`` and at most ``maximum``."""
+    limit = f" and at most {maximum:g}" if maximum < math.inf else ""
 
     def parse(text: str) -> float:
         try:
             number = float(text)
         except ValueError:
             number = math.nan
-        if not minimum <= number < math.inf:
+        if not (minimum <= number <= maximum and number < math.inf):
             raise argparse.ArgumentTypeError(
-                f"expected a number of at least {minimum:g}, found {text!r}"
+                f"expected a number of at least {minimum:g}{limit}, found {text!r}"
             )
         return number
 
@@ -115,19 +118,27 @@ def run(
         interrupted: What to say after an interruption, unless the exception itself says it.
 
     Returns:
-        The exit code of ``body``, 2 for bad input, 130 for an interruption, or 141 where whoever
-        reads the output has closed it.
+        The exit code of ``body``, 2 for bad input, 130 for an interruption, 141 where whoever
+        reads the output has closed it, or 1 where it cannot be written (a full disk).
     """
     try:
         args = parser.parse_args(argv)
         with _sigterm_interrupts():
-            return body(args)
+            code = body(args)
+            sys.stdout.flush()  # fails here rather than when the interpreter ends
+            return code
     except ConfigError as err:
         print(f"{parser.module}: {err}", file=sys.stderr)
         return USAGE_ERROR
     except BrokenPipeError:  # whoever read our output, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_stdout()
         return CLOSED_PIPE
+    except OSError as err:
+        if not _stdout_fails():
+            raise
+        _silence_stdout()
+        print(f"{parser.module}: standard output: {os_reason(err)}", file=sys.stderr)
+        return LOST_OUTPUT
     except KeyboardInterrupt as err:
         details = "; ".join(["interrupted", *filter(None, err.args or (interrupted,))])
         print(f"{parser.module}: {details}", file=sys.stderr)
@@ -145,6 +156,35 @@ def os_reason(err: OSError) -> str:
     """An operating system error in words: the file and what is wrong with it."""
     text = err.strerror or str(err)
     return f"{err.filename}: {text}" if err.filename else text
+
+
+def os_error(err: OSError, flag: str, folder: Path) -> ConfigError:
+    """The same in one line, with the flag unless it has nothing to do with the file.
+
+    Args:
+        err: Its file may be unknown.
+        flag: Flag that says where to write.
+        folder: Where that is.
+    """
+    if isinstance(err.filename, str):
+        file, own = Path(os.path.abspath(err.filename)), Path(os.path.abspath(folder))
+        # A folder above it may be what does not let it be made.
+        if own not in (file, *file.parents) and file not in own.parents:
+            return ConfigError(os_reason(err))
+    return ConfigError(f"{flag}: {os_reason(err)}")
+
+
+def _stdout_fails() -> bool:
+    try:
+        print(flush=True)  # unbuffered, a failed write leaves nothing for a flush to fail on
+    except OSError:
+        return True
+    return False
+
+
+def _silence_stdout() -> None:
+    """What is still buffered would fail again when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

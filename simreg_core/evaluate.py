@@ -12,13 +12,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from simreg_core.attacks import AttackInput, prepare
+from simreg_core.attacks import AttackInput, freeze, prepare
 from simreg_core.boundary import Perturbations, median_distance, minimal_perturbations
 from simreg_core.cifar10c import StoredCorruptions, open_folder
 from simreg_core.config import RobustnessConfig, TrialConfig
+from simreg_core.config_io import ConfigError
 from simreg_core.corruptions import corrupt
-from simreg_core.data import Split
-from simreg_core.frequency import SpectrumPoint, measure_frequencies
+from simreg_core.data import Split, TaskData
+from simreg_core.frequency import SpectrumPoint, band_edges, measure_frequencies
+from simreg_core.model import build_model
+from simreg_core.plugins import is_plugin
 from simreg_core.seeding import generator
 
 CORRUPTION_PREFIX = "corruption:"
@@ -44,6 +47,40 @@ class SplitFigures(NamedTuple):
     """As ``records`` has it; None if not configured, or if no perturbation was found."""
     spectra: list[SpectrumPoint]
     """Empty if not configured."""
+
+
+def check_measurable(config: TrialConfig, data: TaskData, device: torch.device) -> None:
+    """Refuse before any training what :func:`measure` could not do after it.
+
+    Every plug-in attacks two images, with a network that is not trained as surrogate.
+
+    Args:
+        config: A trial's configuration.
+        data: The task's splits, on any device.
+        device: Where the plug-ins compute.
+
+    Raises:
+        ConfigError: a plug-in fails, or the images are too small for bands of frequencies.
+    """
+    robustness = config.robustness
+    if robustness.frequency:
+        try:
+            band_edges(*data.test.images.shape[-2:])
+        except ValueError as err:
+            raise ConfigError(f"robustness.frequency: {err}") from err
+    plugins = [name for name in robustness.attacks if is_plugin(name)]
+    if not plugins:
+        return
+    channels = data.test.images.shape[1]
+    model = build_model(config.model, channels=channels, num_classes=data.num_classes, seed=0)
+    surrogate = freeze(model.to(device))
+    images = data.test.images[:2].to(device, torch.float32) / 255
+    labels = data.test.labels[:2].to(device)
+    for name in plugins:
+        attack = robustness.attacks[name]
+        rng = generator(robustness.noise_seed, f"{name} tried", device=device)
+        batch = AttackInput(images, labels, rng, surrogate)
+        prepare(name, batch, attack.options)(attack.max_epsilon)
 
 
 def measure(

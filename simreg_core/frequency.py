@@ -45,13 +45,18 @@ def band_edges(height: int, width: int) -> list[float]:
     frequency in each; 0 is the first edge, the two last are 0.5 and :data:`CORNER_EDGE`.
 
     Raises:
-        ValueError: a side is below 2 pixels.
+        ValueError: a side is below 2 pixels, or a band has no frequency (3x3 pixels).
     """
     side = min(height, width)
     if side < 2:
         raise ValueError(f"a spectrum needs images of at least 2x2 pixels, found {height}x{width}")
     bands = min(MAX_BANDS, side // 2)
-    return [*(0.5 * band / bands for band in range(bands + 1)), CORNER_EDGE]
+    edges = [*(0.5 * band / bands for band in range(bands + 1)), CORNER_EDGE]
+    radius = _radius(height, width, torch.device("cpu"))
+    for low, high in pairwise(edges):
+        if not bool(_in_band(radius, low, high).any()):
+            raise ValueError(_empty_band(height, width, low, high))
+    return edges
 
 
 def radial_power(perturbations: Tensor) -> tuple[Tensor, Tensor]:
@@ -205,14 +210,16 @@ def _confine(noise: Tensor, low: float, high: float) -> Tensor:
     mask = _in_band(_radius(height, width, noise.device), low, high)
     num_frequencies = int(mask.sum())
     if not num_frequencies:
-        raise ValueError(
-            f"images of {height}x{width} have no frequency in [{low:g}, {high:g}) cycles per pixel"
-        )
+        raise ValueError(_empty_band(height, width, low, high))
     # The filter keeps this share of the variance. The mask is symmetric, so the result is real.
     gain = (height * width / num_frequencies) ** 0.5
     filtered: Tensor = torch.fft.ifft2(torch.fft.fft2(noise.to(torch.float64)) * mask).real
     scaled: Tensor = (gain * filtered).to(noise.dtype)
     return scaled
+
+
+def _empty_band(height: int, width: int, low: float, high: float) -> str:
+    return f"images of {height}x{width} have no frequency in [{low:g}, {high:g}) cycles per pixel"
 
 
 def _radius(height: int, width: int, device: torch.device) -> Tensor:

@@ -117,7 +117,7 @@ def decode_images(
                 if image.shape != images.shape[1:]:
                     raise ConfigError(
                         f"{request.key}: {origin} holds images of different sizes; "
-                        "set task.image_size"
+                        f"{_one_size(request.key)}"
                     )
                 images[encoded.position] = image
     assert images is not None
@@ -199,5 +199,10 @@ def require_one_shape(
     if test_images.shape[1:] != images.shape[1:]:
         raise ConfigError(
             f"{key}: {test} has images of {test_images.shape[1:]}, "
-            f"{train} of {images.shape[1:]}; set task.image_size"
+            f"{train} of {images.shape[1:]}; {_one_size(key)}"
         )
+
+
+def _one_size(key: str) -> str:
+    """What to do about images of different sizes."""
+    return "set task.image_size" if key == "task.dataset" else "images of one size are needed"

@@ -44,10 +44,14 @@ def _run(args: argparse.Namespace) -> int:
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     command = {"fit": _fit, "compare": _compare, "simulate": _simulate}[args.command]
+    if args.output.is_dir():
+        raise ConfigError(f"--output: {args.output} is a folder; expected a file")
     try:
         return command(args)
+    except BrokenPipeError:  # of standard output
+        raise
     except OSError as err:
-        raise ConfigError(f"--output: {cli.os_reason(err)}") from err
+        raise cli.os_error(err, "--output", args.output.parent) from err
 
 
 def _fit(args: argparse.Namespace) -> int:
@@ -188,13 +192,9 @@ def _dataset_images(args: argparse.Namespace) -> Tensor:
     """``--num-images`` random images of ``--dataset``, all where there are fewer."""
     import torch
 
-    from simreg_core.config import TaskConfig
     from simreg_core.datasets import load_dataset
     from simreg_core.seeding import generator
 
-    if args.dataset != "natural":
-        data = {"dataset": args.dataset}
-        validated(TaskConfig.model_validate, data, TaskConfig, "--dataset")
     images = load_dataset(args.dataset, color=False, size=None, key="--dataset").images
     order = torch.randperm(len(images), generator=generator(args.seed, "images"))
     return images[order[: args.num_images]]
@@ -276,7 +276,7 @@ def _simulate_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=cli.whole_number(1), default=2, metavar="R")
     parser.add_argument(
         "--mean-count",
-        type=cli.real_number(1e-3),
+        type=cli.real_number(1e-3, 1e6),  # float32 counts whole numbers up to 2**24
         default=0.2,
         metavar="X",
         help="mean spike count of every neuron (default: %(default)s)",

@@ -109,10 +109,17 @@ def fit(
         on_epoch: Called with every epoch's record.
 
     Raises:
-        ConfigError: too few images, or negative responses with the Poisson loss.
+        ConfigError: too few images, no response that depends on the image, or negative responses
+            with the Poisson loss.
     """
     split = split_images(recordings.images, config)
-    targets = _scaled(recordings.mean_responses(), split.train, config).to(device)
+    mean = recordings.mean_responses()
+    if bool((mean[split.train] == mean[split.train[0]]).all()):
+        raise ConfigError(
+            f"responses: the mean response of each of the {mean.shape[1]} neurons is the same to "
+            f"all {len(split.train)} training images; nothing can be fitted"
+        )
+    targets = _scaled(mean, split.train, config).to(device)
     pixels = grey_pixels(recordings.images, config.image_size).to(device)
     network = build_network(config, targets.shape[1]).to(device)
     network.pixel_mean.copy_(pixels[split.train].mean())

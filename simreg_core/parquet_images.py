@@ -98,9 +98,10 @@ def _open(path: Path, key: str) -> _ParquetFile:
     except (pa.ArrowException, OSError) as err:
         raise _unreadable(path, err, key) from err
     if not _holds_images(schema):
+        has_column = "image" in schema.names
         raise ConfigError(
-            f"{key}: {path} needs a column 'image' (struct of bytes and path), "
-            f"found columns: {', '.join(schema.names)}"
+            f"{key}: {path} needs a column 'image' (struct of bytes and path), found "
+            + (f"{schema.field('image').type}" if has_column else ", ".join(schema.names))
         )
     if not num_images:
         raise ConfigError(f"{key}: {path} holds no images")

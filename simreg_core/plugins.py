@@ -49,11 +49,10 @@ def load_function(name: str) -> Callable[..., Any]:
         sys.path.append(folder)
     try:
         module = importlib.import_module(module_name)
-    except Exception as err:  # whatever the user's module raises on import
-        reason = " ".join(f"{type(err).__name__}: {err}".split())
+    except (Exception, SystemExit) as err:  # whatever the user's module raises on import
         raise ConfigError(
-            f"{name}: module {module_name!r} cannot be imported ({reason}); it is looked for in "
-            f"{folder} and where Python finds its modules"
+            f"{name}: module {module_name!r} cannot be imported ({reason_of(err)}); it is looked "
+            f"for in {folder} and where Python finds its modules"
         ) from err
     function = getattr(module, function_name, None)
     if not callable(function):
@@ -65,11 +64,36 @@ def load_function(name: str) -> Callable[..., Any]:
     return typing.cast(Callable[..., Any], function)
 
 
+def reason_of(err: BaseException) -> str:
+    """Kind and message of an exception in one line."""
+    return " ".join(f"{type(err).__name__}: {err}".split())
+
+
 def source_digest(name: str) -> str:
-    """16 hexadecimal digits of the file that a plug-in stands in, by which edits are noticed."""
-    source = inspect.getsourcefile(load_function(name))
-    content = Path(source).read_bytes() if source else b""
+    """16 hexadecimal digits of the file that a plug-in stands in, by which edits are noticed.
+
+    What has no such file (a compiled function, a module frozen into Python) is taken for constant.
+
+    Raises:
+        ConfigError: the plug-in cannot be had, or its file not be read.
+    """
+    source = _source_file(name, load_function(name))
+    try:
+        content = Path(source).read_bytes() if source else b""
+    except OSError as err:
+        raise ConfigError(f"{name}: {source} cannot be read: {err.strerror or err}") from err
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _source_file(name: str, function: Callable[..., Any]) -> str | None:
+    module = sys.modules[name.partition(":")[0]]
+    for found in (function, module):  # an object that can be called has no file, its module has
+        try:
+            source = inspect.getsourcefile(found)
+        except TypeError:
+            continue
+        return None if source is None or source.startswith("<frozen") else source
+    return None
 
 
 def check_options(

@@ -82,6 +82,7 @@ def load_recordings(path: Path) -> Recordings:
     """
     if path.is_dir():
         return _read_folder(path)
+    _require_file(path)
     arrays = _read_npz(path)
     images = _images(arrays["images"], f"{path}: images")
     trials, index = _trials(arrays, len(images), path)
@@ -99,6 +100,11 @@ def save_recordings(
     }
     with atomic_file(path) as stream:
         np.savez_compressed(stream, **{**(extra or {}), **arrays})  # type: ignore[arg-type]
+
+
+def _require_file(path: Path) -> None:
+    if path.exists() and not path.is_file():  # reading a pipe would wait for its writer
+        raise ConfigError(f"{path}: no regular file")
 
 
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
@@ -222,6 +228,7 @@ def _read_folder(folder: Path) -> Recordings:
     if torch.equal(images[:, :1].expand_as(images), images):
         images = images[:, :1].contiguous()
     path = folder / "responses.parquet"
+    _require_file(path)
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as err:

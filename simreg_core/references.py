@@ -8,6 +8,7 @@ processes may ask at once; one trains, the others wait for its lock.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import statistics
 from collections.abc import Mapping
@@ -20,9 +21,16 @@ from filelock import FileLock
 
 from simreg_core import __version__, checkpoint
 from simreg_core.attacks import freeze
-from simreg_core.config import TrialConfig
+from simreg_core.cifar10c import stored_digest
+from simreg_core.config import RobustnessConfig, TrialConfig
 from simreg_core.data import TaskData
-from simreg_core.evaluate import CurvePoint, SplitFigures, accuracies, measure
+from simreg_core.evaluate import (
+    CurvePoint,
+    SplitFigures,
+    accuracies,
+    check_measurable,
+    measure,
+)
 from simreg_core.files import write_text
 from simreg_core.frequency import SpectrumPoint
 from simreg_core.model import ResNet
@@ -91,10 +99,18 @@ def reference_networks(config: TrialConfig) -> list[ReferenceNetwork]:
         ReferenceNetwork("baseline", seed, config.unregularized(seed))
         for seed in robustness.baseline_seeds
     ]
-    # A stream of its own: no choice of seeds makes the surrogate one of the networks attacked.
-    surrogate_root = derive_seed(robustness.surrogate_seed, "surrogate") % 2**32
-    surrogate = config.unregularized(surrogate_root)
+    surrogate = config.unregularized(_surrogate_root(robustness))
     return [*baselines, ReferenceNetwork("surrogate", robustness.surrogate_seed, surrogate)]
+
+
+def _surrogate_root(config: RobustnessConfig) -> int:
+    """A seed by which no choice of seeds makes the surrogate one of the baselines attacked."""
+    for number in itertools.count():
+        counters = [number] if number else []
+        root = derive_seed(config.surrogate_seed, "surrogate", *counters) % 2**32
+        if root not in config.baseline_seeds:
+            break
+    return root
 
 
 def references_digest(config: TrialConfig, data: TaskData) -> str:
@@ -115,10 +131,12 @@ def load_references(
     """
     networks = reference_networks(config)
     surrogate = networks[-1]
+    # Before the surrogate: they check that everything can be measured.
+    results = tuple(reference_result(n, surrogate, data, cache, device) for n in networks)
     return References(
         digest=references_digest(config, data),
         surrogate=load_network(surrogate, data, cache, device),
-        results=tuple(reference_result(n, surrogate, data, cache, device) for n in networks),
+        results=results,
     )
 
 
@@ -164,7 +182,13 @@ def reference_result(
     cache: Path,
     device: torch.device,
 ) -> ReferenceResult:
-    """Figures and epochs of a reference network from the cache; made if they are not there."""
+    """Figures and epochs of a reference network from the cache; made if they are not there.
+
+    Raises:
+        ConfigError: something that is asked for cannot be measured; told before any training.
+        NonFiniteLossError: training diverged.
+    """
+    check_measurable(network.config, data, device)
     weights = ensure_network(network, data, cache, device)
     path = weights.with_suffix(f".{_measured_digest(network.config)}.curves.json")
     with FileLock(path.with_suffix(".lock")):
@@ -190,9 +214,12 @@ def reference_result(
 
 
 def _measured_digest(config: TrialConfig) -> str:
-    """Names what is measured: the configuration, and the files of its plug-ins."""
-    plugins = [source_digest(name) for name in config.robustness.attacks if is_plugin(name)]
-    return "-".join([config.digest(), *plugins])
+    """Names what is measured: the configuration, and the files that it names."""
+    robustness = config.robustness
+    files = [source_digest(name) for name in robustness.attacks if is_plugin(name)]
+    if robustness.corruptions is not None:
+        files += filter(None, [stored_digest(robustness.corruptions)])
+    return "-".join([config.digest(), *files])
 
 
 def _as_json(figures: Mapping[str, SplitFigures]) -> str:

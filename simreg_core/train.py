@@ -125,7 +125,8 @@ def start(config: TrialConfig, data: TaskData, device: torch.device) -> Training
     regularizer = None
     parameters = list(model.parameters())
     if config.regularizer.alpha > 0:
-        source = load_regularization_images(config, data.train).to(device)
+        held_out = (data.validation, data.test)
+        source = load_regularization_images(config, data.train, held_out).to(device)
         target, pairs = make_target(config.regularizer, _source_of_targets(source, config))
         regularizer = SimilarityRegularizer(
             config.regularizer, source.images, target, pairs, model

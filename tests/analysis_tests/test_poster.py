@@ -96,6 +96,7 @@ def test_poster_holds_every_panel(run: Run) -> None:
     parts = np.array_split((pixels != 255).any(axis=(1, 2)), 12)
     assert all(part.any() for part in parts)
     assert {name for row in ROWS for name in row} == set(PANELS)
+    assert sorted(source.panel for source in SOURCES) == sorted(PANELS)
 
 
 def test_missing_results_are_named_with_their_command(
@@ -122,6 +123,22 @@ def test_results_that_cannot_be_used_are_named_with_the_reason(
     out = capsys.readouterr().out
     assert "not drawn: 4.iii (cost)" in out
     assert "none of 1 trials is complete" in out
+
+
+def test_picture_that_is_not_drawn_again_is_removed(
+    only: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = only("tradeoff", "pairs.parquet")
+    assert main([str(output)]) == 0
+    figures = output / "figures"
+    (figures / "mine.png").touch()
+    (output / "pairs.parquet").unlink()
+    capsys.readouterr()
+    assert main([str(output)]) == 0
+    kept = {"5_tradeoff.pdf", "5_tradeoff.png", "poster.png", "mine.png"}
+    assert files_in(figures) == kept
+    out = capsys.readouterr().out
+    assert f"removed {figures / '2_similarity.png'}, which showed earlier results" in out
 
 
 @pytest.mark.parametrize("kept", ["pairs.parquet", "components"])

@@ -99,7 +99,7 @@ def test_split_is_the_one_asked_for(tmp_path: Path) -> None:
 def test_single_seed_has_no_spread(tmp_path: Path) -> None:
     panel = curves_panel(write_study(tmp_path, [trial_row(0, 0, 0.9, 0.5)]), "test")
     assert np.isnan(line(line_plot(panel), "regularized").std).all()
-    assert "mean ± SD of 1 seeds" in panel.caption
+    assert "; 1 seed; unregularized network: mean ± SD of 3 seeds; " in panel.caption
 
 
 def test_trials_that_are_not_complete_are_left_out(tmp_path: Path) -> None:

@@ -89,6 +89,12 @@ def test_plain_network_gives_no_warning() -> None:
     assert "no sign of masked gradients" in table(report)
 
 
+def test_network_that_is_always_wrong_is_no_robust_one() -> None:
+    report = _report(lambda model: model)._replace(clean_accuracy=0.0, warnings=[])
+    assert "no sign of masked gradients" not in table(report)
+    assert "no image is classified correctly: there was nothing to attack" in table(report)
+
+
 @pytest.mark.parametrize("wrap", [_Scaled, _Quantised])
 def test_masked_gradients_are_noticed(wrap: Callable[[nn.Module], nn.Module]) -> None:
     report = _report(wrap)

@@ -93,6 +93,12 @@ def test_flipped_bit_in_a_tensor_is_refused(path: Path) -> None:
         load(path)
 
 
+def test_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "state.pt")
+    with pytest.raises(CheckpointError, match=r"state\.pt is .*: no regular file$"):
+        load(tmp_path / "state.pt")
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from simreg_core.cifar10c import open_folder
+from simreg_core.cifar10c import open_folder, stored_digest
 from simreg_core.config import CorruptionsConfig, TaskConfig
 from simreg_core.config_io import ConfigError
 from simreg_core.data import Split, order_of_test_images
@@ -121,6 +122,35 @@ def test_file_of_another_layout_is_told(array: Any, message: str, tmp_path: Path
 def test_damaged_file_is_told(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "contrast.npy").write_bytes(content)
     _assert_refused(tmp_path, r".*contrast\.npy is not a readable \.npy file")
+
+
+def test_archive_is_told(tmp_path: Path) -> None:
+    with (tmp_path / "contrast.npy").open("wb") as stream:
+        np.savez(stream, images=np.zeros(3, np.uint8))
+    _assert_refused(tmp_path, r".*contrast\.npy is not a readable \.npy file: the magic string")
+
+
+def test_text_is_not_taken_for_a_pickle(tmp_path: Path) -> None:
+    (tmp_path / "contrast.npy").write_text("some text, long enough for a header")
+    with pytest.raises(ConfigError, match="is not a readable") as caught:
+        open_folder(_config(tmp_path), *_test_split())
+    assert "pickle" not in str(caught.value)
+
+
+def test_pipe_is_not_waited_for(stored: Path, tmp_path: Path) -> None:
+    (tmp_path / "contrast.npy").symlink_to(stored / "contrast.npy")
+    os.mkfifo(tmp_path / "labels.npy")
+    _assert_refused(tmp_path, r".*labels\.npy does not exist, or is no file")
+
+
+def test_digest_follows_the_files_that_are_used(tmp_path: Path) -> None:
+    assert stored_digest(CorruptionsConfig()) is None
+    digests = [stored_digest(_config(tmp_path))]
+    for name, content in [("contrast", b"a"), ("brightness", b"b"), ("contrast", b"cc")]:
+        (tmp_path / f"{name}.npy").write_bytes(content)
+        digests.append(stored_digest(_config(tmp_path)))
+    assert digests[1] == digests[2]
+    assert len(set(digests)) == 3
 
 
 def test_labels_of_other_images_are_told(stored: Path) -> None:

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,12 +15,15 @@ import torch
 from simreg_core import cli
 from simreg_core.config_io import ConfigError
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 @pytest.fixture
 def parser() -> cli.Parser:
     parser = cli.Parser("some.module", "Does something.")
     parser.add_argument("--count", type=cli.whole_number(2), default=2)
     parser.add_argument("--share", type=cli.real_number(0.5), default=0.5)
+    parser.add_argument("--count-per-s", type=cli.real_number(1, 2))
     parser.add_argument("--kind", choices=("a", "b"))
     return parser
 
@@ -34,6 +41,7 @@ def test_value_of_the_body_is_the_exit_code(parser: cli.Parser) -> None:
         (["--share", "nan"], "--share: expected a number of at least 0.5, found 'nan'"),
         (["--share", "inf"], "--share: expected a number of at least 0.5, found 'inf'"),
         (["--share", "x"], "--share: expected a number of at least 0.5, found 'x'"),
+        (["--count-per-s", "3"], "--count-per-s: expected a number of at least 1 and at most 2, f"),
         (["--kind", "c"], "--kind: invalid choice: 'c'"),
         (["--cou", "3"], "unrecognized arguments: --cou 3"),
     ],
@@ -86,6 +94,54 @@ def test_error_of_the_system_names_the_file() -> None:
     missing = FileNotFoundError(2, "No such file or directory", "/no/such/file")
     assert cli.os_reason(missing) == "/no/such/file: No such file or directory"
     assert cli.os_reason(OSError("odd")) == "odd"
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("out/single/a.pt", "--output: {}/out/single/a.pt: No space left on device"),
+        ("", "--output: {}: No space left on device"),
+        ("data/a.npy", "{}/data/a.npy: No space left on device"),
+    ],
+    ids=["in-the-folder", "above-it", "elsewhere"],
+)
+def test_flag_is_blamed_for_its_own_files_only(file: str, message: str, tmp_path: Path) -> None:
+    err = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / file))
+    found = cli.os_error(err, "--output", tmp_path / "out")
+    assert str(found) == message.format(tmp_path)
+
+
+def test_flag_is_blamed_where_the_file_is_unknown(tmp_path: Path) -> None:
+    assert str(cli.os_error(OSError("odd"), "--output", tmp_path)) == "--output: odd"
+
+
+@pytest.mark.parametrize("options", [["-u"], []], ids=["unbuffered", "buffered"])
+def test_output_that_cannot_be_written_is_one_line_and_exit_1(options: list[str]) -> None:
+    environment = {name: value for name, value in os.environ.items() if "UNBUFFERED" not in name}
+    program = (
+        "from simreg_core import cli; "
+        "cli.leave(cli.run(cli.Parser('some.module', ''), [], lambda args: print('x') or 0))"
+    )
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, *options, "-c", program],
+            cwd=ROOT,
+            env=environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "some.module: standard output: No space left on device\n"
+
+
+def test_error_of_the_system_in_the_body_is_no_lost_output(parser: cli.Parser) -> None:
+    def body(args: argparse.Namespace) -> int:
+        raise OSError("a bug")
+
+    with pytest.raises(OSError, match="a bug"):
+        cli.run(parser, [], body)
 
 
 def test_cpu_can_be_picked() -> None:

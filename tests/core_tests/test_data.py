@@ -112,7 +112,7 @@ def test_number_of_test_images_is_required_without_a_test_set(make_dataset: Make
         ({"num_train": 27}, r"task\.num_train: 27 training and 8 validation .* 34 left"),
         ({"num_validation": 15}, r"20 training and 15 validation .* 34 left"),
         ({"num_test": 20}, r"20 training and 8 validation .* 20 left"),
-        ({"num_test": 50}, r"20 training and 8 validation .* 0 left"),
+        ({"num_test": 38}, r"task\.num_test: 38 asked of parquet:.*, which has 40 images in all"),
         ({"num_train": None, "num_validation": 33}, r"1 training and 33 validation"),
     ],
     ids=["train", "validation", "test", "more-than-all", "one-training-image"],
@@ -201,7 +201,114 @@ def test_more_regularization_images_than_there_are_is_refused(
         load_regularization_images(config, load_task(task).train)
 
 
+@pytest.fixture
+def folders(tmp_path: Path, make_png: Callable[..., bytes]) -> Path:
+    """Class folders below ``train`` and ``test``; every image once."""
+    for number in range(40):
+        split = "test" if number >= 30 else "train"
+        path = tmp_path / "set" / split / "ab"[number % 2] / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(make_png(number))
+    return tmp_path / "set"
+
+
+def test_held_out_images_are_left_out_under_any_name(folders: Path) -> None:
+    task = TaskConfig(dataset=f"folder:{folders}", num_validation=6)
+    data = load_task(task)
+    held_out = (data.validation, data.test)
+    config = _regularized(task, f"folder:{folders / 'train'}", 24)
+    found = load_regularization_images(config, data.train, held_out)
+    assert _contents(found.images) == _contents(data.train.images)
+    label_of = dict(
+        zip([i.numpy().tobytes() for i in data.train.images], data.train.labels, strict=True)
+    )
+    assert found.labels is not None
+    for image, label in zip(found.images, found.labels, strict=True):
+        assert label_of[image.numpy().tobytes()] == label
+    fewer = _regularized(task, f"folder:{folders / 'train'}", 9)
+    first = load_regularization_images(fewer, data.train, held_out).images
+    assert torch.equal(first, found.images[:9])
+
+
+@pytest.mark.parametrize(
+    ("part", "asked", "message"),
+    [
+        ("train", 25, "25 asked, but of the 30 images .* 6 are validation .* leaves 24$"),
+        ("test", 2, "2 asked, but of the 10 images .* 10 are validation .* leaves 0$"),
+    ],
+)
+def test_too_few_images_beside_the_held_out_ones_are_refused(
+    part: str, asked: int, message: str, folders: Path
+) -> None:
+    task = TaskConfig(dataset=f"folder:{folders}", num_validation=6)
+    data = load_task(task)
+    config = _regularized(task, f"folder:{folders / part}", asked)
+    with pytest.raises(ConfigError, match=rf"^regularizer\.num_images: {message}"):
+        load_regularization_images(config, data.train, (data.validation, data.test))
+
+
+def test_oblong_held_out_images_are_left_out(
+    make_png: Callable[..., bytes], write_parquet: Callable[..., None], tmp_path: Path
+) -> None:
+    images = [make_png(number, 12, 8) for number in range(20)]
+    write_parquet(tmp_path / "train.parquet", images, [number % 2 for number in range(20)])
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "train.parquet").symlink_to(tmp_path / "train.parquet")
+    task = TaskConfig(dataset=f"parquet:{tmp_path}", num_test=4, num_validation=4)
+    data = load_task(task)
+    config = _regularized(task, f"parquet:{tmp_path / 'link'}", 13)
+    with pytest.raises(ConfigError, match=r"8 are validation or test .* leaves 12$"):
+        load_regularization_images(config, data.train, (data.validation, data.test))
+
+
+def test_without_held_out_images_the_draw_is_the_datasets(
+    task: TaskConfig, make_dataset: MakeDataset
+) -> None:
+    data = load_task(task)
+    name = f"parquet:{make_dataset('other', num_train=30, first=500)}"
+    drawn = load_dataset(name, color=False, size=8, key="k", limit=12, seed=task.split_seed).images
+    found = load_regularization_images(
+        _regularized(task, name, 12), data.train, (data.validation, data.test)
+    ).images
+    assert torch.equal(found, drawn)
+
+
 # Labels
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        ([1] * 8, None, r"parquet:.*: all training images have label 1$"),
+        (
+            [0, 1000000] * 4,
+            None,
+            r"2 labels, which must be 0 to 1; found 1000000, but no image with label 1$",
+        ),
+        ([0, 2**46] * 4, None, "found 70368744177664, but no image with label 1$"),
+        ([1, 2] * 4, None, "found 2, but no image with label 0$"),
+        (
+            [0, 1] * 4,
+            [0, 2],
+            "test set has images with label 2, the training images have labels 0 to 1 only$",
+        ),
+    ],
+    ids=["one-class", "gap", "huge", "from-1", "test-only"],
+)
+def test_labels_that_cannot_be_learned_are_refused(
+    train: list[int],
+    test: list[int] | None,
+    message: str,
+    tmp_path: Path,
+    make_png: Callable[..., bytes],
+    write_parquet: Callable[..., None],
+) -> None:
+    for name, labels in (("train", train), ("test", test)):
+        if labels is not None:
+            images = [make_png(number) for number in range(len(labels))]
+            write_parquet(tmp_path / f"{name}.parquet", images, labels)
+    with pytest.raises(ConfigError, match=rf"^task\.dataset: .*{message}"):
+        load_task(TaskConfig(dataset=f"parquet:{tmp_path}", num_test=2))
 
 
 @pytest.mark.parametrize("without", ["train", "test"])

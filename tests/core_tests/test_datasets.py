@@ -241,6 +241,13 @@ def test_damaged_image_is_refused_by_name(content: bytes, make_folder: MakeFolde
     assert "\n" not in str(caught.value)
 
 
+def test_pipe_is_refused_by_name(make_folder: MakeFolder) -> None:
+    root = make_folder("train/a/1.png", "train/b/2.png")
+    os.mkfifo(root / "train" / "b" / "3.png")
+    with pytest.raises(ConfigError, match=r"^task\.dataset: .*3\.png is no regular file$"):
+        _load(f"folder:{root}")
+
+
 def test_dangling_link_is_refused_by_name(make_folder: MakeFolder) -> None:
     root = make_folder("a/1.png")
     (root / "a/2.png").symlink_to(root / "absent.png")

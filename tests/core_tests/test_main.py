@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ import yaml
 from simreg_core.__main__ import main
 from simreg_core.checkpoint import load_weights
 from simreg_core.config import TrialConfig
+from simreg_core.data import TaskData
 from simreg_core.evaluate import CurvePoint, accuracies
+from simreg_core.train import EpochRecord, TrainingState, fit
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -100,6 +102,44 @@ def test_interrupted_run_is_continued(
     assert main(_arguments(trial_file, output)) == 0
     assert re.findall(r"epoch (\d+):", caplog.text) == ["1"]
     assert "state.pt" not in _files(output)
+
+
+def test_interrupted_reference_is_continued(
+    trial_file: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first_epochs: list[int] = []
+
+    def counted(config: TrialConfig, state: TrainingState, data: TaskData) -> Iterator[EpochRecord]:
+        first_epochs.append(len(state.records))
+        return fit(config, state, data)
+
+    def killed(self: TrainingState, path: Path, config: TrialConfig) -> None:
+        save(self, path, config)
+        raise KeyboardInterrupt
+
+    save = TrainingState.save
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingState, "save", killed)
+        assert main(_arguments(trial_file, output)) == 130
+    assert [name for name in _files(output) if name.endswith(".state.pt")]
+    monkeypatch.setattr("simreg_core.references.fit", counted)
+    assert main(_arguments(trial_file, output)) == 0
+    assert first_epochs == [1, 0]  # the interrupted baseline goes on, the surrogate begins
+    assert not [name for name in _files(output) if name.endswith("state.pt")]
+
+
+def test_data_folder_that_cannot_be_read_is_blamed_itself(
+    trial_file: Path,
+    output: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = "/" + 300 * "x"
+    monkeypatch.setenv("SIMREG_DATA", name)
+    assert main(_arguments(trial_file, output, "--set", "task.dataset=mnist")) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"simreg_core: {name}/MNIST/")
+    assert err.endswith("File name too long\n")
 
 
 @pytest.mark.parametrize(

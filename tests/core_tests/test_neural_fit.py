@@ -180,6 +180,19 @@ def test_negative_responses_need_the_other_loss() -> None:
     assert model.outputs(recordings.images).min() < 0
 
 
+@pytest.mark.parametrize("loss", ["poisson", "mse"])
+def test_responses_that_depend_on_no_image_are_refused(loss: str) -> None:
+    recordings = Recordings(
+        images=_images(30),
+        trials=torch.tensor([[1.0, 2.0]]).repeat(30, 1),
+        image_index=torch.arange(30),
+        neurons=("a", "b"),
+    )
+    message = "^responses: the mean response of each of the 2 neurons is the same to all 22 train"
+    with pytest.raises(ConfigError, match=message):
+        fit(recordings, NeuralConfig.model_validate({"loss": loss}))
+
+
 def test_silent_neuron_gets_no_weight() -> None:
     recordings = _recordings()
     recordings.trials[:, 1] = 0
@@ -332,6 +345,16 @@ def test_responses_are_computed_once_for_the_same_images(
 
 
 @pytest.mark.usefixtures("cache")
+def test_damaged_responses_are_computed_again(model_file: Path, cache: Path) -> None:
+    images = _images(3)
+    expected = denoised_responses(model_file, images, "key").clone()
+    (entry,) = cache.glob("*.responses.npy")
+    content = bytearray(entry.read_bytes())
+    content[-1] ^= 64
+    entry.write_bytes(content)
+    assert torch.equal(denoised_responses(model_file, images, "key"), expected)
+
+
 def test_images_of_other_shape_but_equal_bytes_have_other_responses(
     model_file: Path, loads: list[Path]
 ) -> None:

@@ -105,18 +105,21 @@ def _bytes_struct(kind: pa.DataType) -> pa.Array:
 
 
 @pytest.mark.parametrize(
-    "columns",
+    ("columns", "found"),
     [
-        pytest.param({"label": [0]}, id="no-image-column"),
-        pytest.param({"image": ["a.png"], "label": [0]}, id="paths"),
-        pytest.param({"image": [{"path": "a.png"}], "label": [0]}, id="struct-without-bytes"),
-        pytest.param({"image": _bytes_struct(pa.string()), "label": [0]}, id="bytes-are-text"),
+        pytest.param({"label": [0], "name": ["a"]}, "label, name", id="no-image-column"),
+        pytest.param({"image": ["a.png"]}, "string$", id="paths"),
+        pytest.param({"image": [{"path": "a.png"}]}, "struct<path: string>$", id="without-bytes"),
+        pytest.param(
+            {"image": _bytes_struct(pa.string())}, "struct<bytes: string>$", id="bytes-are-text"
+        ),
     ],
 )
-def test_file_without_image_bytes_is_refused(columns: dict[str, Any], tmp_path: Path) -> None:
+def test_file_without_image_bytes_is_refused(
+    columns: dict[str, Any], found: str, tmp_path: Path
+) -> None:
     pq.write_table(pa.table(columns), tmp_path / "train.parquet")
-    names = ", ".join(columns)
-    with pytest.raises(ConfigError, match=f"needs a column 'image'.*found columns: {names}"):
+    with pytest.raises(ConfigError, match=f"needs a column 'image'.*, found {found}"):
         _load(tmp_path)
 
 
@@ -171,6 +174,14 @@ def test_different_sizes_without_a_size_are_refused(
     write_parquet(tmp_path / "train.parquet", [make_png(0), make_png(1, 9, 9)], [0, 1])
     with pytest.raises(ConfigError, match=r"different sizes; set task\.image_size"):
         _load(tmp_path)
+
+
+def test_advice_on_sizes_is_for_tasks_only(
+    tmp_path: Path, make_png: Callable[..., bytes], write_parquet: Callable[..., None]
+) -> None:
+    write_parquet(tmp_path / "train.parquet", [make_png(0), make_png(1, 9, 9)], [0, 1])
+    with pytest.raises(ConfigError, match=r"different sizes; images of one size are needed$"):
+        load_dataset(f"parquet:{tmp_path}", color=False, size=None, key="--dataset")
 
 
 def test_test_set_of_another_size_is_refused(

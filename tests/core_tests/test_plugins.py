@@ -45,6 +45,28 @@ def no_tensor(batch):
 def needs(batch, strength: float):
     return lambda epsilon: batch.images
 
+def writes(batch):
+    batch.labels.zero_()
+    batch.surrogate.train()
+    for parameter in batch.surrogate.parameters():
+        parameter.data.zero_()
+    return lambda epsilon: batch.images.add_(epsilon)
+
+def raises(batch):
+    raise ValueError("boom\\nhere")
+
+def raises_late(batch):
+    return lambda epsilon: 1 / 0
+
+def leaves(batch):
+    raise SystemExit(3)
+
+def two_arguments(batch):
+    return lambda one, other: batch.images
+
+def no_memory(batch):
+    raise MemoryError
+
 constant = 3
 """
 
@@ -99,6 +121,39 @@ def test_plugin_is_clipped_like_any_attack() -> None:
 def test_plugin_that_returns_no_images_is_named(function: str, message: str) -> None:
     with pytest.raises(ConfigError, match=rf"attack own_attacks:{function}: .*{message}"):
         prepare(f"own_attacks:{function}", _batch())(0.1)
+
+
+@pytest.mark.usefixtures("plugin")
+def test_plugin_cannot_change_what_the_others_are_given() -> None:
+    surrogate = nn.Linear(4, 2).eval()
+    weights = surrogate.weight.tolist()
+    batch = _batch()._replace(labels=torch.arange(3), surrogate=surrogate)
+    prepare("own_attacks:writes", batch)(0.3)
+    assert batch.labels.tolist() == [0, 1, 2]
+    assert torch.equal(batch.images, _batch().images)
+    assert surrogate.weight.tolist() == weights
+    assert not surrogate.training
+
+
+@pytest.mark.usefixtures("plugin")
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("raises", "ValueError: boom here"),
+        ("raises_late", "ZeroDivisionError: division by zero"),
+        ("leaves", "SystemExit: 3"),
+        ("two_arguments", "TypeError: .* missing 1 required positional argument: 'other'"),
+    ],
+)
+def test_plugin_that_raises_is_one_line(function: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^attack own_attacks:{function}: {message}$"):
+        prepare(f"own_attacks:{function}", _batch())(0.1)
+
+
+@pytest.mark.usefixtures("plugin")
+def test_memory_that_ran_out_in_a_plugin_is_passed_on() -> None:
+    with pytest.raises(MemoryError):
+        prepare("own_attacks:no_memory", _batch())
 
 
 @pytest.mark.usefixtures("plugin")
@@ -166,6 +221,31 @@ def test_module_that_fails_on_import_is_told(plugin: Path) -> None:
     plugin.with_name("broken.py").write_text("1 / 0\n")
     with pytest.raises(ConfigError, match=r"'broken' cannot be imported \(ZeroDivisionError: "):
         load_function("broken:attack")
+
+
+def test_module_that_exits_on_import_is_told(plugin: Path) -> None:
+    plugin.with_name("broken.py").write_text("import sys\nsys.exit(3)\n")
+    with pytest.raises(ConfigError, match=r"'broken' cannot be imported \(SystemExit: 3\)"):
+        load_function("broken:attack")
+
+
+@pytest.mark.parametrize("name", ["math:sqrt", "os:fsencode"], ids=["compiled", "frozen"])
+def test_plugin_without_a_file_has_one_digest(name: str) -> None:
+    assert source_digest(name) == source_digest("math:cos")
+
+
+def test_object_that_can_be_called_has_the_digest_of_its_module(plugin: Path) -> None:
+    plugin.write_text(SOURCE + "\nimport functools\npartial = functools.partial(stripes)\n")
+    assert source_digest("own_attacks:partial") == source_digest("own_attacks:stripes")
+
+
+def test_plugin_whose_file_is_gone_is_told(plugin: Path) -> None:
+    load_function("own_attacks:stripes")
+    plugin.unlink()
+    with pytest.raises(
+        ConfigError, match=r"^own_attacks:stripes: .*own_attacks\.py cannot be read"
+    ):
+        source_digest("own_attacks:stripes")
 
 
 def test_edited_plugin_has_another_digest(plugin: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -219,6 +220,15 @@ def test_malformed_folder_is_one_line(
         load_recordings(folder)
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_pipe_is_not_waited_for(folder: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "r.npz")
+    (folder / "responses.parquet").unlink(missing_ok=True)
+    os.mkfifo(folder / "responses.parquet")
+    for path in (tmp_path / "r.npz", folder):
+        with pytest.raises(ConfigError, match=r"(r\.npz|responses\.parquet): no regular file$"):
+            load_recordings(path)
 
 
 def test_folder_without_responses_is_one_line(folder: Path) -> None:

@@ -13,8 +13,9 @@ import torch
 
 from simreg_core import references
 from simreg_core.config import TrialConfig
+from simreg_core.config_io import ConfigError
 from simreg_core.data import TaskData, load_task
-from simreg_core.evaluate import evaluate, measure
+from simreg_core.evaluate import SplitFigures, evaluate, measure
 from simreg_core.references import (
     ReferenceNetwork,
     ensure_network,
@@ -87,6 +88,16 @@ def test_surrogate_is_not_the_baseline_of_the_same_seed(
     baseline, surrogate = reference_networks(config)
     assert baseline.config.seed != surrogate.config.seed
     assert _weights(baseline, tiny_data, tmp_path) != _weights(surrogate, tiny_data, tmp_path)
+
+
+def test_no_choice_of_seeds_makes_the_surrogate_a_baseline(tiny_config: MakeConfig) -> None:
+    usual = reference_networks(tiny_config())[-1].config.seed
+    for seeds in ([usual], [usual, 1]):
+        *baselines, surrogate = reference_networks(
+            tiny_config({"robustness.baseline_seeds": seeds})
+        )
+        assert surrogate.config.seed not in [network.config.seed for network in baselines]
+    assert usual == 4240665349  # that of all results so far
 
 
 def test_surrogate_is_frozen(tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path) -> None:
@@ -255,8 +266,9 @@ def test_interrupted_training_leaves_no_network_behind(
         patch.setattr(references, "fit", interrupted)
         with pytest.raises(KeyboardInterrupt):
             ensure_network(network, tiny_data, tmp_path, CPU)
-    assert _files(tmp_path) == {}
-    assert ensure_network(network, tiny_data, tmp_path, CPU).exists()
+    assert [name for name in _files(tmp_path) if not name.endswith(".state.pt")] == []
+    path = ensure_network(network, tiny_data, tmp_path, CPU)
+    assert set(_files(tmp_path)) == {path.name, path.with_suffix(".epochs.json").name}
 
 
 def test_diverged_baseline_is_told_and_not_cached(
@@ -312,6 +324,42 @@ def test_other_measurements_are_made_of_the_same_networks(
     assert more.baseline("test") == plain.baseline("test")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param(
+            {"robustness.attacks": {"failing_attack:attack": {"max_epsilon": 0.2}}},
+            "^attack failing_attack:attack: ValueError: boom$",
+            id="plug-in",
+        ),
+        pytest.param(
+            {"robustness.boundary": {}, "robustness.frequency": True},
+            r"^robustness\.frequency: images of 3x3 have no frequency in \[0\.5, 0\.71\)",
+            id="bands",
+        ),
+    ],
+)
+def test_what_cannot_be_measured_is_told_before_any_training(
+    changes: dict[str, Any],
+    message: str,
+    tiny_config: MakeConfig,
+    tiny_data: TaskData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = "def attack(batch):\n    raise ValueError('boom')\n"
+    (tmp_path / "failing_attack.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    if "robustness.attacks" in changes:
+        changes |= {"robustness.reference": {"failing_attack:attack": 0.2}}
+    else:
+        small = tiny_data.test._replace(images=tiny_data.test.images[..., :3, :3])
+        tiny_data = tiny_data._replace(test=small)
+    with pytest.raises(ConfigError, match=message):
+        load_references(tiny_config(changes), tiny_data, tmp_path / "cache", CPU)
+    assert not (tmp_path / "cache").exists()
+
+
 def test_edited_plugin_is_measured_again(
     tiny_config: MakeConfig,
     tiny_data: TaskData,
@@ -332,3 +380,27 @@ def test_edited_plugin_is_measured_again(
     importlib.invalidate_caches()
     baseline = load_references(config, tiny_data, cache, CPU).baseline("test")
     assert baseline.robust_accuracy < baseline.clean_accuracy
+
+
+def test_changed_file_of_corruptions_is_measured_again(
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "stored"
+    folder.mkdir()
+    (folder / "contrast.npy").write_bytes(b"one")
+    monkeypatch.setattr("simreg_core.evaluate.open_folder", lambda *_: None)
+    measured: list[str] = []
+
+    def counted(*arguments: Any) -> SplitFigures:
+        measured.append(arguments[2])
+        return measure(*arguments)
+
+    monkeypatch.setattr(references, "measure", counted)
+    corruptions = {"kinds": ["contrast"], "severities": [1], "folder": str(folder)}
+    config = tiny_config({"robustness.corruptions": corruptions})
+    network, *_, surrogate = reference_networks(config)
+    for content in (b"one", b"one", b"changed"):
+        if content != (folder / "contrast.npy").read_bytes():
+            (folder / "contrast.npy").write_bytes(content)
+        references.reference_result(network, surrogate, tiny_data, tmp_path / "cache", CPU)
+    assert measured == ["validation", "test"] * 2
