@@ -167,7 +167,10 @@ def check_start_commands(config: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _distributes_token(config: Mapping[str, Any]) -> bool:
-    starts = [*config.get("head_start_ray_commands", []), *config.get("worker_start_ray_commands", [])]
+    starts = [
+        *config.get("head_start_ray_commands", []),
+        *config.get("worker_start_ray_commands", []),
+    ]
     return TOKEN_FILE in config.get("file_mounts", {}) or all(
         "RAY_AUTH_TOKEN" in text for text in starts if re.search(r"\bray\s+start", text)
     )

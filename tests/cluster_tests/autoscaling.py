@@ -26,6 +26,7 @@ from tuner.space import load_space
 from tuner.store import ResultStore
 
 NUM_NODES, NUM_TRIALS = 3, 6
+HEAD_TYPE = "ray.head.default"  # the provider of fake nodes knows no other
 
 
 class PretendGpus(Resources):
@@ -53,9 +54,9 @@ class FakeCluster(AutoscalingCluster):  # type: ignore[misc]
                 "disable_node_updaters": True,
                 "disable_launch_config_check": True,
             },
-            "head_node_type": "head",
+            "head_node_type": HEAD_TYPE,
             "available_node_types": {
-                "head": {"resources": dict(head), "node_config": {}, "max_workers": 0},
+                HEAD_TYPE: {"resources": dict(head), "node_config": {}, "max_workers": 0},
                 **types,
             },
             # As this file is not filled with defaults, every key that Ray reads must be here.
@@ -106,7 +107,7 @@ def main(folder: Path) -> None:
         ended = watch.now()
         while watch.changes[-1][1] and watch.now() < ended + 90:
             time.sleep(0.25)
-    report = {"asked": asked, "ended": ended, "complete": found.num_complete}
+    report: dict[str, Any] = {"asked": asked, "ended": ended, "complete": found.num_complete}
     report |= {"nodes": watch.changes, "rows": len(store.read("trials"))}
     (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
 

@@ -1,8 +1,8 @@
 """A throw-away namespace for programs that start and stop whole clusters.
 
-``ray stop`` ends every Ray process that it can see, and ``ray up`` writes into the home folder. In a
-namespace of its own a test sees its own processes only, has a network without a way out and
-three addresses of its own, and finds its home folder and Ray's temporary folder empty.
+``ray stop`` ends every Ray process that it can see, and ``ray up`` writes into the home folder. In
+a namespace of its own a test sees its own processes only, has a network without a way out and two
+addresses in it, and finds its home folder and Ray's temporary folder empty.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def run_inside(module: str, timeout_s: float) -> Any:
             check=False,
         )
         report = folder / "report.json"
-        assert done.returncode == 0 and report.exists(), done.stdout
+        assert done.returncode == 0, done.stdout
         return json.loads(report.read_text(encoding="utf-8"))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

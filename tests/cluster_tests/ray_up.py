@@ -1,6 +1,6 @@
 """Run in a namespace: ``ray up``, a search by ``ray exec``, ``ray down``, on two "machines".
 
-Each is an ssh server with a home folder, a temporary folder and processes of its own. What is run is
+Each is an ssh server with a home folder, a temporary folder and processes of its own. What runs is
 ``cluster-local.yaml`` as shipped, but for addresses, user and key, and without installing packages:
 ``~/venv`` is the Python that runs the test. The head computes nothing, so trials run on the worker.
 """
@@ -56,7 +56,11 @@ def main(folder: Path) -> None:
     refused = _is_refused_without_token(folder)
     seconds["down"] = _run("ray", "down", "-y", str(config))
     rows = ResultStore(folder / "results/smoke").read("trials")
-    left = subprocess.run(["pgrep", "-c", "raylet"], capture_output=True, text=True, check=False)
+    # `ray down` stops the head of a list of machines; its workers notice that it is gone.
+    started = time.monotonic()
+    while (left := _num_raylets()) and time.monotonic() < started + 120:
+        time.sleep(0.5)
+    seconds["workers_end"] = round(time.monotonic() - started, 1)
     report = {
         "seconds": seconds,
         "statuses": [row["status"] for row in rows],
@@ -64,7 +68,7 @@ def main(folder: Path) -> None:
         "token_same": (folder / "worker/.ray/auth_token").read_text()
         == (folder / "head/.ray/auth_token").read_text(),
         "refused_without_token": refused,
-        "raylets_left": int(left.stdout),
+        "raylets_left": left,
     }
     (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
 
@@ -123,6 +127,11 @@ def _is_refused_without_token(folder: Path) -> bool:
     )
     (folder / "refused.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
     return done.returncode != 0 and "uth" in done.stdout + done.stderr
+
+
+def _num_raylets() -> int:
+    done = subprocess.run(["pgrep", "-c", "raylet"], capture_output=True, text=True, check=False)
+    return int(done.stdout)
 
 
 def _run(*command: str, mode: str | None = None) -> float:

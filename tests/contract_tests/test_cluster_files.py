@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,14 @@ def test_all_that_an_installation_needs_is_copied(name: str) -> None:
     assert packages is not None
     needed = {*re.findall(r'"(\w+)"', packages[1]), "pyproject.toml", "README.md", "LICENSE"}
     assert needed | {"constraints.txt", "search_spaces"} <= set(mounts.values())
+
+
+def test_the_readme_names_that_ray_and_its_slurm_script_is_a_script() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    [version] = re.findall(r"'ray\[default\]==([^']+)'", readme)
+    assert f"ray=={version}\n" in (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    [script] = re.findall(r"^```bash\n(#!/bin/bash\n.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
 
 
 def test_every_cluster_file_is_tested() -> None:
