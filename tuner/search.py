@@ -100,7 +100,7 @@ def check_data(space: SearchSpace, where: str) -> None:
             data = load_task(config.task)
             check_corruptions(config, data)
             if regularizer.alpha > 0:
-                load_regularization_images(config, data.train)
+                load_regularization_images(config, data.train, (data.validation, data.test))
             check_target(regularizer)
         except ConfigError as err:
             raise ConfigError(f"{where}: trial.{err}") from err

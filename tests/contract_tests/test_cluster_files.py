@@ -1,0 +1,43 @@
+"""What the cluster files repeat agrees with where it comes from."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+FILES = ["cluster.yaml", "cluster-gcp.yaml", "cluster-local.yaml"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_ray_is_the_one_that_constraints_pin(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    pinned = re.search(r"^ray==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert pinned is not None
+    assert re.findall(r"'ray\[default\]==([^']+)'", text) == [pinned[1]]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_all_that_an_installation_needs_is_copied(name: str) -> None:
+    mounts = yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))["file_mounts"]
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    packages = re.search(r"^packages = \[(.*)\]$", project, re.MULTILINE)
+    assert packages is not None
+    needed = {*re.findall(r'"(\w+)"', packages[1]), "pyproject.toml", "README.md", "LICENSE"}
+    assert needed | {"constraints.txt", "search_spaces"} <= set(mounts.values())
+
+
+def test_the_readme_names_that_ray_and_its_slurm_script_is_a_script() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    [version] = re.findall(r"'ray\[default\]==([^']+)'", readme)
+    assert f"ray=={version}\n" in (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    [script] = re.findall(r"^```bash\n(#!/bin/bash\n.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_every_cluster_file_is_tested() -> None:
+    assert sorted(path.name for path in ROOT.glob("cluster*.yaml")) == sorted(FILES)
