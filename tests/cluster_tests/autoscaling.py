@@ -20,6 +20,7 @@ from ray.cluster_utils import AutoscalingCluster
 from rich.console import Console
 
 from tests.cluster_tests.namespace import ROOT
+from tuner.driver import Driver
 from tuner.ray_session import Resources, ray_session
 from tuner.search import SearchPlan, create_folder, run_search
 from tuner.space import load_space
@@ -103,7 +104,8 @@ def main(folder: Path) -> None:
         time.sleep(3)  # none may come unasked
         asked = watch.now()
         resources = PretendGpus(cpus=1, gpus=1, max_concurrent=NUM_NODES)
-        found = run_search(plan, store, resources, Console(stderr=True))
+        with Driver(plan.folder) as driver:
+            found = run_search(plan, store, resources, Console(stderr=True), driver)
         ended = watch.now()
         while watch.changes[-1][1] and watch.now() < ended + 90:
             time.sleep(0.25)
