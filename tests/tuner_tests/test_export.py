@@ -191,7 +191,7 @@ def test_best_is_the_complete_trial_of_the_highest_validation_score(
 
 def test_missing_parents_are_made(results: Trained, tmp_path: Path) -> None:
     to = tmp_path / "a" / "b" / "c"
-    assert export_trial(results.folder, 2, to) == 2
+    assert export_trial(results.folder, 2, to).trial == 2
     assert sorted(path.name for path in to.iterdir()) == FILES
 
 
@@ -469,5 +469,5 @@ def test_killed_before_the_folder_has_its_name_only_a_hidden_draft_is_left(
     assert done.returncode == -9
     (draft,) = to.parent.iterdir()
     assert draft.name.startswith(".network.")
-    assert export_trial(results.folder, 2, to) == 2
+    assert export_trial(results.folder, 2, to).trial == 2
     assert sorted(path.name for path in to.iterdir()) == FILES
