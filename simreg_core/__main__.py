@@ -41,14 +41,11 @@ def _run(args: argparse.Namespace) -> int:
     import torch
 
     from simreg_core.checkpoint import CheckpointError, save_weights
-    from simreg_core.experiment import pick_device, run_experiment
+    from simreg_core.experiment import run_experiment
     from simreg_core.train import NonFiniteLossError
 
     config = load_trial_config(args.config, args.set)
-    try:
-        device = pick_device(args.device)
-    except ValueError as err:
-        raise ConfigError(f"--device: {err}") from err
+    device = cli.pick_device(args.device)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     folder = args.output / "single" / config.digest()
@@ -93,12 +90,7 @@ def _parser() -> cli.Parser:
         metavar="DIR",
         help="results go to DIR/single/DIGEST (default: %(default)s)",
     )
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="auto: a GPU where torch sees one (default: %(default)s)",
-    )
+    cli.device_flag(parser)
     parser.add_argument(
         "--threads",
         type=cli.whole_number(1),

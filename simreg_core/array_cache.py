@@ -1,4 +1,4 @@
-"""Decoded images on disk, so that every process but the first reads arrays instead of decoding.
+"""Arrays on disk: what the first process decoded or computed, every later one reads.
 
 An entry is named by the digest of what it was made from. It consists of ``DIGEST.NAME.npy`` files
 and, written last, ``DIGEST.json`` with their checksums: without it there is no entry.
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 def data_folder(key: str) -> Path:
-    """Where datasets and decoded arrays lie: ``SIMREG_DATA``, else ``~/.cache/simreg-tune``.
+    """Where datasets and cached arrays lie: ``SIMREG_DATA``, else ``~/.cache/simreg-tune``.
 
     Args:
         key: Configuration key whose dataset is looked for, for messages.
@@ -72,7 +72,7 @@ def cached_arrays(identity: Iterable[object], build: Callable[[], Arrays], key: 
     Args:
         identity: Plain values, everything that the arrays depend on.
         build: Makes the arrays; what it raises is passed on.
-        key: Configuration key that named the dataset, for messages.
+        key: Configuration key that named what they are made from, for messages.
 
     Returns:
         Arrays by name, writable (cached ones are mapped copy-on-write, so they cost memory only
@@ -128,7 +128,7 @@ def _read(entry: Path) -> Arrays | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, AttributeError) as err:  # AttributeError: JSON, but no mapping
-        log.warning("%s is damaged (%s); the images are decoded again", manifest, err)
+        log.warning("%s is damaged (%s); it is built again", manifest, err)
         return None
 
 
@@ -142,4 +142,4 @@ def _file(entry: Path, name: str) -> Path:
 
 @lru_cache(maxsize=64)  # says each thing once
 def _warn_unwritable(folder: Path, reason: str) -> None:
-    log.warning("%s: cannot be written (%s); images are decoded in every process", folder, reason)
+    log.warning("%s: cannot be written (%s); arrays are built in every process", folder, reason)

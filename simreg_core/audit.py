@@ -26,7 +26,6 @@ from simreg_core.checkpoint import CheckpointError, load_network
 from simreg_core.config import RobustnessConfig, TrialConfig
 from simreg_core.config_io import ConfigError
 from simreg_core.data import load_task
-from simreg_core.experiment import pick_device
 from simreg_core.files import write_text
 from simreg_core.foolbox_bridge import frozen, predict_all
 from simreg_core.masking import AuditCurve, MinimalNorms, masking_warnings
@@ -257,10 +256,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    try:
-        device = pick_device(args.device)
-    except ValueError as err:
-        raise ConfigError(f"--device: {err}") from err
+    device = cli.pick_device(args.device)
     try:
         config, model = load_network(args.weights, device=device)
         report, plan = _audit_file(config, model, args, device)
@@ -324,7 +320,7 @@ def _parser() -> cli.Parser:
         metavar="DIR",
         help="folder of the surrogate, which is trained if it is not there (default: %(default)s)",
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    cli.device_flag(parser)
     parser.add_argument(
         "--seed", type=cli.whole_number(0), default=0, metavar="S", help="of the attacks' draws"
     )

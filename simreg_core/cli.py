@@ -9,9 +9,12 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from simreg_core.config_io import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
@@ -67,6 +70,31 @@ def real_number(minimum: float) -> Callable[[str], float]:
         return number
 
     return parse
+
+
+def device_flag(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``, whose value :func:`pick_device` takes."""
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="auto: a GPU where torch sees one (default: %(default)s)",
+    )
+
+
+def pick_device(name: str) -> torch.device:
+    """The torch device of a ``--device`` flag.
+
+    Raises:
+        ConfigError: CUDA is asked for, but torch sees no GPU; names the flag.
+    """
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device: device cuda asked for, but torch sees no GPU on this machine")
+    return torch.device(name)
 
 
 def run(

@@ -164,19 +164,6 @@ def check_corruptions(config: TrialConfig, data: TaskData) -> None:
         open_folder(config.robustness.corruptions, config.task, data.test)
 
 
-def pick_device(name: str) -> torch.device:
-    """``auto``, ``cpu`` or ``cuda`` as a torch device.
-
-    Raises:
-        ValueError: CUDA is asked for, but torch sees no GPU.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device cuda asked for, but torch sees no GPU on this machine")
-    return torch.device(name)
-
-
 def _metrics(
     measured: SplitFigures, split: str, config: TrialConfig, references: References
 ) -> dict[str, float | None]:

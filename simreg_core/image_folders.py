@@ -111,7 +111,10 @@ def _class_names(folder: Path, key: str) -> list[str]:
     except OSError as err:
         raise ConfigError(f"{key}: {folder} cannot be read: {err.strerror or err}") from err
     if not names:
-        raise ConfigError(f"{key}: {folder} holds no class folders")
+        raise ConfigError(
+            f"{key}: {folder} holds no class folders (expected {folder}/CLASS/*; images outside of "
+            "class folders, such as a flat val/*.JPEG, have no labels)"
+        )
     return names
 
 

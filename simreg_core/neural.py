@@ -18,7 +18,6 @@ from simreg_core import cli
 from simreg_core.config_io import ConfigError, parse_override, validated
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from simreg_core.neural_model import FitRecord, FittedModel, NeuralConfig
@@ -56,7 +55,7 @@ def _fit(args: argparse.Namespace) -> int:
     from simreg_core.recordings import load_recordings
 
     config = _config(args)
-    device = _device(args.device)
+    device = cli.pick_device(args.device)
     recordings = load_recordings(args.recordings)
     images, trials = len(recordings.images), len(recordings.trials)
     log.info("%d images, %d trials, %d neurons", images, trials, len(recordings.neurons))
@@ -79,15 +78,6 @@ def _config(args: argparse.Namespace) -> NeuralConfig:
     flags = {"epochs": args.epochs, "seed": args.seed, "loss": args.loss}
     settings |= {name: value for name, value in flags.items() if value is not None}
     return validated(NeuralConfig.model_validate, settings, NeuralConfig, "settings")
-
-
-def _device(name: str) -> torch.device:
-    from simreg_core.experiment import pick_device
-
-    try:
-        return pick_device(name)
-    except ValueError as err:
-        raise ConfigError(f"--device: {err}") from err
 
 
 def _log_epoch(record: FitRecord) -> None:
@@ -173,7 +163,7 @@ def _compare(args: argparse.Namespace) -> int:
     from simreg_core.neural_compare import compare, correlations, write_table
     from simreg_core.neural_model import load_model
 
-    model = load_model(args.model, device=_device(args.device))
+    model = load_model(args.model, key="--model", device=cli.pick_device(args.device))
     images, recordings = _compared_images(args)
     recorded = None if recordings is None else recordings.mean_responses()
     columns = compare(model, images, num_pairs=args.num_pairs, seed=args.seed, recorded=recorded)
@@ -296,7 +286,7 @@ def _simulate_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _machine_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    cli.device_flag(parser)
     parser.add_argument("--threads", type=cli.whole_number(1), metavar="N", help="CPU threads")
 
 

@@ -15,22 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import numpy as np
 import torch
-from filelock import FileLock
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
 from simreg_core import checkpoint
+from simreg_core.array_cache import Arrays, cached_arrays, file_stamp
 from simreg_core.config_io import ConfigError
 from simreg_core.config_robustness import Config, PositiveInt, Seed
-from simreg_core.files import atomic_file
 from simreg_core.responses import grey_pixels
 from simreg_core.seeding import global_rng
 
 _BATCH = 256
-_CACHE_VERSION = b"1"  # to be raised when the same file and images give other responses
+_CACHE_VERSION = 1  # to be raised when the same file and images give other responses
 _RATE_FLOOR = 1e-4  # keeps the logarithm of the Poisson loss finite
 _OutOfTwo = Annotated[float, Field(gt=0, lt=0.5)]
 
@@ -236,25 +234,30 @@ _STATISTICS = (
 )
 
 
-def load_model(path: Path, *, device: torch.device | str = "cpu") -> FittedModel:
+def load_model(path: Path, *, key: str, device: torch.device | str = "cpu") -> FittedModel:
     """The model that :meth:`FittedModel.save` wrote.
 
+    Args:
+        path: Its file.
+        key: Configuration key or flag that named the file, for messages.
+        device: Where the network shall compute.
+
     Raises:
-        ConfigError: the file is missing, damaged, or no predictive model.
+        ConfigError: the file is missing, damaged, or no predictive model; names ``key``.
     """
     try:
         payload = checkpoint.load(path)
     except checkpoint.CheckpointError as err:
-        raise ConfigError(" ".join(str(err).split())) from err
+        raise ConfigError(" ".join(f"{key}: {err}".split())) from err
     if payload.get("kind") != "neural model":
         raise ConfigError(
-            f"{path} is no predictive model of neural responses (python -m simreg_core.neural fit "
-            "writes one)"
+            f"{key}: {path} is no predictive model of neural responses "
+            "(python -m simreg_core.neural fit writes one)"
         )
-    return _from_payload(payload, path, device)
+    return _from_payload(payload, f"{key}: {path}", device)
 
 
-def _from_payload(payload: dict[str, Any], path: Path, device: torch.device | str) -> FittedModel:
+def _from_payload(payload: dict[str, Any], where: str, device: torch.device | str) -> FittedModel:
     try:
         config = NeuralConfig.model_validate(payload["config"])
         network = build_network(config, len(payload["neurons"]))
@@ -268,63 +271,37 @@ def _from_payload(payload: dict[str, Any], path: Path, device: torch.device | st
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as err:
         reason = " ".join(str(err).split())
-        raise ConfigError(f"{path} is a predictive model of another version: {reason}") from err
+        raise ConfigError(f"{where} is a predictive model of another version: {reason}") from err
 
 
-def denoised_responses(
-    model_file: Path,
-    images: Tensor,
-    cache: Path | None,
-    *,
-    device: torch.device | str = "cpu",
-) -> Tensor:
-    """:meth:`FittedModel.denoise` of images, float32 (N, M) on the CPU, computed once.
+def denoised_responses(model_file: Path, images: Tensor, key: str) -> Tensor:
+    """:meth:`FittedModel.denoise` of images, float32 (N, M) on the CPU, from the array cache.
 
-    The cached ``.npy`` is named by the content of the model file and of the images. Several
-    processes may ask at once: one computes, the others wait for its lock. A damaged file is
-    computed again.
+    The model file is read only where the cache has no responses of it to these images.
 
     Args:
-        model_file: What :meth:`FittedModel.save` wrote.
+        model_file: What :meth:`FittedModel.save` wrote; known by its path, size and mtime.
         images: uint8 (N, C, H, W).
-        cache: Folder of cached responses, made if missing; None: nothing is cached.
-        device: Where to compute.
+        key: Configuration key that named the file, for messages.
 
     Raises:
-        ConfigError: the model file is missing, damaged, or no predictive model.
+        ConfigError: the model file is missing, damaged, or no predictive model; names the key.
     """
-    if cache is None:
-        return load_model(model_file, device=device).denoise(images)
-    try:
-        digest = _digest(model_file, images)
-    except OSError as err:
-        raise ConfigError(f"{model_file}: cannot be read: {err.strerror or err}") from err
-    cache.mkdir(parents=True, exist_ok=True)
-    path = cache / f"responses-{digest}.npy"
-    with FileLock(path.with_suffix(".lock")):
-        cached = _read_cached(path, len(images))
-        if cached is not None:
-            return cached
-        responses = load_model(model_file, device=device).denoise(images)
-        with atomic_file(path) as stream:
-            np.save(stream, responses.numpy(), allow_pickle=False)
-        return responses
+    identity = (
+        f"denoised responses {_CACHE_VERSION}",
+        file_stamp(model_file, key),
+        tuple(images.shape),
+        _digest(images),
+    )
+
+    def build() -> Arrays:
+        return {"responses": load_model(model_file, key=key).denoise(images).numpy()}
+
+    return torch.from_numpy(cached_arrays(identity, build, key)["responses"])
 
 
-def _digest(model_file: Path, images: Tensor) -> str:
-    digest = hashlib.sha256(_CACHE_VERSION)
-    digest.update(model_file.read_bytes())
-    digest.update(repr(tuple(images.shape)).encode())
+def _digest(images: Tensor) -> str:
+    digest = hashlib.sha256()
     for chunk in images.split(4096):
         digest.update(chunk.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _read_cached(path: Path, num_images: int) -> Tensor | None:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (FileNotFoundError, ValueError, EOFError):
-        return None
-    if array.dtype != np.float32 or array.ndim != 2 or len(array) != num_images:
-        return None
-    return torch.from_numpy(array)
+    return digest.hexdigest()

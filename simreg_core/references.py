@@ -11,6 +11,7 @@ import hashlib
 import json
 import statistics
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,9 +145,15 @@ def ensure_network(
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
             state = start(network.config, data, device)
-            epochs = [list(record) for record in fit(network.config, state, data.to(device))]
-            write_text(path.with_suffix(".epochs.json"), json.dumps(epochs, allow_nan=False))
+            unfinished = path.with_suffix(".state.pt")
+            with suppress(checkpoint.CheckpointError):  # absent or damaged: from the beginning
+                state.restore(unfinished, network.config)
+            for _ in fit(network.config, state, data.to(device)):
+                state.save(unfinished, network.config)
+            epochs = json.dumps([list(record) for record in state.records], allow_nan=False)
+            write_text(path.with_suffix(".epochs.json"), epochs)
             checkpoint.save_weights(path, network.config, state.kept_model())
+            unfinished.unlink(missing_ok=True)
     return path
 
 

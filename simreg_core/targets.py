@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from simreg_core.config import RegularizerConfig
-from simreg_core.config_io import ConfigError
 from simreg_core.pairs import PairSampler
 from simreg_core.similarity import PixelSimilarity, threshold_targets
 
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 
 Target = Callable[[Tensor, Tensor], Tensor]
 """S_target, float32 (k,), of the pairs at two index tensors (k,)."""
+
+_MODEL_KEY = "regularizer.neural_model"
 
 
 def check_target(config: RegularizerConfig) -> None:
@@ -38,10 +39,7 @@ def check_target(config: RegularizerConfig) -> None:
     if config.neural_model is not None:
         from simreg_core.neural_model import load_model
 
-        try:
-            load_model(Path(config.neural_model))
-        except ConfigError as err:
-            raise ConfigError(f"regularizer.neural_model: {err}") from err
+        load_model(Path(config.neural_model), key=_MODEL_KEY)
 
 
 def make_target(
@@ -89,9 +87,6 @@ def _responses(config: RegularizerConfig, images: Tensor) -> Tensor:
         from simreg_core.gabor import GaborPopulation
 
         return GaborPopulation().responses(images)
-    from simreg_core.array_cache import data_folder
     from simreg_core.neural_model import denoised_responses
 
-    check_target(config)
-    cache = data_folder("regularizer.neural_model") / "responses"
-    return denoised_responses(Path(config.neural_model), images.cpu(), cache)
+    return denoised_responses(Path(config.neural_model), images, _MODEL_KEY)

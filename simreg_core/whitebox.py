@@ -140,10 +140,16 @@ def carlini_wagner_l2(
     *,
     steps: int = 200,
     binary_search_steps: int = 9,
-    stepsize: float = 1e-2,
-    initial_const: float = 1e-2,
+    stepsize: float = 0.05,
+    initial_const: float = 1.0,
 ) -> AttackResult:
     """Small L2 perturbations by optimisation (Carlini, Wagner, arXiv:1608.04644).
+
+    Images are optimised as tanh(w), whose slope almost vanishes at black and white pixels: the
+    published step of 0.01 takes thousands of steps to move those. Median L2 of 30 images each on
+    two Fashion-MNIST networks: 0.46 and 0.63 with these defaults, 0.48 and 0.65 by DeepFool, and
+    0.81 and 0.87 with 200 steps of 0.01 and a first constant of 0.01. All steps are taken: Foolbox
+    would stop a whole batch where its summed loss stalls.
 
     Args:
         model: The attacked network.
@@ -160,7 +166,7 @@ def carlini_wagner_l2(
         "stepsize": stepsize,
         "confidence": 0,
         "initial_const": initial_const,
-        "abort_early": True,
+        "abort_early": False,
     }
     return _minimal("L2CarliniWagnerAttack", parameters, model, images, labels)
 

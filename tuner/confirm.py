@@ -9,10 +9,11 @@ search never used, and their test figures are reported as mean, 95 % interval an
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rich.console import Console
 
@@ -27,7 +28,7 @@ from tuner.ray_session import Resources, add_resource_flags, connected, run_task
 from tuner.space import MIN_SEEDS, SearchSpace
 from tuner.store import ResultStore
 from tuner.summary import SUMMARY_FILE, Candidate, confirmation_table, summarize, write_summary
-from tuner.trainable import WorkerSettings, prepare_worker, reason_of
+from tuner.trainable import STATE_FILE, WorkerSettings, prepare_worker, reason_of, train
 
 if TYPE_CHECKING:
     from tuner.search import SearchPlan
@@ -56,9 +57,12 @@ class Run(NamedTuple):
 
 
 def choose(
-    rows: Sequence[dict[str, Any]], front: set[int], space: SearchSpace, top: int
+    rows: Sequence[dict[str, Any]],
+    front: set[int],
+    space: SearchSpace,
+    top: int | Literal["front"],
 ) -> list[int]:
-    """Numbers of the ``top`` best complete trials, best first.
+    """Numbers of the ``top`` best complete trials, or of the whole front, best first.
 
     With one objective, by its value. With several, members of the front first, each by tradeoff
     score (of which the best is on the front of accuracies by definition). Under constraints, trials
@@ -68,19 +72,20 @@ def choose(
         rows: Rows of the trials table.
         front: Numbers of the trials on the study's Pareto front.
         space: The search space.
-        top: How many; all if there are fewer.
+        top: How many; all if there are fewer. ``front`` for as many as are on the front.
     """
     complete = [row for row in rows if row["status"] == "complete"]
+    count = len(front) if top == "front" else top
     single = len(space.objectives) == 1
     metric = METRICS[space.objectives[0] if single else "tradeoff_score"]
     sign = -1 if metric.direction == "minimize" else 1
 
     def rank(row: dict[str, Any]) -> tuple[float, bool, float, int]:
         missed = total_violation(row, space.constraints)
-        is_front = not single and row["trial"] in front
+        is_front = (not single or top == "front") and row["trial"] in front
         return (missed, not is_front, -sign * row[f"{SEARCH_SPLIT}.{metric.name}"], row["trial"])
 
-    return [row["trial"] for row in sorted(complete, key=rank)[:top]]
+    return [row["trial"] for row in sorted(complete, key=rank)[:count]]
 
 
 def _seeds_of(row: dict[str, Any]) -> range:
@@ -202,12 +207,12 @@ def _runs(configs: dict[int, TrialConfig], seeds: Sequence[int]) -> dict[str, Ru
 
 def _confirm_one(config: dict[str, Any], settings: WorkerSettings) -> dict[str, Any]:
     """Row of one network, in a worker."""
-    from simreg_core.experiment import run_experiment
-
     device = prepare_worker(settings)
     trial = TrialConfig.from_dict(config)
+    state = settings.folder / "checkpoints" / f"confirmation-{trial.digest()}" / STATE_FILE
     try:
-        result = run_experiment(trial, cache=settings.cache, device=device)
+        result = train(trial, state, settings, device)
+        shutil.rmtree(state.parent, ignore_errors=True)
     except Exception as err:  # recorded with its reason; the other networks go on
         return {"status": "failed", "reason": reason_of(err), **trial.flat()}
     # What compares with a baseline is filled in when the baseline of the same seed is there.
@@ -224,10 +229,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, metavar="OUTPUT/NAME", help="results of a search")
     parser.add_argument(
         "--top",
-        type=cli.whole_number(1),
+        type=_top,
         default=3,
-        metavar="K",
-        help="configurations to confirm (default: %(default)s)",
+        metavar="K|front",
+        help="configurations to confirm: so many, or the whole front (default: %(default)s)",
     )
     parser.add_argument(
         "--seeds",
@@ -238,6 +243,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add_resource_flags(parser)
     return cli.run(parser, argv, _confirm_folder, interrupted="run it again to go on")
+
+
+def _top(text: str) -> int | Literal["front"]:
+    return "front" if text == "front" else cli.whole_number(1)(text)
 
 
 def _confirm_folder(args: argparse.Namespace) -> int:
@@ -255,7 +264,7 @@ def _confirm_folder(args: argparse.Namespace) -> int:
 def confirm_best(
     plan: SearchPlan,
     store: ResultStore,
-    top: int,
+    top: int | Literal["front"],
     num_seeds: int,
     resources: Resources,
     console: Console,
@@ -268,7 +277,9 @@ def confirm_best(
     front = {trial.number for trial in study.best_trials}
     numbers = choose(store.read("trials"), front, plan.space, top)
     if not numbers:
-        print(f"{plan.folder}: no complete trial to confirm", file=sys.stderr)
+        missed = ", ".join(plan.space.constraints)
+        which = f"trial that meets {missed}" if top == "front" and missed else "complete trial"
+        print(f"{plan.folder}: no {which} to confirm", file=sys.stderr)
         return 1
     chosen = {n: plan.space.decode(study.trials[n].params) for n in numbers}
     settings = worker_settings(plan, resources)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -159,13 +159,11 @@ def describe_plan(plan: SearchPlan, args: argparse.Namespace) -> str:
     confirmed = (
         "none"
         if tuning.confirm is None
-        else f"top {tuning.confirm.top} and the baseline, {tuning.confirm.seeds} fresh seeds each"
+        else f"{_confirmed(tuning.confirm.top)} and the baseline, "
+        f"{tuning.confirm.seeds} fresh seeds each"
     )
     reference = ", ".join(f"{name} {eps:g}" for name, eps in robustness.reference.items())
     stopping = tuning.early_stopping
-    per_trial = f"{args.cpus_per_trial:g} CPUs, GPUs: {gpus}"
-    if tuning.num_seeds > 1:
-        per_trial = f"{tuning.num_seeds} networks (seeds); each {per_trial}"
     lines = [
         f"search       {space.name}: {tuning.num_trials} trials, sampler {tuning.sampler}, "
         f"seed {tuning.seed}",
@@ -177,10 +175,12 @@ def describe_plan(plan: SearchPlan, args: argparse.Namespace) -> str:
         f"task         {config.task.dataset}, {config.training.epochs} epochs",
         f"robust at    {reference}",
         f"references   {baselines} (cached in {plan.cache})",
+        f"seeds        {tuning.num_seeds} per trial",
         f"warm starts  {min(len(tuning.warm_starts), tuning.num_trials)}",
         f"confirmation {confirmed}",
         *([f"stopped by   {_stopping(stopping)}"] if stopping is not None else []),
-        f"per trial    {per_trial}; at once: {args.max_concurrent or 'as many as fit'}",
+        f"per trial    {args.cpus_per_trial:g} CPUs, GPUs: {gpus}; "
+        f"at once: {args.max_concurrent or 'as many as fit'}",
         f"cluster      {args.address or 'this machine'}",
         f"results      {plan.folder}",
     ]
@@ -191,6 +191,10 @@ def _stopping(rule: EarlyStoppingConfig) -> str:
     given = rule.model_dump(exclude={"type", "metric"}, exclude_none=True)
     options = ", ".join(f"{name} {value}" for name, value in given.items())
     return f"{rule.type} on {rule.metric} of every epoch, {options}"
+
+
+def _confirmed(top: int | Literal["front"]) -> str:
+    return "the whole front" if top == "front" else f"top {top}"
 
 
 def _range(space: SearchSpace, key: str) -> str:

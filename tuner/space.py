@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 
 import optuna
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from simreg_core.config import TrialConfig, field_paths
 from simreg_core.config_io import (
@@ -43,10 +43,17 @@ _MEASURED_BY = {
 _SPACE_KEYS = ("name", "trial", "search", "objectives", "constraints", "tuning")
 
 
+def _number_or_front(value: Any) -> Any:
+    if value == "front" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError(f"expected a whole number of at least 1, or front, found {value!r}")
+
+
 class ConfirmConfig(Strict):
     """Which of the best configurations are trained again, and how often."""
 
-    top: Annotated[int, Field(ge=1)]
+    top: Annotated[int | Literal["front"], BeforeValidator(_number_or_front)]
+    """So many, or every one on the front."""
     seeds: Annotated[int, Field(ge=MIN_SEEDS)]
     """Fresh seeds per configuration."""
 
@@ -86,7 +93,7 @@ class TuningConfig(Strict):
     """Seed of the sampler; the networks' seed is ``trial.seed``."""
     warm_starts: list[dict[str, Any]] = Field(default_factory=list)
     """Configurations to try first. Keys that one leaves out are sampled; under ``grid`` it stands
-    for every combination of them."""
+    for every combination of them. At most ``num_trials``."""
     confirm: ConfirmConfig | None = None
     retries: Annotated[int, Field(ge=0, le=1000)] = 3
     """How often a trial whose worker is lost, or out of memory, goes on from its last epoch."""
@@ -194,17 +201,20 @@ def load_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
 
     An override's key is a path in the space file (``tuning.num_trials``,
     ``search.regularizer.alpha.high``, ``trial.training.epochs``) or, shorter, in the trial
-    configuration (``training.epochs``).
+    configuration (``training.epochs``). Where ``tuning.num_trials`` is overridden, the first warm
+    starts are kept, as many as there are trials.
 
     Raises:
         ConfigError: anything is wrong with the file or an override; names the key.
     """
     tree = read_yaml_mapping(path)
-    for text in overrides:
-        key, value = parse_override(text)
+    parsed = [parse_override(text) for text in overrides]
+    for key, value in parsed:
         _override(tree, key, value)
     where = str(path)
     space = validated(SearchSpace.model_validate, absolute_paths(tree), SearchSpace, where)
+    if any(key == "tuning.num_trials" for key, _ in parsed):
+        space = _with_first_warm_starts(space)
     _check_keys(space, where)
     _check_values(space, where)
     _check_objectives(space, where)
@@ -318,7 +328,19 @@ def _check_early_stopping(space: SearchSpace, where: str) -> None:
         )
 
 
+def _with_first_warm_starts(space: SearchSpace) -> SearchSpace:
+    kept = space.tuning.warm_starts[: space.tuning.num_trials]
+    tuning = space.tuning.model_copy(update={"warm_starts": kept})
+    return space.model_copy(update={"tuning": tuning})
+
+
 def _check_warm_starts(space: SearchSpace, where: str) -> None:
+    num_starts, num_trials = len(space.tuning.warm_starts), space.tuning.num_trials
+    if num_starts > num_trials:
+        raise ConfigError(
+            f"{where}: tuning.warm_starts: {num_starts} warm starts do not fit into "
+            f"{num_trials} trials (tuning.num_trials)"
+        )
     for number, start in enumerate(space.tuning.warm_starts):
         for key, value in start.items():
             at = f"{where}: tuning.warm_starts.{number}.{key}"

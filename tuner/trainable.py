@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING, Any
 from tuner.objectives import SEARCH_SPLIT, STOPPING_METRICS
 
 if TYPE_CHECKING:
-    from simreg_core.experiment import Progress
+    import torch
+
+    from simreg_core.config import TrialConfig
+    from simreg_core.experiment import Progress, TrialResult
 
 STATE_FILE = "state.pt"  # of an unfinished training
 RECORD_FILE = "record.json"  # of a finished network whose rows nobody has written yet
@@ -55,7 +58,6 @@ def run_trial(config: dict[str, Any], settings: WorkerSettings) -> None:
     """
     from ray import tune  # heavy, like torch below: not at import
 
-    from simreg_core.checkpoint import CheckpointError
     from simreg_core.config import TrialConfig
     from tuner.rows import epochs_record
 
@@ -80,12 +82,9 @@ def run_trial(config: dict[str, Any], settings: WorkerSettings) -> None:
 
     try:
         trial = TrialConfig.from_dict(config["config"])
-        arguments = (trial, config["trial"], folder, settings, device, on_epoch)
-        try:
-            told["record"] = _finished(folder, trial) or _record(*arguments)
-        except CheckpointError:  # damaged: the training begins again
-            (folder / STATE_FILE).unlink(missing_ok=True)
-            told["record"] = _record(*arguments)
+        told["record"] = _finished(folder, trial) or _record(
+            trial, config["trial"], folder, settings, device, on_epoch
+        )
         report: dict[str, Any] = {"epochs_done": trial.training.epochs}
         if settings.measures_epochs:
             say_again(trial.training.epochs)
@@ -136,7 +135,7 @@ def _final_metrics(record: str) -> dict[str, float]:
     return {name: columns[f"{SEARCH_SPLIT}.{name}"] for name in STOPPING_METRICS}
 
 
-def _finished(folder: Path, config: Any) -> str | None:
+def _finished(folder: Path, config: TrialConfig) -> str | None:
     """The record of a network that was finished before, if it is of this configuration."""
     try:
         text = (folder / RECORD_FILE).read_text()
@@ -147,26 +146,53 @@ def _finished(folder: Path, config: Any) -> str | None:
 
 
 def _record(
-    config: Any, number: int, folder: Path, settings: WorkerSettings, device: Any, on_epoch: Any
+    config: TrialConfig,
+    number: int,
+    folder: Path,
+    settings: WorkerSettings,
+    device: torch.device,
+    on_epoch: Callable[[Progress], None],
 ) -> str:
     """Train and evaluate; leaves the weights and the record in the folder."""
     from simreg_core.checkpoint import save_weights
-    from simreg_core.experiment import run_experiment
     from simreg_core.files import write_text
     from tuner.rows import trial_record
 
-    result = run_experiment(
-        config,
-        cache=settings.cache,
-        device=device,
-        checkpoint=folder / STATE_FILE,
-        on_epoch=on_epoch,
-    )
+    result = train(config, folder / STATE_FILE, settings, device, on_epoch)
     save_weights(folder / "weights.pt", config, result.model)
     record = json.dumps(trial_record(result, number), allow_nan=False)
     write_text(folder / RECORD_FILE, record)
     (folder / STATE_FILE).unlink(missing_ok=True)
     return record
+
+
+def train(
+    config: TrialConfig,
+    state: Path,
+    settings: WorkerSettings,
+    device: torch.device,
+    on_epoch: Callable[[Progress], None] | None = None,
+) -> TrialResult:
+    """Train and evaluate one network, from the last epoch in ``state`` on where there is one.
+
+    Raises:
+        Exception: whatever :func:`simreg_core.experiment.run_experiment` raises.
+    """
+    from simreg_core.checkpoint import CheckpointError
+    from simreg_core.experiment import run_experiment
+
+    def run() -> TrialResult:
+        return run_experiment(
+            config, cache=settings.cache, device=device, checkpoint=state, on_epoch=on_epoch
+        )
+
+    try:
+        return run()
+    except CheckpointError:
+        if not state.exists():
+            raise
+        state.unlink()  # damaged, or of another configuration: the training begins again
+        return run()
 
 
 def is_out_of_memory(err: BaseException) -> bool:
@@ -176,7 +202,7 @@ def is_out_of_memory(err: BaseException) -> bool:
     return isinstance(err, MemoryError | torch.cuda.OutOfMemoryError)
 
 
-def prepare_worker(settings: WorkerSettings) -> Any:
+def prepare_worker(settings: WorkerSettings) -> torch.device:
     """Set this process's threads and return its torch device."""
     import torch
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from pathlib import Path
 
 import pytest
@@ -28,7 +27,8 @@ def test_tests_can_reach_this_machine(is_local_file: bool, tmp_path: Path) -> No
     with socket.socket(family) as server, socket.socket(family) as client:
         server.bind(str(tmp_path / "s") if is_local_file else ("127.0.0.1", 0))
         server.listen()
-        thread = threading.Thread(target=lambda: server.accept()[0].close())
-        thread.start()
         client.connect(server.getsockname())
-        thread.join()
+        accepted, _ = server.accept()
+        with accepted:
+            accepted.sendall(b"hello")
+            assert client.recv(5) == b"hello"

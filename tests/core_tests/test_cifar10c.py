@@ -86,23 +86,23 @@ def test_without_a_folder_nothing_is_opened() -> None:
     assert open_folder(CorruptionsConfig(), *_test_split()) is None
 
 
-def _expect(folder: Path, message: str, **task: Any) -> None:
+def _assert_refused(folder: Path, message: str, **task: Any) -> None:
     with pytest.raises(ConfigError, match=rf"^robustness\.corruptions\.folder: {message}") as found:
         open_folder(_config(folder), *_test_split(**task))
     assert "\n" not in str(found.value)
 
 
 def test_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    _expect(tmp_path / "absent", ".*absent does not exist")
+    _assert_refused(tmp_path / "absent", ".*absent does not exist")
 
 
 def test_folder_without_any_of_the_kinds_is_told(tmp_path: Path) -> None:
-    _expect(tmp_path, r".*holds none of contrast\.npy, saturate\.npy")
+    _assert_refused(tmp_path, r".*holds none of contrast\.npy, saturate\.npy")
 
 
 def test_missing_labels_are_told(stored: Path, tmp_path: Path) -> None:
     (tmp_path / "contrast.npy").symlink_to(stored / "contrast.npy")
-    _expect(tmp_path, r".*labels\.npy does not exist")
+    _assert_refused(tmp_path, r".*labels\.npy does not exist")
 
 
 @pytest.mark.parametrize(
@@ -114,13 +114,13 @@ def test_missing_labels_are_told(stored: Path, tmp_path: Path) -> None:
 )
 def test_file_of_another_layout_is_told(array: Any, message: str, tmp_path: Path) -> None:
     np.save(tmp_path / "contrast.npy", array)
-    _expect(tmp_path, rf".*contrast\.npy {message}")
+    _assert_refused(tmp_path, rf".*contrast\.npy {message}")
 
 
 @pytest.mark.parametrize("content", [b"", b"no numpy file"], ids=["empty", "text"])
 def test_damaged_file_is_told(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "contrast.npy").write_bytes(content)
-    _expect(tmp_path, r".*contrast\.npy is not a readable \.npy file")
+    _assert_refused(tmp_path, r".*contrast\.npy is not a readable \.npy file")
 
 
 def test_labels_of_other_images_are_told(stored: Path) -> None:

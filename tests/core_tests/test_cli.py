@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+import torch
 
 from simreg_core import cli
 from simreg_core.config_io import ConfigError
@@ -85,3 +86,21 @@ def test_error_of_the_system_names_the_file() -> None:
     missing = FileNotFoundError(2, "No such file or directory", "/no/such/file")
     assert cli.os_reason(missing) == "/no/such/file: No such file or directory"
     assert cli.os_reason(OSError("odd")) == "odd"
+
+
+def test_cpu_can_be_picked() -> None:
+    assert cli.pick_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize(("has_gpu", "picked"), [(True, "cuda"), (False, "cpu")])
+def test_auto_picks_a_gpu_where_there_is_one(
+    has_gpu: bool, picked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    assert cli.pick_device("auto").type == picked
+
+
+def test_cuda_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"^--device: device cuda asked for, but torch sees"):
+        cli.pick_device("cuda")

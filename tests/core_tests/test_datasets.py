@@ -215,6 +215,16 @@ def test_wrong_layout_is_refused(
         _load(f"folder:{root}", key="regularizer.dataset")
 
 
+def test_flat_validation_set_is_refused_with_the_layout_that_is_expected(
+    make_folder: MakeFolder,
+) -> None:
+    root = make_folder("train/n01/a.JPEG", "val/a.JPEG", "val/b.JPEG")
+    message = rf"^task\.dataset: {root}/val holds no class folders \(expected {root}/val/CLASS/\*; "
+    with pytest.raises(ConfigError, match=message):
+        _load(f"imagenet:{root}")
+    assert len(_load(f"imagenet:{root}", limit=1).images) == 1
+
+
 def test_imagenet_needs_a_train_folder(make_folder: MakeFolder) -> None:
     root = make_folder("n01/1.JPEG")
     with pytest.raises(ConfigError, match=r"train is not a folder \(expected PATH/train/WNID"):

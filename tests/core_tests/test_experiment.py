@@ -14,7 +14,7 @@ from simreg_core.config import TrialConfig
 from simreg_core.config_io import ConfigError
 from simreg_core.data import load_task
 from simreg_core.evaluate import accuracies, evaluate
-from simreg_core.experiment import Progress, TrialResult, pick_device, run_experiment
+from simreg_core.experiment import Progress, TrialResult, run_experiment
 from simreg_core.records import METRICS, SPLITS, TRIAL_COLUMNS
 from simreg_core.references import load_references
 from simreg_core.tradeoff import tradeoff
@@ -286,21 +286,3 @@ def test_what_cannot_be_measured_is_told_before_training(
     with pytest.raises(ConfigError, match=message):
         run_experiment(tiny_config(changes), cache=tmp_path / "cache", device=CPU)
     assert not (tmp_path / "cache").exists()
-
-
-def test_cpu_can_be_picked() -> None:
-    assert pick_device("cpu") == CPU
-
-
-@pytest.mark.parametrize(("has_gpu", "picked"), [(True, "cuda"), (False, "cpu")])
-def test_auto_picks_a_gpu_where_there_is_one(
-    has_gpu: bool, picked: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
-    assert pick_device("auto").type == picked
-
-
-def test_cuda_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="device cuda asked for, but torch sees no GPU"):
-        pick_device("cuda")

@@ -61,7 +61,7 @@ def test_fit_writes_a_model_and_reports(
     printed = capsys.readouterr().out
     assert "test correlation of 4 neurons: median " in printed
     assert "noise ceiling: median " in printed
-    fitted = load_model(model)
+    fitted = load_model(model, key="--model")
     table = pq.read_table(model.with_suffix(".neurons.parquet"))
     assert table.column("neuron").to_pylist() == ["0", "1", "2", "3"]
     assert table.column("test_correlation").to_pylist() == fitted.test_correlation.tolist()
@@ -166,7 +166,7 @@ def test_output_that_cannot_be_written_is_one_line(
 
 def test_compared_similarities_are_the_formulas(model: Path, recordings: Path) -> None:
     images = load_recordings(recordings).images
-    fitted = load_model(model)
+    fitted = load_model(model, key="--model")
     columns = compare(fitted, images, num_pairs=20, seed=3)
     first, second = columns["first"], columns["second"]
     assert torch.all(first < second)

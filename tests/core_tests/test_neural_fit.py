@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -257,7 +256,7 @@ def test_predictions_do_not_depend_on_the_batches(model: FittedModel) -> None:
 
 def test_saved_model_predicts_the_same(model: FittedModel, tmp_path: Path) -> None:
     model.save(tmp_path / "model.pt")
-    loaded = load_model(tmp_path / "model.pt")
+    loaded = load_model(tmp_path / "model.pt", key="key")
     assert torch.equal(loaded.denoise(_images(5)), model.denoise(_images(5)))
     assert (loaded.config, loaded.neurons, loaded.records) == (
         model.config,
@@ -268,14 +267,14 @@ def test_saved_model_predicts_the_same(model: FittedModel, tmp_path: Path) -> No
 
 
 def test_missing_model_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"model\.pt does not exist"):
-        load_model(tmp_path / "model.pt")
+    with pytest.raises(ConfigError, match=r"^key: .*model\.pt does not exist"):
+        load_model(tmp_path / "model.pt", key="key")
 
 
 def test_other_checkpoint_is_no_model(tmp_path: Path) -> None:
     checkpoint.save({"weights": torch.zeros(1)}, tmp_path / "w.pt")
-    with pytest.raises(ConfigError, match=r"w\.pt is no predictive model"):
-        load_model(tmp_path / "w.pt")
+    with pytest.raises(ConfigError, match=r"^key: .*w\.pt is no predictive model"):
+        load_model(tmp_path / "w.pt", key="key")
 
 
 @pytest.mark.parametrize("key", ["network", "config", "test_correlation", "neurons"])
@@ -285,8 +284,8 @@ def test_incomplete_model_is_one_line(model: FittedModel, tmp_path: Path, key: s
     payload = checkpoint.load(path)
     del payload[key]
     checkpoint.save(payload, path)
-    with pytest.raises(ConfigError, match="of another version") as caught:
-        load_model(path)
+    with pytest.raises(ConfigError, match=r"^key: .* of another version") as caught:
+        load_model(path, key="key")
     assert "\n" not in str(caught.value)
 
 
@@ -299,68 +298,69 @@ def model_file(model: FittedModel, tmp_path: Path) -> Path:
     return tmp_path / "model.pt"
 
 
-def _forbid_loading(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_args: object, **_kwargs: object) -> FittedModel:
-        raise AssertionError("computed again")
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SIMREG_DATA", str(tmp_path / "data"))
+    return tmp_path / "data" / "arrays"
 
-    monkeypatch.setattr(neural_model, "load_model", refuse)
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The model files that were read, in order."""
+    found: list[Path] = []
+
+    def counted(path: Path, **options: Any) -> FittedModel:
+        found.append(path)
+        return load_model(path, **options)
+
+    monkeypatch.setattr(neural_model, "load_model", counted)
+    return found
 
 
-def test_cached_responses_are_not_computed_again(
-    model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("cache")
+def test_responses_are_computed_once_for_the_same_images(
+    model: FittedModel, model_file: Path, loads: list[Path]
 ) -> None:
-    images, cache = _images(6), tmp_path / "cache"
-    first = denoised_responses(model_file, images, cache)
-    torch.testing.assert_close(first, denoised_responses(model_file, images, None))
-    _forbid_loading(monkeypatch)
-    assert torch.equal(denoised_responses(model_file, images, cache), first)
-    with pytest.raises(AssertionError, match="computed again"):
-        denoised_responses(model_file, images.flip(0), cache)
+    images = _images(6)
+    for _ in range(2):
+        found = denoised_responses(model_file, images, "key")
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, model.denoise(images))
+    assert loads == [model_file]
+    denoised_responses(model_file, images.flip(0), "key")
+    assert loads == [model_file] * 2
 
 
-def test_another_model_has_another_cache(model_file: Path, tmp_path: Path) -> None:
-    images, cache = _images(6), tmp_path / "cache"
-    first = denoised_responses(model_file, images, cache)
+@pytest.mark.usefixtures("cache")
+def test_images_of_other_shape_but_equal_bytes_have_other_responses(
+    model_file: Path, loads: list[Path]
+) -> None:
+    images = _images(6)
+    denoised_responses(model_file, images, "key")
+    wide = images.reshape(len(images), 1, images.shape[2] // 2, -1)
+    denoised_responses(model_file, wide, "key")
+    assert len(loads) == 2
+
+
+@pytest.mark.usefixtures("cache")
+def test_another_model_has_other_responses(model_file: Path) -> None:
+    images = _images(6)
+    first = denoised_responses(model_file, images, "key")
     fit(_recordings(), TINY.model_copy(update={"seed": 5})).save(model_file)
-    assert not torch.equal(denoised_responses(model_file, images, cache), first)
-
-
-@pytest.mark.parametrize("content", [b"", b"junk", b"\x93NUMPY"])
-def test_damaged_cache_is_computed_again(model_file: Path, tmp_path: Path, content: bytes) -> None:
-    images, cache = _images(6), tmp_path / "cache"
-    first = denoised_responses(model_file, images, cache)
-    (file,) = cache.glob("*.npy")
-    file.write_bytes(content)
-    assert torch.equal(denoised_responses(model_file, images, cache), first)
-    assert torch.equal(denoised_responses(model_file, images, cache), first)
+    assert not torch.equal(denoised_responses(model_file, images, "key"), first)
 
 
 def test_missing_model_file_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"model\.pt: cannot be read: No such file"):
-        denoised_responses(tmp_path / "model.pt", _images(2), tmp_path)
+    with pytest.raises(ConfigError, match=r"^key: .*model\.pt cannot be read: No such file"):
+        denoised_responses(tmp_path / "model.pt", _images(2), "key")
 
 
-def _ask(model_file: Path, images: Any, cache: Path) -> None:
-    torch.set_num_threads(1)
-    denoised_responses(model_file, torch.from_numpy(images), cache)
-
-
-@pytest.mark.slow  # two processes import torch
-def test_two_processes_share_one_cache(model_file: Path, tmp_path: Path) -> None:
-    images, cache = _images(40), tmp_path / "cache"
-    spawn = multiprocessing.get_context("spawn")
-    arguments = (model_file, images.numpy(), cache)
-    processes = [spawn.Process(target=_ask, args=arguments) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
-    (file,) = cache.glob("*.npy")
-    torch.testing.assert_close(
-        torch.from_numpy(np.load(file)), load_model(model_file).denoise(images)
-    )
-    assert not list(cache.glob("*.tmp"))
+@pytest.mark.usefixtures("cache")
+def test_damaged_model_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(b"junk")
+    with pytest.raises(ConfigError, match=r"^key: .*model\.pt ") as caught:
+        denoised_responses(tmp_path / "model.pt", _images(2), "key")
+    assert "\n" not in str(caught.value)
 
 
 # What it is for

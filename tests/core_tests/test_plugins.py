@@ -114,7 +114,10 @@ def test_plugin_that_returns_no_images_is_named(function: str, message: str) -> 
     ],
 )
 def test_right_options_pass(name: str, options: dict[str, Any]) -> None:
-    check_attacks(_config(name, **options))
+    config = _config(name, **options)
+    check_attacks(config)
+    perturbed = prepare(name, _batch(), config.attacks[name].options)(0.2)
+    assert perturbed.shape == _batch().images.shape
 
 
 @pytest.mark.usefixtures("plugin")
@@ -189,31 +192,30 @@ def _free(batch: AttackInput, value: object = None) -> Perturbation:
 
 
 @pytest.mark.parametrize(
-    ("function", "options"),
+    ("function", "fitting", "other", "message"),
     [
-        (_literal, {"kind": "column"}),
-        (_optional, {"size": 2}),
-        (_either, {"value": "x"}),
-        (_free, {"value": True}),
+        (
+            _literal,
+            {"kind": "column"},
+            {"kind": "edge"},
+            r"\.kind: expected 'row' or 'column', found",
+        ),
+        (_optional, {"size": 2}, {"size": "x"}, r"\.size: expected a whole number, found"),
+        (
+            _either,
+            {"value": "x"},
+            {"value": 1.5},
+            r"\.value: expected a whole number or text, found",
+        ),
+        (_free, {"value": True}, {"values": True}, r"\.values: unknown option; own takes value"),
     ],
 )
-def test_annotations_say_what_fits(function: Callable[..., Any], options: dict[str, Any]) -> None:
-    check_options(function, options, "own", "key")
-
-
-@pytest.mark.parametrize(
-    ("function", "options", "message"),
-    [
-        (_literal, {"kind": "edge"}, r"^key\.kind: expected 'row' or 'column', found"),
-        (_optional, {"size": "x"}, r"^key\.size: expected a whole number, found"),
-        (_either, {"value": 1.5}, r"^key\.value: expected a whole number or text, found"),
-    ],
-)
-def test_annotations_say_what_does_not(
-    function: Callable[..., Any], options: dict[str, Any], message: str
+def test_annotations_say_what_fits(
+    function: Callable[..., Any], fitting: dict[str, Any], other: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=message):
-        check_options(function, options, "own", "key")
+    check_options(function, fitting, "own", "key")
+    with pytest.raises(ConfigError, match=f"^key{message}"):
+        check_options(function, other, "own", "key")
 
 
 def test_example_of_the_readme_attacks(plugin: Path) -> None:

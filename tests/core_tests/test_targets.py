@@ -88,7 +88,7 @@ def test_neural_model_that_is_not_there_is_refused_by_its_key(
     source: RegularizationImages, tmp_path: Path
 ) -> None:
     file = tmp_path / "none.pt"
-    message = rf"^regularizer\.neural_model: {file} does not exist$"
+    message = rf"^regularizer\.neural_model: {file} cannot be read: No such file"
     with pytest.raises(ConfigError, match=message):
         targets(source, target="neural", neural_model=str(file))
 

@@ -1,0 +1,136 @@
+"""A search whose driver is killed with SIGKILL at random moments, and resumed each time.
+
+``python -m benchmarks.killed_search --kills 20`` runs a small search twice: once undisturbed, once
+killed and resumed. It prints what was lost (nothing, or it exits with 1) and what the kills cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from simreg_core.records import TABLES
+from tuner.search import SPACE_FILE, read_space
+from tuner.study import read_study
+
+SPACE = Path(__file__).parents[1] / "search_spaces" / "smoke.yaml"
+ALPHAS = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2]
+CHANGES = [  # a grid: the order of its trials does not depend on when it was interrupted
+    "search.regularizer.threshold={type: categorical, choices: [0.2, 0.8]}",
+    f"search.regularizer.alpha={{type: categorical, choices: {ALPHAS}}}",
+    "tuning.sampler=grid",
+    f"tuning.num_trials={2 * len(ALPHAS)}",
+    "training.epochs=6",
+    "regularizer.batch_size=400",
+]
+CLOCKS = ("study", "seconds", "started_at", "finished_at")
+
+
+def main() -> int:
+    """Run the comparison; 0 if nothing was lost or doubled."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--output", type=Path, default=None, help="default: a temporary folder")
+    args = parser.parse_args()
+    output = args.output or Path(tempfile.mkdtemp(prefix="killed-"))
+    calm, killed = output / "calm", output / "killed"
+
+    clock = time.monotonic()
+    run(calm).wait()
+    calm_seconds = time.monotonic() - clock
+
+    moments = random.Random(args.seed)
+    num_kills, wasted = 0, 0.0
+    clock = time.monotonic()
+    while num_kills < args.kills:
+        process = run(killed)
+        moment = moments.uniform(1.0, calm_seconds * 0.6)
+        try:
+            process.wait(timeout=moment)
+            break  # done before all kills were spent
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            num_kills += 1
+            wasted += moment
+            print(f"kill {num_kills} after {moment:.1f} s: {state_of(killed)}", flush=True)
+    code = run(killed).wait()
+    seconds = time.monotonic() - clock
+
+    problems = ["the last run failed"] if code else []
+    problems += [*check(killed), *differences(calm, killed)]
+    print(f"undisturbed {calm_seconds:.0f} s; with {num_kills} kills {seconds:.0f} s in all")
+    print("\n".join(problems) or "nothing lost, nothing doubled, every figure the same")
+    return 1 if problems else 0
+
+
+def run(folder: Path) -> subprocess.Popen[bytes]:
+    """The search that leads to a folder: new, or resumed where there is something to resume."""
+    flags = ["--resume", str(folder)]
+    if not (folder / SPACE_FILE).exists():
+        flags = ["--space", str(SPACE), "--output", str(folder.parent), "--name", folder.name]
+        flags += [part for change in CHANGES for part in ("--set", change)]
+    command = [sys.executable, "-m", "tuner.run", *flags, "--gpus-per-trial", "0"]
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command, stdout=quiet, stderr=quiet, start_new_session=True)
+
+
+def state_of(folder: Path) -> str:
+    """Trials of the study by state, or what is there instead."""
+    if not (folder / SPACE_FILE).exists():
+        return "no folder yet"
+    if not (folder / "study.journal").exists():
+        return "no study yet"
+    trials = read_study(folder, read_space(folder)).trials
+    return str(dict(Counter(trial.state.name for trial in trials)))
+
+
+def check(folder: Path) -> list[str]:
+    """What is wrong with a finished search."""
+    problems = []
+    num_trials = 2 * len(ALPHAS)
+    states = Counter(trial.state.name for trial in read_study(folder, read_space(folder)).trials)
+    if states != {"COMPLETE": num_trials}:
+        problems.append(f"the study has {dict(states)}")
+    tables = {table: pd.read_parquet(folder / table) for table in TABLES}  # raises if unreadable
+    if sorted(tables["trials"]["trial"]) != list(range(num_trials)):
+        problems.append(f"rows of trials {sorted(tables['trials']['trial'])}")
+    keys = {"curves": ["split", "attack", "epsilon"], "epochs": ["epoch"]}
+    for table, key in keys.items():
+        identity = ["role", "trial", "seed", *key]
+        if tables[table].duplicated(identity).any():
+            problems.append(f"doubled rows in {table}")
+    return problems
+
+
+def differences(calm: Path, killed: Path) -> list[str]:
+    """Tables whose figures differ between the two searches."""
+    return [
+        f"figures in {table} differ"
+        for table in ("trials", "curves", "epochs")
+        if not figures(calm / table).equals(figures(killed / table))
+    ]
+
+
+def figures(table: Path) -> pd.DataFrame:
+    """The rows of trials in a fixed order, without clocks."""
+    rows = pd.read_parquet(table)
+    rows = rows[rows["trial"].notna()]
+    keys = [key for key in ("trial", "split", "attack", "epsilon", "epoch") if key in rows]
+    clocks = [name for name in rows if name in CLOCKS or str(name).endswith("_seconds")]
+    return rows.sort_values(keys).reset_index(drop=True).drop(columns=clocks)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""Running searches as a user does, and reading what they left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import optuna
+import pandas as pd
+import yaml
+
+from simreg_core.records import TABLES
+from tuner.space import SearchSpace, load_space
+from tuner.store import ResultStore
+from tuner.study import read_study
+
+ROOT = Path(__file__).parents[2]
+SPACE = ROOT / "search_spaces" / "smoke.yaml"
+CLOCK_COLUMNS = {
+    "study", "started_at", "finished_at", "host", "train_seconds", "evaluate_seconds", "seconds",
+}  # fmt: skip
+
+
+class Search(NamedTuple):
+    """A finished command and the results that it left."""
+
+    folder: Path
+    code: int
+    printed: str
+    errors: str
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A result table as an analyst reads it."""
+        return pd.read_parquet(self.folder / name)
+
+    def row(self, number: int) -> dict[str, Any]:
+        """A trial's row of the trials table."""
+        (row,) = [row for row in self.rows("trials") if row["trial"] == number]
+        return row
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """Rows of a result table as plain data."""
+        return ResultStore(self.folder).read(name)
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space that was searched."""
+        return load_space(self.folder / "space.yaml")
+
+    @property
+    def study(self) -> optuna.Study:
+        """The study as another process reads it."""
+        return read_study(self.folder, self.space)
+
+    @property
+    def states(self) -> list[str]:
+        """States of the study's trials, by number."""
+        return [trial.state.name for trial in self.study.trials]
+
+
+def choices(key: str, *values: object) -> list[str]:
+    """Flags that search some values of a key."""
+    return _set(f"search.{key}", {"type": "categorical", "choices": list(values)})
+
+
+def trials(*params: dict[str, Any]) -> list[str]:
+    """Flags that run trials with these values of the searched keys, and no others."""
+    return ["--num-trials", str(len(params)), *_set("tuning.warm_starts", list(params))]
+
+
+def _set(key: str, value: object) -> list[str]:
+    text = yaml.safe_dump(value, default_flow_style=True, width=1000)
+    return ["--set", f"{key}={text.strip()}"]
+
+
+def start(module: str, *arguments: str) -> subprocess.Popen[str]:
+    """``python -m module`` in a process group of its own, as a shell would start it."""
+    # A job in the background ignores Ctrl-C, and so would its children: a handler does not pass on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments, "--gpus-per-trial", "0"],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@contextmanager
+def running(output: Path, name: str, *flags: str) -> Iterator[subprocess.Popen[str]]:
+    """A search in the background, ended with all of its processes if it is still there."""
+    process = start(
+        "tuner.run", "--space", str(SPACE), "--output", str(output), "--name", name, *flags
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            end(descendants(process.pid))
+            process.kill()
+            process.communicate()
+
+
+def run(output: Path, name: str, *flags: str) -> Search:
+    """A search from beginning to end."""
+    with running(output, name, *flags) as process:
+        return finished(process, output / name)
+
+
+def finished(process: subprocess.Popen[str], folder: Path) -> Search:
+    """The search once its process has ended."""
+    printed, errors = process.communicate(timeout=120)
+    return Search(folder, process.returncode, printed, errors)
+
+
+def descendants(pid: int) -> list[int]:
+    """Process ids of a process's children and their children."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except (OSError, ValueError):
+            continue
+        if entry.name.isdigit():
+            parents[int(entry.name)] = int(fields[1])
+    found, newest = [], [pid]
+    while newest:
+        newest = [child for child, parent in parents.items() if parent in newest]
+        found += newest
+    return found
+
+
+def end(pids: list[int]) -> None:
+    """Kill what is still there of some processes."""
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def assert_all_tables_readable(search: Search) -> None:
+    for table, columns in TABLES.items():
+        assert list(search.table(table).columns) == [column.name for column in columns]

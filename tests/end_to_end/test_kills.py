@@ -1,0 +1,214 @@
+"""Searches whose processes are killed or interrupted, and that go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.end_to_end.searches import (
+    CLOCK_COLUMNS,
+    Search,
+    assert_all_tables_readable,
+    choices,
+    descendants,
+    end,
+    finished,
+    run,
+    running,
+    start,
+    trials,
+)
+from tuner import status
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+# A trial of 3000 pairs takes seconds per epoch: long enough to be hit by a signal.
+FAST, SLOW = 2, 3000
+
+
+def pairs(*numbers: int) -> list[str]:
+    """Flags that run trials with these numbers of pairs, one after another."""
+    return [
+        *choices("regularizer.batch_size", FAST, SLOW),
+        *trials(*({"regularizer.batch_size": number} for number in numbers)),
+        "--max-concurrent",
+        "1",
+    ]
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Return once the condition holds; fail if the process ends first, or after minutes."""
+    deadline = time.monotonic() + 150
+    while not condition():
+        assert process.poll() is None, "the search has ended"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def checkpoint(folder: Path, number: int) -> Path:
+    """File of a trial that is being trained, from the end of its first epoch on."""
+    return folder / "checkpoints" / f"{number:05d}" / "state.pt"
+
+
+def kill_worker(process: subprocess.Popen[str]) -> None:
+    """Kill the worker that trains for a search."""
+    (worker,) = [pid for pid in descendants(process.pid) if _title(pid).startswith("ray::Impl")]
+    os.kill(worker, signal.SIGKILL)
+
+
+def _title(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def resume(folder: Path, *flags: str) -> Search:
+    """``--resume`` from beginning to end."""
+    return finished(start("tuner.run", "--resume", str(folder), *flags), folder)
+
+
+def figures(search: Search, table: str, num_trials: int) -> pd.DataFrame:
+    """What a table says of the first trials, clocks and places apart."""
+    rows = search.table(table)
+    rows = rows[rows["trial"] < num_trials]
+    keys = [key for key in ("trial", "split", "attack", "epsilon", "epoch") if key in rows]
+    rows = rows.sort_values(keys).reset_index(drop=True)
+    return rows.drop(columns=CLOCK_COLUMNS & set(rows.columns))
+
+
+@pytest.fixture(scope="module")
+def calm(good: Search, output: Path) -> Search:
+    """A search that nobody disturbs."""
+    return run(output, "calm", *pairs(SLOW, FAST, SLOW))
+
+
+class Story:
+    """What was seen of a search that is hit again and again."""
+
+    interrupted: Search
+    second: Search
+    status_running: dict[str, Any]
+    killed: Search
+    resumed: Search
+
+
+@pytest.fixture(scope="module")
+def story(good: Search, output: Path) -> Story:
+    """A worker dies, then Ctrl-C, then the driver dies, then the search goes on to its end."""
+    story, folder = Story(), output / "eventful"
+    with running(output, "eventful", *pairs(SLOW, FAST, SLOW)) as process:
+        wait_until(checkpoint(folder, 0).exists, process)
+        kill_worker(process)
+        story.second = resume(folder)
+        story.status_running = status.search_status(folder)
+        wait_until(checkpoint(folder, 2).exists, process)
+        os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
+        story.interrupted = finished(process, folder)
+    process = start("tuner.run", "--resume", str(folder), "--max-concurrent", "1")
+    try:
+        driver = folder / "driver.json"
+        wait_until(lambda: json.loads(driver.read_text())["phase"] == "trials", process)
+        left = descendants(process.pid)
+        process.kill()
+        story.killed = finished(process, folder)
+    finally:
+        end([*left, process.pid])
+    story.resumed = resume(folder, "--num-trials", "4", "--max-concurrent", "1")
+    return story
+
+
+def test_trial_whose_worker_is_killed_starts_again(story: Story) -> None:
+    lines = story.interrupted.errors.splitlines()
+    assert any(line.startswith("trial 0 starts again (1 of 3): worker lost: ") for line in lines)
+    assert story.resumed.row(0)["status"] == "complete"
+
+
+def test_second_driver_of_a_folder_is_refused(story: Story) -> None:
+    assert story.second.code == 2
+    (line,) = story.second.errors.splitlines()
+    assert "another process works on it (process " in line
+
+
+def test_status_tells_a_running_search_from_a_stopped_one(story: Story) -> None:
+    assert story.status_running["is_running"]
+    assert story.status_running["phase"] == "trials"
+    after = status.search_status(story.resumed.folder)
+    assert not after["is_running"]
+    assert after["trials"] == {"complete": 4}
+
+
+def test_interrupted_search_says_how_to_go_on(story: Story) -> None:
+    search = story.interrupted
+    assert search.code == 130
+    assert search.errors.splitlines()[-1] == (
+        f"tuner.run: interrupted; go on with: python -m tuner.run --resume {search.folder}"
+    )
+    assert "Traceback" not in search.errors
+    assert search.printed.startswith("Pareto set of 3 trials")
+
+
+def test_search_goes_on_to_its_end_and_to_more_trials(story: Story) -> None:
+    assert story.resumed.code == 0, story.resumed.errors
+    assert story.resumed.states == ["COMPLETE"] * 4
+    assert_all_tables_readable(story.resumed)
+    assert story.resumed.space.tuning.num_trials == 4
+
+
+@pytest.mark.parametrize("table", ["trials", "curves", "epochs"])
+def test_what_was_disturbed_has_the_figures_of_what_was_not(
+    table: str, story: Story, calm: Search
+) -> None:
+    assert calm.code == 0, calm.errors
+    pd.testing.assert_frame_equal(
+        figures(story.resumed, table, 3), figures(calm, table, 3), check_exact=True
+    )
+
+
+def test_nothing_unfinished_is_left_beside_the_weights(story: Story) -> None:
+    files = {path.name for path in (story.resumed.folder / "checkpoints").rglob("*.*")}
+    assert files == {"weights.pt"}
+
+
+def test_resuming_with_another_space_is_refused_with_the_difference(story: Story) -> None:
+    search = resume(story.resumed.folder, "--set", "training.epochs=3")
+    assert search.code == 2
+    assert "searches another space (trial.training.epochs: 2 there, 3 asked)" in search.errors
+    assert search.errors.count("\n") == 1
+
+
+def test_worker_that_is_lost_too_often_fails_its_trial_and_the_search_goes_on(
+    good: Search, output: Path
+) -> None:
+    with running(output, "lost", *pairs(SLOW, FAST), "--set", "tuning.retries=0") as process:
+        folder = output / "lost"
+        wait_until(checkpoint(folder, 0).exists, process)
+        kill_worker(process)
+        search = finished(process, folder)
+    assert search.states == ["FAIL", "COMPLETE"]
+    assert search.row(0)["reason"].startswith("worker lost: ")
+    assert search.row(0)["regularizer.batch_size"] == SLOW
+    assert not checkpoint(folder, 0).exists()
+
+
+def test_terminated_search_leaves_its_trial_to_be_gone_on_with(
+    good: Search, cluster: list[str], output: Path
+) -> None:
+    with running(output, "terminated", *pairs(FAST, SLOW), *cluster) as process:
+        folder = output / "terminated"
+        wait_until(checkpoint(folder, 1).exists, process)
+        process.terminate()
+        search = finished(process, folder)
+    assert search.code == 130, search.errors
+    assert search.states == ["COMPLETE", "RUNNING"]
+    assert list(search.table("trials")["trial"]) == [0]
+    assert_all_tables_readable(search)

@@ -1,0 +1,100 @@
+"""``python -m tuner.status``: how far a search is, running or stopped, from its files alone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from simreg_core import cli
+from simreg_core.records import METRICS
+from tuner.driver import is_held, read_driver
+from tuner.objectives import SEARCH_SPLIT
+from tuner.store import ResultStore
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; 0, or 2 where there is no search."""
+    parser = cli.Parser("tuner.status", "Say how far a search is, running or stopped.")
+    parser.add_argument("folder", type=Path, metavar="OUTPUT/NAME", help="results of a search")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    return cli.run(parser, argv, _show)
+
+
+def _show(args: argparse.Namespace) -> int:
+    status = search_status(args.folder)
+    print(json.dumps(status, indent=1) if args.json else describe(status, args.folder))
+    return 0
+
+
+def search_status(folder: Path) -> dict[str, Any]:
+    """What the files in a result folder say of its search; JSON-able.
+
+    Raises:
+        ConfigError: there is no search.
+    """
+    from tuner.search import read_space  # heavy
+
+    space = read_space(folder)
+    store = ResultStore(folder)
+    rows = store.read("trials")
+    score = f"{SEARCH_SPLIT}.tradeoff_score"
+    scored = [row for row in rows if row[score] is not None]
+    best = max(scored, key=lambda row: row[score], default=None)
+    said = read_driver(folder)
+    is_running = is_held(folder)
+    return {
+        "name": space.name,
+        "is_running": is_running,
+        "phase": said.get("phase") if is_running else None,
+        "driver": {key: said[key] for key in ("host", "pid", "started_at", "updated_at") if said},
+        "num_trials": space.tuning.num_trials,
+        "trials": dict(Counter(row["status"] for row in rows)),
+        "running": said.get("running", {}) if is_running else {},
+        "best": None if best is None else {"trial": best["trial"], "tradeoff_score": best[score]},
+        "failures": dict(Counter(row["reason"] for row in rows if row["status"] == "failed")),
+        "confirmation": dict(Counter(row["status"] for row in store.read("confirmation"))),
+    }
+
+
+def describe(status: Mapping[str, Any], folder: Path) -> str:
+    """The status in plain text."""
+    num_done = sum(status["trials"].values())
+    driver, best = status["driver"], status["best"]
+    if status["is_running"]:
+        state = f"running: {status['phase']} (process {driver['pid']} on {driver['host']})"
+    elif num_done < status["num_trials"]:
+        go_on = f"python -m tuner.run --resume {shlex.quote(str(folder))}"
+        state = f"stopped; go on with: {go_on}"
+    else:
+        state = "finished"
+    counts = ", ".join(f"{number} {name}" for name, number in sorted(status["trials"].items()))
+    lines = [
+        f"search       {status['name']}",
+        f"state        {state}",
+        f"trials       {num_done} of {status['num_trials']}" + (f" ({counts})" if counts else ""),
+    ]
+    for trial, networks in status["running"].items():
+        epochs = ", ".join(
+            f"{network['epochs_done']} of {network['epochs']} epochs"
+            for network in networks.values()
+        )
+        lines.append(f"  trial {trial}: {epochs}")
+    if best is not None:
+        label = METRICS["tradeoff_score"].label
+        lines.append(f"best         {label} {best['tradeoff_score']:+.3f} (trial {best['trial']})")
+    lines += [f"failed       {n} x {reason}" for reason, n in status["failures"].items()]
+    if status["confirmation"]:
+        done = ", ".join(f"{n} {name}" for name, n in sorted(status["confirmation"].items()))
+        lines.append(f"confirmation {done}")
+    if driver:
+        lines.append(f"last word    {driver['updated_at']}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    cli.leave(main())
