@@ -79,7 +79,7 @@ def mean_record(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     finished = joined["seeds"]
     columns = dict(finished[0])
     for name in _MEANS:
-        values = [row[name] for row in finished]
+        values = [row.get(name) for row in finished]  # what is not measured has no entry
         columns[name] = None if None in values else statistics.fmean(values)
     for split in SPLITS:
         cost, gain = (columns[f"{split}.{name}"] for name in ("accuracy_cost", "robustness_gain"))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -181,7 +181,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             config = self.space.trial_config(self.space.decode(trial.params))
         except ValidationError as err:
             reason = f"no valid configuration: {explain(problems(err)[0], TrialConfig)}"
-            self._finish(trial, Outcome(trial.number, "failed", reason, None, {}))
+            self._finish(trial, lambda: Outcome(trial.number, "failed", reason, None, {}))
             return
         seeds = range(config.seed, config.seed + self.space.tuning.num_seeds)
         opened = _Trial(trial, config, len(seeds))
@@ -218,7 +218,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
                 self._networks.remove(network)
             opened.num_open -= len(dropped)
         if opened.num_open == 0:
-            self._finish(opened.trial, self._outcome(opened))
+            self._finish(opened.trial, lambda: self._outcome(opened))
 
     def _outcome(self, opened: _Trial) -> Outcome:
         """The outcome of a trial: that of its network, or all of its networks' together."""
@@ -233,9 +233,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         reason = f"seed {seed}: {cause.reason}"
         return cause._replace(config=opened.config, reason=reason, record=joined_record(records))
 
-    def _finish(self, trial: optuna.Trial, outcome: Outcome) -> None:
+    def _finish(self, trial: optuna.Trial, outcome: Callable[[], Outcome]) -> None:
         try:
-            row = self._observer.ended(outcome)
+            row = self._observer.ended(outcome())
             tell(self.study, trial, row, self.space)
         except Exception as err:  # a full disk, say: Tune would log it and go on
             self.error = self.error or err

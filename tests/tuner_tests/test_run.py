@@ -97,4 +97,4 @@ def test_value_that_a_flag_does_not_take_is_a_usage_error(
 
 def test_space_is_required(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
-    assert "the following arguments are required: --space" in capsys.readouterr().err
+    assert "one of --space FILE and --resume OUTPUT/NAME is required" in capsys.readouterr().err
