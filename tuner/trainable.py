@@ -52,8 +52,8 @@ def run_trial(config: dict[str, Any], settings: WorkerSettings) -> None:
     with the epochs alone. The last one may hold ``failure`` (the reason), or ``full_disk``.
 
     For a rule of early stopping, reports hold the metrics of the epoch's network. That of the last
-    epoch holds none: the rule has no say once a network is trained, and the report at the end,
-    which does, is already complete. What an earlier worker reported is reported again first, so
+    epoch holds none: they are in the report at the end, when the trial is complete whatever the
+    rule makes of them. What an earlier worker reported is reported again first, so
     that a rule which has forgotten it (a new driver) judges every epoch by epochs as early.
     """
     from ray import tune  # heavy, like torch below: not at import
@@ -71,9 +71,11 @@ def run_trial(config: dict[str, Any], settings: WorkerSettings) -> None:
         told["record"] = json.dumps(epochs_record(progress, config["trial"]), allow_nan=False)
         say_again(epochs_done)
         metrics = {}
-        if settings.measures_epochs and epochs_done < progress.config.training.epochs:
+        if settings.measures_epochs:
             metrics = progress.metrics()
             memory.add(epochs_done, metrics)
+        if epochs_done == progress.config.training.epochs:
+            metrics = {}
         tune.report({"epochs_done": epochs_done, **metrics, **told})
 
     def say_again(before: int) -> None:
@@ -88,7 +90,7 @@ def run_trial(config: dict[str, Any], settings: WorkerSettings) -> None:
         report: dict[str, Any] = {"epochs_done": trial.training.epochs}
         if settings.measures_epochs:
             say_again(trial.training.epochs)
-            report |= _final_metrics(told["record"])
+            report |= memory.of(trial.training.epochs) or _final_metrics(told["record"])
     except Exception as err:  # whatever it was, the search goes on and the reason is recorded
         if is_out_of_memory(err):
             raise
@@ -120,6 +122,10 @@ class _EpochMetrics:
             if epochs_done < before:
                 yield epochs_done, found[str(epochs_done)]
 
+    def of(self, epochs_done: int) -> dict[str, float]:
+        """What is known of one epoch; empty if nothing is."""
+        return self._known.get(str(epochs_done), {})
+
     def add(self, epochs_done: int, metrics: dict[str, float]) -> None:
         """Keep what is reported now; what was known of later epochs is of a lost training."""
         from simreg_core.files import write_text
@@ -130,7 +136,7 @@ class _EpochMetrics:
 
 
 def _final_metrics(record: str) -> dict[str, float]:
-    """What a rule of early stopping is told of a finished network."""
+    """Figures of a finished network, where a kill left those of its last epoch out."""
     columns = json.loads(record)["columns"]
     return {name: columns[f"{SEARCH_SPLIT}.{name}"] for name in STOPPING_METRICS}
 

@@ -65,7 +65,7 @@ def test_score_and_ratio_are_those_of_the_mean_accuracies(
                 (split, attack, epsilon)]  # fmt: skip
         assert [row["seed"] for row in rows] == [0, 1, 2]
         correct = sum(round(row["accuracy"] * row["num_images"]) for row in rows)
-        return correct / sum(row["num_images"] for row in rows)
+        return float(correct / sum(row["num_images"] for row in rows))
 
     clean = accuracy("gaussian", 0.0)
     robust = (accuracy("gaussian", 0.4) + accuracy("transfer_fgsm", 0.15)) / 2
