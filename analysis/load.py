@@ -6,6 +6,9 @@ come back with one dtype each, whatever is null in them:
 
     int64 -> Int64    bool -> boolean    string -> string    (null: ``pandas.NA``)
     float64 -> float64 (null: NaN)       list<float64> -> object (null: None)
+
+Results of an earlier schema version are read where a later one only adds to it; what it lacks is
+null.
 """
 
 from __future__ import annotations
@@ -19,7 +22,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from simreg_core.records import SCHEMA_VERSION, TABLES, VERSION_KEY, Status, arrow_schema
+from simreg_core.records import (
+    ADDED_COLUMNS,
+    SCHEMA_VERSION,
+    TABLES,
+    VERSION_KEY,
+    Status,
+    arrow_schema,
+)
 
 _PANDAS_TYPES = {
     pa.int64(): pd.Int64Dtype(),
@@ -46,6 +56,8 @@ class Results(NamedTuple):
     curves: pd.DataFrame
     confirmation: pd.DataFrame
     """No rows while nothing is confirmed."""
+    seeds: pd.DataFrame
+    """One row per network of the trials that have several, columns as of ``trials``."""
 
 
 def load_results(folder: Path) -> Results:
@@ -59,13 +71,13 @@ def load_results(folder: Path) -> Results:
     _check_trials(trials, folder / "trials")
     # Read after the trials: a baseline's curves are written before the trials that it serves.
     curves = load_table(folder, "curves")
-    confirmed = (folder / "confirmation").is_dir()
     return Results(
         folder=folder,
         study=", ".join(trials["study"].dropna().unique()) or folder.name,
         trials=trials.sort_values("trial", ignore_index=True),
         curves=curves,
-        confirmation=load_table(folder, "confirmation") if confirmed else _empty("confirmation"),
+        confirmation=_if_there(folder, "confirmation"),
+        seeds=_if_there(folder, "seeds"),
     )
 
 
@@ -152,19 +164,33 @@ def _part_files(folder: Path, table: str) -> list[Path]:
 def _read_part(path: Path, schema: pa.Schema) -> pa.Table:
     try:
         with pq.ParquetFile(path) as file:
-            _check_schema(path, file.schema_arrow, schema)
-            part = file.read(columns=schema.names)
+            lacking = _lacking_columns(path, file.schema_arrow)
+            own = pa.schema([field for field in schema if field.name not in lacking])
+            _check_schema(path, file.schema_arrow, own)
+            part = file.read(columns=own.names)
     except (pa.ArrowException, OSError) as err:
         reason = str(err).strip().splitlines()[:1]
         raise ResultsError(f"{path}: not a readable Parquet file: {''.join(reason)}") from err
+    for name in set(schema.names) - set(own.names):
+        part = part.append_column(name, pa.nulls(len(part), schema.field(name).type))
     return part.select(schema.names).cast(schema)
 
 
-def _check_schema(path: Path, found: pa.Schema, expected: pa.Schema) -> None:
+def _lacking_columns(path: Path, found: pa.Schema) -> tuple[str, ...]:
+    """Columns that the file's schema version did not have yet."""
     version = (found.metadata or {}).get(VERSION_KEY)
-    if version != str(SCHEMA_VERSION).encode():
+    readable: dict[bytes, tuple[str, ...]] = {
+        str(number).encode(): names for number, names in ADDED_COLUMNS.items()
+    }
+    readable[str(SCHEMA_VERSION).encode()] = ()
+    if version not in readable:
         described = "none" if version is None else version.decode(errors="replace")
-        raise ResultsError(f"{path}: schema version {described}; allowed: {SCHEMA_VERSION}")
+        allowed = ", ".join(map(str, sorted([*ADDED_COLUMNS, SCHEMA_VERSION], reverse=True)))
+        raise ResultsError(f"{path}: schema version {described}; allowed: {allowed}")
+    return readable[version]
+
+
+def _check_schema(path: Path, found: pa.Schema, expected: pa.Schema) -> None:
     if missing := _difference(expected.names, found.names):
         raise ResultsError(f"{path}: columns are missing: {missing}")
     if unknown := _difference(found.names, expected.names):
@@ -198,7 +224,10 @@ def _check_trials(trials: pd.DataFrame, where: Path) -> None:
             )
 
 
-def _empty(table: str) -> pd.DataFrame:
+def _if_there(folder: Path, table: str) -> pd.DataFrame:
+    """A table that not every search has; no rows where it is missing."""
+    if (folder / table).is_dir():
+        return load_table(folder, table)
     return _to_pandas(arrow_schema(table).empty_table())
 
 

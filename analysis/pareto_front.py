@@ -18,6 +18,7 @@ from analysis.seed_groups import (
     confirmed_groups,
     fresh_baselines,
     num_failed_confirmations,
+    trial_networks,
 )
 from simreg_core.records import METRICS, SPLITS, Metric
 
@@ -66,15 +67,20 @@ class ParetoInfo(NamedTuple):
     """Fewest and most images that a trial's accuracies are over."""
     counts: Counts
     table: pd.DataFrame
-    """One row per complete trial, by number: trial, on_front, the varying parameters, the
-    metrics of the split, seed."""
+    """One row per complete trial, by number: trial, on_front, feasible, the varying parameters,
+    the metrics of the split, seed, num_seeds."""
     points: NDArray[np.float64]
     """(N, 2), x and y."""
+    feasible: NDArray[np.bool_]
+    """(N,), False for trials that miss the search's constraints."""
     on_front: NDArray[np.bool_]
-    """(N,)"""
+    """(N,), among the feasible trials."""
+    num_seeds: tuple[int, int]
+    """Fewest and most networks of a trial, whose mean it is."""
     standard_errors: NDArray[np.float64]
-    """(N, 2), binomial: of a single accuracy exact, of a mean over attacks an upper bound (they
-    share their images). NaN for metrics that are no accuracy."""
+    """(N, 2), of a mean over seeds: their sample standard deviation by the root of their
+    number. Of a single network, binomial: of a single accuracy exact, of a mean over
+    attacks an upper bound (they share their images); NaN for metrics that are no accuracy."""
     parameters: tuple[str, ...]
     """Those that vary among the complete trials."""
     color: Color | None
@@ -125,7 +131,10 @@ def pareto_info(results: Results, x: str, y: str, split: str, color: str | None)
     points = complete[list(columns)].to_numpy(dtype=np.float64)
     num_images = complete[f"num_{split}"].to_numpy(dtype=np.int64)
     maximize = [axis.maximize for axis in axes]
-    on_front = non_dominated(points, maximize)
+    feasible = complete["feasible"].fillna(True).to_numpy(dtype=np.bool_)
+    on_front = np.zeros(len(points), dtype=np.bool_)
+    on_front[feasible] = non_dominated(points[feasible], maximize)
+    num_seeds = complete["num_seeds"].fillna(1).to_numpy(dtype=np.int64)
     reference = _reference(axes, points)
     parameters = varying_parameters(complete)
     is_test = split == "test"
@@ -135,17 +144,19 @@ def pareto_info(results: Results, x: str, y: str, split: str, color: str | None)
         y=axes[1],
         num_images=(int(num_images.min()), int(num_images.max())),
         counts=_counts(results.trials),
-        table=_table(complete, on_front, parameters, split),
+        table=_table(complete, on_front, feasible, parameters, split),
         points=points,
+        feasible=feasible,
         on_front=on_front,
-        standard_errors=_standard_errors(axes, points, num_images),
+        num_seeds=(int(num_seeds.min()), int(num_seeds.max())),
+        standard_errors=_standard_errors(results, complete, axes, points, num_images),
         parameters=parameters,
         color=choose_color(complete, color),
         baselines=baseline_groups(results, complete, (x, y), split),
         confirmed=confirmed_groups(results, columns) if is_test else (),
         fresh_baselines=fresh_baselines(results, columns) if is_test else (),
         num_failed_confirmations=num_failed_confirmations(results) if is_test else 0,
-        hypervolume=hypervolume(points, reference, maximize),
+        hypervolume=hypervolume(points[feasible], reference, maximize),
         reference=reference,
     )
 
@@ -215,20 +226,33 @@ def _reference(axes: tuple[Axis, Axis], points: NDArray[np.float64]) -> tuple[fl
 
 
 def _standard_errors(
-    axes: tuple[Axis, Axis], points: NDArray[np.float64], num_images: NDArray[np.int64]
+    results: Results,
+    complete: pd.DataFrame,
+    axes: tuple[Axis, Axis],
+    points: NDArray[np.float64],
+    num_images: NDArray[np.int64],
 ) -> NDArray[np.float64]:
     errors = np.full(points.shape, np.nan)
     for column, axis in enumerate(axes):
         if axis.is_accuracy:
             share = points[:, column]
             errors[:, column] = np.sqrt(share * (1 - share) / num_images)
-    return errors
+    networks = trial_networks(results, complete).groupby("trial")
+    over_seeds = networks[[axis.column for axis in axes]].sem()  # NaN for a single network
+    of_trial = over_seeds.loc[complete["trial"]].to_numpy(dtype=np.float64)
+    return np.where(np.isnan(of_trial), errors, of_trial)
 
 
 def _table(
-    complete: pd.DataFrame, on_front: NDArray[np.bool_], parameters: Sequence[str], split: str
+    complete: pd.DataFrame,
+    on_front: NDArray[np.bool_],
+    feasible: NDArray[np.bool_],
+    parameters: Sequence[str],
+    split: str,
 ) -> pd.DataFrame:
     metrics = [f"{split}.{name}" for name in METRICS]
-    table = complete[["trial", *parameters, *metrics, "seed"]].copy()
+    table = complete[["trial", *parameters, *metrics, "seed", "num_seeds"]].copy()
+    table["num_seeds"] = table["num_seeds"].fillna(1)
     table.insert(1, "on_front", on_front)
+    table.insert(2, "feasible", feasible)
     return table

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.color import CategoricalColor, ContinuousColor
 from analysis.pareto_front import Axis, ParetoInfo
-from analysis.report import images_text, seeds_text
+from analysis.report import counts_text, error_text, images_text, seeds_text
 from analysis.seed_groups import SeedGroup
 
 # Okabe and Ito's palette, safe for colour-blind readers; vermilion and black are kept for the
@@ -22,6 +22,7 @@ BASELINE_COLOR = "#D55E00"
 BASELINE_MARKERS = ("D", "^", "v", "P")
 FRONT_COLOR = "black"
 NEUTRAL_COLOR = "0.45"
+INFEASIBLE_MARKER = "x"
 ERROR_COLOR = "0.78"
 CONFIRMED_COLOR = "black"
 CONFIRMED_MARKER = "*"
@@ -52,7 +53,7 @@ def draw_pareto(info: ParetoInfo) -> Figure:
 def _draw_errors(axes: Axes, info: ParetoInfo) -> None:
     front = info.on_front
     errors = info.standard_errors[front]
-    if np.isnan(errors).all():
+    if np.isnan(errors).all():  # of no points, too
         return
     axes.errorbar(
         info.points[front, 0],
@@ -63,36 +64,48 @@ def _draw_errors(axes: Axes, info: ParetoInfo) -> None:
         ecolor=ERROR_COLOR,
         elinewidth=0.9,
         zorder=1,
-        label="± binomial standard error",
+        label=error_text(info),
     )
 
 
 def _draw_trials(axes: Axes, info: ParetoInfo) -> None:
     size = _point_size(len(info.points))
-    color = info.color
+    color, feasible = info.color, info.feasible
     if color is None:
         axes.scatter(
-            info.points[:, 0],
-            info.points[:, 1],
-            s=size,
-            color=CATEGORY_COLORS[0],
-            label="trial",
-            zorder=3,
+            *_xy(info.points[feasible]), s=size, color=CATEGORY_COLORS[0], label="trial", zorder=3
         )
     elif isinstance(color, ContinuousColor):
-        _draw_continuous(axes, info.points, color, size)
+        _draw_continuous(axes, info.points, color, feasible, size)
     else:
-        _draw_categories(axes, info.points, color, size)
+        _draw_categories(axes, info.points, color, feasible, size)
+    if not feasible.all():
+        axes.scatter(
+            *_xy(info.points[~feasible]),
+            s=size,
+            marker=INFEASIBLE_MARKER,
+            color=NEUTRAL_COLOR,
+            linewidths=1.0,
+            label="trial that misses the constraints",
+            zorder=3,
+        )
+
+
+def _xy(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return points[:, 0], points[:, 1]
 
 
 def _draw_continuous(
-    axes: Axes, points: NDArray[np.float64], color: ContinuousColor, size: float
+    axes: Axes,
+    points: NDArray[np.float64],
+    color: ContinuousColor,
+    feasible: NDArray[np.bool_],
+    size: float,
 ) -> None:
     drawn = axes.scatter(
-        points[:, 0],
-        points[:, 1],
+        *_xy(points[feasible]),
         s=size,
-        c=color.values,
+        c=color.values[feasible],
         cmap="viridis",
         norm=_norm(color),
         edgecolors="white",
@@ -106,11 +119,15 @@ def _draw_continuous(
 
 
 def _draw_categories(
-    axes: Axes, points: NDArray[np.float64], color: CategoricalColor, size: float
+    axes: Axes,
+    points: NDArray[np.float64],
+    color: CategoricalColor,
+    feasible: NDArray[np.bool_],
+    size: float,
 ) -> None:
     for code, label in enumerate(color.labels):
         rounds, place = divmod(code, len(CATEGORY_COLORS))
-        of_label = points[color.codes == code]
+        of_label = points[(color.codes == code) & feasible]
         axes.scatter(
             of_label[:, 0],
             of_label[:, 1],
@@ -146,6 +163,8 @@ def _shorten(text: str) -> str:
 
 def _draw_front(axes: Axes, info: ParetoInfo) -> None:
     points = info.points[info.on_front]
+    if not len(points):
+        return
     points = points[np.lexsort((points[:, 1], points[:, 0]))]
     # Between two points of the front, the reachable y is that of the point with the better x.
     axes.plot(
@@ -254,12 +273,7 @@ def _draw_group(axes: Axes, group: SeedGroup, color: str, marker: str, label: st
 def _describe(axes: Axes, info: ParetoInfo) -> None:
     axes.set_xlabel(_axis_label(info.x, info))
     axes.set_ylabel(_axis_label(info.y, info))
-    counts = info.counts
-    axes.set_title(
-        f"{info.study}\n"
-        f"{counts.complete} complete, {counts.pruned} pruned, {counts.failed} failed trials",
-        fontsize=10,
-    )
+    axes.set_title(f"{info.study}\n{counts_text(info)}", fontsize=10)
     axes.margins(0.08)
     axes.grid(color="0.92", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.color import format_value, varying_parameters
 from analysis.load import Results, ResultsError, load_results, load_table, require_finite
-from analysis.seed_groups import SeedGroup, baseline_groups
+from analysis.seed_groups import SeedGroup, baseline_groups, trial_networks
 
 _SYMBOLS = {
     "regularizer.alpha": "alpha",
@@ -32,7 +32,9 @@ class Study(NamedTuple):
 
     results: Results
     complete: pd.DataFrame
-    """Its complete trials, in order of their number."""
+    """Its complete trials, in order of their number; of several networks, a row is their mean."""
+    networks: pd.DataFrame
+    """One row per network of the complete trials."""
     spectra: pd.DataFrame
     """No rows where none were measured."""
     split: str
@@ -71,7 +73,7 @@ def load_study(folder: Path, split: str) -> Study:
     # Searches of earlier versions have no such table.
     has_spectra = (folder / "spectra").is_dir()
     spectra = load_table(folder, "spectra") if has_spectra else pd.DataFrame()
-    return Study(results, complete, spectra, split)
+    return Study(results, complete, trial_networks(results, complete), spectra, split)
 
 
 def groups(study: Study, without: str | None = None) -> tuple[Group, ...]:
@@ -166,7 +168,7 @@ def conditions(study: Study, images: str) -> str:
 
 
 def _seeds_text(study: Study) -> str:
-    seeds = study.complete.set_index("trial")["seed"]
+    seeds = study.networks.set_index("trial")["seed"]
     counts = [seeds.loc[list(group.trials)].nunique() for group in groups(study)]
     unregularized = baseline(study, "clean_accuracy")
     number = 0 if unregularized is None else len(unregularized.seeds)

@@ -268,7 +268,7 @@ def _metric_plot(study: Study, x: str, metric: str) -> LinePlot:
     lines = [
         _line(
             group.label or "regularized",
-            study.complete[study.complete["trial"].isin(group.trials)],
+            study.networks[study.networks["trial"].isin(group.trials)],
             x,
             column,
             study,
@@ -345,6 +345,6 @@ def _usual(study: Study, varying: Iterable[str]) -> dict[str, Any]:
 
 
 def _trial_level(study: Study, trials: Sequence[int], metric: str) -> Level:
-    rows = study.complete[study.complete["trial"].isin(trials)]
+    rows = study.networks[study.networks["trial"].isin(trials)]
     line = _line(metric, rows.assign(place=0.0), "place", f"{study.split}.{metric}", study)
     return Level(float(line.mean[0]), float(line.std[0]))

@@ -13,14 +13,9 @@ from analysis.seed_groups import SeedGroup
 
 def pareto_text(info: ParetoInfo) -> str:
     """Counts, the front as a table, the baselines, the hypervolume, and how far to trust them."""
-    counts = info.counts
     lines = [
-        f"{info.study}: {counts.complete} complete, {counts.pruned} pruned, "
-        f"{counts.failed} failed trials; {info.split} split, {images_text(info)}",
-        f"Pareto front, {_goal(info.x)} against {_goal(info.y)} "
-        "(± binomial standard error where given):",
-        "",
-        *_align(_front_rows(info)),
+        f"{info.study}: {counts_text(info)}; {info.split} split, {images_text(info)}",
+        *_front_lines(info),
         "",
         *_group_lines(info, info.baselines, "baseline"),
         *_group_lines(info, info.confirmed, "confirmed trial"),
@@ -31,9 +26,31 @@ def pareto_text(info: ParetoInfo) -> str:
             f"{axis.metric.label} {value:.6g}"
             for axis, value in zip(info.axes, info.reference, strict=True)
         ),
-        _caveat(info.split),
+        _caveat(info),
     ]
     return "\n".join(lines)
+
+
+def counts_text(info: ParetoInfo) -> str:
+    """How many trials ended how."""
+    counts = info.counts
+    infeasible = int((~info.feasible).sum())
+    missed = f" ({infeasible} of them miss the constraints)" if infeasible else ""
+    return (
+        f"{counts.complete} complete{missed}, {counts.pruned} pruned, {counts.failed} failed trials"
+    )
+
+
+def error_text(info: ParetoInfo) -> str:
+    """What the standard errors of trials are of."""
+    if info.num_seeds[1] == 1:
+        return "± binomial standard error"
+    return f"± standard error of the mean over {_num_seeds_text(info)} seeds"
+
+
+def _num_seeds_text(info: ParetoInfo) -> str:
+    fewest, most = info.num_seeds
+    return str(most) if fewest == most else f"{fewest} to {most}"
 
 
 def images_text(info: ParetoInfo) -> str:
@@ -48,16 +65,27 @@ def seeds_text(group: SeedGroup) -> str:
     return "1 seed" if number == 1 else f"mean ± SD of {number} seeds"
 
 
-def _caveat(split: str) -> str:
-    if split == "validation":
+def _caveat(info: ParetoInfo) -> str:
+    seeds = "one seed" if info.num_seeds[1] == 1 else f"{_num_seeds_text(info)} seeds"
+    if info.split == "validation":
         return (
-            "These are the figures that the search selected on, one seed per trial: a screening, "
+            f"These are the figures that the search selected on, {seeds} per trial: a screening, "
             "not a result."
         )
     return (
-        "One seed per trial is a screening, and a front picked by test figures flatters itself: "
-        "report confirmed trials."
+        f"{seeds.capitalize()} per trial is a screening, and a front picked by test figures "
+        "flatters itself: report confirmed trials."
     )
+
+
+def _front_lines(info: ParetoInfo) -> list[str]:
+    if not info.feasible.any():
+        return ["No complete trial meets the search's constraints: there is no Pareto front."]
+    return [
+        f"Pareto front, {_goal(info.x)} against {_goal(info.y)} ({error_text(info)} where given):",
+        "",
+        *_align(_front_rows(info)),
+    ]
 
 
 def _goal(axis: Axis) -> str:

@@ -1,4 +1,4 @@
-"""Networks of one configuration that differ in their seed: baselines and confirmed trials."""
+"""Networks of one configuration that differ in their seed: trials, baselines, confirmed trials."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.load import Results, require_finite
+from analysis.load import Results, ResultsError, require_finite
 from simreg_core.records import PARAMETERS, Role
 
 _AGAINST_BASELINE = ("accuracy_cost", "robustness_gain", "tradeoff_score")
@@ -36,6 +36,33 @@ class SeedGroup(NamedTuple):
         if len(self.seeds) < 2:
             return None
         return np.asarray(self.points.std(axis=0, ddof=1), dtype=np.float64)
+
+
+def trial_networks(results: Results, complete: pd.DataFrame) -> pd.DataFrame:
+    """One row per network of complete trials: those of several seeds each, in order of the trials.
+
+    Args:
+        results: The search.
+        complete: Complete trials; of several networks, a row is their mean.
+
+    Raises:
+        ResultsError: the table of networks does not have all of a trial's.
+    """
+    asked = complete.set_index("trial")["num_seeds"].fillna(1)
+    several = asked[asked > 1]
+    if several.empty:
+        return complete
+    networks = results.seeds[results.seeds["trial"].isin(several.index)]
+    found = networks.groupby("trial").size()
+    for trial, number in several.items():
+        if found.get(trial, 0) != number:
+            raise ResultsError(
+                f"{results.folder / 'seeds'}: {found.get(trial, 0)} networks of trial {trial}, "
+                f"which is the mean of {number}"
+            )
+    single = complete[~complete["trial"].isin(several.index)]
+    both = pd.concat([single, networks]) if len(single) else networks
+    return both.sort_values(["trial", "seed"], ignore_index=True)
 
 
 def baseline_groups(

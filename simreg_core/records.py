@@ -15,6 +15,8 @@ import pyarrow as pa
 from simreg_core.config import ATTACKS, field_paths
 
 SCHEMA_VERSION = 3
+ADDED_COLUMNS: dict[int, tuple[str, ...]] = {2: ("feasible", "num_seeds")}
+"""By an earlier version whose tables can still be read: what it lacks, which is null then."""
 VERSION_KEY = b"simreg_schema_version"  # in the metadata of every file
 
 SPLITS = ("validation", "test")
@@ -160,7 +162,11 @@ TRIAL_COLUMNS: tuple[Column, ...] = (
     Column("trial", "int64", "number of the trial in the Optuna study"),
     Column("status", "string", "complete, pruned (below full budget) or failed"),
     Column("reason", "string", "why a trial is not complete"),
-    Column("feasible", "bool", "whether it meets the search's constraints; null if incomplete"),
+    Column(
+        "feasible",
+        "bool",
+        "whether it meets the search's constraints; null if incomplete, or one network of several",
+    ),
     Column("num_seeds", "int64", "networks whose mean the figures are, with seeds from seed on"),
     Column("config_digest", "string", "digest of the trial's configuration"),
     Column("baseline_digest", "string", "digest of the references that it is compared with"),

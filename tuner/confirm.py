@@ -22,7 +22,7 @@ from simreg_core.config import TrialConfig
 from simreg_core.records import CONFIRMATION_COLUMNS, METRICS, Role
 from simreg_core.tradeoff import TRADEOFF_METRICS, baseline_accuracy, tradeoff
 from tuner.driver import Driver
-from tuner.objectives import SEARCH_SPLIT
+from tuner.objectives import SEARCH_SPLIT, total_violation
 from tuner.progress import SearchView
 from tuner.ray_session import Resources, add_resource_flags, connected, run_tasks, set_environment
 from tuner.space import MIN_SEEDS, SearchSpace
@@ -65,7 +65,8 @@ def choose(
     """Numbers of the ``top`` best complete trials, or of the whole front, best first.
 
     With one objective, by its value. With several, members of the front first, each by tradeoff
-    score (of which the best is on the front of accuracies by definition).
+    score (of which the best is on the front of accuracies by definition). Under constraints, trials
+    that meet them come before all others, and these by how much they miss.
 
     Args:
         rows: Rows of the trials table.
@@ -79,11 +80,19 @@ def choose(
     metric = METRICS[space.objectives[0] if single else "tradeoff_score"]
     sign = -1 if metric.direction == "minimize" else 1
 
-    def rank(row: dict[str, Any]) -> tuple[bool, float, int]:
+    def rank(row: dict[str, Any]) -> tuple[float, bool, float, int]:
+        missed = total_violation(row, space.constraints)
         is_front = (not single or top == "front") and row["trial"] in front
-        return (not is_front, -sign * row[f"{SEARCH_SPLIT}.{metric.name}"], row["trial"])
+        return (missed, not is_front, -sign * row[f"{SEARCH_SPLIT}.{metric.name}"], row["trial"])
 
     return [row["trial"] for row in sorted(complete, key=rank)[:count]]
+
+
+def _seeds_of(row: dict[str, Any]) -> range:
+    """The seeds of a trial's networks."""
+    if row["seed"] is None:
+        return range(0)
+    return range(row["seed"], row["seed"] + (row["num_seeds"] or 1))
 
 
 def fresh_seeds(count: int, used: set[int]) -> list[int]:
@@ -122,7 +131,7 @@ def confirm(
     """
     rows = store.read("trials")
     configs = {number: space.trial_config(params) for number, params in chosen.items()}
-    used = {int(row["seed"]) for row in rows if row["seed"] is not None}
+    used = set().union(*(_seeds_of(row) for row in rows))
     used |= {s for config in configs.values() for s in config.robustness.baseline_seeds}
     seeds = fresh_seeds(num_seeds, used)
     runs = _runs(configs, seeds)
@@ -268,7 +277,9 @@ def confirm_best(
     front = {trial.number for trial in study.best_trials}
     numbers = choose(store.read("trials"), front, plan.space, top)
     if not numbers:
-        print(f"{plan.folder}: no complete trial to confirm", file=sys.stderr)
+        missed = ", ".join(plan.space.constraints)
+        which = f"trial that meets {missed}" if top == "front" and missed else "complete trial"
+        print(f"{plan.folder}: no {which} to confirm", file=sys.stderr)
         return 1
     chosen = {n: plan.space.decode(study.trials[n].params) for n in numbers}
     settings = worker_settings(plan, resources)

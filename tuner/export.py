@@ -13,7 +13,7 @@ import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -29,6 +29,7 @@ from tuner.model_card import model_card
 from tuner.objectives import SEARCH_SPLIT
 from tuner.store import ResultStore
 from tuner.summary import SUMMARY_FILE, Estimate, estimate
+from tuner.trainable import network_folder
 
 METRICS_FILE = "metrics.json"
 CARD_FILE = "README.md"
@@ -56,7 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=_trial_number,
         required=True,
         metavar="ID",
-        help="number of the trial, or best: the highest tradeoff score on the validation split",
+        help="number of the trial, or best: the highest tradeoff score on the validation split"
+        " (of the trials that meet the search's constraints, where any does)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=cli.whole_number(0),
+        metavar="S",
+        help="of the network, where the trial has several (default: its first)",
     )
     parser.add_argument(
         "--to", type=Path, required=True, metavar="DIR", help="folder to make; it must not exist"
@@ -74,25 +82,32 @@ def _trial_number(text: str) -> int | None:
 
 
 def _export(args: argparse.Namespace) -> int:
-    number = export_trial(args.folder, args.trial, args.to)
-    print(f"trial {number} of {args.folder} is in {args.to}")
+    found = export_trial(args.folder, args.trial, args.to, args.seed)
+    print(f"trial {found.trial} (seed {found.seed}) of {args.folder} is in {args.to}")
     print(f"load it: model = simreg_core.load_exported({str(args.to)!r})")
     return 0
 
 
-def export_trial(folder: Path, number: int | None, to: Path) -> int:
-    """Write the network of a trial with its configuration, figures and model card.
+class Exported(NamedTuple):
+    """Which network was exported."""
+
+    trial: int
+    seed: int
+
+
+def export_trial(folder: Path, number: int | None, to: Path, seed: int | None = None) -> Exported:
+    """Write a network of a trial with its configuration, figures and model card.
+
+    The figures are the network's own, also where the trial has several and is judged by their mean.
 
     Args:
         folder: ``OUTPUT/NAME``, the results of a search.
         number: Of the trial; None takes the complete one of the highest validation tradeoff score.
         to: The folder to make.
-
-    Returns:
-        The number of the trial.
+        seed: Of the network, where the trial has several; None takes its first.
 
     Raises:
-        ConfigError: there are no such results, no such trial or no weights of it, the trial is
+        ConfigError: there are no such results, no such trial, seed or weights, the trial is
             not complete, something is damaged, or ``to`` exists or cannot be written.
     """
     if os.path.lexists(to):
@@ -100,14 +115,14 @@ def export_trial(folder: Path, number: int | None, to: Path) -> int:
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; expected the results of a search")
     store = ResultStore(folder)
-    row = _choose(_rows(store, "trials"), number, folder)
+    row = _choose_seed(store, _choose(_rows(store, "trials"), number, folder), seed)
     config, model = _network(folder, row)
     metrics = exported_metrics(row, config, _confirmation(store, row["trial"], config))
     try:
         _write(to, config, model, metrics)
     except OSError as err:
         raise ConfigError(f"--to {to}: cannot be written: {cli.os_reason(err)}") from err
-    return int(row["trial"])
+    return Exported(row["trial"], row["seed"])
 
 
 def _rows(store: ResultStore, table: str) -> list[dict[str, Any]]:
@@ -128,7 +143,8 @@ def _choose(rows: Sequence[dict[str, Any]], number: int | None, folder: Path) ->
         scored = [r for r in rows if r["status"] == "complete" and r[_SCORE] is not None]
         if not scored:
             raise ConfigError(f"{folder}: --trial best: none of {len(rows)} trials is complete")
-        return max(scored, key=lambda row: (row[_SCORE], -row["trial"]))
+        # Results of earlier versions do not say whether they are feasible; they had no constraints.
+        return max(scored, key=lambda r: (r["feasible"] is not False, r[_SCORE], -r["trial"]))
     by_number = {row["trial"]: row for row in rows}
     if number not in by_number:
         raise ConfigError(
@@ -141,8 +157,25 @@ def _choose(rows: Sequence[dict[str, Any]], number: int | None, folder: Path) ->
     return row
 
 
+def _choose_seed(store: ResultStore, row: dict[str, Any], seed: int | None) -> dict[str, Any]:
+    """The row of the network that is meant, with ``num_seeds`` of its trial."""
+    networks = [row]
+    if (row["num_seeds"] or 1) > 1:
+        several = [r for r in _rows(store, "seeds") if r["trial"] == row["trial"]]
+        networks = [{**network, "num_seeds": row["num_seeds"]} for network in several]
+    by_seed = {network["seed"]: network for network in networks}
+    chosen = row["seed"] if seed is None else seed
+    if chosen not in by_seed:
+        known = ", ".join(map(str, sorted(by_seed))) or "none"
+        raise ConfigError(
+            f"{store.folder}: trial {row['trial']} has no network of seed {chosen}; it has: {known}"
+        )
+    return by_seed[chosen]
+
+
 def _network(folder: Path, row: Mapping[str, Any]) -> tuple[TrialConfig, ResNet]:
-    path = folder / "checkpoints" / f"{row['trial']:05d}" / "weights.pt"
+    of_network = network_folder(row["trial"], row["seed"], row["num_seeds"] or 1)
+    path = folder / "checkpoints" / of_network / "weights.pt"
     try:
         config, model = load_network(path)
     except CheckpointError as err:

@@ -10,7 +10,11 @@ from typing import Any, Literal, NamedTuple
 from simreg_core.records import METRICS
 
 SEARCH_SPLIT = "validation"  # test figures are recorded beside it and never searched on
+STOPPING_METRICS = ("clean_accuracy", "robust_accuracy", "tradeoff_score")
+"""What every epoch's network is measured for where a rule may stop trials early."""
 OBJECTIVES = tuple(name for name, metric in METRICS.items() if metric.direction is not None)
+
+_ACCURACIES = ("clean_accuracy", "robust_accuracy", "corruption_accuracy")
 
 
 class Constraint(NamedTuple):
@@ -47,7 +51,18 @@ def parse_constraint(text: str) -> Constraint:
         raise ValueError(f"expected METRIC >= NUMBER or METRIC <= NUMBER, found {text!r}") from None
     if match[1] not in OBJECTIVES:
         raise ValueError(f"{match[1]!r} is no metric; allowed: {', '.join(OBJECTIVES)}")
+    if match[1].partition(".")[0] in _ACCURACIES and not 0 <= bound <= 1:
+        raise ValueError(f"{text!r}: accuracies are in [0, 1], not in percent")
     return Constraint(match[1], match[2] == ">=", bound)
+
+
+def total_violation(columns: Mapping[str, Any], constraints: Sequence[str]) -> float:
+    """By how much a trial misses its constraints in all; 0 where it meets them.
+
+    Raises:
+        ValueError: a metric is missing or not finite; names it.
+    """
+    return math.fsum(max(0.0, parse_constraint(text).violation(columns)) for text in constraints)
 
 
 def directions(objectives: Sequence[str]) -> list[Literal["maximize", "minimize"]]:

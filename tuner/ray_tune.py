@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from typing import Any
 
@@ -80,6 +81,7 @@ def run_networks(
         run_config=tune.RunConfig(
             name=_RAY_FOLDER,
             storage_path=str(settings.folder),
+            stop=searcher.is_lost,
             callbacks=[_LostWorkers(searcher, view, tuning.retries)],
             failure_config=tune.FailureConfig(max_failures=tuning.retries),
             verbose=0,
@@ -103,12 +105,12 @@ def _scheduler(space: SearchSpace) -> TrialScheduler:
             **common,
             grace_period=rule.grace_epochs,
             min_samples_required=rule.min_trials or _MIN_TRIALS,
+            min_time_slice=math.inf,  # else it swaps running and waiting trials at every epoch
         )
     # Beyond the last epoch: ASHA ends a trial at its maximum, before our last report.
-    num_epochs = max(config.training.epochs for config in space.extreme_configs())
     return ASHAScheduler(
         **common,
-        max_t=num_epochs + 1,
+        max_t=space.most_epochs() + 1,
         grace_period=rule.grace_epochs,
         reduction_factor=rule.reduction_factor or _REDUCTION_FACTOR,
     )

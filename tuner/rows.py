@@ -45,25 +45,41 @@ def epochs_record(progress: Progress, number: int) -> dict[str, Any]:
     return {"epochs": _rows({**identity, "seed": progress.config.seed}, progress.records)}
 
 
+def joined_record(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the networks of one trial have, in one record without ``columns``.
+
+    ``seeds`` holds the columns of each network that was finished.
+
+    Args:
+        records: As :func:`trial_record` or, of unfinished networks, :func:`epochs_record` makes
+            them; empty where there is nothing.
+    """
+    references = {part["part"]: part for record in records for part in record.get("references", ())}
+    return {
+        **{
+            table: [row for record in records for row in record.get(table, ())]
+            for table in ("curves", "spectra", "epochs")
+        },
+        "seeds": [record["columns"] for record in records if "columns" in record],
+        "references": [*references.values()],
+    }
+
+
 def mean_record(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One trial of several networks: their rows together, and in its own row their mean.
+    """One trial of several finished networks: their rows together, and in its own row their mean.
 
     Metrics and training figures are means, the ratio is that of the mean cost and gain, seconds
-    are sums; the rest is as the first network has it.
+    are sums, times the first start and the last end; no epoch is kept; the rest is as the first
+    network has it.
 
     Args:
         records: As :func:`trial_record` makes them, of networks that differ in their seed.
     """
-    tables = {
-        table: [row for record in records for row in record.get(table, ())]
-        for table in ("curves", "spectra", "epochs")
-    }
-    finished = [record["columns"] for record in records if "columns" in record]
-    if len(finished) < len(records):
-        return tables
+    joined = joined_record(records)
+    finished = joined["seeds"]
     columns = dict(finished[0])
     for name in _MEANS:
-        values = [row[name] for row in finished]
+        values = [row.get(name) for row in finished]  # what is not measured has no entry
         columns[name] = None if None in values else statistics.fmean(values)
     for split in SPLITS:
         cost, gain = (columns[f"{split}.{name}"] for name in ("accuracy_cost", "robustness_gain"))
@@ -73,8 +89,7 @@ def mean_record(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     columns["kept_epoch"] = None
     columns["started_at"] = min(row["started_at"] for row in finished)
     columns["finished_at"] = max(row["finished_at"] for row in finished)
-    references = {part["part"]: part for record in records for part in record["references"]}
-    return {**tables, "columns": columns, "seeds": finished, "references": [*references.values()]}
+    return {**joined, "columns": columns}
 
 
 def reference_record(references: References) -> list[dict[str, Any]]:

@@ -19,9 +19,9 @@ from rich.table import Table
 from simreg_core import cli
 from simreg_core.config_io import ConfigError
 from simreg_core.records import METRICS
-from tuner.objectives import SEARCH_SPLIT
+from tuner.objectives import SEARCH_SPLIT, parse_constraint, total_violation
 from tuner.ray_session import add_resource_flags, connected, set_environment
-from tuner.space import SearchSpace, load_space
+from tuner.space import EarlyStoppingConfig, SearchSpace, load_space
 
 if TYPE_CHECKING:
     from tuner.search import SearchPlan
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 DEFAULT_OUTPUT = Path("results")
+_NUM_NEAREST = 3  # trials to show where none meets the constraints
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,6 +87,8 @@ def _search(plan: SearchPlan, args: argparse.Namespace) -> int:
             if not found.num_complete:
                 reasons = f"reasons in {plan.folder}/trials"
                 failed = f"all {found.num_failed} trials failed"
+                if found.num_pruned:
+                    failed = f"{found.num_failed} trials failed and {found.num_pruned} were stopped"
                 print(f"tuner.run: {failed}; {reasons}", file=sys.stderr)
                 return 1
             confirmation = plan.space.tuning.confirm
@@ -160,12 +163,14 @@ def describe_plan(plan: SearchPlan, args: argparse.Namespace) -> str:
         f"{tuning.confirm.seeds} fresh seeds each"
     )
     reference = ", ".join(f"{name} {eps:g}" for name, eps in robustness.reference.items())
+    stopping = tuning.early_stopping
     lines = [
         f"search       {space.name}: {tuning.num_trials} trials, sampler {tuning.sampler}, "
         f"seed {tuning.seed}",
         "objectives   "
         + ", ".join(f"{METRICS[name].direction} {name}" for name in space.objectives)
         + f" ({SEARCH_SPLIT} split)",
+        *([f"constraints  {', '.join(space.constraints)}"] if space.constraints else []),
         *(f"  {key}: {_range(space, key)}" for key in space.search),
         f"task         {config.task.dataset}, {config.training.epochs} epochs",
         f"robust at    {reference}",
@@ -173,12 +178,19 @@ def describe_plan(plan: SearchPlan, args: argparse.Namespace) -> str:
         f"seeds        {tuning.num_seeds} per trial",
         f"warm starts  {min(len(tuning.warm_starts), tuning.num_trials)}",
         f"confirmation {confirmed}",
+        *([f"stopped by   {_stopping(stopping)}"] if stopping is not None else []),
         f"per trial    {args.cpus_per_trial:g} CPUs, GPUs: {gpus}; "
         f"at once: {args.max_concurrent or 'as many as fit'}",
         f"cluster      {args.address or 'this machine'}",
         f"results      {plan.folder}",
     ]
     return "\n".join(lines)
+
+
+def _stopping(rule: EarlyStoppingConfig) -> str:
+    given = rule.model_dump(exclude={"type", "metric"}, exclude_none=True)
+    options = ", ".join(f"{name} {value}" for name, value in given.items())
+    return f"{rule.type} on {rule.metric} of every epoch, {options}"
 
 
 def _confirmed(top: int | Literal["front"]) -> str:
@@ -191,19 +203,33 @@ def _range(space: SearchSpace, key: str) -> str:
 
 
 def pareto_table(plan: SearchPlan, store: ResultStore) -> Table:
-    """The trials that no other beats on all objectives, by the first objective."""
+    """The trials that no other beats on all objectives, by the first objective.
+
+    Under constraints, of those that meet them; where none does, the nearest, and the title says so.
+    """
     from tuner.study import read_study
     from tuner.summary import describe
 
     space = plan.space
     study = read_study(plan.folder, space)
-    front = {trial.number: space.decode(trial.params) for trial in study.best_trials}
-    shown = list(dict.fromkeys((*space.objectives, "tradeoff_score")))
-    rows = [row for row in store.read("trials") if row["trial"] in front]
+    front = {trial.number for trial in study.best_trials}
+    constrained = [parse_constraint(text).metric for text in space.constraints]
+    shown = list(dict.fromkeys((*space.objectives, "tradeoff_score", *constrained)))
+    rows = [row for row in store.read("trials") if row["status"] == "complete"]
+    bounds = ", ".join(space.constraints)
+    what = f"Pareto set of {len(study.trials)} trials" + (f" under {bounds}" if bounds else "")
+    if front:
+        rows = [row for row in rows if row["trial"] in front]
+    else:
+        what = f"None of {len(study.trials)} trials meets {bounds}; the nearest are"
+        rows.sort(key=lambda row: (total_violation(row, space.constraints), row["trial"]))
+        del rows[_NUM_NEAREST:]
     first = f"{SEARCH_SPLIT}.{space.objectives[0]}"
     rows.sort(key=lambda row: row[first], reverse=True)
+    num_seeds = space.tuning.num_seeds
+    seeds = "one seed each" if num_seeds == 1 else f"means of {num_seeds} seeds"
     table = Table(
-        title=f"Pareto set of {len(study.trials)} trials ({SEARCH_SPLIT} split, one seed each)",
+        title=f"{what} ({SEARCH_SPLIT} split, {seeds})",
         title_justify="left",
         box=None,
         pad_edge=False,
@@ -212,7 +238,8 @@ def pareto_table(plan: SearchPlan, store: ResultStore) -> Table:
         table.add_column(heading, justify="left" if heading == "what" else "right", no_wrap=True)
     for row in rows:
         values = (f"{row[f'{SEARCH_SPLIT}.{name}']:.3f}" for name in shown)
-        table.add_row(str(row["trial"]), *values, describe(front[row["trial"]]))
+        params = space.decode(study.trials[row["trial"]].params)
+        table.add_row(str(row["trial"]), *values, describe(params))
     return table
 
 

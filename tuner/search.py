@@ -22,7 +22,7 @@ from simreg_core.files import write_text
 from simreg_core.targets import check_target
 from tuner.baselines import train_references
 from tuner.driver import Driver
-from tuner.objectives import SEARCH_SPLIT, parse_constraint
+from tuner.objectives import SEARCH_SPLIT, total_violation
 from tuner.progress import SearchView
 from tuner.ray_session import Resources
 from tuner.ray_tune import run_networks
@@ -30,7 +30,7 @@ from tuner.searcher import Outcome, StudySearcher
 from tuner.space import SearchSpace, load_space
 from tuner.store import ResultStore
 from tuner.study import check_space, open_study, settle
-from tuner.trainable import RECORD_FILE, STATE_FILE, WorkerSettings
+from tuner.trainable import OPEN_FILES, WorkerSettings
 
 SPACE_FILE = "space.yaml"
 _NETWORK_TABLES = ("curves", "spectra", "epochs")  # several rows a network
@@ -72,6 +72,7 @@ class SearchResult(NamedTuple):
 
     num_complete: int
     num_failed: int
+    num_pruned: int
     was_interrupted: bool
 
 
@@ -220,6 +221,7 @@ def run_search(
     return SearchResult(
         num_complete=states.count(optuna.trial.TrialState.COMPLETE),
         num_failed=states.count(optuna.trial.TrialState.FAIL),
+        num_pruned=states.count(optuna.trial.TrialState.PRUNED),
         was_interrupted=was_interrupted,
     )
 
@@ -266,8 +268,7 @@ class _Recorder:
             "num_seeds": self.space.tuning.num_seeds,
         }
         if outcome.status == "complete":
-            constraints = [parse_constraint(text) for text in self.space.constraints]
-            row["feasible"] = all(bound.violation(row) <= 0 for bound in constraints)
+            row["feasible"] = total_violation(row, self.space.constraints) == 0
         part = f"trial-{outcome.number:05d}"
         write_references(self.store, outcome.record.get("references", []))
         for table in _NETWORK_TABLES:
@@ -279,11 +280,11 @@ class _Recorder:
         # Last: a trial that has its row has all its rows.
         self.store.write("trials", f"{outcome.number:05d}", [row])
         folder = self.store.folder / "checkpoints" / f"{outcome.number:05d}"
-        for name in (STATE_FILE, RECORD_FILE):  # nothing goes on from these any more
+        for name in OPEN_FILES:  # nothing goes on from these any more
             for path in folder.rglob(name):
                 path.unlink(missing_ok=True)
         self.driver.ended(outcome.number)
-        score = row.get(f"{SEARCH_SPLIT}.tradeoff_score")
+        score = row.get(f"{SEARCH_SPLIT}.tradeoff_score") if row.get("feasible") else None
         self.view.finished(outcome.number, outcome.status, outcome.reason, score)
         return row
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -25,9 +25,10 @@ from simreg_core.config import TrialConfig
 from simreg_core.config_io import explain, problems
 from simreg_core.records import Status
 from tuner.objectives import objective_values, parse_constraint
-from tuner.rows import mean_record
+from tuner.rows import joined_record, mean_record
 from tuner.space import SearchSpace
 from tuner.study import reopened, tell
+from tuner.trainable import network_folder
 
 
 class Outcome(NamedTuple):
@@ -63,7 +64,12 @@ class _Trial:
     config: TrialConfig
     num_open: int
     ended: dict[int, Outcome] = field(default_factory=dict)
-    """By the network's seed."""
+    """By the network's seed, in the order in which they ended."""
+
+    @property
+    def cause(self) -> Outcome | None:
+        """The first of its networks that is not complete, for which the trial is lost."""
+        return next((o for o in self.ended.values() if o.status != "complete"), None)
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
@@ -122,9 +128,13 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             "config": opened.config.model_copy(update={"seed": seed}).to_dict(),
         }
 
+    def is_lost(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        """Whether a network need not go on, since another one of its trial is not complete."""
+        return trial_id in self._running and self._running[trial_id][0].cause is not None
+
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Tune's word that a network has trained an epoch."""
-        if trial_id in self._running and "epochs_done" in result:
+        if trial_id in self._running and result.get("epochs_done"):
             opened, seed = self._running[trial_id]
             num_epochs = opened.config.training.epochs
             try:
@@ -149,7 +159,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             self._network_ended(trial_id, "failed", result["failure"], record)
             return
         config = self._running[trial_id][0].config
-        self._network_ended(trial_id, *self._judge(record, config), record)
+        self._network_ended(trial_id, *self._judge(record, config, result), record)
 
     def fail(self, trial_id: str, reason: str) -> None:
         """Record that a network's worker was lost for good."""
@@ -171,16 +181,22 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             config = self.space.trial_config(self.space.decode(trial.params))
         except ValidationError as err:
             reason = f"no valid configuration: {explain(problems(err)[0], TrialConfig)}"
-            self._finish(trial, Outcome(trial.number, "failed", reason, None, {}))
+            self._finish(trial, lambda: Outcome(trial.number, "failed", reason, None, {}))
             return
         seeds = range(config.seed, config.seed + self.space.tuning.num_seeds)
         opened = _Trial(trial, config, len(seeds))
         self._networks.extend((opened, seed) for seed in seeds)
 
-    def _judge(self, record: Mapping[str, Any], config: TrialConfig) -> tuple[Status, str | None]:
+    def _judge(
+        self, record: Mapping[str, Any], config: TrialConfig, result: Mapping[str, Any]
+    ) -> tuple[Status, str | None]:
         num_epochs = len(record.get("epochs", ()))
         if num_epochs < config.training.epochs or "columns" not in record:
-            return "pruned", f"stopped after {num_epochs} of {config.training.epochs} epochs"
+            reason = f"stopped after {num_epochs} of {config.training.epochs} epochs"
+            rule = self.space.tuning.early_stopping
+            if rule is not None and rule.metric in result:
+                reason += f": {rule.type} on {rule.metric}, {result[rule.metric]:.3f}"
+            return "pruned", reason
         try:
             objective_values(record["columns"], self.space.objectives)
             for text in self.space.constraints:
@@ -202,23 +218,24 @@ class StudySearcher(Searcher):  # type: ignore[misc]
                 self._networks.remove(network)
             opened.num_open -= len(dropped)
         if opened.num_open == 0:
-            self._finish(opened.trial, self._outcome(opened))
+            self._finish(opened.trial, lambda: self._outcome(opened))
 
     def _outcome(self, opened: _Trial) -> Outcome:
         """The outcome of a trial: that of its network, or all of its networks' together."""
         outcomes = [opened.ended[seed] for seed in sorted(opened.ended)]
         if self.space.tuning.num_seeds == 1:
             return outcomes[0]
-        record = mean_record([outcome.record for outcome in outcomes if outcome.record])
-        for seed, outcome in sorted(opened.ended.items()):
-            if outcome.status != "complete":
-                reason = f"seed {seed}: {outcome.reason}"
-                return outcome._replace(reason=reason, record=record)
-        return outcomes[0]._replace(record=record)
+        records = [outcome.record for outcome in outcomes]
+        cause = opened.cause
+        if cause is None:
+            return outcomes[0]._replace(record=mean_record(records))
+        seed = next(seed for seed, outcome in opened.ended.items() if outcome is cause)
+        reason = f"seed {seed}: {cause.reason}"
+        return cause._replace(config=opened.config, reason=reason, record=joined_record(records))
 
-    def _finish(self, trial: optuna.Trial, outcome: Outcome) -> None:
+    def _finish(self, trial: optuna.Trial, outcome: Callable[[], Outcome]) -> None:
         try:
-            row = self._observer.ended(outcome)
+            row = self._observer.ended(outcome())
             tell(self.study, trial, row, self.space)
         except Exception as err:  # a full disk, say: Tune would log it and go on
             self.error = self.error or err
@@ -234,8 +251,3 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         # Ray pickles searchers into its own snapshot, which nothing here reads.
         return {}
-
-
-def network_folder(number: int, seed: int, num_seeds: int) -> str:
-    """Where a network of a trial keeps its files, below ``checkpoints/``."""
-    return f"{number:05d}" if num_seeds == 1 else f"{number:05d}/seed-{seed}"

@@ -36,6 +36,10 @@ from tuner.grid import MAX_COMBINATIONS, num_combinations
 from tuner.objectives import OBJECTIVES, parse_constraint
 
 MIN_SEEDS = 2  # of a confirmation: an interval needs two
+_MEASURED_BY = {
+    "boundary_distance": "robustness.boundary",
+    "corruption_accuracy": "robustness.corruptions",
+}
 _SPACE_KEYS = ("name", "trial", "search", "objectives", "constraints", "tuning")
 
 
@@ -125,6 +129,8 @@ class SearchSpace(Strict):
     def _good_constraints(cls, texts: list[str]) -> list[str]:
         for text in texts:
             parse_constraint(text)
+            if texts.count(text) > 1:
+                raise ValueError(f"{text!r} is given twice")
         return texts
 
     @model_validator(mode="after")
@@ -160,6 +166,10 @@ class SearchSpace(Strict):
         for _, _, params in self.assignments():
             with suppress(ValidationError):
                 yield self.trial_config(params)
+
+    def most_epochs(self) -> int:
+        """The most epochs that a trial may have."""
+        return max(config.training.epochs for config in self.extreme_configs())
 
     def assignments(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """Searched key, the bound or choice that is tried, and values for all searched keys."""
@@ -208,6 +218,7 @@ def load_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
     _check_keys(space, where)
     _check_values(space, where)
     _check_objectives(space, where)
+    _check_early_stopping(space, where)
     _check_warm_starts(space, where)
     if space.tuning.sampler == "grid":
         _check_grid(space, where)
@@ -286,18 +297,35 @@ def _is_at_or_below(location: str, key: str) -> bool:
 
 
 def _check_objectives(space: SearchSpace, where: str) -> None:
-    if any(key.startswith("robustness.reference") for key in space.search):
-        return
     config = next(space.extreme_configs())
     constrained = [parse_constraint(text).metric for text in space.constraints]
     for key, names in (("objectives", space.objectives), ("constraints", constrained)):
         for name in names:
+            field = _MEASURED_BY.get(name)
+            if field and not any(searched.startswith(field) for searched in space.search):
+                if get_dotted(config.to_dict(), field) is None:
+                    raise ConfigError(
+                        f"{where}: {key}: {name} is measured only where trial.{field} is given"
+                    )
+            if any(searched.startswith("robustness.reference") for searched in space.search):
+                continue
             attack = name.partition(".")[2]
             if attack and attack not in config.robustness.reference:
                 raise ConfigError(
                     f"{where}: {key}: {name} needs {attack} in trial.robustness.reference, "
                     f"which has: {', '.join(config.robustness.reference)}"
                 )
+
+
+def _check_early_stopping(space: SearchSpace, where: str) -> None:
+    rule = space.tuning.early_stopping
+    num_epochs = space.most_epochs()
+    if rule is not None and rule.grace_epochs >= num_epochs:
+        raise ConfigError(
+            f"{where}: tuning.early_stopping.grace_epochs: {rule.grace_epochs} of at most "
+            f"{num_epochs} epochs, so that no trial could be stopped early; "
+            + ("leave early_stopping out" if num_epochs == 1 else f"allowed: 1 to {num_epochs - 1}")
+        )
 
 
 def _with_first_warm_starts(space: SearchSpace) -> SearchSpace:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tuner.objectives import SEARCH_SPLIT, STOPPING_METRICS
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 STATE_FILE = "state.pt"  # of an unfinished training
 RECORD_FILE = "record.json"  # of a finished network whose rows nobody has written yet
+METRICS_FILE = "epoch_metrics.json"  # what a rule of early stopping was told of an open network
+OPEN_FILES = (STATE_FILE, RECORD_FILE, METRICS_FILE)  # not needed once the trial has ended
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -45,6 +50,11 @@ def run_trial(config: dict[str, Any], settings: WorkerSettings) -> None:
 
     Every report holds ``record``, JSON as :func:`tuner.rows.trial_record` makes it; before the end
     with the epochs alone. The last one may hold ``failure`` (the reason), or ``full_disk``.
+
+    For a rule of early stopping, reports hold the metrics of the epoch's network. That of the last
+    epoch holds none: they are in the report at the end, when the trial is complete whatever the
+    rule makes of them. What an earlier worker reported is reported again first, so
+    that a rule which has forgotten it (a new driver) judges every epoch by epochs as early.
     """
     from ray import tune  # heavy, like torch below: not at import
 
@@ -54,11 +64,23 @@ def run_trial(config: dict[str, Any], settings: WorkerSettings) -> None:
     device = prepare_worker(settings)
     folder = settings.folder / "checkpoints" / config["folder"]
     told = {"record": json.dumps({})}
+    memory = _EpochMetrics(folder / METRICS_FILE)
 
     def on_epoch(progress: Progress) -> None:
+        epochs_done = len(progress.records)
         told["record"] = json.dumps(epochs_record(progress, config["trial"]), allow_nan=False)
-        metrics = progress.metrics() if settings.measures_epochs else {}
-        tune.report({"epochs_done": len(progress.records), **metrics, **told})
+        say_again(epochs_done)
+        metrics = {}
+        if settings.measures_epochs:
+            metrics = progress.metrics()
+            memory.add(epochs_done, metrics)
+        if epochs_done == progress.config.training.epochs:
+            metrics = {}
+        tune.report({"epochs_done": epochs_done, **metrics, **told})
+
+    def say_again(before: int) -> None:
+        for epochs_done, metrics in memory.recall(before):
+            tune.report({"epochs_done": epochs_done, **metrics, **told})
 
     try:
         trial = TrialConfig.from_dict(config["config"])
@@ -66,12 +88,57 @@ def run_trial(config: dict[str, Any], settings: WorkerSettings) -> None:
             trial, config["trial"], folder, settings, device, on_epoch
         )
         report: dict[str, Any] = {"epochs_done": trial.training.epochs}
+        if settings.measures_epochs:
+            say_again(trial.training.epochs)
+            report |= memory.of(trial.training.epochs) or _final_metrics(told["record"])
     except Exception as err:  # whatever it was, the search goes on and the reason is recorded
         if is_out_of_memory(err):
             raise
         is_full = isinstance(err, OSError) and err.errno in _FULL_DISK
-        report = {"full_disk" if is_full else "failure": reason_of(err)}
+        # No epoch: the median rule shall not compare others with it.
+        report = {"epochs_done": 0, "full_disk" if is_full else "failure": reason_of(err)}
     tune.report({**report, **told})
+
+
+def network_folder(number: int, seed: int, num_seeds: int) -> str:
+    """Where a network of a trial keeps its files, below ``checkpoints/``."""
+    return f"{number:05d}" if num_seeds == 1 else f"{number:05d}/seed-{seed}"
+
+
+class _EpochMetrics:
+    """The metrics that a network's workers reported, in a file that outlives them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, dict[str, float]] = {}
+        with suppress(OSError, ValueError):
+            self._known = json.loads(path.read_text())
+        self._to_recall = dict(self._known)
+
+    def recall(self, before: int) -> Iterator[tuple[int, dict[str, float]]]:
+        """What earlier workers reported after fewer than ``before`` epochs, once and in order."""
+        found, self._to_recall = self._to_recall, {}
+        for epochs_done in sorted(map(int, found)):
+            if epochs_done < before:
+                yield epochs_done, found[str(epochs_done)]
+
+    def of(self, epochs_done: int) -> dict[str, float]:
+        """What is known of one epoch; empty if nothing is."""
+        return self._known.get(str(epochs_done), {})
+
+    def add(self, epochs_done: int, metrics: dict[str, float]) -> None:
+        """Keep what is reported now; what was known of later epochs is of a lost training."""
+        from simreg_core.files import write_text
+
+        earlier = {key: value for key, value in self._known.items() if int(key) < epochs_done}
+        self._known = {**earlier, str(epochs_done): metrics}
+        write_text(self._path, json.dumps(self._known))
+
+
+def _final_metrics(record: str) -> dict[str, float]:
+    """Figures of a finished network, where a kill left those of its last epoch out."""
+    columns = json.loads(record)["columns"]
+    return {name: columns[f"{SEARCH_SPLIT}.{name}"] for name in STOPPING_METRICS}
 
 
 def _finished(folder: Path, config: TrialConfig) -> str | None:

@@ -55,7 +55,11 @@ def test_front_of_a_cost_and_a_gain(tmp_path: Path) -> None:
 def test_table_has_what_varies_and_every_metric_of_the_split(tmp_path: Path) -> None:
     table = info_of(tmp_path, split="test").table
     metrics = [f"test.{name}" for name in METRICS]
-    assert list(table.columns) == ["trial", "on_front", "regularizer.alpha", *metrics, "seed"]
+    assert list(table.columns) == [
+        *("trial", "on_front", "feasible", "regularizer.alpha"),
+        *metrics,
+        *("seed", "num_seeds"),
+    ]
     assert table["test.clean_accuracy"].tolist() == pytest.approx([0.89, 0.79, 0.79, 0.79])
 
 

@@ -117,4 +117,4 @@ def test_trial_columns_that_a_trial_does_not_fill_are_those_of_the_search(
         for split in SPLITS
         for metric in ("boundary_distance", "baseline_boundary_distance", "corruption_accuracy")
     }
-    assert left - not_measured == {"study", "trial", "status", "reason"}
+    assert left - not_measured == {"study", "trial", "status", "reason", "feasible", "num_seeds"}

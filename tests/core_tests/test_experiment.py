@@ -286,3 +286,44 @@ def test_what_cannot_be_measured_is_told_before_training(
     with pytest.raises(ConfigError, match=message):
         run_experiment(tiny_config(changes), cache=tmp_path / "cache", device=CPU)
     assert not (tmp_path / "cache").exists()
+
+
+# figures of single epochs, for a rule that stops trials early
+
+
+def test_metrics_of_an_epoch_are_those_that_its_network_is_measured_to_have(
+    tiny_config: MakeConfig, cache: Path
+) -> None:
+    """With the network of the last epoch kept, the last epoch's are the final ones, exactly."""
+    attacks = {name: {"max_epsilon": 0.4} for name in ("gaussian", "uniform", "salt_pepper")}
+    changes = {
+        "training.keep": "last",
+        "training.epochs": 3,
+        "robustness.attacks": {**attacks, "transfer_fgsm": {"max_epsilon": 0.2}},
+        "robustness.reference": {"transfer_fgsm": 0.15, "uniform": 0.3, "salt_pepper": 0.4},
+        "robustness.corruptions": {"kinds": ["brightness"], "severities": [1]},
+        "robustness.tradeoff_weight": 2.0,
+    }
+    found: list[dict[str, float]] = []
+    result = run_experiment(
+        tiny_config(changes),
+        cache=cache,
+        device=CPU,
+        on_epoch=lambda progress: found.append(progress.metrics()),
+    )
+    assert found[-1] == {name: result.metric(name, "validation") for name in found[-1]}
+    assert found[-1].keys() == {"clean_accuracy", "robust_accuracy", "tradeoff_score"}
+    clean = [metrics["clean_accuracy"] for metrics in found]
+    assert clean == [record.validation_accuracy for record in result.epochs]
+
+
+def test_measuring_every_epoch_changes_no_figure(tiny_config: MakeConfig, cache: Path) -> None:
+    config = tiny_config({"training.epochs": 3})
+    measured = run_experiment(
+        config, cache=cache, device=CPU, on_epoch=lambda progress: (progress.metrics(), None)[1]
+    )
+    alone = run_experiment(config, cache=cache, device=CPU)
+    assert _figures(measured) == _figures(alone)
+    assert _epochs(measured) == _epochs(alone)
+    own, other = measured.model.state_dict(), alone.model.state_dict()
+    assert all(torch.equal(own[name], other[name]) for name in own)

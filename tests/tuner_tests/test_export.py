@@ -16,13 +16,13 @@ from torch import Tensor
 import simreg_core
 from simreg_core.checkpoint import load_weights, save_weights
 from simreg_core.config import TrialConfig
-from simreg_core.config_io import load_trial_config
+from simreg_core.config_io import ConfigError, load_trial_config
 from simreg_core.config_robustness import BoundaryConfig
 from simreg_core.experiment import TrialResult, run_experiment
 from simreg_core.records import METRICS
 from simreg_core.seeding import generator
 from tests.tuner_tests.spaces import Run, assert_refused, make_space
-from tuner.export import export_trial, exported_metrics, main
+from tuner.export import _choose, export_trial, exported_metrics, main
 from tuner.model_card import model_card
 from tuner.rows import trial_record
 from tuner.store import ResultStore
@@ -189,9 +189,34 @@ def test_best_is_the_complete_trial_of_the_highest_validation_score(
     assert _metrics(to)["trial"] == 2
 
 
+def test_best_meets_the_constraints_where_any_trial_does(results: Trained) -> None:
+    rows = [r for r in ResultStore(results.folder).read("trials") if r["status"] == "complete"]
+    scores = {row["trial"]: row["validation.tradeoff_score"] for row in rows}
+    best, other = sorted(scores, key=lambda trial: -scores[trial])[:2]
+    for feasible, number in (({other}, other), (set(), best), ({best, other}, best)):
+        marked = [{**row, "feasible": row["trial"] in feasible} for row in rows]
+        assert _choose(marked, None, results.folder)["trial"] == number
+
+
+def test_network_of_a_seed_has_its_own_figures(results: Trained, to: Path) -> None:
+    """Of a trial of two: seed 0 has weights, and figures that are not the trial's mean."""
+    store = ResultStore(results.folder)
+    (row,) = (r for r in store.read("trials") if r["trial"] == 2)
+    own = [{**row, "num_seeds": 1, "seed": seed, "test.clean_accuracy": 0.5} for seed in (0, 1)]
+    store.write("seeds", "trial-00002", own)
+    store.write("trials", "00002", [{**row, "num_seeds": 2}])
+    folder = results.folder / "checkpoints" / "00002"
+    (folder / "seed-0").mkdir()
+    (folder / "weights.pt").rename(folder / "seed-0" / "weights.pt")
+    assert export_trial(results.folder, 2, to, 0) == (2, 0)
+    assert _metrics(to)["test"]["figures"]["clean_accuracy"] == 0.5
+    with pytest.raises(ConfigError, match="trial 2 has no network of seed 7; it has: 0, 1"):
+        export_trial(results.folder, 2, to.with_name("other"), 7)
+
+
 def test_missing_parents_are_made(results: Trained, tmp_path: Path) -> None:
     to = tmp_path / "a" / "b" / "c"
-    assert export_trial(results.folder, 2, to) == 2
+    assert export_trial(results.folder, 2, to).trial == 2
     assert sorted(path.name for path in to.iterdir()) == FILES
 
 
@@ -469,5 +494,5 @@ def test_killed_before_the_folder_has_its_name_only_a_hidden_draft_is_left(
     assert done.returncode == -9
     (draft,) = to.parent.iterdir()
     assert draft.name.startswith(".network.")
-    assert export_trial(results.folder, 2, to) == 2
+    assert export_trial(results.folder, 2, to).trial == 2
     assert sorted(path.name for path in to.iterdir()) == FILES

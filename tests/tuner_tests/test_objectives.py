@@ -37,10 +37,10 @@ def test_whole_numbers_become_floats() -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None, "0.5"])
 def test_value_that_is_no_finite_number_is_refused_by_name(value: Any) -> None:
     columns = {"validation.clean_accuracy": 0.9, "validation.robust_accuracy": value}
-    with pytest.raises(ValueError, match=f"objective robust_accuracy is {value!r}, not a finite"):
+    with pytest.raises(ValueError, match=f"robust_accuracy is {value!r}, not a finite"):
         objective_values(columns, ["clean_accuracy", "robust_accuracy"])
 
 
 def test_missing_value_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="objective tradeoff_score is None"):
+    with pytest.raises(ValueError, match="tradeoff_score is None"):
         objective_values({"test.tradeoff_score": 0.1}, ["tradeoff_score"])

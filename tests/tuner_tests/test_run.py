@@ -71,6 +71,20 @@ def test_plan_says_what_is_confirmed(plan: Callable[..., dict[str, str]]) -> Non
     assert confirmed == "top 2 and the baseline, 4 fresh seeds each"
 
 
+def test_plan_says_what_is_demanded_and_what_is_stopped(
+    plan: Callable[..., dict[str, str]],
+) -> None:
+    assert {"constraints", "stopped by"}.isdisjoint(plan())
+    found = plan(
+        *("--set", "constraints=[clean_accuracy >= 0.9, accuracy_cost <= 0.1]"),
+        *("--set", "tuning.early_stopping={type: asha, metric: robust_accuracy}"),
+        *("--set", "tuning.num_seeds=3"),
+    )
+    assert found["constraints"] == "clean_accuracy >= 0.9, accuracy_cost <= 0.1"
+    assert found["stopped by"] == "asha on robust_accuracy of every epoch, grace_epochs 1"
+    assert found["seeds"] == "3 per trial"
+
+
 def test_plan_says_what_a_trial_uses(plan: Callable[..., dict[str, str]]) -> None:
     flags = ("--cpus-per-trial", "2", "--gpus-per-trial", "0.5", "--max-concurrent", "3")
     assert plan(*flags)["per trial"] == "2 CPUs, GPUs: 0.5; at once: 3"
@@ -97,4 +111,4 @@ def test_value_that_a_flag_does_not_take_is_a_usage_error(
 
 def test_space_is_required(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
-    assert "the following arguments are required: --space" in capsys.readouterr().err
+    assert "one of --space FILE and --resume OUTPUT/NAME is required" in capsys.readouterr().err

@@ -79,7 +79,10 @@ WRONG_SPACES: dict[str, tuple[Sequence[tuple[str, str]], Sequence[str]]] = {
     # keys
     "unknown-key-at-the-top": (
         [(TUNING, f"{TUNING}\nobjective: clean_accuracy")],
-        ["objective: unknown key", "allowed here: name, trial, search, objectives, tuning"],
+        [
+            "objective: unknown key",
+            "allowed here: name, trial, search, objectives, constraints, tuning",
+        ],
     ),
     "unknown-key-in-trial": (
         [("{epochs: 2}", "{epoch: 2}")],
@@ -351,6 +354,73 @@ WRONG_SPACES: dict[str, tuple[Sequence[tuple[str, str]], Sequence[str]]] = {
     "confirm-with-one-seed": (
         [("sampler: random", "confirm: {top: 1, seeds: 1}")],
         ["tuning.confirm.seeds: expected greater than or equal to 2", "found the number 1"],
+    ),
+    # constraints
+    "constraint-without-a-bound": (
+        [(OBJECTIVES, f"{OBJECTIVES}\nconstraints: [clean_accuracy > 0.9]")],
+        ["constraints", "expected METRIC >= NUMBER", "found 'clean_accuracy > 0.9'"],
+    ),
+    "constraint-on-an-unknown-metric": (
+        [(OBJECTIVES, f"{OBJECTIVES}\nconstraints: [accuracy >= 0.9]")],
+        ["constraints", "'accuracy' is no metric; allowed: clean_accuracy, robust_accuracy"],
+    ),
+    "constraint-that-is-not-finite": (
+        [(OBJECTIVES, f"{OBJECTIVES}\nconstraints: [clean_accuracy >= nan]")],
+        ["constraints", "expected METRIC >= NUMBER"],
+    ),
+    "constraint-in-percent": (
+        [(OBJECTIVES, f"{OBJECTIVES}\nconstraints: [clean_accuracy >= 90]")],
+        ["constraints", "'clean_accuracy >= 90': accuracies are in [0, 1], not in percent"],
+    ),
+    "constraint-that-is-no-list": (
+        [(OBJECTIVES, f"{OBJECTIVES}\nconstraints: clean_accuracy >= 0.9")],
+        ["constraints: expected a valid list", "clean_accuracy >= 0.9"],
+    ),
+    "constraint-given-twice": (
+        [(OBJECTIVES, f"{OBJECTIVES}\nconstraints: [accuracy_cost <= 0.1, accuracy_cost <= 0.1]")],
+        ["constraints", "'accuracy_cost <= 0.1' is given twice"],
+    ),
+    "constraint-on-an-attack-that-is-not-measured": (
+        [(OBJECTIVES, f"{OBJECTIVES}\nconstraints: [robust_accuracy.uniform >= 0.5]")],
+        ["constraints: robust_accuracy.uniform needs uniform in trial.robustness.reference"],
+    ),
+    "constraint-on-a-metric-that-is-not-measured": (
+        [(OBJECTIVES, f"{OBJECTIVES}\nconstraints: [corruption_accuracy >= 0.5]")],
+        ["constraints: corruption_accuracy is measured only where trial.robustness.corruptions"],
+    ),
+    "objective-that-is-not-measured": (
+        [(OBJECTIVES, "objectives: [boundary_distance, clean_accuracy]")],
+        ["objectives: boundary_distance is measured only where trial.robustness.boundary"],
+    ),
+    # early stopping and seeds
+    "early-stopping-after-the-last-epoch": (
+        [
+            (
+                "sampler: random",
+                "early_stopping: {type: asha, metric: clean_accuracy, grace_epochs: 2}",
+            )
+        ],
+        ["tuning.early_stopping.grace_epochs: 2 of at most 2 epochs", "allowed: 1 to 1"],
+    ),
+    "early-stopping-with-an-option-of-the-other-rule": (
+        [
+            (
+                "sampler: random",
+                "early_stopping: {type: asha, metric: clean_accuracy, min_trials: 2}",
+            )
+        ],
+        ["tuning.early_stopping", "min_trials is no option of type asha"],
+    ),
+    "early-stopping-on-a-metric-that-no-epoch-has": (
+        [("sampler: random", "early_stopping: {type: median, metric: accuracy_cost}")],
+        ["tuning.early_stopping.metric: expected 'clean_accuracy', 'robust_accuracy'"],
+    ),
+    "several-seeds-of-a-searched-seed": (
+        [
+            (THRESHOLD, f"{THRESHOLD}\n  seed: {{type: int, low: 0, high: 4}}"),
+            ("sampler: random", "num_seeds: 2"),
+        ],
+        ["seed is searched, and tuning.num_seeds asks for several"],
     ),
     # data
     "missing-data-folder": (
