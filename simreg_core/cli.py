@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+from simreg_core import places
 from simreg_core.config_io import ConfigError
 
 USAGE_ERROR = 2
@@ -93,6 +94,8 @@ def run(
     try:
         args = parser.parse_args(argv)
         with _sigterm_interrupts():
+            for value in vars(args).values():
+                places.require_reachable(value)
             return body(args)
     except ConfigError as err:
         print(f"{parser.module}: {err}", file=sys.stderr)
@@ -100,6 +103,11 @@ def run(
     except BrokenPipeError:  # whoever read our output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
+    except Exception as err:
+        if not places.is_store_error(err):
+            raise
+        print(f"{parser.module}: {places.store_problem(err)}", file=sys.stderr)
+        return USAGE_ERROR
     except KeyboardInterrupt as err:
         details = "; ".join(["interrupted", *filter(None, err.args or (interrupted,))])
         print(f"{parser.module}: {details}", file=sys.stderr)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 
 from simreg_core import __version__, checkpoint
 from simreg_core.attacks import freeze
@@ -24,7 +23,9 @@ from simreg_core.data import TaskData
 from simreg_core.evaluate import CurvePoint, SplitFigures, accuracies, measure
 from simreg_core.files import write_text
 from simreg_core.frequency import SpectrumPoint
+from simreg_core.locks import lock
 from simreg_core.model import ResNet
+from simreg_core.places import make_folder
 from simreg_core.plugins import is_plugin, source_digest
 from simreg_core.records import SPLITS, Role
 from simreg_core.seeding import derive_seed
@@ -140,8 +141,8 @@ def ensure_network(
         NonFiniteLossError: training diverged.
     """
     path = _network_path(network, data, cache)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    make_folder(path.parent, parents=True)
+    with lock(path.with_suffix(".lock")):
         if not path.exists():
             state = start(network.config, data, device)
             epochs = [list(record) for record in fit(network.config, state, data.to(device))]
@@ -160,7 +161,7 @@ def reference_result(
     """Figures and epochs of a reference network from the cache; made if they are not there."""
     weights = ensure_network(network, data, cache, device)
     path = weights.with_suffix(f".{_measured_digest(network.config)}.curves.json")
-    with FileLock(path.with_suffix(".lock")):
+    with lock(path.with_suffix(".lock")):
         if path.exists():
             figures = _from_json(path.read_text())
         else:

@@ -46,6 +46,7 @@ def run_trial(config: dict[str, Any], settings: WorkerSettings) -> None:
 
     from simreg_core.checkpoint import CheckpointError
     from simreg_core.config import TrialConfig
+    from simreg_core.places import is_store_error
     from tuner.rows import epochs_record
 
     device = prepare_worker(settings)
@@ -67,7 +68,7 @@ def run_trial(config: dict[str, Any], settings: WorkerSettings) -> None:
             told["record"] = _record(*arguments)
         report: dict[str, Any] = {"epochs_done": trial.training.epochs}
     except Exception as err:  # whatever it was, the search goes on and the reason is recorded
-        if is_out_of_memory(err):
+        if is_out_of_memory(err) or is_store_error(err):  # Ray starts it again
             raise
         is_full = isinstance(err, OSError) and err.errno in _FULL_DISK
         report = {"full_disk" if is_full else "failure": reason_of(err)}
