@@ -142,6 +142,8 @@ def ensure_network(
     """
     path = _network_path(network, data, cache)
     make_folder(path.parent, parents=True)
+    if path.exists():  # whole, as it is written last
+        return path
     with lock(path.with_suffix(".lock")):
         if not path.exists():
             state = start(network.config, data, device)
@@ -161,17 +163,19 @@ def reference_result(
     """Figures and epochs of a reference network from the cache; made if they are not there."""
     weights = ensure_network(network, data, cache, device)
     path = weights.with_suffix(f".{_measured_digest(network.config)}.curves.json")
-    with lock(path.with_suffix(".lock")):
-        if path.exists():
-            figures = _from_json(path.read_text())
-        else:
-            model = load_network(network, data, cache, device)
-            source = load_network(surrogate, data, cache, device)
-            figures = {
-                split: measure(model, data.split(split).to(device), split, network.config, source)
-                for split in SPLITS
-            }
-            write_text(path, _as_json(figures))
+    if not path.exists():
+        with lock(path.with_suffix(".lock")):
+            if not path.exists():
+                model = load_network(network, data, cache, device)
+                source = load_network(surrogate, data, cache, device)
+                measured = {
+                    split: measure(
+                        model, data.split(split).to(device), split, network.config, source
+                    )
+                    for split in SPLITS
+                }
+                write_text(path, _as_json(measured))
+    figures = _from_json(path.read_text())
     epochs = json.loads(weights.with_suffix(".epochs.json").read_text())
     return ReferenceResult(
         network.role,

@@ -100,9 +100,10 @@ def test_old_look_at_the_store_does_not_give_the_lease(
 
 def test_holder_learns_that_its_lease_was_taken(bucket: Path) -> None:
     path = bucket / ".lock"
-    with pytest.raises(LeaseLost), lock(path):
-        end_lease(path, 1)
-        stolen = lock(path, waits=False)
-        stolen.__enter__()
-    assert is_held(path)
-    stolen.__exit__(None, None, None)
+    held, stolen = lock(path), lock(path, waits=False)
+    held.__enter__()
+    end_lease(path, 1)
+    with stolen:
+        with pytest.raises(LeaseLost, match="another process has taken this lock"):
+            held.__exit__(None, None, None)
+        assert is_held(path)
