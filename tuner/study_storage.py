@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -155,7 +156,8 @@ def _in_database(url: str, name: str) -> StudyPlace:
         raise ConfigError(
             "--storage needs the extra postgresql: pip install 'simreg-tune[postgresql]'"
         ) from err
-    except (SQLAlchemyError, RuntimeError) as err:  # RuntimeError: of another Optuna's schema
+    except (SQLAlchemyError, StorageInternalError, RuntimeError) as err:
+        # RuntimeError: the tables are of another Optuna
         reason = str(getattr(err, "orig", None) or err).strip().splitlines()[0]
         raise ConfigError(f"--storage {shown}: cannot be used: {reason}") from err
     return StudyPlace(storage, name, shown, in_database=True)

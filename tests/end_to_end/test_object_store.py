@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,23 +15,22 @@ import pytest
 from analysis.load import load_results
 from analysis.pareto import main as pareto
 from simreg_core import load_exported
+from simreg_core.config_io import ConfigError
 from simreg_core.files import write_text
 from simreg_core.places import is_remote
 from tests.end_to_end.test_search import (
-    FAST,
-    SLOW,
     SPACE,
     Search,
+    choices,
     descendants,
     end,
     finished,
-    pairs,
     running,
     start,
-    wait_until,
+    trials,
 )
 from tests.object_stores import SECRET, make_bucket, s3_server
-from tuner.driver import is_held
+from tuner.driver import Driver, is_held
 from tuner.export import main as export
 from tuner.study import read_study
 
@@ -43,15 +44,27 @@ def output(make_bucket: Callable[[str], Path]) -> Path:
     return make_bucket("results") / "out"
 
 
+def wait_until_begun(folder: Path, process: subprocess.Popen[str]) -> None:
+    """Return once the first trial has trained an epoch; asks seldom, as the server is slow."""
+    for _ in range(1000):
+        assert process.poll() is None, "the search has ended"
+        time.sleep(0.15)
+        if (folder / "checkpoints" / "00000" / "state.pt").exists():
+            return
+    pytest.fail("the search has not begun")
+
+
 @pytest.fixture(scope="module")
 def search(output: Path) -> Search:
     """Two trials; the driver was killed in the first, when it had trained an epoch."""
     folder = output / "killed"
-    with running(output, "killed", *pairs(SLOW, FAST)) as process:
-        wait_until((folder / "checkpoints" / "00000" / "state.pt").exists, process)
-        refused = finished(start("tuner.confirm", str(folder)), folder)
-        assert refused.code == 2
-        assert f"another process works on it (process {process.pid} on" in refused.errors
+    key = "regularizer.batch_size"
+    flags = [*choices(key, 2, 800), *trials({key: 800}, {key: 2}), "--max-concurrent", "1"]
+    with running(output, "killed", *flags) as process:
+        wait_until_begun(folder, process)
+        words = rf"another process works on it \(process {process.pid} on"
+        with pytest.raises(ConfigError, match=words), Driver(folder):
+            pass
         children = descendants(process.pid)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
