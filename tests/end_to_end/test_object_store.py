@@ -32,6 +32,7 @@ from tests.end_to_end.test_search import (
 from tests.object_stores import SECRET, make_bucket, s3_server
 from tuner.driver import Driver, is_held
 from tuner.export import main as export
+from tuner.run import main as search_main
 from tuner.study import read_study
 
 __all__ = ["make_bucket", "s3_server"]
@@ -114,12 +115,12 @@ def test_store_holds_no_credentials(search: Search, output: Path) -> None:
     assert not [place for place in places if SECRET.encode() in place.read_bytes()]
 
 
-def test_taken_name_and_missing_bucket_are_refused(search: Search, output: Path) -> None:
-    flags = ("--space", str(SPACE), "--dry-run", "--output")
-    taken = finished(start("tuner.run", *flags, str(output), "--name", "killed"), output)
-    assert (taken.code, taken.printed) == (2, "")
-    assert taken.errors.startswith(f"tuner.run: {search.folder} exists")
-    absent = finished(start("tuner.run", *flags, "s3://absent/x"), output)
-    assert (absent.code, absent.printed) == (2, "")
-    assert "The specified bucket does not exist" in absent.errors
-    assert absent.errors.count("\n") == 1
+def test_taken_name_and_missing_bucket_are_refused(
+    search: Search, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--space", str(SPACE), "--name", "killed", "--dry-run", "--output"]
+    assert search_main([*flags, str(output)]) == 2
+    assert capsys.readouterr().err.startswith(f"tuner.run: {search.folder} exists")
+    assert search_main([*flags, "s3://absent/x"]) == 2
+    expected = "tuner.run: s3://absent/x: The specified bucket does not exist\n"
+    assert capsys.readouterr() == ("", expected)
