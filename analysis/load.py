@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, BinaryIO, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from simreg_core.places import read_all, readable
 from simreg_core.records import (
     ADDED_COLUMNS,
     SCHEMA_VERSION,
@@ -101,7 +102,8 @@ def load_table(folder: Path, table: str) -> pd.DataFrame:
     if table == "trials" and not files:
         raise ResultsError(f"{folder / table}: no trials yet; a file appears as each one ends")
     schema = arrow_schema(table)
-    parts = [_read_part(path, schema) for path in files]
+    sources = read_all(files)
+    parts = [_read_part(*part, schema) for part in zip(files, sources, strict=True)]
     return _to_pandas(pa.concat_tables([schema.empty_table(), *parts]))
 
 
@@ -116,7 +118,7 @@ def load_pairs(path: Path) -> pd.DataFrame:
         ResultsError: the file is missing, unreadable or empty, or a column has no numbers.
     """
     try:
-        table = pq.read_table(path).to_pandas()
+        table = pq.read_table(readable(path)).to_pandas()
     except (pa.ArrowException, OSError) as err:
         reason = str(err).strip().splitlines()[:1]
         raise ResultsError(f"{path}: not a readable Parquet file: {''.join(reason)}") from err
@@ -161,9 +163,9 @@ def _part_files(folder: Path, table: str) -> list[Path]:
     return sorted(path for path in home.glob("*.parquet") if path.name[0] not in "._")
 
 
-def _read_part(path: Path, schema: pa.Schema) -> pa.Table:
+def _read_part(path: Path, source: Path | BinaryIO, schema: pa.Schema) -> pa.Table:
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(source) as file:
             lacking = _lacking_columns(path, file.schema_arrow)
             own = pa.schema([field for field in schema if field.name not in lacking])
             _check_schema(path, file.schema_arrow, own)

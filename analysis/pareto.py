@@ -20,6 +20,7 @@ from analysis.report import pareto_text
 from simreg_core import cli
 from simreg_core.config_io import ConfigError
 from simreg_core.files import atomic_file
+from simreg_core.places import as_place
 from simreg_core.records import SPLITS
 
 
@@ -75,7 +76,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
 
 def _parser() -> cli.Parser:
     parser = cli.Parser("analysis.pareto", "Draw the Pareto front of a search and print it.")
-    parser.add_argument("folder", type=Path, help="folder of the search, OUTPUT/NAME")
+    parser.add_argument("folder", type=as_place, help="folder of the search, OUTPUT/NAME")
     parser.add_argument("--x", default="clean_accuracy", help="metric (default: %(default)s)")
     parser.add_argument("--y", default="robust_accuracy", help="metric (default: %(default)s)")
     parser.add_argument(
@@ -85,7 +86,7 @@ def _parser() -> cli.Parser:
         help="whose images (default: %(default)s)",
     )
     parser.add_argument("--color", metavar="PARAMETER", help="parameter that colours the points")
-    parser.add_argument("--out", type=Path, help="folder to write to (default: FOLDER/figures)")
+    parser.add_argument("--out", type=as_place, help="folder to write to (default: FOLDER/figures)")
     return parser
 
 

@@ -30,6 +30,7 @@ from analysis.poster_panel import Panel
 from analysis.poster_plots import draw_panel, draw_poster
 from simreg_core import cli
 from simreg_core.config_io import ConfigError
+from simreg_core.places import as_place
 from simreg_core.records import SPLITS
 
 
@@ -144,11 +145,11 @@ def render(panels: Mapping[str, Panel]) -> dict[str, bytes]:
 
 def _parser() -> cli.Parser:
     parser = cli.Parser("analysis.poster", "Draw the poster's panels from the searches in OUTPUT.")
-    parser.add_argument("output", type=Path, metavar="OUTPUT", help="folder of the searches")
+    parser.add_argument("output", type=as_place, metavar="OUTPUT", help="folder of the searches")
     parser.add_argument(
         "--split", choices=SPLITS, default="test", help="whose images (default: %(default)s)"
     )
-    parser.add_argument("--out", type=Path, help="folder to write to (default: OUTPUT/figures)")
+    parser.add_argument("--out", type=as_place, help="folder to write to (default: OUTPUT/figures)")
     return parser
 
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from simreg_core.config import TrialConfig
 from simreg_core.files import atomic_file
+from simreg_core.places import is_remote, readable
 
 if TYPE_CHECKING:
     from simreg_core.model import ResNet
@@ -41,13 +42,18 @@ def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, damaged, or of another version.
     """
+    if is_remote(path) and not path.exists():
+        raise CheckpointError(f"{path} does not exist")
     if path.exists() and not path.is_file():  # reading a pipe would wait for its writer
         raise CheckpointError(f"{path} is damaged or not a checkpoint: no regular file")
+    source = readable(path)  # a store that does not answer says nothing about the file
     try:
-        with zipfile.ZipFile(path) as archive:  # torch itself skips the checksums
+        with zipfile.ZipFile(source) as archive:  # torch itself skips the checksums
             if (member := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"the checksum of {member} is wrong")
-        payload = torch.load(path, map_location=device, weights_only=True)
+        if isinstance(source, io.BytesIO):
+            source.seek(0)
+        payload = torch.load(source, map_location=device, weights_only=True)
     except FileNotFoundError as err:
         raise CheckpointError(f"{path} does not exist") from err
     except (

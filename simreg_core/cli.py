@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from simreg_core import places
 from simreg_core.config_io import ConfigError
 
 if TYPE_CHECKING:
@@ -124,6 +125,8 @@ def run(
     try:
         args = parser.parse_args(argv)
         with _sigterm_interrupts():
+            for value in vars(args).values():
+                places.require_reachable(value)
             code = body(args)
             sys.stdout.flush()  # fails here rather than when the interpreter ends
             return code
@@ -133,8 +136,11 @@ def run(
     except BrokenPipeError:  # whoever read our output, such as head, has seen enough
         _silence_stdout()
         return CLOSED_PIPE
-    except OSError as err:
-        if not _stdout_fails():
+    except Exception as err:
+        if places.is_store_error(err):
+            print(f"{parser.module}: {places.store_problem(err)}", file=sys.stderr)
+            return USAGE_ERROR
+        if not isinstance(err, OSError) or not _stdout_fails():
             raise
         _silence_stdout()
         print(f"{parser.module}: standard output: {os_reason(err)}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 from collections.abc import Iterator
@@ -9,17 +10,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from simreg_core import places
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A stream whose content becomes ``path`` when the block ends without an exception.
 
     It is written under a hidden temporary name in the same folder, synced and renamed. The folder
-    is made if it is missing.
+    is made if it is missing. In an object store it is collected in memory and written in one
+    request.
 
     Raises:
         OSError: the folder cannot be made or the file not be written.
     """
+    if places.is_remote(path):
+        buffer = io.BytesIO()
+        yield buffer
+        places.put(path, buffer.getvalue())
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:

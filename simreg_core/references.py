@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 
 from simreg_core import __version__, checkpoint
 from simreg_core.attacks import freeze
@@ -33,7 +32,9 @@ from simreg_core.evaluate import (
 )
 from simreg_core.files import write_text
 from simreg_core.frequency import SpectrumPoint
+from simreg_core.locks import lock
 from simreg_core.model import ResNet
+from simreg_core.places import make_folder
 from simreg_core.plugins import is_plugin, source_digest
 from simreg_core.records import SPLITS, Role
 from simreg_core.seeding import derive_seed
@@ -159,8 +160,10 @@ def ensure_network(
         NonFiniteLossError: training diverged.
     """
     path = _network_path(network, data, cache)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    make_folder(path.parent, parents=True)
+    if path.exists():  # whole, as it is written last
+        return path
+    with lock(path.with_suffix(".lock")):
         if not path.exists():
             state = start(network.config, data, device)
             unfinished = path.with_suffix(".state.pt")
@@ -191,17 +194,19 @@ def reference_result(
     check_measurable(network.config, data, device)
     weights = ensure_network(network, data, cache, device)
     path = weights.with_suffix(f".{_measured_digest(network.config)}.curves.json")
-    with FileLock(path.with_suffix(".lock")):
-        if path.exists():
-            figures = _from_json(path.read_text())
-        else:
-            model = load_network(network, data, cache, device)
-            source = load_network(surrogate, data, cache, device)
-            figures = {
-                split: measure(model, data.split(split).to(device), split, network.config, source)
-                for split in SPLITS
-            }
-            write_text(path, _as_json(figures))
+    if not path.exists():
+        with lock(path.with_suffix(".lock")):
+            if not path.exists():
+                model = load_network(network, data, cache, device)
+                source = load_network(surrogate, data, cache, device)
+                measured = {
+                    split: measure(
+                        model, data.split(split).to(device), split, network.config, source
+                    )
+                    for split in SPLITS
+                }
+                write_text(path, _as_json(measured))
+    figures = _from_json(path.read_text())
     epochs = json.loads(weights.with_suffix(".epochs.json").read_text())
     return ReferenceResult(
         network.role,

@@ -12,13 +12,13 @@ import argparse
 import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rich.console import Console
 
 from simreg_core import cli
 from simreg_core.config import TrialConfig
+from simreg_core.places import as_place
 from simreg_core.records import CONFIRMATION_COLUMNS, METRICS, Role
 from simreg_core.tradeoff import TRADEOFF_METRICS, baseline_accuracy, tradeoff
 from tuner.driver import Driver
@@ -27,6 +27,7 @@ from tuner.progress import SearchView
 from tuner.ray_session import Resources, add_resource_flags, connected, run_tasks, set_environment
 from tuner.space import MIN_SEEDS, SearchSpace
 from tuner.store import ResultStore
+from tuner.study_storage import add_storage_flag
 from tuner.summary import SUMMARY_FILE, Candidate, confirmation_table, summarize, write_summary
 from tuner.trainable import STATE_FILE, WorkerSettings, prepare_worker, reason_of, train
 
@@ -226,7 +227,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(
         "tuner.confirm", "Train the best configurations of a search again, with fresh seeds."
     )
-    parser.add_argument("folder", type=Path, metavar="OUTPUT/NAME", help="results of a search")
+    parser.add_argument("folder", type=as_place, metavar="OUTPUT/NAME", help="results of a search")
     parser.add_argument(
         "--top",
         type=_top,
@@ -241,6 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="S",
         help="fresh seeds per configuration (default: %(default)s)",
     )
+    add_storage_flag(parser)
     add_resource_flags(parser)
     return cli.run(parser, argv, _confirm_folder, interrupted="run it again to go on")
 
@@ -254,7 +256,8 @@ def _confirm_folder(args: argparse.Namespace) -> int:
     from tuner.search import SearchPlan, read_space
 
     space = read_space(args.folder)
-    plan = SearchPlan(space, args.folder, args.folder.parent / "references")
+    cache = args.folder.parent / "references"
+    plan = SearchPlan(space, args.folder, cache, storage=args.storage)
     with Driver(args.folder) as driver, connected(args) as resources:
         store = ResultStore(args.folder)
         driver.enter_phase("confirmation")
@@ -273,7 +276,7 @@ def confirm_best(
     from tuner.search import worker_settings
     from tuner.study import read_study
 
-    study = read_study(plan.folder, plan.space)
+    study = read_study(plan.folder, plan.space, plan.storage)
     front = {trial.number for trial in study.best_trials}
     numbers = choose(store.read("trials"), front, plan.space, top)
     if not numbers:

@@ -15,20 +15,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from filelock import FileLock, Timeout
-
+from simreg_core.cli import os_reason
 from simreg_core.config_io import ConfigError
 from simreg_core.files import write_text
+from simreg_core.locks import Held, lock
+from simreg_core.locks import is_held as is_lock_held
+from simreg_core.places import is_remote
 
 DRIVER_FILE = "driver.json"
 _LOCK_FILE = ".driver.lock"
 _MIN_SECONDS = 1.0  # between two writes that only tell of epochs
+_MIN_REMOTE_SECONDS = 10.0  # the same in an object store, of ends of trials too
 
 
 class Driver:
     """Holds a result folder for this process while its block runs.
 
-    The operating system lets go of the lock when the process ends, however it ends.
+    The operating system lets go of the lock when the process ends, however it ends; in an object
+    store the lease of a process that was killed is over after a minute.
 
     Args:
         folder: ``OUTPUT/NAME``; exists.
@@ -41,19 +45,20 @@ class Driver:
         self.folder = folder
         self._stack = ExitStack()
         self._started_at = _now()
-        self._written = -_MIN_SECONDS
+        self._min_seconds = _MIN_REMOTE_SECONDS if is_remote(folder) else _MIN_SECONDS
+        self._written = -self._min_seconds
         self._phase = "start"
         self._running: dict[str, dict[str, dict[str, int]]] = {}
         """By trial and seed."""
 
     def __enter__(self) -> Self:
         try:
-            self._stack.enter_context(FileLock(self.folder / _LOCK_FILE, timeout=0))
+            self._stack.enter_context(lock(self.folder / _LOCK_FILE, waits=False))
             self._write()
-        except Timeout as err:
+        except Held as err:
             raise ConfigError(f"{self.folder}: {describe_driver(self.folder)}") from err
         except OSError as err:
-            raise ConfigError(f"{self.folder}: cannot be written: {err.strerror}") from err
+            raise ConfigError(f"{self.folder}: cannot be written: {os_reason(err)}") from err
         return self
 
     def __exit__(
@@ -74,13 +79,19 @@ class Driver:
         """Say how far one of the running networks is."""
         running = self._running.setdefault(str(trial), {})
         running[str(seed)] = {"epochs_done": epochs_done, "epochs": num_epochs}
-        if time.monotonic() - self._written >= _MIN_SECONDS:
-            self._write()
+        self._write_seldom()
 
     def ended(self, trial: int) -> None:
         """Say that a trial is not running any more."""
         self._running.pop(str(trial), None)
-        self._write()
+        if is_remote(self.folder):
+            self._write_seldom()
+        else:
+            self._write()
+
+    def _write_seldom(self) -> None:
+        if time.monotonic() - self._written >= self._min_seconds:
+            self._write()
 
     def _write(self) -> None:
         said = {
@@ -97,12 +108,7 @@ class Driver:
 
 def is_held(folder: Path) -> bool:
     """Whether a process works on the result folder now."""
-    lock = FileLock(folder / _LOCK_FILE, timeout=0)
-    try:
-        with lock:
-            return False
-    except Timeout:
-        return True
+    return is_lock_held(folder / _LOCK_FILE)
 
 
 def read_driver(folder: Path) -> dict[str, Any]:

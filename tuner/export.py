@@ -24,6 +24,7 @@ from simreg_core.config_io import ConfigError
 from simreg_core.export import write_network
 from simreg_core.files import write_text
 from simreg_core.model import ResNet
+from simreg_core.places import as_place
 from simreg_core.records import METRICS, SPLITS
 from tuner.model_card import model_card
 from tuner.objectives import SEARCH_SPLIT
@@ -51,7 +52,7 @@ _PROVENANCE = (
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m tuner.export``; 0 done, 2 bad input, 130 interrupted."""
     parser = cli.Parser("tuner.export", "Write the network of one trial to a folder to hand on.")
-    parser.add_argument("folder", type=Path, metavar="OUTPUT/NAME", help="results of a search")
+    parser.add_argument("folder", type=as_place, metavar="OUTPUT/NAME", help="results of a search")
     parser.add_argument(
         "--trial",
         type=_trial_number,

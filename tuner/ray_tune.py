@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from ray import cloudpickle, tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
+from simreg_core.places import is_remote
 from tuner.progress import SearchView
 from tuner.ray_session import Resources, raylet_silenced
 from tuner.searcher import StudySearcher
@@ -64,6 +67,8 @@ def run_networks(
         KeyboardInterrupt: Ctrl-C or SIGTERM; what runs is stopped and stays open.
     """
     tuning = searcher.space.tuning
+    # Ray's snapshots, which nobody reads: of no use to workers, so not worth an object store.
+    home = Path(tempfile.mkdtemp()) if is_remote(settings.folder) else settings.folder
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, settings=settings),
         {"cpu": resources.cpus, "gpu": resources.gpus},
@@ -80,7 +85,7 @@ def run_networks(
         ),
         run_config=tune.RunConfig(
             name=_RAY_FOLDER,
-            storage_path=str(settings.folder),
+            storage_path=str(home),
             stop=searcher.is_lost,
             callbacks=[_LostWorkers(searcher, view, tuning.retries)],
             failure_config=tune.FailureConfig(max_failures=tuning.retries),
@@ -91,7 +96,7 @@ def run_networks(
         with raylet_silenced():
             tuner.fit()
     finally:
-        shutil.rmtree(settings.folder / _RAY_FOLDER, ignore_errors=True)
+        shutil.rmtree(home / _RAY_FOLDER if home == settings.folder else home, ignore_errors=True)
 
 
 def _scheduler(space: SearchSpace) -> TrialScheduler:

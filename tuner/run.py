@@ -18,10 +18,12 @@ from rich.table import Table
 
 from simreg_core import cli
 from simreg_core.config_io import ConfigError
+from simreg_core.places import as_place, is_remote, is_store_error, store_problem
 from simreg_core.records import METRICS
 from tuner.objectives import SEARCH_SPLIT, parse_constraint, total_violation
 from tuner.ray_session import add_resource_flags, connected, set_environment
 from tuner.space import EarlyStoppingConfig, SearchSpace, load_space
+from tuner.study_storage import add_storage_flag
 
 if TYPE_CHECKING:
     from tuner.search import SearchPlan
@@ -101,6 +103,10 @@ def _search(plan: SearchPlan, args: argparse.Namespace) -> int:
             raise KeyboardInterrupt(go_on) from err
         except OSError as err:
             raise OSError(f"{cli.os_reason(err)}; {go_on}") from err
+        except Exception as err:
+            if not is_store_error(err):
+                raise
+            raise OSError(f"{store_problem(err)}; {go_on}") from err
     print(f"\nresults: {folder}\npicture: python -m analysis.pareto {folder}")
     return 0
 
@@ -112,6 +118,7 @@ def make_plan(args: argparse.Namespace) -> SearchPlan:
         ConfigError: the space file, an override or the place of the results is wrong.
     """
     from tuner.search import SearchPlan, resume_plan
+    from tuner.study_storage import require_free
 
     overrides = list(args.set)
     for key, value in (("tuning.num_trials", args.num_trials), ("tuning.seed", args.seed)):
@@ -123,7 +130,7 @@ def make_plan(args: argparse.Namespace) -> SearchPlan:
         if args.name is not None or args.output is not None:
             raise ConfigError("--resume: names the folder of results; leave --output and --name")
         asked = None if args.space is None else load_space(args.space, overrides)
-        return resume_plan(args.resume, asked, overrides)
+        return resume_plan(args.resume, asked, overrides, args.storage)
     if args.space is None:
         raise ConfigError("one of --space FILE and --resume OUTPUT/NAME is required (see --help)")
     space = load_space(args.space, overrides)
@@ -131,9 +138,14 @@ def make_plan(args: argparse.Namespace) -> SearchPlan:
     folder, cache = output / space.name, output / "references"
     if folder == cache:
         raise ConfigError(f"{args.space}: name: {space.name} is the folder of reference networks")
-    _require_writable(output)
-    plan = SearchPlan(space, folder, cache, is_named=args.name is not None)
-    return replace(plan, folder=plan.free_folder())
+    if not is_remote(output):
+        _require_writable(output)
+    is_named = args.name is not None
+    plan = SearchPlan(space, folder, cache, is_named=is_named, storage=args.storage)
+    plan = replace(plan, folder=plan.free_folder())
+    if args.storage is not None:
+        require_free(args.storage, plan.folder.name)
+    return plan
 
 
 def _require_writable(output: Path) -> None:
@@ -211,7 +223,7 @@ def pareto_table(plan: SearchPlan, store: ResultStore) -> Table:
     from tuner.summary import describe
 
     space = plan.space
-    study = read_study(plan.folder, space)
+    study = read_study(plan.folder, space, plan.storage)
     front = {trial.number for trial in study.best_trials}
     constrained = [parse_constraint(text).metric for text in space.constraints]
     shown = list(dict.fromkeys((*space.objectives, "tradeoff_score", *constrained)))
@@ -248,7 +260,7 @@ def _parser() -> cli.Parser:
     parser.add_argument("--space", type=Path, metavar="FILE", help="space file")
     parser.add_argument(
         "--resume",
-        type=Path,
+        type=as_place,
         metavar="OUTPUT/NAME",
         help="go on with a search that was stopped, or give it more trials",
     )
@@ -263,9 +275,9 @@ def _parser() -> cli.Parser:
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=as_place,
         metavar="DIR",
-        help=f"results go to DIR/NAME (default: {DEFAULT_OUTPUT})",
+        help=f"results go to DIR/NAME, DIR may be s3://BUCKET/PATH (default: {DEFAULT_OUTPUT})",
     )
     parser.add_argument("--name", help="of the results (default: the space's name)")
     parser.add_argument(
@@ -278,6 +290,7 @@ def _parser() -> cli.Parser:
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything, print the plan, and stop"
     )
+    add_storage_flag(parser)
     add_resource_flags(parser)
     return parser
 

@@ -6,7 +6,7 @@ import itertools
 import secrets
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from simreg_core.config_io import ConfigError
 from simreg_core.data import load_regularization_images, load_task
 from simreg_core.experiment import check_corruptions
 from simreg_core.files import write_text
+from simreg_core.places import is_remote, put, remove
 from simreg_core.targets import check_target
 from tuner.baselines import train_references
 from tuner.driver import Driver
@@ -29,7 +30,7 @@ from tuner.ray_tune import run_networks
 from tuner.searcher import Outcome, StudySearcher
 from tuner.space import SearchSpace, load_space
 from tuner.store import ResultStore
-from tuner.study import check_space, open_study, settle
+from tuner.study import check_space, claim_study, open_study, settle
 from tuner.trainable import OPEN_FILES, WorkerSettings
 
 SPACE_FILE = "space.yaml"
@@ -49,6 +50,9 @@ class SearchPlan:
     """Whether the user chose this folder; if not, a number is appended where it exists."""
     resumes: bool = False
     """Whether the folder holds a search that is to be gone on with."""
+    storage: str | None = field(default=None, repr=False)
+    """URL of the study's database, maybe with a password; None for a journal, or what the folder
+    remembers."""
 
     def free_folder(self) -> Path:
         """The folder, or the first numbered one that does not exist.
@@ -114,9 +118,44 @@ def create_folder(plan: SearchPlan) -> SearchPlan:
         The plan with the folder that was made: where the name is free to vary, another search
         may have taken it in the meantime.
 
+    An object store cannot rename: there the space file comes last, and before it the folder is no
+    result that anything could go on with. Of two searches that make one folder, one gets it.
+
     Raises:
         ConfigError: it exists (results are never overwritten) or cannot be made.
     """
+    try:
+        plan = _create_remote(plan) if is_remote(plan.folder) else _create_local(plan)
+    except OSError as err:
+        raise ConfigError(f"{plan.folder}: cannot be written: {os_reason(err)}") from err
+    if plan.storage is not None:
+        try:
+            claim_study(plan.folder, plan.space, plan.storage)
+        except ConfigError:
+            _remove_folder(plan.folder)
+            raise
+    return plan
+
+
+def _create_remote(plan: SearchPlan) -> SearchPlan:
+    while True:
+        ResultStore(plan.folder).create()
+        try:
+            put(plan.folder / SPACE_FILE, plan.space.to_yaml().encode(), is_new=True)
+        except FileExistsError:
+            plan = replace(plan, folder=plan.free_folder())
+        else:
+            return plan
+
+
+def _remove_folder(folder: Path) -> None:
+    if is_remote(folder):
+        remove([place for place in folder.rglob("*") if place.is_file()])
+    else:
+        shutil.rmtree(folder)
+
+
+def _create_local(plan: SearchPlan) -> SearchPlan:
     output = plan.folder.parent
     draft = output / f".{plan.folder.name}.{secrets.token_hex(4)}.tmp"
     try:
@@ -133,8 +172,6 @@ def create_folder(plan: SearchPlan) -> SearchPlan:
                 plan = replace(plan, folder=plan.free_folder())
             else:
                 return plan
-    except OSError as err:
-        raise ConfigError(f"{plan.folder}: cannot be written: {os_reason(err)}") from err
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -150,13 +187,19 @@ def read_space(folder: Path, overrides: Sequence[str] = ()) -> SearchSpace:
     return load_space(folder / SPACE_FILE, overrides)
 
 
-def resume_plan(folder: Path, asked: SearchSpace | None, overrides: Sequence[str]) -> SearchPlan:
+def resume_plan(
+    folder: Path,
+    asked: SearchSpace | None,
+    overrides: Sequence[str],
+    storage: str | None = None,
+) -> SearchPlan:
     """The plan that goes on with the search in a result folder.
 
     Args:
         folder: ``OUTPUT/NAME``.
         asked: The space that the user believes this search to have; None for that of the folder.
         overrides: ``key=value`` texts that are laid over the folder's own space.
+        storage: See :class:`SearchPlan`.
 
     Raises:
         ConfigError: there is no search, it has another space, or more trials than asked.
@@ -171,7 +214,7 @@ def resume_plan(folder: Path, asked: SearchSpace | None, overrides: Sequence[str
             f"tuning.num_trials: {num_trials} asked, but {folder} has {num_rows} finished trials; "
             f"allowed: {num_rows} or more"
         )
-    return SearchPlan(space, folder, folder.parent / "references", resumes=True)
+    return SearchPlan(space, folder, folder.parent / "references", resumes=True, storage=storage)
 
 
 def run_search(
@@ -196,7 +239,7 @@ def run_search(
         OSError: results cannot be written.
     """
     space = plan.space
-    study = open_study(plan.folder, space)
+    study = open_study(plan.folder, space, plan.storage)
     if plan.resumes:  # with more trials, say
         write_text(plan.folder / SPACE_FILE, space.to_yaml())
     rows = store.read("trials")

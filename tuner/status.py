@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from simreg_core import cli
+from simreg_core.places import as_place
 from simreg_core.records import METRICS
 from tuner.driver import is_held, read_driver
 from tuner.objectives import SEARCH_SPLIT
@@ -20,7 +21,7 @@ from tuner.store import ResultStore
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0, or 2 where there is no search."""
     parser = cli.Parser("tuner.status", "Say how far a search is, running or stopped.")
-    parser.add_argument("folder", type=Path, metavar="OUTPUT/NAME", help="results of a search")
+    parser.add_argument("folder", type=as_place, metavar="OUTPUT/NAME", help="results of a search")
     parser.add_argument("--json", action="store_true", help="for programs")
     return cli.run(parser, argv, _show)
 

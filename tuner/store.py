@@ -1,7 +1,8 @@
 """Results on disk: Parquet datasets of part files that are whole or absent.
 
-Every part is written to a temporary name in the same folder, synced and renamed, so a reader (or a
-kill) at any moment sees only whole files. A part's name is its key: writing it again replaces it.
+Every part is written to a temporary name in the same folder, synced and renamed (in an object
+store: by one request), so a reader (or a kill) at any moment sees only whole files. A part's name
+is its key: writing it again replaces it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from simreg_core.files import atomic_file
+from simreg_core.places import make_folder, read_all
 from simreg_core.records import TABLES, arrow_schema
 
 
@@ -30,7 +32,7 @@ class ResultStore:
     def create(self) -> None:
         """Make every table's folder, each readable (as an empty table) from the start."""
         for table in TABLES:
-            (self.folder / table).mkdir(exist_ok=True)
+            make_folder(self.folder / table)
             self.write(table, "empty", [])
 
     def write(self, table: str, part: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -65,4 +67,5 @@ class ResultStore:
             p for p in folder.iterdir() if p.suffix == ".parquet" and p.name[0] not in "._"
         )
         schema = arrow_schema(table)
-        return [row for part in parts for row in pq.read_table(part, schema=schema).to_pylist()]
+        tables = (pq.read_table(part, schema=schema) for part in read_all(parts))
+        return [row for table in tables for row in table.to_pylist()]

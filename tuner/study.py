@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import FloatDistribution, IntDistribution
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
 
 from simreg_core.config_io import ConfigError
 from simreg_core.records import SCHEMA_VERSION, Status
 from tuner.grid import design
 from tuner.objectives import directions, objective_values, parse_constraint
 from tuner.space import SearchSpace
+from tuner.study_storage import StudyPlace, has_study, name_taken, remember, study_place
 
-STUDY_FILE = "study.journal"
 STATES: dict[Status, optuna.trial.TrialState] = {
     "complete": optuna.trial.TrialState.COMPLETE,
     "pruned": optuna.trial.TrialState.PRUNED,
@@ -34,23 +31,29 @@ _FREE = ("tuning.num_trials", "tuning.retries", "tuning.confirm")
 """Keys of a space that do not change what a trial is: they may differ when a search goes on."""
 
 
-def open_study(folder: Path, space: SearchSpace) -> optuna.Study:
+def open_study(folder: Path, space: SearchSpace, url: str | None = None) -> optuna.Study:
     """The study in a result folder, made if it is not there, for the one process that writes it.
 
-    What is to be tried first is queued; where that was cut short before, the rest of it.
+    What is to be tried first is queued; where that was cut short before, the rest of it. A study
+    in a database was made with the folder, by :func:`claim_study`.
+
+    Args:
+        folder: ``OUTPUT/NAME``.
+        space: What is searched.
+        url: Of the study's database, if the folder's own does not do (for want of a password).
 
     Raises:
-        ConfigError: the study searched another space; shows the difference.
+        ConfigError: the study searched another space (shows the difference), or its database is
+            not reached or does not have it.
     """
     _set_verbosity()
-    path = folder / STUDY_FILE
-    _repair(path)
-    study = optuna.create_study(
-        storage=_storage(path),
-        study_name=space.name,
-        directions=directions(space.objectives),
-        load_if_exists=True,
-    )
+    place = study_place(folder, space.name, url, writes=True)
+    if place.in_database:
+        study = _load(folder, place)
+        if url is not None:
+            remember(folder, url, place.name)
+    else:
+        study = _create(place, space, is_new=False)
     wanted = _identity(space)
     found = study.user_attrs.get(_SPACE_ATTRIBUTE)
     if found is None:
@@ -65,20 +68,31 @@ def open_study(folder: Path, space: SearchSpace) -> optuna.Study:
     return study
 
 
-def read_study(folder: Path, space: SearchSpace) -> optuna.Study:
-    """The study in a result folder, to be read only.
+def claim_study(folder: Path, space: SearchSpace, url: str) -> None:
+    """Make the study of a new result folder in a database, under the folder's name.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: a study has that name, or the database is not reached.
     """
     _set_verbosity()
-    path = folder / STUDY_FILE
+    remember(folder, url, folder.name)
+    place = study_place(folder, space.name, url, writes=True)
     try:
-        if not path.is_file():
-            raise KeyError
-        return optuna.load_study(study_name=space.name, storage=_storage(path))
-    except KeyError as err:
-        raise ConfigError(f"{folder}: no study of that name in {STUDY_FILE}") from err
+        _create(place, space, is_new=True)
+    except optuna.exceptions.DuplicatedStudyError as err:
+        raise name_taken(place) from err
+
+
+def read_study(folder: Path, space: SearchSpace, url: str | None = None) -> optuna.Study:
+    """The study in a result folder, to be read only; ``url`` as for :func:`open_study`.
+
+    Raises:
+        ConfigError: there is none, or its database is not reached.
+    """
+    _set_verbosity()
+    if not has_study(folder):
+        raise ConfigError(f"{folder}: has no study")
+    return _load(folder, study_place(folder, space.name, url, writes=False))
 
 
 def check_space(folder: Path, found: SearchSpace, wanted: SearchSpace) -> None:
@@ -156,6 +170,22 @@ def _live(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> optuna.Trial:
     return optuna.Trial(study, trial._trial_id)
 
 
+def _create(place: StudyPlace, space: SearchSpace, *, is_new: bool) -> optuna.Study:
+    return optuna.create_study(
+        storage=place.storage,
+        study_name=place.name,
+        directions=directions(space.objectives),
+        load_if_exists=not is_new,
+    )
+
+
+def _load(folder: Path, place: StudyPlace) -> optuna.Study:
+    try:
+        return optuna.load_study(study_name=place.name, storage=place.storage)
+    except KeyError as err:
+        raise ConfigError(f"{folder}: no study {place.name} in {place.where}") from err
+
+
 def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     """The Optuna sampler by the name that a space file uses; ``grid`` never asks its sampler."""
     with _experimental():
@@ -195,24 +225,6 @@ def _queue(study: optuna.Study, space: SearchSpace) -> None:
     num_queued = sum("warm_start" in trial.user_attrs for trial in trials)
     for start in tuning.warm_starts[num_queued:]:
         study.enqueue_trial(space.encode(start), user_attrs={"warm_start": True})
-
-
-def _storage(path: Path) -> BaseStorage:
-    return JournalStorage(JournalFileBackend(str(path)))
-
-
-def _repair(path: Path) -> None:
-    """Undo what a killed writer leaves: a lock, and at worst a line that is not whole.
-
-    Optuna skips such a line, but appends to it: then the file cannot be read.
-    """
-    with suppress(FileNotFoundError):
-        path.with_name(f"{path.name}.lock").unlink()
-    with suppress(FileNotFoundError), path.open("rb+") as stream:
-        content = stream.read()
-        if not content.endswith(b"\n"):
-            stream.truncate(content.rfind(b"\n") + 1)
-            os.fsync(stream.fileno())
 
 
 def _identity(space: SearchSpace) -> dict[str, Any]:

@@ -59,6 +59,7 @@ def run_trial(config: dict[str, Any], settings: WorkerSettings) -> None:
     from ray import tune  # heavy, like torch below: not at import
 
     from simreg_core.config import TrialConfig
+    from simreg_core.places import is_store_error
     from tuner.rows import epochs_record
 
     device = prepare_worker(settings)
@@ -92,7 +93,7 @@ def run_trial(config: dict[str, Any], settings: WorkerSettings) -> None:
             say_again(trial.training.epochs)
             report |= memory.of(trial.training.epochs) or _final_metrics(told["record"])
     except Exception as err:  # whatever it was, the search goes on and the reason is recorded
-        if is_out_of_memory(err):
+        if is_out_of_memory(err) or is_store_error(err):  # Ray starts it again
             raise
         is_full = isinstance(err, OSError) and err.errno in _FULL_DISK
         # No epoch: the median rule shall not compare others with it.

@@ -9,7 +9,8 @@ from optuna.trial import TrialState
 from simreg_core.config_io import ConfigError
 from tests.tuner_tests.spaces import make_space
 from tuner.space import SearchSpace
-from tuner.study import STUDY_FILE, open_study, read_study, reopened, settle
+from tuner.study import open_study, read_study, reopened, settle
+from tuner.study_storage import STUDY_FILE
 
 RUNNING = (TrialState.RUNNING,)
 

@@ -1,0 +1,126 @@
+"""A whole search in an object store: killed, refused to a second driver, gone on with, read."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from analysis.load import load_results
+from analysis.pareto import main as pareto
+from simreg_core import load_exported
+from simreg_core.config_io import ConfigError
+from simreg_core.files import write_text
+from simreg_core.places import is_remote
+from tests.end_to_end.searches import (
+    SPACE,
+    Search,
+    choices,
+    descendants,
+    end,
+    finished,
+    running,
+    start,
+    trials,
+)
+from tests.object_stores import SECRET, make_bucket, s3_server
+from tuner.driver import Driver, is_held
+from tuner.export import main as export
+from tuner.run import main as search_main
+from tuner.study import read_study
+
+__all__ = ["make_bucket", "s3_server"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def output(make_bucket: Callable[[str], Path]) -> Path:
+    return make_bucket("results") / "out"
+
+
+def wait_until_begun(folder: Path, process: subprocess.Popen[str]) -> None:
+    """Return once the first trial has trained an epoch; asks seldom, as the server is slow."""
+    for _ in range(1000):
+        assert process.poll() is None, "the search has ended"
+        time.sleep(0.15)
+        if (folder / "checkpoints" / "00000" / "state.pt").exists():
+            return
+    pytest.fail("the search has not begun")
+
+
+@pytest.fixture(scope="module")
+def search(output: Path) -> Search:
+    """Two trials; the driver was killed in the first, when it had trained an epoch."""
+    folder = output / "killed"
+    key = "regularizer.batch_size"
+    flags = [*choices(key, 2, 800), *trials({key: 800}, {key: 2}), "--max-concurrent", "1"]
+    with running(output, "killed", *flags) as process:
+        wait_until_begun(folder, process)
+        words = rf"another process works on it \(process {process.pid} on"
+        with pytest.raises(ConfigError, match=words), Driver(folder):
+            pass
+        children = descendants(process.pid)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        end(children)
+    assert is_held(folder)  # for a minute, which this test does not wait
+    write_text(folder / ".driver.lock.1", json.dumps({"until": 0}))
+    resumed = start("tuner.run", "--resume", str(folder), "--max-concurrent", "1")
+    return finished(resumed, folder)
+
+
+def test_killed_search_is_finished_by_another_driver(search: Search) -> None:
+    assert search.code == 0, search.errors
+    assert f"results: {search.folder}" in search.printed
+    assert [row["trial"] for row in search.rows("trials")] == [0, 1]
+    assert [row["status"] for row in search.rows("trials")] == ["complete", "complete"]
+    study = read_study(search.folder, search.space)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE"]
+    epochs = [row["epoch"] for row in search.rows("epochs") if row["trial"] == 0]
+    assert sorted(epochs) == [0, 1] or sorted(epochs) == [1, 2]
+
+
+def test_nothing_is_left_to_go_on_from(search: Search) -> None:
+    names = {place.name for place in search.folder.rglob("*")}
+    assert "weights.pt" in names
+    assert not {"state.pt", "record.json", "ray"} & names
+    assert not is_held(search.folder)
+
+
+def test_results_are_read_and_drawn_from_the_store(
+    search: Search, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert load_results(search.folder).trials["trial"].tolist() == [0, 1]
+    assert pareto([str(search.folder)]) == 0
+    assert f"wrote {search.folder}/figures/" in capsys.readouterr().out
+    assert list((search.folder / "figures").glob("*.png"))
+
+
+def test_network_is_exported_from_the_store(search: Search, tmp_path: Path) -> None:
+    assert export([str(search.folder), "--trial", "best", "--to", str(tmp_path / "net")]) == 0
+    assert sum(weight.numel() for weight in load_exported(tmp_path / "net").parameters()) > 100
+
+
+def test_store_holds_no_credentials(search: Search, output: Path) -> None:
+    places = [place for place in output.rglob("*") if place.is_file()]
+    assert len(places) > 30
+    assert all(is_remote(place) for place in places)
+    assert not [place for place in places if SECRET.encode() in place.read_bytes()]
+
+
+def test_taken_name_and_missing_bucket_are_refused(
+    search: Search, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--space", str(SPACE), "--name", "killed", "--dry-run", "--output"]
+    assert search_main([*flags, str(output)]) == 2
+    assert capsys.readouterr().err.startswith(f"tuner.run: {search.folder} exists")
+    assert search_main([*flags, "s3://absent/x"]) == 2
+    expected = "tuner.run: s3://absent/x: The specified bucket does not exist\n"
+    assert capsys.readouterr() == ("", expected)
