@@ -439,7 +439,7 @@ VALUES = TREES | st.lists(st.text(alphabet="pip install=;'\"()&$\n-c<", max_size
 
 @hypothesis.given(changes=st.lists(st.tuples(KEYS, VALUES), max_size=3))
 @hypothesis.settings(
-    max_examples=300, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+    max_examples=50, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
 )
 def test_any_tree_is_judged_without_an_exception(changes: list[tuple[str, Any]]) -> None:
     tree = shipped()

@@ -168,6 +168,6 @@ def test_reading_writes_nothing(tmp_path: Path, space: SearchSpace) -> None:
 
 
 def test_missing_study_is_named(tmp_path: Path, space: SearchSpace) -> None:
-    with pytest.raises(ConfigError, match=f"^{tmp_path}: no study"):
+    with pytest.raises(ConfigError, match=f"^{tmp_path}: has no study"):
         read_study(tmp_path, space)
     assert not (tmp_path / STUDY_FILE).exists()
