@@ -29,7 +29,7 @@ poster: .venv/installed
 	$(BIN)/python -m analysis.poster $(POSTER)
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: .venv/installed
 	$(BIN)/ruff check .
