@@ -14,7 +14,7 @@ BIN := .venv/bin
 NAME := $(NAME)
 POSTER := $(POSTER)
 
-.PHONY: search poster test check clean
+.PHONY: search poster test test-all check clean
 .DELETE_ON_ERROR:
 
 search: .venv/installed
@@ -30,6 +30,9 @@ poster: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+test-all: .venv/installed
+	$(BIN)/python -m pytest -n auto --dist loadfile -m 'long or not long'
 
 check: .venv/installed
 	$(BIN)/ruff check .

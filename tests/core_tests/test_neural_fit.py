@@ -389,6 +389,7 @@ def test_damaged_model_file_is_one_line(tmp_path: Path) -> None:
 # What it is for
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_denoised_similarities_are_closer_to_the_truth_than_recorded_ones() -> None:

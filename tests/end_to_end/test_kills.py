@@ -186,6 +186,7 @@ def test_resuming_with_another_space_is_refused_with_the_difference(story: Story
     assert search.errors.count("\n") == 1
 
 
+@pytest.mark.long
 def test_worker_that_is_lost_too_often_fails_its_trial_and_the_search_goes_on(
     good: Search, output: Path
 ) -> None:
@@ -200,6 +201,7 @@ def test_worker_that_is_lost_too_often_fails_its_trial_and_the_search_goes_on(
     assert not checkpoint(folder, 0).exists()
 
 
+@pytest.mark.long
 def test_terminated_search_leaves_its_trial_to_be_gone_on_with(
     good: Search, cluster: list[str], output: Path
 ) -> None:

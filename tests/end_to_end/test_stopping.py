@@ -156,6 +156,7 @@ def test_trial_that_misses_the_constraint_is_infeasible_everywhere(
     assert not table.loc[2, ["feasible", "on_front"]].to_numpy().any()
 
 
+@pytest.mark.long
 def test_killed_trial_goes_on_under_a_rule_that_is_told_of_its_epochs(folder: Path) -> None:
     space = space_of(folder, [(GOOD, 30), (BAD, 4)], early_stopping=RULE)
     memory = folder / "killed" / "checkpoints" / "00000" / "epoch_metrics.json"
@@ -223,6 +224,7 @@ def test_network_of_a_seed_is_exported(several: Search, tmp_path: Path) -> None:
         assert figures["test"]["figures"]["clean_accuracy"] == row["test.clean_accuracy"]
 
 
+@pytest.mark.long
 def test_killed_trial_trains_the_missing_networks_alone(folder: Path) -> None:
     space = space_of(folder, [(GOOD, 30)], num_seeds=2)
     home = folder / "halves" / "checkpoints" / "00000"
