@@ -24,7 +24,7 @@ search: .venv/installed
 poster: .venv/installed
 	for panel in curves datasets cost tradeoff components; do \
 	  $(BIN)/python -m tuner.run --output $(POSTER) --name $$panel \
-	    --space search_spaces/poster/$$panel$(if $(filter full,$(SIZE)),,_small).yaml || exit $$?; \
+	    --space search_spaces/poster/$${panel}$(if $(filter full,$(SIZE)),,_small).yaml || exit $$?; \
 	done
 	$(BIN)/python -m analysis.poster $(POSTER)
 
