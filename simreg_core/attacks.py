@@ -18,10 +18,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from simreg_core.config_io import ConfigError
+from simreg_core.config_io import ConfigError, reason_of
 from simreg_core.config_robustness import RobustnessConfig
 from simreg_core.foolbox_bridge import run_foolbox
-from simreg_core.plugins import Option, check_options, is_plugin, load_function, reason_of
+from simreg_core.plugins import Option, check_options, is_plugin, load_function
 
 
 class AttackInput(NamedTuple):

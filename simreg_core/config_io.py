@@ -246,6 +246,11 @@ def problems(err: ValidationError) -> list[Any]:
     )
 
 
+def reason_of(err: BaseException) -> str:
+    """Kind and message of an exception in one line."""
+    return " ".join(f"{type(err).__name__}: {err}".split())
+
+
 def describe(value: Any) -> str:
     """What a value is, in the words of a YAML author."""
     if value is None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from simreg_core.config_io import ConfigError, describe
+from simreg_core.config_io import ConfigError, describe, reason_of
 from simreg_core.config_robustness import PLUGIN
 
 Option = float | int | str | bool
@@ -62,11 +62,6 @@ def load_function(name: str) -> Callable[..., Any]:
             f"it has: {', '.join(names) or 'none'}"
         )
     return typing.cast(Callable[..., Any], function)
-
-
-def reason_of(err: BaseException) -> str:
-    """Kind and message of an exception in one line."""
-    return " ".join(f"{type(err).__name__}: {err}".split())
 
 
 def source_digest(name: str) -> str:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from simreg_core.config import TrialConfig
+from simreg_core.config_io import reason_of
 from tuner.ray_session import Resources, run_tasks
-from tuner.trainable import WorkerSettings, prepare_worker, reason_of
+from tuner.trainable import WorkerSettings, prepare_worker
 
 
 class SearchFailed(RuntimeError):

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from simreg_core import cli
 from simreg_core.config import TrialConfig
+from simreg_core.config_io import reason_of
 from simreg_core.places import as_place
 from simreg_core.records import CONFIRMATION_COLUMNS, METRICS, Role
 from simreg_core.tradeoff import TRADEOFF_METRICS, baseline_accuracy, tradeoff
@@ -29,7 +30,7 @@ from tuner.space import MIN_SEEDS, SearchSpace
 from tuner.store import ResultStore
 from tuner.study_storage import add_storage_flag
 from tuner.summary import SUMMARY_FILE, Candidate, confirmation_table, summarize, write_summary
-from tuner.trainable import STATE_FILE, WorkerSettings, prepare_worker, reason_of, train
+from tuner.trainable import STATE_FILE, WorkerSettings, prepare_worker, train
 
 if TYPE_CHECKING:
     from tuner.search import SearchPlan

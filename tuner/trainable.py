@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simreg_core.config_io import reason_of
 from tuner.objectives import SEARCH_SPLIT, STOPPING_METRICS
 
 if TYPE_CHECKING:
@@ -215,8 +216,3 @@ def prepare_worker(settings: WorkerSettings) -> torch.device:
 
     torch.set_num_threads(settings.num_threads)
     return torch.device(settings.device)
-
-
-def reason_of(err: BaseException) -> str:
-    """Kind and message of an exception in one line."""
-    return " ".join(f"{type(err).__name__}: {err}".split())

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tuner.trainable import WorkerSettings, prepare_worker, reason_of
+from simreg_core.config_io import reason_of
+from tuner.trainable import WorkerSettings, prepare_worker
 
 
 def test_reason_is_kind_and_message_in_one_line() -> None:
