@@ -163,7 +163,7 @@ def order_of_test_images(config: TaskConfig, num_available: int, num_used: int) 
 
 
 def load_regularization_images(
-    config: TrialConfig, train: Split, held_out: Sequence[Split] = ()
+    config: TrialConfig, train: Split, held_out: Sequence[Split]
 ) -> RegularizationImages:
     """The N regularization images, with the channels and size of the task's.
 

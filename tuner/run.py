@@ -23,7 +23,7 @@ from simreg_core.records import METRICS
 from tuner.objectives import SEARCH_SPLIT, parse_constraint, total_violation
 from tuner.ray_session import add_resource_flags, connected, set_environment
 from tuner.space import EarlyStoppingConfig, SearchSpace, load_space
-from tuner.study_storage import add_storage_flag
+from tuner.study_storage import add_storage_flag, database_problem
 
 if TYPE_CHECKING:
     from tuner.search import SearchPlan
@@ -104,9 +104,10 @@ def _search(plan: SearchPlan, args: argparse.Namespace) -> int:
         except OSError as err:
             raise OSError(f"{cli.os_reason(err)}; {go_on}") from err
         except Exception as err:
-            if not is_store_error(err):
+            problem = database_problem(err) or (store_problem(err) if is_store_error(err) else None)
+            if problem is None:
                 raise
-            raise OSError(f"{store_problem(err)}; {go_on}") from err
+            raise OSError(f"{problem}; {go_on}") from err
     print(f"\nresults: {folder}\npicture: python -m analysis.pareto {folder}")
     return 0
 

@@ -111,12 +111,10 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """The next network for Tune, or FINISHED."""
-        while self.error is None and not self._networks:
-            trial = self._next_trial()
-            if trial is None:
-                break
-            self._observer.started(trial.number)
-            self._open(trial)
+        try:
+            self._open_next()
+        except Exception as err:  # a database that is gone, say: Tune would end all with it
+            self.error = self.error or err
         if self.error is not None or not self._networks:
             return Searcher.FINISHED  # type: ignore[no-any-return]
         opened, seed = self._networks.popleft()
@@ -165,6 +163,15 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         """Record that a network's worker was lost for good."""
         if trial_id in self._running:
             self._network_ended(trial_id, "failed", reason, {})
+
+    def _open_next(self) -> None:
+        """Open trials until there is a network to hand out, or no trial left."""
+        while self.error is None and not self._networks:
+            trial = self._next_trial()
+            if trial is None:
+                return
+            self._observer.started(trial.number)
+            self._open(trial)
 
     def _next_trial(self) -> optuna.Trial | None:
         distributions = self.space.distributions()

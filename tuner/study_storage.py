@@ -123,6 +123,15 @@ def require_free(url: str, name: str) -> None:
         raise name_taken(place)
 
 
+def database_problem(err: BaseException) -> str | None:
+    """What is wrong with the study's database, in one line; None for any other exception."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    if not isinstance(err, SQLAlchemyError | StorageInternalError):
+        return None
+    return f"the study's database: {_first_line(err)}"
+
+
 def name_taken(place: StudyPlace) -> ConfigError:
     """What to say of a name that another study has."""
     return ConfigError(
@@ -158,9 +167,15 @@ def _in_database(url: str, name: str) -> StudyPlace:
         ) from err
     except (SQLAlchemyError, StorageInternalError, RuntimeError) as err:
         # RuntimeError: the tables are of another Optuna
-        reason = str(getattr(err, "orig", None) or err).strip().splitlines()[0]
-        raise ConfigError(f"--storage {shown}: cannot be used: {reason}") from err
+        raise ConfigError(f"--storage {shown}: cannot be used: {_first_line(err)}") from err
     return StudyPlace(storage, name, shown, in_database=True)
+
+
+def _first_line(err: BaseException) -> str:
+    """Of the database's own message, where Optuna and SQLAlchemy wrap it."""
+    wrapped = err.__cause__ if isinstance(err, StorageInternalError) else None
+    cause = wrapped or err
+    return str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
 
 
 def _public(url: str) -> str:

@@ -164,7 +164,7 @@ def test_tasks_own_images_come_from_the_training_split_only(
 ) -> None:
     data = load_task(task)
     config = _regularized(task, task.dataset if by_name else "task", 20)
-    images = load_regularization_images(config, data.train).images
+    images = load_regularization_images(config, data.train, ()).images
     assert _contents(images) == _contents(data.train.images)
     assert not _contents(images) & _contents(data.validation.images)
     assert not _contents(images) & _contents(data.test.images)
@@ -175,7 +175,7 @@ def test_regularization_images_of_another_dataset(
 ) -> None:
     other = make_dataset("other", num_train=30, first=500)
     config = _regularized(task, f"parquet:{other}", 12)
-    images = load_regularization_images(config, load_task(task).train).images
+    images = load_regularization_images(config, load_task(task).train, ()).images
     assert len(_contents(images)) == 12
     assert _contents(images) < _contents(_load(other).images)
 
@@ -186,7 +186,7 @@ def test_regularization_images_take_size_and_channels_of_the_task(
     task = TaskConfig(dataset=f"parquet:{make_dataset(color=True)}", color=True, num_test=6)
     other = make_dataset("other", side=13, first=500)
     config = _regularized(task, f"parquet:{other}", 12)
-    images = load_regularization_images(config, load_task(task).train).images
+    images = load_regularization_images(config, load_task(task).train, ()).images
     assert images.shape == (12, 3, 8, 8)
     assert images.dtype == torch.uint8
 
@@ -198,7 +198,7 @@ def test_more_regularization_images_than_there_are_is_refused(
     name = f"parquet:{make_dataset(num_train=15, first=500, name='o')}"
     config = _regularized(task, "task" if dataset == "task" else name, 21)
     with pytest.raises(ConfigError, match=f"num_images: 21 asked, .* has {has} images"):
-        load_regularization_images(config, load_task(task).train)
+        load_regularization_images(config, load_task(task).train, ())
 
 
 @pytest.fixture
@@ -334,7 +334,7 @@ def test_images_without_labels_can_regularize(
     images = [make_png(500 + number) for number in range(6)]
     write_parquet(tmp_path / "unlabelled" / "train.parquet", images, None)
     config = _regularized(task, f"parquet:{tmp_path / 'unlabelled'}", 6)
-    found = load_regularization_images(config, load_task(task).train)
+    found = load_regularization_images(config, load_task(task).train, ())
     assert (len(found.images), found.labels) == (6, None)
 
 
@@ -349,11 +349,11 @@ def test_regularization_images_carry_their_labels(
     task: TaskConfig, make_dataset: MakeDataset
 ) -> None:
     data = load_task(task)
-    own = load_regularization_images(_regularized(task, "task", 7), data.train)
+    own = load_regularization_images(_regularized(task, "task", 7), data.train, ())
     assert own.labels is not None
     assert own.labels.tolist() == data.train.labels[:7].tolist()
     folder = make_dataset("other", num_train=30, first=500)
-    other = load_regularization_images(_regularized(task, f"parquet:{folder}", 7), data.train)
+    other = load_regularization_images(_regularized(task, f"parquet:{folder}", 7), data.train, ())
     pool = _load(folder)
     assert pool.labels is not None
     assert other.labels is not None
@@ -367,7 +367,9 @@ def test_fewer_regularization_images_are_the_first_of_more(
 ) -> None:
     name = f"parquet:{make_dataset('other', num_train=30, first=500)}"
     train = load_task(task).train
-    few, many = (load_regularization_images(_regularized(task, name, n), train) for n in (5, 12))
+    few, many = (
+        load_regularization_images(_regularized(task, name, n), train, ()) for n in (5, 12)
+    )
     assert torch.equal(few.images, many.images[:5])
 
 
@@ -382,5 +384,5 @@ def test_another_name_of_the_tasks_files_gives_its_training_images(
     task = TaskConfig(dataset=f"folder:{tmp_path / 'set'}", num_validation=3, num_test=3)
     data = load_task(task)
     config = _regularized(task, f"imagenet:{tmp_path / 'link'}", 6)
-    images = load_regularization_images(config, data.train).images
+    images = load_regularization_images(config, data.train, ()).images
     assert _contents(images) == _contents(data.train.images)

@@ -65,7 +65,7 @@ def test_label_target_of_images_without_labels_is_refused(
     changes = {"regularizer.target": "label", "regularizer.dataset": "natural"}
     message = r"^regularizer\.target: label needs labels; .*'natural' has none"
     with pytest.raises(ConfigError, match=message):
-        load_regularization_images(tiny_config(changes), tiny_data.train)
+        load_regularization_images(tiny_config(changes), tiny_data.train, ())
 
 
 def test_control_takes_the_targets_from_other_images(
@@ -75,7 +75,7 @@ def test_control_takes_the_targets_from_other_images(
     config = tiny_config(changes)
     state = start(config, tiny_data, torch.device("cpu"))
     assert state.regularizer is not None
-    images = load_regularization_images(config, tiny_data.train).images
+    images = load_regularization_images(config, tiny_data.train, ()).images
     assert torch.equal(state.regularizer.images, images)
     order = torch.randperm(64, generator=generator(config.seed, "shuffled targets"))
     shuffled = images[order].numpy()

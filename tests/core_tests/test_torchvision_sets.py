@@ -185,7 +185,7 @@ def test_one_dataset_regularizes_another(make_files: Files) -> None:
             "regularizer": {"dataset": "cifar100", "num_images": 9},
         }
     )
-    found = load_regularization_images(config, load_task(config.task).train)
+    found = load_regularization_images(config, load_task(config.task).train, ())
     assert found.images.shape == (9, 1, 28, 28)
     assert found.labels is not None
     assert len(found.labels) == 9
