@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from simreg_core.config_io import ConfigError
-from tests.postgres_server import PASSWORD, USER, postgres
+from tests.postgres_server import PASSWORD, USER, postgres, postgres_server
 from tests.tuner_tests.spaces import make_space, write_space
 from tuner.run import main
 from tuner.search import SearchPlan, create_folder, resume_plan
@@ -16,7 +16,7 @@ from tuner.space import SearchSpace
 from tuner.study import open_study, read_study
 from tuner.study_storage import URL_FILE, database_url, require_free
 
-__all__ = ["postgres"]
+__all__ = ["postgres", "postgres_server"]
 
 
 @pytest.fixture

@@ -1,0 +1,65 @@
+"""A search whose study is in PostgreSQL: the server goes away, the driver is killed, it goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import optuna
+import pytest
+
+from tests.end_to_end.searches import Search, descendants, end, finished, running, start
+from tests.end_to_end.test_kills import FAST, SLOW, checkpoint, pairs, resume, wait_until
+from tests.postgres_server import PASSWORD, USER, PostgresServer, postgres_server
+from tuner.study_storage import database_url
+
+__all__ = ["postgres_server"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(400)]
+
+
+@pytest.fixture(scope="module")
+def outage(output: Path, postgres_server: PostgresServer) -> Search:
+    """A search in whose first trial the server is stopped; it is started again at the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PGPASSWORD", PASSWORD)
+        flags = [*pairs(SLOW, FAST, SLOW), "--storage", postgres_server.url]
+        with running(output, "database", *flags) as process:
+            wait_until(checkpoint(output / "database", 0).exists, process)
+            postgres_server.stop()
+            search = finished(process, output / "database")
+    postgres_server.start()
+    return search
+
+
+def test_search_without_its_database_ends_in_one_line_and_keeps_what_was_done(
+    outage: Search,
+) -> None:
+    assert outage.code == 1
+    (line,) = [line for line in outage.errors.splitlines() if line.startswith("tuner.run: ")]
+    assert "results cannot be written: the study's database: " in line
+    assert line.endswith(f"go on with: python -m tuner.run --resume {outage.folder}")
+    assert "Traceback" not in outage.errors
+    assert [row["status"] for row in outage.rows("trials")] == ["complete"]
+
+
+def test_killed_search_goes_on_when_the_database_is_back(
+    outage: Search, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    process = start("tuner.run", "--resume", str(outage.folder), "--max-concurrent", "1")
+    wait_until(checkpoint(outage.folder, 2).exists, process)
+    children = descendants(process.pid)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    end(children)
+    search = resume(outage.folder, "--max-concurrent", "1")
+    assert search.code == 0, search.errors
+    assert [row["trial"] for row in search.rows("trials")] == [0, 1, 2]
+    url = database_url(postgres_server.url.replace(USER, f"{USER}:{PASSWORD}"))
+    study = optuna.load_study(study_name="database", storage=url)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 3
+    for trial, row in zip(study.trials, search.rows("trials"), strict=True):
+        expected = [row["validation.clean_accuracy"], row["validation.robust_accuracy"]]
+        assert trial.values == expected
