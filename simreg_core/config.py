@@ -43,6 +43,7 @@ __all__ = [
     "BoundaryConfig",
     "CorruptionsConfig",
     "ModelConfig",
+    "Precision",
     "RegularizerConfig",
     "RobustnessConfig",
     "ScheduleConfig",
@@ -144,6 +145,11 @@ class AugmentationConfig(Config):
     horizontal_flip: bool = True
 
 
+Precision = Literal["float32", "bf16"]
+"""Of a network's passes: bf16 computes convolutions and matrix products in bfloat16, and keeps
+weights, their updates, similarities and losses in float32."""
+
+
 class TrainingConfig(Config):
     """SGD on cross-entropy plus the similarity loss."""
 
@@ -156,6 +162,8 @@ class TrainingConfig(Config):
     augmentation: AugmentationConfig = AugmentationConfig()
     keep: Literal["best", "last"] = "best"
     """Weights that are kept: of the epoch with the lowest validation loss, or of the last."""
+    precision: Precision = "float32"
+    """Of training only; networks are evaluated in float32."""
 
 
 class RegularizerConfig(Config):
@@ -258,7 +266,7 @@ class TrialConfig(Config):
 
     def digest(self) -> str:
         """16 hexadecimal digits that name this configuration; stable across processes."""
-        return _digest(self.to_dict())
+        return _digest(self._identity())
 
     def unregularized(self, seed: int) -> TrialConfig:
         """The same task, model and training with ``seed`` and without regularizer."""
@@ -267,7 +275,14 @@ class TrialConfig(Config):
 
     def network_digest(self) -> str:
         """Names the trained network: equal for two trials that differ only in how they attack."""
-        return _digest({k: v for k, v in self.to_dict().items() if k != "robustness"})
+        return _digest({k: v for k, v in self._identity().items() if k != "robustness"})
+
+    def _identity(self) -> dict[str, Any]:
+        """The configuration as the first version wrote it: the digests of old results hold."""
+        identity = self.to_dict()
+        if self.training.precision == "float32":
+            del identity["training"]["precision"]
+        return identity
 
     def flat(self) -> dict[str, Any]:
         """Every field by its dotted name; values that are no scalars as JSON text."""

@@ -16,9 +16,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from simreg_core.config import RegularizerConfig
+from simreg_core.config import Precision, RegularizerConfig
 from simreg_core.model import ResNet
 from simreg_core.pairs import PairSampler
+from simreg_core.precision import autocast
 from simreg_core.similarity import FeatureSimilarity
 from simreg_core.targets import Target
 
@@ -89,16 +90,22 @@ class SimilarityRegularizer(nn.Module):
         """Layer weights (L,), in order of ``layers``."""
         return self.feature_similarity.gamma()
 
-    def forward(self, model: ResNet, rng: torch.Generator) -> PairBatch:
-        """L_sim of k fresh pairs; both images of all pairs go through the trunk in one batch.
+    def draw(self, rng: torch.Generator) -> Tensor:
+        """The k pairs of one step: int64 (2, k) on the CPU, from ``rng`` of the CPU."""
+        return torch.stack(self.pairs(self.config.batch_size, rng))
+
+    def forward(self, model: ResNet, pairs: Tensor, precision: Precision = "float32") -> PairBatch:
+        """L_sim of k pairs; both images of all pairs go through the trunk in one batch.
 
         Args:
             model: The network, in train mode.
-            rng: CPU generator that the pairs are drawn from; advanced.
+            pairs: From :meth:`draw`, on the images' device.
+            precision: Of the trunk; similarities and loss are float32 in any case.
         """
-        device = self.images.device
-        first, second = (index.to(device) for index in self.pairs(self.config.batch_size, rng))
-        pixels = self.images[torch.cat([first, second])].to(torch.float32) / 255
-        s_cnn = self.feature_similarity(model.features(pixels, self.layers))
+        first, second = pairs
+        pixels = self.images[pairs.flatten()].to(torch.float32) / 255
+        with autocast(pixels.device, precision):
+            features = model.features(pixels, self.layers)
+        s_cnn = self.feature_similarity(features)
         s_target = self.target(first, second)
         return PairBatch(similarity_loss(s_cnn, s_target, self.config.transform), s_cnn, s_target)

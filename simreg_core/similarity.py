@@ -89,8 +89,8 @@ class FeatureSimilarity(nn.Module):
         """S_cnn, float32 (k,) in [-1, 1].
 
         Args:
-            features: Per layer (2k, C_l, H_l, W_l): the k first images of the pairs, then the k
-                second ones.
+            features: Per layer (2k, C_l, H_l, W_l) of any floating type: the k first images of the
+                pairs, then the k second ones.
         """
         layers = list(features.values()) if isinstance(features, Mapping) else list(features)
         cosines = [self._layer(number, feature) for number, feature in enumerate(layers)]
@@ -98,9 +98,10 @@ class FeatureSimilarity(nn.Module):
 
     def _layer(self, number: int, feature: Tensor) -> Tensor:
         mean: Tensor = self.get_buffer(f"mean{number}")
+        feature = feature.to(mean.dtype)
         if self.training:
             with torch.no_grad():
-                batch = feature.mean(dim=(0, 2, 3), dtype=mean.dtype)
+                batch = feature.mean(dim=(0, 2, 3))
                 mean.lerp_(batch, 1 - self.mean_decay)
         centred = feature - mean[:, None, None]
         first, second = centred.chunk(2)

@@ -8,9 +8,10 @@ bit for bit on the CPU (with the same number of threads).
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from simreg_core import checkpoint
-from simreg_core.augment import augment
+from simreg_core.augment import augment, draw_augmentation
 from simreg_core.config import ScheduleConfig, TrainingConfig, TrialConfig
 from simreg_core.config_io import ConfigError
 from simreg_core.data import (
@@ -31,6 +32,7 @@ from simreg_core.data import (
 )
 from simreg_core.losses import SimilarityRegularizer
 from simreg_core.model import ResNet, build_model
+from simreg_core.precision import autocast
 from simreg_core.seeding import generator
 from simreg_core.targets import make_target
 
@@ -137,6 +139,7 @@ def start(config: TrialConfig, data: TaskData, device: torch.device) -> Training
         lr=config.training.learning_rate,
         momentum=config.training.momentum,
         weight_decay=config.training.weight_decay,
+        fused=True if device.type == "cuda" else None,
     )
     return TrainingState(model, regularizer, optimizer)
 
@@ -218,36 +221,31 @@ def mean_loss_and_accuracy(model: ResNet, split: Split) -> tuple[float, float]:
 def _train_epoch(
     config: TrialConfig, state: TrainingState, train: Split, epoch: int
 ) -> dict[str, Any]:
-    """One pass over the training images; figures are fetched from the device once, at the end."""
-    order_rng, augment_rng, pair_rng = (
-        generator(config.seed, stream, epoch) for stream in ("batches", "augmentation", "pairs")
-    )
-    order = torch.randperm(len(train.labels), generator=order_rng)
+    """One pass over the training images; between its steps, nothing waits for the device."""
+    training = config.training
     task_losses: list[Tensor] = []
     pair_losses: list[Tensor] = []
     similarities: list[Tensor] = []
     correct = torch.zeros((), dtype=torch.int64, device=train.labels.device)
     num_seen = 0
     state.model.train()
-    for batch in order.split(config.training.batch_size):
-        if len(batch) < 2:  # batch normalisation needs two images
-            continue
-        index = batch.to(train.images.device)
-        pixels = augment(
-            train.images[index].to(torch.float32) / 255, config.training.augmentation, augment_rng
-        )
-        logits = state.model(pixels)
-        loss = functional.cross_entropy(logits, train.labels[index])
+    for index, draws, pairs in _draw_epoch(config, state, train, epoch):
+        pixels = augment(train.images, index, draws, training.augmentation).to(torch.float32) / 255
+        labels = train.labels[index]
+        with autocast(pixels.device, training.precision):
+            logits = state.model(pixels)
+        logits = logits.to(torch.float32)
+        loss = functional.cross_entropy(logits, labels)
         task_losses.append(loss.detach())
         if state.regularizer is not None:
-            pairs = state.regularizer(state.model, pair_rng)
-            pair_losses.append(pairs.loss.detach())
-            similarities.append(torch.stack([pairs.s_cnn.detach(), pairs.s_target]))
-            loss = loss + config.regularizer.alpha * pairs.loss
+            batch = state.regularizer(state.model, pairs, training.precision)
+            pair_losses.append(batch.loss.detach())
+            similarities.append(torch.stack([batch.s_cnn.detach(), batch.s_target]))
+            loss = loss + config.regularizer.alpha * batch.loss
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         state.optimizer.step()
-        correct += (logits.argmax(dim=1) == train.labels[index]).sum()
+        correct += (logits.argmax(dim=1) == labels).sum()
         num_seen += len(index)
     task_loss = _mean_finite(task_losses, "task", epoch)
     return {
@@ -255,6 +253,34 @@ def _train_epoch(
         "train_accuracy": int(correct) / num_seen,
         **_pair_figures(state.regularizer, pair_losses, similarities, epoch),
     }
+
+
+def _draw_epoch(
+    config: TrialConfig, state: TrainingState, train: Split, epoch: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """What each step of an epoch draws: images, their augmentation, and pairs.
+
+    All is drawn on the CPU, so that every device trains on the same, and sent in one go.
+    """
+    order_rng, augment_rng, pair_rng = (
+        generator(config.seed, stream, epoch) for stream in ("batches", "augmentation", "pairs")
+    )
+    device = train.images.device
+    order = torch.randperm(len(train.labels), generator=order_rng)
+    batches = order.split(config.training.batch_size)
+    if len(batches[-1]) < 2:  # batch normalisation needs two images
+        batches = batches[:-1]
+    sizes = [len(batch) for batch in batches]
+    draws = [draw_augmentation(size, config.training.augmentation, augment_rng) for size in sizes]
+    pairs: Iterable[Tensor | None] = itertools.repeat(None)
+    if state.regularizer is not None:
+        pairs = torch.stack([state.regularizer.draw(pair_rng) for _ in sizes]).to(device)
+    return zip(
+        torch.cat(batches).to(device).split(sizes),
+        torch.cat(draws, dim=1).to(device).split(sizes, dim=1),
+        pairs,
+        strict=False,
+    )
 
 
 def _pair_figures(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from simreg_core.augment import augment
+from simreg_core.augment import augment, draw_augmentation
 from simreg_core.config import TrialConfig
 from simreg_core.config_io import ConfigError
 from simreg_core.data import Split, TaskData, load_task
@@ -48,7 +48,8 @@ def test_training_is_the_plain_loop_where_alpha_is_zero(tiny_config: MakeConfig)
         order = torch.randperm(128, generator=generator(config.seed, "batches", epoch))
         rng = generator(config.seed, "augmentation", epoch)
         for index in (order[:50], order[50:100], order[100:]):
-            images = augment(data.train.images[index] / 255, config.training.augmentation, rng)
+            draws = draw_augmentation(len(index), config.training.augmentation, rng)
+            images = augment(data.train.images, index, draws, config.training.augmentation) / 255
             loss = functional.cross_entropy(model(images), data.train.labels[index])
             parameters = list(model.parameters())
             gradients = torch.autograd.grad(loss, parameters)
@@ -80,7 +81,7 @@ def test_regularized_step_follows_the_gradient_of_the_weighted_sum(
     before = [*reference.model.parameters(), *regularizer.parameters()]
     logits = reference.model.train()(data.train.images / 255)
     task_loss = functional.cross_entropy(logits, data.train.labels)
-    pairs = regularizer(reference.model, generator(config.seed, "pairs", 0))
+    pairs = regularizer(reference.model, regularizer.draw(generator(config.seed, "pairs", 0)))
     gradients = torch.autograd.grad(task_loss + 0.7 * pairs.loss, before, allow_unused=True)
 
     state = trained(config, data)
