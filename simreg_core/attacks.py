@@ -35,6 +35,8 @@ class AttackInput(NamedTuple):
     """Generator on the images' device."""
     surrogate: nn.Module
     """The network that gradient attacks are transferred from; frozen, in evaluation mode."""
+    fgsm_direction: Tensor | None = None
+    """What :func:`fgsm_direction` gives for these images, where it is known already."""
 
 
 Perturbation = Callable[[float], Tensor]
@@ -65,20 +67,26 @@ def salt_pepper(batch: AttackInput) -> Perturbation:
 def transfer_fgsm(batch: AttackInput) -> Perturbation:
     """Transferred FGSM: x + eps * sign(gradient of the surrogate's cross-entropy).
 
-    Goodfellow et al., arXiv:1412.6572, by Foolbox's LinfFastGradientAttack. The direction does
-    not depend on epsilon, so the gradient is computed once. Where Foolbox's clipping to [0, 1]
-    hides a direction, moving there would be clipped away at any epsilon.
+    Goodfellow et al., arXiv:1412.6572. The direction does not depend on epsilon, nor on the
+    network that is attacked: it is computed once.
+    """
+    direction = batch.fgsm_direction
+    if direction is None:
+        direction = fgsm_direction(batch.surrogate, batch.images, batch.labels)
+    direction = direction.to(batch.images)
+    return lambda epsilon: batch.images + epsilon * direction
+
+
+def fgsm_direction(surrogate: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Sign of the gradient of the surrogate's cross-entropy, int8 (B, C, H, W).
+
+    By Foolbox's LinfFastGradientAttack. Where its clipping to [0, 1] hides a direction, moving
+    there would be clipped away at any epsilon.
     """
     moved = run_foolbox(
-        "LinfFastGradientAttack",
-        {"random_start": False},
-        batch.surrogate,
-        batch.images,
-        batch.labels,
-        epsilon=0.5,
+        "LinfFastGradientAttack", {"random_start": False}, surrogate, images, labels, epsilon=0.5
     )
-    direction = (moved - batch.images).sign()
-    return lambda epsilon: batch.images + epsilon * direction
+    return (moved - images).sign().to(torch.int8)
 
 
 ATTACK_FUNCTIONS: dict[str, AttackFunction] = {
@@ -148,6 +156,7 @@ def _prepare_plugin(name: str, batch: AttackInput, options: Mapping[str, Option]
         images=batch.images.clone(),
         labels=batch.labels.clone(),
         surrogate=copy.deepcopy(batch.surrogate),
+        fgsm_direction=None,
     )
     with _told(name):
         perturbation = function(own, **options)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from simreg_core.attacks import AttackInput, freeze, prepare
+from simreg_core.attacks import AttackInput, fgsm_direction, freeze, prepare
 from simreg_core.boundary import Perturbations, median_distance, minimal_perturbations
 from simreg_core.cifar10c import StoredCorruptions, open_folder
 from simreg_core.config import RobustnessConfig, TrialConfig
@@ -25,6 +25,7 @@ from simreg_core.plugins import is_plugin
 from simreg_core.seeding import generator
 
 CORRUPTION_PREFIX = "corruption:"
+_DIRECTION_BATCH = 500
 
 
 class CurvePoint(NamedTuple):
@@ -84,7 +85,12 @@ def check_measurable(config: TrialConfig, data: TaskData, device: torch.device) 
 
 
 def measure(
-    model: nn.Module, split: Split, name: str, config: TrialConfig, surrogate: nn.Module
+    model: nn.Module,
+    split: Split,
+    name: str,
+    config: TrialConfig,
+    surrogate: nn.Module,
+    directions: Tensor | None = None,
 ) -> SplitFigures:
     """Everything that a configuration asks to be measured of a network on one split.
 
@@ -94,7 +100,7 @@ def measure(
         ConfigError: a plug-in returns no images, or the folder of corruptions cannot be used.
     """
     robustness = config.robustness
-    curves = evaluate(model, split, name, robustness, surrogate)
+    curves = evaluate(model, split, name, robustness, surrogate, directions)
     if robustness.corruptions is not None:
         stored = None
         if name == "test":
@@ -178,8 +184,29 @@ def corruption_curves(
     return points
 
 
+def fgsm_directions(surrogate: nn.Module, split: Split) -> Tensor:
+    """The surrogate's FGSM directions for every image of a split, int8 (N, C, H, W).
+
+    In batches of a fixed size: in the last digits, gradients depend on it.
+    """
+    parts = zip(
+        split.images.split(_DIRECTION_BATCH), split.labels.split(_DIRECTION_BATCH), strict=True
+    )
+    return torch.cat(
+        [
+            fgsm_direction(surrogate, images.to(torch.float32) / 255, labels)
+            for images, labels in parts
+        ]
+    )
+
+
 def evaluate(
-    model: nn.Module, split: Split, name: str, config: RobustnessConfig, surrogate: nn.Module
+    model: nn.Module,
+    split: Split,
+    name: str,
+    config: RobustnessConfig,
+    surrogate: nn.Module,
+    directions: Tensor | None = None,
 ) -> list[CurvePoint]:
     """Accuracy under every configured attack at every epsilon, epsilon 0 first.
 
@@ -192,6 +219,7 @@ def evaluate(
         name: Name of the split, ``validation`` or ``test``.
         config: Attacks, epsilons, noise seed, batch size.
         surrogate: Frozen network that FGSM is transferred from; never ``model`` itself.
+        directions: From :func:`fgsm_directions`; computed here if not given.
     """
     was_training = model.training
     model.eval()
@@ -206,10 +234,13 @@ def evaluate(
     for number, (stored, labels) in enumerate(batches):
         images = stored.to(torch.float32) / 255
         clean = _num_correct(model, images, labels)
+        start = number * config.batch_size
+        direction = None if directions is None else directions[start : start + len(labels)]
         for attack, count in counts.items():
             rng = generator(config.noise_seed, f"{attack} on {name}", number, device=device)
+            batch = AttackInput(images, labels, rng, surrogate, direction)
             options = config.attacks[attack].options
-            perturbed = prepare(attack, AttackInput(images, labels, rng, surrogate), options)
+            perturbed = prepare(attack, batch, options)
             count[0] += clean
             for step, epsilon in enumerate(config.epsilons(attack)[1:], start=1):
                 count[step] += _num_correct(model, perturbed(epsilon), labels)

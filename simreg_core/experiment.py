@@ -70,7 +70,10 @@ class Progress:
         }
         short = robustness.model_copy(update={"attacks": attacks, "num_epsilons": 2})
         surrogate = self._references.surrogate
-        own = accuracies(evaluate(self._model, self._validation, "validation", short, surrogate))
+        directions = self._references.directions.get("validation")
+        own = accuracies(
+            evaluate(self._model, self._validation, "validation", short, surrogate, directions)
+        )
         clean, robust = own["clean_accuracy"], own["robust_accuracy"]
         baseline = self._references.baseline("validation")
         score = tradeoff(clean, robust, baseline, robustness.tradeoff_weight)["tradeoff_score"]
@@ -83,6 +86,7 @@ def run_experiment(
     *,
     cache: Path,
     device: torch.device,
+    data: TaskData | None = None,
     checkpoint: Path | None = None,
     on_epoch: Callable[[Progress], None] | None = None,
 ) -> TrialResult:
@@ -92,6 +96,7 @@ def run_experiment(
         config: What to do; the result is a function of it (and of the files it names).
         cache: Folder of reference networks, shared by trials.
         device: Where to compute.
+        data: What :func:`data.load_task` gives for ``config.task``; loaded here if not given.
         checkpoint: File to save every epoch to and, if it exists, to continue from.
         on_epoch: Called after every epoch that is trained here.
 
@@ -102,7 +107,7 @@ def run_experiment(
     """
     started_at = utc_now()
     check_attacks(config.robustness)
-    data = load_task(config.task)
+    data = data or load_task(config.task)
     check_corruptions(config, data)
     references = load_references(config, data, cache, device)
     on_device = data.to(device)
@@ -124,7 +129,8 @@ def run_experiment(
     spectra: list[SpectrumPoint] = []
     metrics: dict[str, float | None] = {}
     for name in SPLITS:
-        figures = measure(model, on_device.split(name), name, config, references.surrogate)
+        split, directions = on_device.split(name), references.directions.get(name)
+        figures = measure(model, split, name, config, references.surrogate, directions)
         curves += figures.curves
         spectra += figures.spectra
         metrics |= _metrics(figures, name, config, references)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from simreg_core import __version__, checkpoint
 from simreg_core.attacks import freeze
@@ -28,6 +29,7 @@ from simreg_core.evaluate import (
     SplitFigures,
     accuracies,
     check_measurable,
+    fgsm_directions,
     measure,
 )
 from simreg_core.files import write_text
@@ -74,6 +76,8 @@ class References:
 
     digest: str
     surrogate: ResNet
+    directions: Mapping[str, Tensor]
+    """By split, where FGSM is among the attacks: see :func:`evaluate.fgsm_directions`."""
     results: tuple[ReferenceResult, ...]
     """The baselines' in order of their seeds, then the surrogate's own."""
 
@@ -137,6 +141,7 @@ def load_references(
     return References(
         digest=references_digest(config, data),
         surrogate=load_network(surrogate, data, cache, device),
+        directions=_directions(surrogate, config, data, cache, device),
         results=results,
     )
 
@@ -199,11 +204,13 @@ def reference_result(
             if not path.exists():
                 model = load_network(network, data, cache, device)
                 source = load_network(surrogate, data, cache, device)
+                known = _directions(surrogate, network.config, data, cache, device)
+                on_device = data.to(device)
                 measured = {
-                    split: measure(
-                        model, data.split(split).to(device), split, network.config, source
+                    name: measure(
+                        model, on_device.split(name), name, network.config, source, known.get(name)
                     )
-                    for split in SPLITS
+                    for name in SPLITS
                 }
                 write_text(path, _as_json(measured))
     figures = _from_json(path.read_text())
@@ -216,6 +223,28 @@ def reference_result(
         {split: figures[split].boundary_distance for split in SPLITS},
         tuple(point for split in SPLITS for point in figures[split].spectra),
     )
+
+
+def _directions(
+    surrogate: ReferenceNetwork,
+    config: TrialConfig,
+    data: TaskData,
+    cache: Path,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    """The surrogate's FGSM directions from the cache; computed if they are not there."""
+    if "transfer_fgsm" not in config.robustness.attacks:
+        return {}
+    path = ensure_network(surrogate, data, cache, device).with_suffix(".fgsm.pt")
+    if not path.exists():
+        with lock(path.with_suffix(".lock")):
+            if not path.exists():
+                model = load_network(surrogate, data, cache, device)
+                splits = {name: data.split(name).to(device) for name in SPLITS}
+                found = {name: fgsm_directions(model, split) for name, split in splits.items()}
+                checkpoint.save(found, path)
+    found = checkpoint.load(path, device=device)
+    return {name: found[name] for name in SPLITS}
 
 
 def _measured_digest(config: TrialConfig) -> str:

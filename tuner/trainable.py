@@ -8,6 +8,7 @@ it again, and it goes on from its last epoch.
 from __future__ import annotations
 
 import errno
+import functools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,7 +22,8 @@ from tuner.objectives import SEARCH_SPLIT, STOPPING_METRICS
 if TYPE_CHECKING:
     import torch
 
-    from simreg_core.config import TrialConfig
+    from simreg_core.config import TaskConfig, TrialConfig
+    from simreg_core.data import TaskData
     from simreg_core.experiment import Progress, TrialResult
 
 STATE_FILE = "state.pt"  # of an unfinished training
@@ -191,7 +193,12 @@ def train(
 
     def run() -> TrialResult:
         return run_experiment(
-            config, cache=settings.cache, device=device, checkpoint=state, on_epoch=on_epoch
+            config,
+            cache=settings.cache,
+            device=device,
+            data=_task_data(config.task),
+            checkpoint=state,
+            on_epoch=on_epoch,
         )
 
     try:
@@ -201,6 +208,14 @@ def train(
             raise
         state.unlink()  # damaged, or of another configuration: the training begins again
         return run()
+
+
+@functools.lru_cache(maxsize=1)
+def _task_data(task: TaskConfig) -> TaskData:
+    """The task's splits, kept for the worker's next trial, which most often has the same task."""
+    from simreg_core.data import load_task
+
+    return load_task(task)
 
 
 def is_out_of_memory(err: BaseException) -> bool:

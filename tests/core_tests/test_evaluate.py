@@ -19,6 +19,7 @@ from simreg_core.evaluate import (
     boundary_perturbations,
     corruption_curves,
     evaluate,
+    fgsm_directions,
 )
 from simreg_core.model import ResNet, build_model
 from simreg_core.seeding import generator
@@ -187,6 +188,35 @@ def test_evaluation_leaves_the_network_as_it_was(is_training: bool) -> None:
 def test_network_in_training_mode_is_evaluated_all_the_same() -> None:
     evaluated = evaluate(_model(), _split(), "test", _config(), _surrogate())
     assert evaluate(_model().train(), _split(), "test", _config(), _surrogate()) == evaluated
+
+
+def test_known_directions_of_fgsm_change_no_figure() -> None:
+    split, surrogate = _split(), _surrogate()
+    directions = fgsm_directions(surrogate, split)
+    assert directions.dtype == torch.int8
+    assert directions.shape == split.images.shape
+    images = (split.images / 255).requires_grad_()
+    loss = nn.functional.cross_entropy(surrogate(images), split.labels)
+    (gradient,) = torch.autograd.grad(loss, images)
+    # At the borders of [0, 1], where a step would be clipped away, there is no direction.
+    inside = (split.images > 0) & (split.images < 255)
+    assert torch.equal(directions[inside].float(), gradient.sign()[inside])
+    found = evaluate(_model(), split, "test", _config(), surrogate, directions)
+    assert found == evaluate(_model(), split, "test", _config(), surrogate)
+
+
+def test_given_directions_are_used() -> None:
+    split, model = _split(), _model()
+    recorder = _Recorder(model)
+    config = _config(
+        attacks={"transfer_fgsm": {"max_epsilon": 0.5}},
+        reference={"transfer_fgsm": 0.5},
+        num_epsilons=2,
+    )
+    ahead = torch.ones_like(split.images, dtype=torch.int8)
+    evaluate(recorder, split, "test", config, _surrogate(), ahead)
+    seen = torch.cat(recorder.seen[1::2])
+    torch.testing.assert_close(seen, (split.images / 255 + 0.5).clamp(max=1))
 
 
 def test_evaluation_leaves_the_global_rngs_alone() -> None:
