@@ -13,7 +13,7 @@ null.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, get_args
 
@@ -174,17 +174,18 @@ def _read_part(path: Path, source: Path | BinaryIO, schema: pa.Schema) -> pa.Tab
         reason = str(err).strip().splitlines()[:1]
         raise ResultsError(f"{path}: not a readable Parquet file: {''.join(reason)}") from err
     for name in set(schema.names) - set(own.names):
-        part = part.append_column(name, pa.nulls(len(part), schema.field(name).type))
+        values = pa.array([lacking[name]] * len(part), schema.field(name).type)
+        part = part.append_column(name, values)
     return part.select(schema.names).cast(schema)
 
 
-def _lacking_columns(path: Path, found: pa.Schema) -> tuple[str, ...]:
-    """Columns that the file's schema version did not have yet."""
+def _lacking_columns(path: Path, found: pa.Schema) -> Mapping[str, str | None]:
+    """Columns that the file's schema version did not have yet, and what holds there."""
     version = (found.metadata or {}).get(VERSION_KEY)
-    readable: dict[bytes, tuple[str, ...]] = {
-        str(number).encode(): names for number, names in ADDED_COLUMNS.items()
+    readable: dict[bytes, Mapping[str, str | None]] = {
+        str(number).encode(): columns for number, columns in ADDED_COLUMNS.items()
     }
-    readable[str(SCHEMA_VERSION).encode()] = ()
+    readable[str(SCHEMA_VERSION).encode()] = {}
     if version not in readable:
         described = "none" if version is None else version.decode(errors="replace")
         allowed = ", ".join(map(str, sorted([*ADDED_COLUMNS, SCHEMA_VERSION], reverse=True)))

@@ -14,9 +14,13 @@ import pyarrow as pa
 
 from simreg_core.config import ATTACKS, field_paths
 
-SCHEMA_VERSION = 3
-ADDED_COLUMNS: dict[int, tuple[str, ...]] = {2: ("feasible", "num_seeds")}
-"""By an earlier version whose tables can still be read: what it lacks, which is null then."""
+SCHEMA_VERSION = 4
+_ADDED_IN_4: dict[str, str | None] = {"training.precision": "float32"}
+ADDED_COLUMNS: dict[int, dict[str, str | None]] = {
+    2: {"feasible": None, "num_seeds": None, **_ADDED_IN_4},
+    3: _ADDED_IN_4,
+}
+"""By an earlier version whose tables can still be read: what it lacks, and what holds there."""
 VERSION_KEY = b"simreg_schema_version"  # in the metadata of every file
 
 SPLITS = ("validation", "test")

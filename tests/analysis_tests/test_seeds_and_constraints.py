@@ -20,7 +20,7 @@ from analysis.poster_info import curves_panel, tradeoff_panel
 from analysis.poster_panel import LinePlot
 from analysis.report import pareto_text
 from analysis.seed_groups import trial_networks
-from simreg_core.records import ADDED_COLUMNS
+from simreg_core.records import ADDED_COLUMNS, SCHEMA_VERSION
 from tests.analysis_tests.posters import curve_rows
 from tests.analysis_tests.results import (
     Row,
@@ -181,6 +181,7 @@ def write_version_2(folder: Path) -> Path:
 def test_results_of_version_2_are_read(tmp_path: Path) -> None:
     results = load_results(write_version_2(tmp_path))
     assert results.trials[["feasible", "num_seeds"]].isna().all().all()
+    assert results.trials["training.precision"].eq("float32").all()
     assert len(results.seeds) == 0
     info = info_of(tmp_path)
     assert info.on_front.tolist() == [True, True]
@@ -194,7 +195,7 @@ def test_versions_may_be_mixed_where_a_search_went_on(tmp_path: Path) -> None:
     assert load_table(tmp_path, "trials")["trial"].tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("version", ["1", "4"])
+@pytest.mark.parametrize("version", ["1", str(SCHEMA_VERSION + 1)])
 def test_other_versions_are_refused_in_one_line(
     version: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -202,7 +203,7 @@ def test_other_versions_are_refused_in_one_line(
     write_part(tmp_path, "trials", "00001.parquet", [complete_row(1, 0.9, 0.5)], version=version)
     assert main([str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"00001.parquet: schema version {version}; allowed: 3, 2" in line
+    assert f"00001.parquet: schema version {version}; allowed: 4, 3, 2" in line
 
 
 def test_column_that_version_2_had_must_be_there(tmp_path: Path) -> None:
