@@ -25,6 +25,7 @@ from simreg_core import places
 LEASE_SECONDS = 60.0
 _RENEW_SECONDS = 15.0
 _POLL_SECONDS = 1.0
+_LOOK_SECONDS = 1.0  # is_held has the lock for an instant, which is not to be refused for
 
 
 class Held(RuntimeError):
@@ -58,7 +59,7 @@ def lock(path: Path, *, waits: bool = True) -> Iterator[None]:
         with _lease(path, waits=waits):
             yield
         return
-    held = FileLock(path, timeout=-1 if waits else 0)
+    held = FileLock(path, timeout=-1 if waits else _LOOK_SECONDS)
     try:
         held.acquire()
     except Timeout as err:
@@ -74,9 +75,9 @@ def is_held(path: Path) -> bool:
     if places.is_remote(path):
         return _newest(path).is_alive
     try:
-        with lock(path, waits=False):
+        with FileLock(path, timeout=0):
             return False
-    except Held:
+    except Timeout:
         return True
 
 

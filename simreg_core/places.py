@@ -34,6 +34,8 @@ def as_place(text: str) -> Path:
     """
     found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)", text)
     if found is None:
+        if text.startswith(tuple(f"{scheme}:" for scheme in _STORES)):
+            raise argparse.ArgumentTypeError(f"expected {text[:2]}://BUCKET/PATH, found {text!r}")
         return Path(text)
     scheme, bucket = found.groups()
     if scheme not in _STORES or not bucket:

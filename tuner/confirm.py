@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rich.console import Console
@@ -19,7 +19,7 @@ from rich.console import Console
 from simreg_core import cli
 from simreg_core.config import TrialConfig
 from simreg_core.config_io import reason_of
-from simreg_core.places import as_place
+from simreg_core.places import as_place, is_store_error
 from simreg_core.records import CONFIRMATION_COLUMNS, METRICS, Role
 from simreg_core.tradeoff import TRADEOFF_METRICS, baseline_accuracy, tradeoff
 from tuner.driver import Driver
@@ -30,7 +30,13 @@ from tuner.space import MIN_SEEDS, SearchSpace
 from tuner.store import ResultStore
 from tuner.study_storage import add_storage_flag
 from tuner.summary import SUMMARY_FILE, Candidate, confirmation_table, summarize, write_summary
-from tuner.trainable import STATE_FILE, WorkerSettings, prepare_worker, train
+from tuner.trainable import (
+    STATE_FILE,
+    WorkerSettings,
+    is_out_of_memory,
+    prepare_worker,
+    train,
+)
 
 if TYPE_CHECKING:
     from tuner.search import SearchPlan
@@ -116,6 +122,7 @@ def confirm(
     settings: WorkerSettings,
     resources: Resources,
     console: Console,
+    earlier: Mapping[int, dict[str, Any]] | None = None,
 ) -> list[Candidate]:
     """Train every chosen configuration and its baseline with fresh seeds; write rows and summary.
 
@@ -130,6 +137,7 @@ def confirm(
         settings: What workers are told.
         resources: What one network uses.
         console: Where progress is shown.
+        earlier: Searched values of trials that were confirmed before; they stay in the summary.
     """
     rows = store.read("trials")
     configs = {number: space.trial_config(params) for number, params in chosen.items()}
@@ -155,12 +163,27 @@ def confirm(
         run_tasks(_confirm_one, calls, resources, collect)
     done = _pair(store, runs)
     screened = {row["trial"]: row[f"{SEARCH_SPLIT}.tradeoff_score"] for row in rows}
+    known = _seeds_by_trial(store)
+    everything = {**chosen, **(earlier or {})}
+    configs |= {number: space.trial_config(params) for number, params in (earlier or {}).items()}
     candidates = [
-        summarize(number, chosen[number], screened.get(number), config, seeds, done)
+        summarize(
+            number, everything[number], screened.get(number), config, sorted(known[number]), done
+        )
         for number, config in configs.items()
     ]
-    write_summary(store, candidates, seeds, list(configs.values()), done)
+    all_seeds = sorted(set().union(*known.values()))
+    write_summary(store, candidates, all_seeds, list(configs.values()), done)
     return candidates
+
+
+def _seeds_by_trial(store: ResultStore) -> dict[int, set[int]]:
+    """The seeds that every trial was confirmed with, or failed with."""
+    seeds: dict[int, set[int]] = {}
+    for row in store.read("confirmation"):
+        if row["role"] == "trial":
+            seeds.setdefault(row["trial"], set()).add(row["seed"])
+    return seeds
 
 
 def _complete_rows(store: ResultStore) -> dict[str, dict[str, Any]]:
@@ -216,6 +239,8 @@ def _confirm_one(config: dict[str, Any], settings: WorkerSettings) -> dict[str, 
         result = train(trial, state, settings, device)
         shutil.rmtree(state.parent, ignore_errors=True)
     except Exception as err:  # recorded with its reason; the other networks go on
+        if is_out_of_memory(err) or is_store_error(err):  # Ray tries it again
+            raise
         return {"status": "failed", "reason": reason_of(err), **trial.flat()}
     # What compares with a baseline is filled in when the baseline of the same seed is there.
     unpaired = dict.fromkeys(f"test.{name}" for name in TRADEOFF_METRICS)
@@ -262,7 +287,9 @@ def _confirm_folder(args: argparse.Namespace) -> int:
     with Driver(args.folder) as driver, connected(args) as resources:
         store = ResultStore(args.folder)
         driver.enter_phase("confirmation")
-        return confirm_best(plan, store, args.top, args.seeds, resources, Console(stderr=True))
+        code = confirm_best(plan, store, args.top, args.seeds, resources, Console(stderr=True))
+        driver.enter_phase("done")
+        return code
 
 
 def confirm_best(
@@ -286,8 +313,10 @@ def confirm_best(
         print(f"{plan.folder}: no {which} to confirm", file=sys.stderr)
         return 1
     chosen = {n: plan.space.decode(study.trials[n].params) for n in numbers}
+    confirmed = set(_seeds_by_trial(store)) - set(chosen)
+    earlier = {n: plan.space.decode(study.trials[n].params) for n in sorted(confirmed)}
     settings = worker_settings(plan, resources)
-    found = confirm(plan.space, store, chosen, num_seeds, settings, resources, console)
+    found = confirm(plan.space, store, chosen, num_seeds, settings, resources, console, earlier)
     Console(width=200).print(confirmation_table(plan.folder / SUMMARY_FILE))
     return 0 if any(candidate.estimates for candidate in found) else 1
 

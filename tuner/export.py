@@ -200,7 +200,7 @@ def _confirmation(store: ResultStore, number: int, config: TrialConfig) -> dict[
         if number not in candidates:
             return None
         found = candidates[number]
-        seeds = content["seeds"]
+        seeds = found.get("seeds", content["seeds"])
         summary = {
             "split": content["split"],
             "interval": content["interval"],

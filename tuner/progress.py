@@ -58,12 +58,16 @@ class SearchView:
         self.num_running = max(0, self.num_running - 1)
         self.num_done += 1
         self.num_failed += status == "failed"
-        if score is not None and (self.best is None or score > self.best[0]):
-            self.best = (score, number)
+        self.note_score(number, score)
         if reason is not None:
             self.say(f"{self.item} {number} {status}: {reason}")
         if self._live is None:
             self.say(self.line())
+
+    def note_score(self, number: int, score: float | None) -> None:
+        """The tradeoff score of an item, for the best one so far."""
+        if score is not None and (self.best is None or score > self.best[0]):
+            self.best = (score, number)
 
     def say(self, text: str) -> None:
         """Print a line that stays."""

@@ -206,6 +206,8 @@ def run_tasks(
 ) -> None:
     """Run ``function(*call)`` for every call as Ray tasks, a few at a time.
 
+    A call that is lost or raises is made twice more.
+
     Args:
         function: Module-level function.
         calls: Arguments of each call.
@@ -216,7 +218,7 @@ def run_tasks(
     import ray
 
     remote = ray.remote(function).options(
-        num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=2
+        num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=2, retry_exceptions=True
     )
     waiting = list(enumerate(calls))[::-1]
     running: dict[Any, int] = {}
@@ -230,6 +232,8 @@ def run_tasks(
                 index = running.pop(reference)
                 try:
                     value = ray.get(reference)
+                except ray.exceptions.RayTaskError as err:
+                    value = err.cause
                 except ray.exceptions.RayError as err:
                     value = err
                 on_done(index, value)

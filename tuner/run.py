@@ -47,11 +47,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     set_environment()
     from tuner.baselines import SearchFailed
-    from tuner.search import check_data
+    from tuner.search import check_data, check_resumable
 
     plan = make_plan(args)
     check_data(plan.space, str(args.space or plan.folder))
     if args.dry_run:
+        if plan.resumes:
+            check_resumable(plan)
         print(describe_plan(plan, args))
         return 0
     try:
@@ -66,13 +68,14 @@ def _run(args: argparse.Namespace) -> int:
 def _search(plan: SearchPlan, args: argparse.Namespace) -> int:
     from tuner.confirm import confirm_best
     from tuner.driver import Driver
-    from tuner.search import create_folder, run_search
+    from tuner.search import check_resumable, create_folder, run_search
     from tuner.store import ResultStore
 
     console = Console(stderr=True)
     with ExitStack() as stack:
         if plan.resumes:  # before the seconds that Ray takes to start
             driver = stack.enter_context(Driver(plan.folder))
+            check_resumable(plan)
         resources = stack.enter_context(connected(args))
         if not plan.resumes:
             plan = create_folder(plan)
@@ -226,15 +229,16 @@ def pareto_table(plan: SearchPlan, store: ResultStore) -> Table:
     space = plan.space
     study = read_study(plan.folder, space, plan.storage)
     front = {trial.number for trial in study.best_trials}
+    ended = store.read("trials")
     constrained = [parse_constraint(text).metric for text in space.constraints]
     shown = list(dict.fromkeys((*space.objectives, "tradeoff_score", *constrained)))
-    rows = [row for row in store.read("trials") if row["status"] == "complete"]
+    rows = [row for row in ended if row["status"] == "complete"]
     bounds = ", ".join(space.constraints)
-    what = f"Pareto set of {len(study.trials)} trials" + (f" under {bounds}" if bounds else "")
+    what = f"Pareto set of {len(ended)} trials" + (f" under {bounds}" if bounds else "")
     if front:
         rows = [row for row in rows if row["trial"] in front]
     else:
-        what = f"None of {len(study.trials)} trials meets {bounds}; the nearest are"
+        what = f"None of {len(ended)} trials meets {bounds}; the nearest are"
         rows.sort(key=lambda row: (total_violation(row, space.constraints), row["trial"]))
         del rows[_NUM_NEAREST:]
     first = f"{SEARCH_SPLIT}.{space.objectives[0]}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +30,8 @@ from tuner.ray_tune import run_networks
 from tuner.searcher import Outcome, StudySearcher
 from tuner.space import SearchSpace, load_space
 from tuner.store import ResultStore
-from tuner.study import check_space, claim_study, open_study, settle
+from tuner.study import check_space, check_whole, claim_study, open_study, read_study, settle
+from tuner.study_storage import has_study
 from tuner.trainable import OPEN_FILES, WorkerSettings
 
 SPACE_FILE = "space.yaml"
@@ -202,19 +203,28 @@ def resume_plan(
         storage: See :class:`SearchPlan`.
 
     Raises:
-        ConfigError: there is no search, it has another space, or more trials than asked.
+        ConfigError: there is no search, or it has another space or name.
     """
     found = read_space(folder)
+    if any(text.startswith("name=") for text in overrides):
+        raise ConfigError(f"--set name: a search keeps its name, {found.name}")
     space = asked or read_space(folder, overrides)
     space = space.model_copy(update={"name": found.name})
     check_space(folder, found, space)
-    num_trials, num_rows = space.tuning.num_trials, len(ResultStore(folder).read("trials"))
-    if num_trials < num_rows:
-        raise ConfigError(
-            f"tuning.num_trials: {num_trials} asked, but {folder} has {num_rows} finished trials; "
-            f"allowed: {num_rows} or more"
-        )
     return SearchPlan(space, folder, folder.parent / "references", resumes=True, storage=storage)
+
+
+def check_resumable(plan: SearchPlan) -> None:
+    """Refuse to go on with results that are not whole; for a folder that nobody works on.
+
+    Raises:
+        ConfigError: as of :func:`tuner.study.check_whole`, or the study is missing or damaged.
+    """
+    rows = ResultStore(plan.folder).read("trials")
+    if not has_study(plan.folder) and not rows:  # killed before there was anything
+        return
+    study = read_study(plan.folder, plan.space, plan.storage)
+    check_whole(plan.folder, study, rows, plan.space.tuning.num_trials)
 
 
 def run_search(
@@ -251,6 +261,8 @@ def run_search(
     driver.enter_phase("trials")
     was_interrupted = False
     with SearchView(console, "trial", space.tuning.num_trials, num_before=len(rows)) as view:
+        for row in rows:
+            view.note_score(row["trial"], _shown_score(row))
         recorder = _Recorder(space, store, view, driver)
         searcher = StudySearcher(study, space, recorder, interrupted)
         try:
@@ -327,9 +339,13 @@ class _Recorder:
             for path in folder.rglob(name):
                 path.unlink(missing_ok=True)
         self.driver.ended(outcome.number)
-        score = row.get(f"{SEARCH_SPLIT}.tradeoff_score") if row.get("feasible") else None
-        self.view.finished(outcome.number, outcome.status, outcome.reason, score)
+        self.view.finished(outcome.number, outcome.status, outcome.reason, _shown_score(row))
         return row
+
+
+def _shown_score(row: Mapping[str, Any]) -> float | None:
+    """The tradeoff score of a trial that may be the best one."""
+    return row.get(f"{SEARCH_SPLIT}.tradeoff_score") if row.get("feasible") else None
 
 
 def _prepare_references(

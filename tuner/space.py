@@ -213,8 +213,6 @@ def load_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
         _override(tree, key, value)
     where = str(path)
     space = validated(SearchSpace.model_validate, absolute_paths(tree), SearchSpace, where)
-    if any(key == "tuning.num_trials" for key, _ in parsed):
-        space = _with_first_warm_starts(space)
     _check_keys(space, where)
     _check_values(space, where)
     _check_objectives(space, where)
@@ -328,19 +326,7 @@ def _check_early_stopping(space: SearchSpace, where: str) -> None:
         )
 
 
-def _with_first_warm_starts(space: SearchSpace) -> SearchSpace:
-    kept = space.tuning.warm_starts[: space.tuning.num_trials]
-    tuning = space.tuning.model_copy(update={"warm_starts": kept})
-    return space.model_copy(update={"tuning": tuning})
-
-
 def _check_warm_starts(space: SearchSpace, where: str) -> None:
-    num_starts, num_trials = len(space.tuning.warm_starts), space.tuning.num_trials
-    if num_starts > num_trials:
-        raise ConfigError(
-            f"{where}: tuning.warm_starts: {num_starts} warm starts do not fit into "
-            f"{num_trials} trials (tuning.num_trials)"
-        )
     for number, start in enumerate(space.tuning.warm_starts):
         for key, value in start.items():
             at = f"{where}: tuning.warm_starts.{number}.{key}"

@@ -45,16 +45,19 @@ def search_status(folder: Path) -> dict[str, Any]:
     rows = store.read("trials")
     score = f"{SEARCH_SPLIT}.tradeoff_score"
     scored = [row for row in rows if row[score] is not None]
-    best = max(scored, key=lambda row: row[score], default=None)
+    # Results of earlier versions do not say whether they are feasible; they had no constraints.
+    best = max(scored, key=lambda row: (row["feasible"] is not False, row[score]), default=None)
     said = read_driver(folder)
+    phase = said.get("phase")
     is_running = is_held(folder)
     return {
         "name": space.name,
         "is_running": is_running,
-        "phase": said.get("phase") if is_running else None,
-        "driver": {key: said[key] for key in ("host", "pid", "started_at", "updated_at") if said},
+        "phase": phase if is_running else None,
+        "driver": {key: said.get(key) for key in ("host", "pid", "started_at", "updated_at")},
         "num_trials": space.tuning.num_trials,
         "trials": dict(Counter(row["status"] for row in rows)),
+        "lacks_confirmation": space.tuning.confirm is not None and phase not in (None, "done"),
         "running": said.get("running", {}) if is_running else {},
         "best": None if best is None else {"trial": best["trial"], "tradeoff_score": best[score]},
         "failures": dict(Counter(row["reason"] for row in rows if row["status"] == "failed")),
@@ -68,7 +71,7 @@ def describe(status: Mapping[str, Any], folder: Path) -> str:
     driver, best = status["driver"], status["best"]
     if status["is_running"]:
         state = f"running: {status['phase']} (process {driver['pid']} on {driver['host']})"
-    elif num_done < status["num_trials"]:
+    elif num_done < status["num_trials"] or status["lacks_confirmation"]:
         go_on = f"python -m tuner.run --resume {shlex.quote(str(folder))}"
         state = f"stopped; go on with: {go_on}"
     else:
@@ -92,7 +95,7 @@ def describe(status: Mapping[str, Any], folder: Path) -> str:
     if status["confirmation"]:
         done = ", ".join(f"{n} {name}" for name, n in sorted(status["confirmation"].items()))
         lines.append(f"confirmation {done}")
-    if driver:
+    if driver["updated_at"]:
         lines.append(f"last word    {driver['updated_at']}")
     return "\n".join(lines)
 

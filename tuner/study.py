@@ -43,8 +43,8 @@ def open_study(folder: Path, space: SearchSpace, url: str | None = None) -> optu
         url: Of the study's database, if the folder's own does not do (for want of a password).
 
     Raises:
-        ConfigError: the study searched another space (shows the difference), or its database is
-            not reached or does not have it.
+        ConfigError: the study searched another space (shows the difference), is damaged, or its
+            database is not reached or does not have it.
     """
     _set_verbosity()
     place = study_place(folder, space.name, url, writes=True)
@@ -102,6 +102,46 @@ def check_space(folder: Path, found: SearchSpace, wanted: SearchSpace) -> None:
         ConfigError: names every key that differs, with both values.
     """
     _require_same(folder, _identity(found), _identity(wanted))
+
+
+def check_whole(
+    folder: Path, study: optuna.Study, rows: Sequence[Mapping[str, Any]], num_trials: int
+) -> None:
+    """Refuse to go on where study and trials table contradict each other.
+
+    Args:
+        folder: ``OUTPUT/NAME``.
+        study: Its study.
+        rows: Of its trials table.
+        num_trials: Trials that are asked for, the present ones included.
+
+    Raises:
+        ConfigError: one of them has lost trials, or fewer are asked for than have begun.
+    """
+    trials = study.get_trials(deepcopy=False)
+    begun = {t.number for t in trials if t.state != optuna.trial.TrialState.WAITING}
+    finished = {trial.number for trial in trials if trial.state.is_finished()}
+    recorded = {row["trial"] for row in rows}
+    if lost := recorded - begun:
+        raise ConfigError(
+            f"{folder}: its study has lost trial {_numbers(lost)}, which trials/ has; going on "
+            "would overwrite it. Bring the study back from a copy, or begin a new search"
+        )
+    if lost := finished - recorded:
+        raise ConfigError(
+            f"{folder}: trials/ has lost the row of trial {_numbers(lost)}, which its study has as "
+            "finished. Bring the file back from a copy, or begin a new search"
+        )
+    if num_trials < len(begun):
+        raise ConfigError(
+            f"tuning.num_trials: {num_trials} asked, but {len(begun)} trials of {folder} have "
+            f"finished or begun; allowed: {len(begun)} or more"
+        )
+
+
+def _numbers(trials: set[int]) -> str:
+    shown = [str(number) for number in sorted(trials)[:5]]
+    return ", ".join(shown) + (" ..." if len(trials) > len(shown) else "")
 
 
 def tell(
@@ -223,7 +263,7 @@ def _queue(study: optuna.Study, space: SearchSpace) -> None:
             study.enqueue_trial(space.encode(params))
         return
     num_queued = sum("warm_start" in trial.user_attrs for trial in trials)
-    for start in tuning.warm_starts[num_queued:]:
+    for start in tuning.warm_starts[num_queued : tuning.num_trials]:
         study.enqueue_trial(space.encode(start), user_attrs={"warm_start": True})
 
 

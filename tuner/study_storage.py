@@ -17,7 +17,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
-from simreg_core.config_io import ConfigError
+from simreg_core.config_io import ConfigError, reason_of
 from simreg_core.files import write_text
 from simreg_core.places import is_remote
 from tuner.object_journal import ObjectJournalBackend
@@ -102,7 +102,10 @@ def study_place(folder: Path, name: str, url: str | None, *, writes: bool) -> St
     else:
         if writes:
             _repair(path)
-        storage = JournalStorage(JournalFileBackend(str(path)))
+        try:
+            storage = JournalStorage(JournalFileBackend(str(path)))
+        except (ValueError, KeyError, TypeError) as err:
+            raise ConfigError(f"{path}: damaged: {reason_of(err)}") from err
     return StudyPlace(storage, name, str(path), in_database=False)
 
 

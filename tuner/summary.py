@@ -45,6 +45,8 @@ class Candidate(NamedTuple):
     estimates: dict[str, Estimate]
     """Per quantity; cost, gain and score are paired with the baseline of the same seed."""
     num_failed: int
+    seeds: list[int]
+    """The fresh seeds that it was to be trained with."""
 
 
 def summarize(
@@ -69,7 +71,7 @@ def summarize(
     rows = [done.get(config.model_copy(update={"seed": seed}).digest()) for seed in seeds]
     paired = [row for row in rows if row is not None and row[_COLUMNS["score"]] is not None]
     estimates = _estimates(paired, tuple(_COLUMNS))
-    return Candidate(number, params, screened, estimates, len(seeds) - len(paired))
+    return Candidate(number, params, screened, estimates, len(seeds) - len(paired), list(seeds))
 
 
 def _estimates(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Estimate]:

@@ -240,12 +240,12 @@ def test_override_reaches_its_key(
     assert found(load_space(write_space(tmp_path), [override]))
 
 
-def test_overridden_number_of_trials_keeps_the_first_warm_starts(tmp_path: Path) -> None:
+def test_overridden_number_of_trials_keeps_all_warm_starts(tmp_path: Path) -> None:
     starts = [{"regularizer.alpha": 0.3}, {"regularizer.alpha": 0.4}]
     tuning = f"tuning: {{num_trials: 2, warm_starts: {starts}}}"
     path = write_space(tmp_path, (TUNING, tuning))
     assert load_space(path).tuning.warm_starts == starts
-    assert load_space(path, ["tuning.num_trials=1"]).tuning.warm_starts == starts[:1]
+    assert load_space(path, ["tuning.num_trials=1"]).tuning.warm_starts == starts
     assert load_space(path, ["tuning.num_trials=5"]).tuning.warm_starts == starts
 
 

@@ -331,10 +331,6 @@ WRONG_SPACES: dict[str, tuple[Sequence[tuple[str, str]], Sequence[str]]] = {
         ],
         ["tuning.warm_starts.0.regularizer.threshold: 0.4 is outside", "'step': 0.2"],
     ),
-    "more-warm-starts-than-trials": (
-        [("sampler: random", "warm_starts: [{}, {regularizer.alpha: 0.3}, {}]")],
-        ["tuning.warm_starts: 3 warm starts do not fit into 2 trials (tuning.num_trials)"],
-    ),
     "warm-start-that-is-no-mapping": (
         [("sampler: random", "warm_starts: [0.3]")],
         ["tuning.warm_starts.0: expected a mapping", "found the number 0.3"],
