@@ -15,8 +15,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-
 from simreg_core import cli
 from simreg_core.checkpoint import CheckpointError, load_network
 from simreg_core.config import TrialConfig
@@ -131,9 +129,8 @@ def _rows(store: ResultStore, table: str) -> list[dict[str, Any]]:
         return store.read(table)
     except FileNotFoundError as err:
         raise ConfigError(f"{store.folder}: no results of a search (it has no {table}/)") from err
-    except (OSError, pa.ArrowException) as err:
-        reason = " ".join(str(err).split())
-        raise ConfigError(f"{store.folder / table}: cannot be read: {reason}") from err
+    except OSError as err:
+        raise ConfigError(f"{store.folder / table}: cannot be read: {cli.os_reason(err)}") from err
 
 
 def _choose(rows: Sequence[dict[str, Any]], number: int | None, folder: Path) -> dict[str, Any]:
