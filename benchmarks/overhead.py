@@ -1,9 +1,9 @@
 """What does a search cost beside the training? Milliseconds per trial, and seconds to read it.
 
-``python -m benchmarks.overhead driver ray reading`` measures the driver's own work on a trial (ask
-the study, write the rows, tell the study) where the study has 100, 1,000 and 10,000 finished
-trials; what Ray adds, with trials that do nothing; and how long 10,000 trials take to be read.
-Figures are medians with, in brackets, the quartiles.
+``python -m benchmarks.overhead`` measures the driver's own work on a trial (ask the study, write
+the rows, tell the study) where the study has 100, 1,000 and 10,000 finished trials; what Ray adds,
+with trials that do nothing; and how long 10,000 trials take to be read. Figures are medians with,
+in brackets, the quartiles.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print the tables that are asked for."""
     parts = {"driver": measure_driver, "ray": measure_ray, "reading": measure_reading}
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("parts", nargs="*", choices=[*parts, []], help="default: all")
+    parser.add_argument("--parts", nargs="+", choices=parts, default=[*parts])
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1000, 10_000])
     parser.add_argument("--trials", type=int, default=25, help="measured at each size")
     parser.add_argument("--ray-trials", type=int, default=200, help="in each of the runs")
     parser.add_argument("--repeats", type=int, default=5, help="of reading, and runs with Ray")
     args = parser.parse_args(argv)
     set_environment()
-    for part in args.parts or parts:
+    for part in args.parts:
         with tempfile.TemporaryDirectory(prefix="overhead-") as folder:
             parts[part](Path(folder), args)
 
