@@ -1,8 +1,8 @@
 """The only reader of result folders.
 
 A folder holds one sub-folder per table of :data:`simreg_core.records.TABLES`, each with Parquet
-part files; names that start with a dot or an underscore are files still being written. Columns
-come back with one dtype each, whatever is null in them:
+files of any number of rows; names that start with a dot or an underscore are files still being
+written. Columns come back with one dtype each, whatever is null in them:
 
     int64 -> Int64    bool -> boolean    string -> string    (null: ``pandas.NA``)
     float64 -> float64 (null: NaN)       list<float64> -> object (null: None)

@@ -15,8 +15,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-
 from simreg_core import cli
 from simreg_core.checkpoint import CheckpointError, load_network
 from simreg_core.config import TrialConfig
@@ -116,7 +114,7 @@ def export_trial(folder: Path, number: int | None, to: Path, seed: int | None = 
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; expected the results of a search")
     store = ResultStore(folder)
-    row = _choose_seed(store, _choose(_rows(store, "trials"), number, folder), seed)
+    row = _choose_seed(store, _choose(store.read("trials"), number, folder), seed)
     config, model = _network(folder, row)
     metrics = exported_metrics(row, config, _confirmation(store, row["trial"], config))
     try:
@@ -124,16 +122,6 @@ def export_trial(folder: Path, number: int | None, to: Path, seed: int | None = 
     except OSError as err:
         raise ConfigError(f"--to {to}: cannot be written: {cli.os_reason(err)}") from err
     return Exported(row["trial"], row["seed"])
-
-
-def _rows(store: ResultStore, table: str) -> list[dict[str, Any]]:
-    try:
-        return store.read(table)
-    except FileNotFoundError as err:
-        raise ConfigError(f"{store.folder}: no results of a search (it has no {table}/)") from err
-    except (OSError, pa.ArrowException) as err:
-        reason = " ".join(str(err).split())
-        raise ConfigError(f"{store.folder / table}: cannot be read: {reason}") from err
 
 
 def _choose(rows: Sequence[dict[str, Any]], number: int | None, folder: Path) -> dict[str, Any]:
@@ -162,7 +150,7 @@ def _choose_seed(store: ResultStore, row: dict[str, Any], seed: int | None) -> d
     """The row of the network that is meant, with ``num_seeds`` of its trial."""
     networks = [row]
     if (row["num_seeds"] or 1) > 1:
-        several = [r for r in _rows(store, "seeds") if r["trial"] == row["trial"]]
+        several = [r for r in store.read("seeds") if r["trial"] == row["trial"]]
         networks = [{**network, "num_seeds": row["num_seeds"]} for network in several]
     by_seed = {network["seed"]: network for network in networks}
     chosen = row["seed"] if seed is None else seed
@@ -214,7 +202,7 @@ def _confirmation(store: ResultStore, number: int, config: TrialConfig) -> dict[
     digests = {config.unregularized(seed).digest() for seed in seeds}
     baselines = [
         row
-        for row in _rows(store, "confirmation")
+        for row in store.read("confirmation")
         if row["role"] == "baseline"
         and row["status"] == "complete"
         and row["config_digest"] in digests

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,11 @@ def _reason(trial: Any) -> str:
 
 
 def run_networks(
-    searcher: StudySearcher, settings: WorkerSettings, resources: Resources, view: SearchView
+    searcher: StudySearcher,
+    settings: WorkerSettings,
+    resources: Resources,
+    view: SearchView,
+    run: Callable[..., None] = run_trial,
 ) -> None:
     """Run every network that the searcher suggests, a few at a time.
 
@@ -62,6 +67,7 @@ def run_networks(
         settings: What workers are told.
         resources: What one network uses, and how many run at once.
         view: Where a worker that is lost is shown.
+        run: What a worker does; called as :func:`tuner.trainable.run_trial`.
 
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM; what runs is stopped and stays open.
@@ -70,7 +76,7 @@ def run_networks(
     # Ray's snapshots, which nobody reads: of no use to workers, so not worth an object store.
     home = Path(tempfile.mkdtemp()) if is_remote(settings.folder) else settings.folder
     trainable = tune.with_resources(
-        tune.with_parameters(run_trial, settings=settings),
+        tune.with_parameters(run, settings=settings),
         {"cpu": resources.cpus, "gpu": resources.gpus},
     )
     tuner = tune.Tuner(

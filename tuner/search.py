@@ -244,7 +244,7 @@ def run_search(
         driver: Holds ``plan.folder``.
 
     Raises:
-        ConfigError: the folder's study has searched another space.
+        ConfigError: the folder's study has searched another space, or a table is damaged.
         SearchFailed: the reference networks cannot be trained.
         OSError: results cannot be written.
     """
@@ -263,7 +263,7 @@ def run_search(
     with SearchView(console, "trial", space.tuning.num_trials, num_before=len(rows)) as view:
         for row in rows:
             view.note_score(row["trial"], _shown_score(row))
-        recorder = _Recorder(space, store, view, driver)
+        recorder = Recorder(space, store, view, driver)
         searcher = StudySearcher(study, space, recorder, interrupted)
         try:
             if searcher.num_networks:
@@ -292,8 +292,15 @@ def worker_settings(plan: SearchPlan, resources: Resources) -> WorkerSettings:
     )
 
 
-class _Recorder:
-    """Writes the rows of finished trials; every write replaces, so a repeat does no harm."""
+class Recorder:
+    """Writes the rows of finished trials; every write replaces, so a repeat does no harm.
+
+    Args:
+        space: What is searched.
+        store: The tables of the search.
+        view: Where the trials are counted.
+        driver: Holds the folder of the tables.
+    """
 
     def __init__(
         self, space: SearchSpace, store: ResultStore, view: SearchView, driver: Driver
@@ -312,7 +319,12 @@ class _Recorder:
         self.driver.progressed(number, seed, epochs_done, num_epochs)
 
     def ended(self, outcome: Outcome) -> dict[str, Any]:
-        """Write the rows of a trial; returns that of the trials table."""
+        """Write the rows of a trial; returns that of the trials table.
+
+        Raises:
+            ConfigError: a file of the tables is damaged.
+            OSError: results cannot be written.
+        """
         identity = {"study": self.store.folder.name, "trial": outcome.number}
         row = {
             **(outcome.config.flat() if outcome.config is not None else {}),
@@ -324,16 +336,16 @@ class _Recorder:
         }
         if outcome.status == "complete":
             row["feasible"] = total_violation(row, self.space.constraints) == 0
-        part = f"trial-{outcome.number:05d}"
         write_references(self.store, outcome.record.get("references", []))
         for table in _NETWORK_TABLES:
             if table in outcome.record:
-                self.store.write(table, part, outcome.record[table])
+                self.store.write_trial(table, outcome.number, outcome.record[table])
         if networks := outcome.record.get("seeds"):
             complete = {**identity, "status": "complete", "num_seeds": 1}
-            self.store.write("seeds", part, [{**columns, **complete} for columns in networks])
+            rows = [{**columns, **complete} for columns in networks]
+            self.store.write_trial("seeds", outcome.number, rows)
         # Last: a trial that has its row has all its rows.
-        self.store.write("trials", f"{outcome.number:05d}", [row])
+        self.store.write_trial("trials", outcome.number, [row])
         folder = self.store.folder / "checkpoints" / f"{outcome.number:05d}"
         for name in OPEN_FILES:  # nothing goes on from these any more
             for path in folder.rglob(name):

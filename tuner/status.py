@@ -36,7 +36,7 @@ def search_status(folder: Path) -> dict[str, Any]:
     """What the files in a result folder say of its search; JSON-able.
 
     Raises:
-        ConfigError: there is no search.
+        ConfigError: there is no search, or a table is damaged.
     """
     from tuner.search import read_space  # heavy
 

@@ -231,9 +231,7 @@ def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     with _experimental():
         match name:
             case "tpe":
-                return optuna.samplers.TPESampler(
-                    seed=seed, multivariate=True, group=True, constant_liar=True
-                )
+                return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
             case "nsgaii":
                 return optuna.samplers.NSGAIISampler(seed=seed)
             case "gp":

@@ -61,6 +61,8 @@ def test_every_trial_has_one_row(good: Search) -> None:
     assert set(rows["status"]) == {"complete"}
     assert set(rows["study"]) == {"good"}
     assert rows["reason"].isna().all()
+    files = {path.name for path in (good.folder / "trials").iterdir()}
+    assert files == {"empty.parquet", "00000-00199.parquet"}
 
 
 def test_study_has_a_complete_trial_per_row(good: Search) -> None:

@@ -140,7 +140,7 @@ def written(driver: Driver, folder: Path, rows: list[dict[str, Any]]) -> str:
     store = ResultStore(folder)
     store.create()
     for row in rows:
-        store.write("trials", f"{row['trial']:05d}", [row])
+        store.write_trial("trials", row["trial"], [row])
     table = pareto_table(SearchPlan(driver.space, folder, folder), store)
     return f"{table.title}: {[str(cell) for cell in table.columns[0].cells]}"
 

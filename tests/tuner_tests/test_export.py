@@ -53,13 +53,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     complete = {**columns, "study": "tiny", "status": "complete", "trial": 2}
     store = ResultStore(folder)
     store.create()
-    for row in (
+    rows: list[dict[str, Any]] = [
         complete,
         {**complete, "trial": 3, "validation.tradeoff_score": score - 0.1},
         {"study": "tiny", "trial": 4, "status": "failed", "reason": "NonFiniteLossError: loss"},
         {**complete, "trial": 5, "status": "pruned", "reason": "stopped after 1 of 2 epochs"},
-    ):
-        store.write("trials", f"{row['trial']:05d}", [row])
+    ]
+    for row in rows:
+        store.write_trial("trials", row["trial"], [row])
     for number in (2, 5):
         save_weights(folder / "checkpoints" / f"{number:05d}" / "weights.pt", config, result.model)
     return Trained(folder, config, result)
@@ -203,8 +204,8 @@ def test_network_of_a_seed_has_its_own_figures(results: Trained, to: Path) -> No
     store = ResultStore(results.folder)
     (row,) = (r for r in store.read("trials") if r["trial"] == 2)
     own = [{**row, "num_seeds": 1, "seed": seed, "test.clean_accuracy": 0.5} for seed in (0, 1)]
-    store.write("seeds", "trial-00002", own)
-    store.write("trials", "00002", [{**row, "num_seeds": 2}])
+    store.write_trial("seeds", 2, own)
+    store.write_trial("trials", 2, [{**row, "num_seeds": 2}])
     folder = results.folder / "checkpoints" / "00002"
     (folder / "seed-0").mkdir()
     (folder / "weights.pt").rename(folder / "seed-0" / "weights.pt")
@@ -406,7 +407,7 @@ def test_folder_without_tables_is_refused(
 
 def test_damaged_table_is_refused(export: Callable[..., Run], results: Trained, to: Path) -> None:
     (results.folder / "trials" / "00003.parquet").write_bytes(b"PAR1")
-    assert_refused(export(), to, ["trials: cannot be read"])
+    assert_refused(export(), to, ["trials/00003.parquet: not a readable Parquet file"])
 
 
 @pytest.mark.parametrize("trial", ["0", "best"])
@@ -422,7 +423,7 @@ def test_best_of_no_complete_trial_is_refused(
     export: Callable[..., Run], results: Trained, to: Path
 ) -> None:
     for number in (2, 3):
-        (results.folder / "trials" / f"{number:05d}.parquet").unlink()
+        ResultStore(results.folder).write_trial("trials", number, [])
     assert_refused(export("best"), to, ["none of 2 trials is complete"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tuner.run import main as run
 from tuner.search import SearchPlan, check_resumable, create_folder, resume_plan
 from tuner.space import SearchSpace
 from tuner.status import describe, search_status
+from tuner.status import main as status
 from tuner.store import ResultStore
 from tuner.study import open_study, tell
 
@@ -26,7 +28,7 @@ def _finish(store: ResultStore, number: int, score: float, **columns: Any) -> di
     names = ("clean_accuracy", "robust_accuracy", "tradeoff_score")
     row: dict[str, Any] = {"trial": number, "status": "complete", "reason": None, "feasible": True}
     row |= {f"validation.{name}": score for name in names} | columns
-    store.write("trials", f"{number:05d}", [row])
+    store.write_trial("trials", number, [row])
     return row
 
 
@@ -96,11 +98,7 @@ def test_study_that_is_damaged_is_told_by_its_file(make_search: MakeSearch) -> N
 
 def test_lost_row_is_refused(make_search: MakeSearch) -> None:
     plan = make_search()
-    for path in (plan.folder / "trials").glob("*0*.parquet"):
-        path.unlink()
-    store = ResultStore(plan.folder)
-    for number in (0, 2):
-        _finish(store, number, 0.5)
+    ResultStore(plan.folder).write_trial("trials", 1, [])
     with pytest.raises(ConfigError, match="trials/ has lost the row of trial 1, which its study"):
         check_resumable(resume_plan(plan.folder, None, ()))
 
@@ -150,6 +148,28 @@ def test_looking_whether_a_driver_works_hinders_none(make_search: MakeSearch) ->
     with Driver(plan.folder):
         assert search_status(plan.folder)["is_running"]
     assert not search_status(plan.folder)["is_running"]
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1"])
+def test_damaged_table_is_told_by_its_file(
+    content: bytes, make_search: MakeSearch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = make_search()
+    (path,) = (plan.folder / "trials").glob("0*.parquet")
+    path.write_bytes(content)
+    for main in (status, lambda words: run(["--resume", *words])):
+        assert main([str(plan.folder)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert str(path) in line
+
+
+def test_missing_table_is_told(make_search: MakeSearch, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = make_search()
+    shutil.rmtree(plan.folder / "trials")
+    for main in (status, lambda words: run(["--resume", *words])):
+        assert main([str(plan.folder)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{plan.folder}: no results of a search (it has no trials/)" in line
 
 
 # status

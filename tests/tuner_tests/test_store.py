@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import signal
 import subprocess
 import sys
@@ -12,11 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from simreg_core.config_io import ConfigError
 from simreg_core.records import SCHEMA_VERSION, TABLES, VERSION_KEY, arrow_schema
+from tests.object_stores import bucket, make_bucket, s3_server
 from tuner.store import ResultStore
 
+__all__ = ["bucket", "make_bucket", "s3_server"]
+
 ROOT = Path(__file__).parents[2]
-# Writes parts of 300 rows as fast as it can, until it is killed; prints a line for every part.
+# Writes trials of 300 rows as fast as it can, until it is killed; prints a line for every trial.
 WRITE_LOOP = """
 import itertools, sys
 from pathlib import Path
@@ -25,7 +30,7 @@ from tuner.store import ResultStore
 store = ResultStore(Path(sys.argv[1]))
 for number in itertools.count():
     rows = [{"role": "trial", "trial": number, "epsilon": float(i)} for i in range(300)]
-    store.write("curves", f"part-{number % 5}", rows)
+    store.write_trial("curves", number, rows)
     print(number, flush=True)
 """
 
@@ -127,9 +132,9 @@ def test_failed_write_keeps_the_part_that_was_there(store: ResultStore) -> None:
     assert [row["accuracy"] for row in store.read("curves")] == [0.5]
 
 
-def test_damaged_part_is_an_error_when_read(store: ResultStore) -> None:
+def test_damaged_file_is_named_when_it_is_read(store: ResultStore) -> None:
     (store.folder / "trials" / "00000.parquet").write_bytes(b"PAR1 cut off")
-    with pytest.raises(pa.ArrowInvalid):
+    with pytest.raises(ConfigError, match=r"trials/00000\.parquet: not a readable Parquet file"):
         store.read("trials")
 
 
@@ -139,17 +144,123 @@ def test_file_that_is_still_being_written_is_not_read(store: ResultStore) -> Non
     assert len(store.read("trials")) == len(pd.read_parquet(store.folder / "trials")) == 1
 
 
+# blocks of trials
+
+
+def names(store: ResultStore, table: str) -> list[str]:
+    return sorted(path.name for path in (store.folder / table).iterdir())
+
+
+def curves_of(number: int, *accuracies: float) -> list[dict[str, Any]]:
+    return [{"role": "trial", "trial": number, "accuracy": value} for value in accuracies]
+
+
+def pairs_of(frame: pd.DataFrame) -> list[tuple[int, float]]:
+    return list(zip(frame["trial"], frame["accuracy"], strict=True))
+
+
+def test_trials_of_a_block_share_a_file(store: ResultStore) -> None:
+    for number in (0, 199, 200, 12345, 100_000):
+        store.write_trial("trials", number, [{"trial": number}])
+    assert names(store, "trials") == [
+        "00000-00199.parquet",
+        "00200-00399.parquet",
+        "100000-100199.parquet",
+        "12200-12399.parquet",
+        "empty.parquet",
+    ]
+    assert sorted(row["trial"] for row in store.read("trials")) == [0, 199, 200, 12345, 100_000]
+
+
+def test_rows_are_those_written_last_whatever_the_order(store: ResultStore) -> None:
+    """Against a dictionary, with trials that end out of order, again, and with other rows."""
+    rng = random.Random(0)
+    store.write("curves", "baseline-a-1", [{"role": "baseline", "accuracy": 2.0}])
+    expected: dict[int, list[float]] = {}
+    for _ in range(40):
+        number = rng.choice([0, 1, 2, 50, 198, 199, 200, 201, 450])
+        expected[number] = [rng.random() for _ in range(rng.randrange(4))]
+        # A process of its own now and then: none rests on what it has written before.
+        writer = store if rng.random() < 0.5 else ResultStore(store.folder)
+        writer.write_trial("curves", number, curves_of(number, *expected[number]))
+        frame = pd.read_parquet(store.folder / "curves")
+        assert list(frame[frame["trial"].isna()]["accuracy"]) == [2.0]
+        assert pairs_of(frame.dropna(subset="trial")) == [
+            (number, value) for number in sorted(expected) for value in expected[number]
+        ]
+
+
+def test_trial_of_an_earlier_version_stays_in_its_own_file(store: ResultStore) -> None:
+    """A search that wrote a file per trial was killed after the curves of trial 1."""
+    store.write("trials", "00000", [{"trial": 0, "status": "complete"}])
+    for number in (0, 1):
+        store.write("curves", f"trial-{number:05d}", curves_of(number, 0.5))
+    resumed = ResultStore(store.folder)
+    for number in (1, 2, 1):
+        resumed.write_trial("curves", number, curves_of(number, 0.7, 0.8))
+        resumed.write_trial("trials", number, [{"trial": number, "status": "complete"}])
+    resumed.write_trial("trials", 0, [{"trial": 0, "status": "failed"}])
+    trials = pd.read_parquet(store.folder / "trials").sort_values("trial")
+    assert trials[["trial", "status"]].to_numpy().tolist() == [
+        [0, "failed"],
+        [1, "complete"],
+        [2, "complete"],
+    ]
+    curves = pd.read_parquet(store.folder / "curves")
+    assert sorted(pairs_of(curves)) == [(0, 0.5), (1, 0.7), (1, 0.8), (2, 0.7), (2, 0.8)]
+    assert names(store, "curves") == [
+        "00000-00199.parquet",
+        "empty.parquet",
+        "trial-00000.parquet",
+        "trial-00001.parquet",
+    ]
+
+
+def test_damaged_block_is_named_and_left_alone(store: ResultStore) -> None:
+    store.write_trial("trials", 3, [{"trial": 3}])
+    path = store.folder / "trials" / "00000-00199.parquet"
+    damaged = path.read_bytes()[:-20]
+    path.write_bytes(damaged)
+    with pytest.raises(ConfigError, match=f"^{path}: not a readable Parquet file: [^\n]*$"):
+        store.write_trial("trials", 4, [{"trial": 4}])
+    assert path.read_bytes() == damaged
+
+
+@pytest.mark.parametrize("other", [4, None])
+def test_rows_of_another_trial_are_refused(other: int | None, store: ResultStore) -> None:
+    with pytest.raises(ValueError, match="table curves: a row is not of trial 3"):
+        store.write_trial("curves", 3, [{"trial": 3}, {"trial": other}])
+    assert names(store, "curves") == ["empty.parquet"]
+
+
+def test_blocks_are_written_and_read_in_an_object_store(bucket: Path) -> None:
+    store = ResultStore(bucket / "search")
+    store.create()
+    for number in (200, 1, 0, 1):
+        store.write_trial("curves", number, curves_of(number, 0.1, 0.2))
+    assert names(store, "curves") == [
+        "00000-00199.parquet",
+        "00200-00399.parquet",
+        "empty.parquet",
+    ]
+    rows = [(row["trial"], row["accuracy"]) for row in store.read("curves")]
+    assert rows == [(n, value) for n in (0, 1, 200) for value in (0.1, 0.2)]
+
+
 @pytest.mark.slow  # Arrow is imported anew by every process that is killed
-def test_kill_at_any_moment_of_writing_leaves_whole_parts(store: ResultStore) -> None:
+def test_kill_at_any_moment_of_writing_leaves_whole_trials(store: ResultStore) -> None:
     for kill in range(8):
         command = [sys.executable, "-c", WRITE_LOOP, str(store.folder)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "0\n"
+            while_written = pd.read_parquet(store.folder / "curves")
             time.sleep(0.05 + 0.0017 * kill)  # a write takes a few milliseconds
             process.send_signal(signal.SIGKILL)
-        parts = [p for p in (store.folder / "curves").iterdir() if p.suffix == ".parquet"]
-        assert len(parts) > 1
-        for part in parts:
-            assert len(pq.read_table(part)) == (0 if part.stem == "empty" else 300)
-        assert len(pd.read_parquet(store.folder / "curves")) == len(store.read("curves"))
+            done = [0, *(int(line) for line in process.stdout.read().split())]
+        assert len(done) > 1
+        after = pd.read_parquet(store.folder / "curves")
+        for frame in (while_written, after):
+            assert set(frame.groupby("trial")["epsilon"].agg(tuple)) == {tuple(range(300))}
+        assert set(done) <= set(after["trial"])
+        assert len(after) == len(store.read("curves"))
