@@ -20,6 +20,7 @@ from simreg_core.attacks import freeze
 from simreg_core.config import TrialConfig
 from simreg_core.data import Split, TaskData
 from simreg_core.evaluate import boundary_perturbations, evaluate
+from simreg_core.foolbox_bridge import predict_all
 from simreg_core.train import fit, start
 
 FGSM_GOAL = 20
@@ -51,21 +52,25 @@ def plain_fgsm(
     return accuracies
 
 
-def plain_boundary(model: nn.Module, split: Split, steps: int) -> list[float]:
-    """Squared distance per pixel of every image's smallest perturbation, one image at a time."""
+def plain_boundary(model: nn.Module, split: Split, number: int, steps: int) -> list[float]:
+    """Squared distance per pixel of the first perturbations, one image at a time.
+
+    Args:
+        model: The attacked network.
+        split: Images to attack and to start from, labelled with the network's decisions.
+        number: Images to attack.
+        steps: Of the attack.
+    """
     attacked = foolbox.PyTorchModel(model, bounds=(0, 1), device=split.images.device)
     attack = foolbox.attacks.BoundaryAttack(steps=steps)
     images = split.images.to(torch.float32) / 255
-    with torch.no_grad():
-        predicted = model(images).argmax(dim=1)
     distances = []
-    for number, label in enumerate(split.labels):
-        others = (predicted != label).nonzero()[:, 0]
-        if predicted[number] != label or not len(others):
-            distances.append(0.0)
-            continue
-        image, begin_at = images[number : number + 1], images[others[:1]]
-        _, moved, _ = attack(attacked, image, label[None], epsilons=None, starting_points=begin_at)
+    for image, label in zip(images[:number], split.labels[:number], strict=True):
+        others = (split.labels != label).nonzero()[0]
+        start_at = images[others]
+        _, moved, _ = attack(
+            attacked, image[None], label[None], epsilons=None, starting_points=start_at
+        )
         distances.append((moved - image).square().mean().item())
     return distances
 
@@ -117,11 +122,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Plain calls leave gradients of the weights on, as nothing tells Foolbox otherwise.
     plain_model, plain_surrogate = copy.deepcopy(model), copy.deepcopy(surrogate)
     freeze(surrogate)
-    split, robustness = data.test, config.robustness
+    robustness = config.robustness
+    # The network's own decisions as labels: no image is misclassified, and all are attacked.
+    images = data.test.images
+    split = Split(images, predict_all(model, images.to(torch.float32) / 255, robustness.batch_size))
+    num_classes = len(split.labels.unique())
+    if num_classes < 2:
+        raise SystemExit("the network decides for one class only, so nothing can be attacked")
     subset = Split(split.images[: args.subset], split.labels[: args.subset])
     epsilons = robustness.epsilons("transfer_fgsm")
-    accuracies = [p.accuracy for p in evaluate(model, split, "test", robustness, surrogate)]
-    print(f"accuracy {accuracies[0]:.3f}, under FGSM {accuracies[-1]:.3f}\n", flush=True)
+    end = evaluate(model, split, "test", robustness, surrogate)[-1].accuracy
+    print(f"{num_classes} classes decided for; agreement under FGSM {end:.3f}\n", flush=True)
     report(
         f"transferred FGSM, {len(epsilons)} epsilons, batches of {robustness.batch_size}",
         {
@@ -146,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 lambda: boundary_perturbations(model, attacked, "test", robustness),
                 num_boundary,
             ),
-            "plain": (lambda: plain_boundary(plain_model, subset, 50), len(subset.labels)),
+            "plain": (lambda: plain_boundary(plain_model, split, args.subset, 50), args.subset),
         },
         device,
         args.repetitions,

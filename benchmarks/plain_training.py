@@ -78,7 +78,8 @@ class PlainTraining:
         self.images = source.images.to(device, torch.float32) / 255
         self.pixels = PixelSimilarity(source.images.to(device))
         self.pairs = list_pairs(len(self.images))
-        probe = self.model.features(self.images[:2])
+        with torch.no_grad():
+            probe = self.model.features(self.images[:2])
         widths = [feature.shape[1] for feature in probe.values()]
         self.similarity = FeatureSimilarity(widths, mean_decay=0.9).to(device)
         self.optimizer = torch.optim.SGD(

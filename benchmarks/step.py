@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch.nn import functional
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import timing
@@ -44,14 +45,27 @@ def step_seconds(
         for kind, steps in (("short", 1), ("long", num_steps + 1)):
             number = steps * config.training.batch_size
             train = Split(data.train.images[:number], data.train.labels[:number])
-            variants[f"{name}, {kind}"] = timing.epochs_of(config, data, device, train)
+            variants[f"{name}, {kind}"] = _fresh(timing.epochs_of(config, data, device, train))
+    # The weights of a step are cast once, and again after they have changed.
+    clearing = register_optimizer_step_post_hook(lambda *_: torch.clear_autocast_cache())
     is_mixed = precision != "float32"
-    with torch.autocast(device.type, PRECISIONS[precision], enabled=is_mixed):
+    with torch.autocast(device.type, torch.bfloat16, enabled=is_mixed):
         found = timing.interleaved({**variants, **(others or {})}, device, repetitions)
+    clearing.remove()
     for name in configs:
         rounds = zip(found.pop(f"{name}, long"), found.pop(f"{name}, short"), strict=True)
         found[name] = [(long - short) / num_steps for long, short in rounds]
     return found
+
+
+def _fresh(epoch: Callable[[], object]) -> Callable[[], object]:
+    """The epoch without the weights that a validation has cast, which have no gradients."""
+
+    def run() -> None:
+        torch.clear_autocast_cache()
+        epoch()
+
+    return run
 
 
 def operations(config: TrialConfig, data: TaskData, device: torch.device) -> int:
