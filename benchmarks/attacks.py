@@ -1,0 +1,168 @@
+"""How much faster are batched attacks than Foolbox called for one image at a time?
+
+``python -m benchmarks.attacks --threads 2`` measures the project's accuracy under transferred FGSM
+at 10 epsilons, and its boundary attack of 50 steps, against plain Foolbox calls: per image, and for
+FGSM per epsilon too. Plain calls get a subset of the images; rates are per image. The boundary
+attack starts from the same kind of points in both, since Foolbox's own search for one can fail.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+
+import foolbox
+import torch
+from torch import nn
+
+from benchmarks import timing
+from simreg_core.attacks import freeze
+from simreg_core.config import TrialConfig
+from simreg_core.data import Split, TaskData
+from simreg_core.evaluate import boundary_perturbations, evaluate
+from simreg_core.foolbox_bridge import predict_all
+from simreg_core.train import fit, start
+
+FGSM_GOAL = 20
+
+
+def trained(config: TrialConfig, data: TaskData, device: torch.device) -> nn.Module:
+    """A network after one epoch: attacks need decisions that depend on the image."""
+    state = start(config, data, device)
+    next(fit(config, state, data))
+    return state.model.eval()
+
+
+def plain_fgsm(
+    model: nn.Module, surrogate: nn.Module, split: Split, epsilons: Sequence[float]
+) -> list[float]:
+    """Accuracy at every epsilon, one image and one epsilon at a time."""
+    attacked = foolbox.PyTorchModel(surrogate, bounds=(0, 1), device=split.images.device)
+    attack = foolbox.attacks.LinfFastGradientAttack()
+    accuracies = []
+    for epsilon in epsilons:
+        correct = 0
+        for number in range(len(split.labels)):
+            image = split.images[number : number + 1].to(torch.float32) / 255
+            label = split.labels[number : number + 1]
+            moved, _, _ = attack(attacked, image, label, epsilons=epsilon)
+            with torch.no_grad():
+                correct += int((model(moved).argmax(dim=1) == label).item())
+        accuracies.append(correct / len(split.labels))
+    return accuracies
+
+
+def plain_boundary(model: nn.Module, split: Split, number: int, steps: int) -> list[float]:
+    """Squared distance per pixel of the first perturbations, one image at a time.
+
+    Args:
+        model: The attacked network.
+        split: Images to attack and to start from, labelled with the network's decisions.
+        number: Images to attack.
+        steps: Of the attack.
+    """
+    attacked = foolbox.PyTorchModel(model, bounds=(0, 1), device=split.images.device)
+    attack = foolbox.attacks.BoundaryAttack(steps=steps)
+    images = split.images.to(torch.float32) / 255
+    distances = []
+    for image, label in zip(images[:number], split.labels[:number], strict=True):
+        others = (split.labels != label).nonzero()[0]
+        start_at = images[others]
+        _, moved, _ = attack(
+            attacked, image[None], label[None], epsilons=None, starting_points=start_at
+        )
+        distances.append((moved - image).square().mean().item())
+    return distances
+
+
+def report(
+    name: str,
+    variants: Mapping[str, tuple[Callable[[], object], int]],
+    device: torch.device,
+    repetitions: int,
+    goal: str = "",
+) -> None:
+    """Print images per second of both variants, and their ratio."""
+    calls = {kind: call for kind, (call, _) in variants.items()}
+    seconds = timing.interleaved(calls, device, repetitions)
+    rates = {kind: [number / s for s in seconds[kind]] for kind, (_, number) in variants.items()}
+    print(name)
+    for kind, values in rates.items():
+        print(f"  {kind}, images/s: {timing.spread(values)} ({variants[kind][1]} images)")
+    print(f"  own / plain: {timing.ratio(rates['own'], rates['plain'])}{goal}\n", flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print one comparison per attack."""
+    parser = timing.make_parser(__doc__)
+    parser.add_argument("--base-channels", type=int, help="default: 16, on cuda 64")
+    parser.add_argument("--num-images", type=int, help="of FGSM; default: 500, on cuda 10000")
+    parser.add_argument("--boundary-images", type=int, help="default: 50, on cuda 1000")
+    parser.add_argument("--subset", type=int, default=5, help="images of the plain calls")
+    args = parser.parse_args(argv)
+    is_gpu = args.device == "cuda"
+    base = args.base_channels or (64 if is_gpu else 16)
+    num_images = args.num_images or (10000 if is_gpu else 500)
+    num_boundary = args.boundary_images or (1000 if is_gpu else 50)
+    device = timing.begin(args, base_channels=base)
+    data = timing.make_task(args.dataset, device, train=2000, validation=200, test=num_images)
+    config = timing.make_trial(
+        args.dataset,
+        model={"base_channels": base},
+        training={"learning_rate": 0.05},
+        regularizer={"alpha": 0.0},
+        robustness={
+            "attacks": {"transfer_fgsm": {"max_epsilon": 0.02}},
+            "reference": {"transfer_fgsm": 0.02},
+            "boundary": {"steps": 50, "num_images": num_boundary, "repeats": 1},
+        },
+    )
+    model = trained(config, data, device)
+    surrogate = trained(config.model_copy(update={"seed": 1}), data, device)
+    # Plain calls leave gradients of the weights on, as nothing tells Foolbox otherwise.
+    plain_model, plain_surrogate = copy.deepcopy(model), copy.deepcopy(surrogate)
+    freeze(surrogate)
+    robustness = config.robustness
+    # The network's own decisions as labels: no image is misclassified, and all are attacked.
+    images = data.test.images
+    split = Split(images, predict_all(model, images.to(torch.float32) / 255, robustness.batch_size))
+    num_classes = len(split.labels.unique())
+    if num_classes < 2:
+        raise SystemExit("the network decides for one class only, so nothing can be attacked")
+    subset = Split(split.images[: args.subset], split.labels[: args.subset])
+    epsilons = robustness.epsilons("transfer_fgsm")
+    end = evaluate(model, split, "test", robustness, surrogate)[-1].accuracy
+    print(f"{num_classes} classes decided for; agreement under FGSM {end:.3f}\n", flush=True)
+    report(
+        f"transferred FGSM, {len(epsilons)} epsilons, batches of {robustness.batch_size}",
+        {
+            "own": (
+                lambda: evaluate(model, split, "test", robustness, surrogate),
+                len(split.labels),
+            ),
+            "plain": (
+                lambda: plain_fgsm(plain_model, plain_surrogate, subset, epsilons),
+                len(subset.labels),
+            ),
+        },
+        device,
+        args.repetitions,
+        f" (goal {FGSM_GOAL})",
+    )
+    attacked = Split(split.images[:num_boundary], split.labels[:num_boundary])
+    report(
+        "boundary attack, 50 steps, once per image",
+        {
+            "own": (
+                lambda: boundary_perturbations(model, attacked, "test", robustness),
+                num_boundary,
+            ),
+            "plain": (lambda: plain_boundary(plain_model, split, args.subset, 50), args.subset),
+        },
+        device,
+        args.repetitions,
+    )
+
+
+if __name__ == "__main__":
+    main()

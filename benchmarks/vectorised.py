@@ -1,0 +1,184 @@
+"""Trials that differ in alpha, Th and seed only, trained as one by ``torch.func``.
+
+M networks of one shape become one set of parameters (M, ...), and a step of all of them one call:
+fewer and larger kernels where a single network leaves a GPU idle. Every network keeps its own
+draws (batches, augmentation, pairs), batch-norm statistics and running means of the features, so
+each is trained as ``simreg_core.train`` would train it alone.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state
+from torch.nn import functional
+
+from simreg_core.augment import augment
+from simreg_core.config import TrialConfig
+from simreg_core.data import TaskData
+from simreg_core.losses import SimilarityRegularizer, similarity_loss
+from simreg_core.model import ResNet
+from simreg_core.seeding import generator
+from simreg_core.similarity import PixelSimilarity
+from simreg_core.train import TrainingState, learning_rate, start
+
+_EVAL_BATCH = 1000
+
+
+class _Objective(nn.Module):
+    """One trial's loss for batches that were drawn for it."""
+
+    def __init__(self, model: ResNet, regularizer: SimilarityRegularizer) -> None:
+        super().__init__()
+        self.model = model
+        self.feature_similarity = regularizer.feature_similarity
+        self.layers = regularizer.layers
+        self.transform = regularizer.config.transform
+
+    def forward(
+        self, pixels: Tensor, labels: Tensor, pairs: Tensor, s_target: Tensor, alpha: Tensor
+    ) -> Tensor:
+        task_loss = functional.cross_entropy(self.model(pixels), labels)
+        s_cnn = self.feature_similarity(self.model.features(pairs, self.layers))
+        return task_loss + alpha * similarity_loss(s_cnn, s_target, self.transform)
+
+
+class VectorisedTraining:
+    """M trials in training at once, all on one device.
+
+    Args:
+        configs: Regularized trials of the pixel target, equal but for alpha, Th and seed.
+        data: The task's splits, on the device.
+        device: Where to train.
+
+    Raises:
+        ValueError: the configurations differ in more, or are not of that kind.
+    """
+
+    def __init__(
+        self, configs: Sequence[TrialConfig], data: TaskData, device: torch.device
+    ) -> None:
+        _check(configs)
+        self.configs = list(configs)
+        self._data, self._device = data, device
+        states = [start(config, data, device) for config in configs]
+        self._regularizers = [regularizer_of(state) for state in states]
+        objectives = [
+            _Objective(state.model, regularizer)
+            for state, regularizer in zip(states, self._regularizers, strict=True)
+        ]
+        self._template = objectives[0]
+        self.parameters, self.buffers = stack_module_state(objectives)
+        self._images = self._regularizers[0].images
+        self._similarity = PixelSimilarity(self._images)
+        own = [(config.regularizer.alpha, config.regularizer.threshold) for config in configs]
+        self._alpha, self._threshold = torch.tensor(own, device=device).T
+        training = configs[0].training
+        self._optimizer = torch.optim.SGD(
+            self.parameters.values(),
+            lr=training.learning_rate,
+            momentum=training.momentum,
+            weight_decay=training.weight_decay,
+        )
+
+    def epoch(self, number: int) -> tuple[Tensor, Tensor]:
+        """Train one epoch; mean validation loss (nats) and accuracy, each (M,)."""
+        training = self.configs[0].training
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(training, number)
+        order_rngs, augment_rngs, pair_rngs = (
+            [generator(config.seed, stream, number) for config in self.configs]
+            for stream in ("batches", "augmentation", "pairs")
+        )
+        train = self._data.train
+        orders = [torch.randperm(len(train.labels), generator=rng) for rng in order_rngs]
+        batches = torch.stack(orders).to(self._device).split(training.batch_size, dim=1)
+        self._template.train()
+        for index in batches:
+            if index.shape[1] < 2:  # batch normalisation needs two images
+                continue
+            stored = train.images[index].to(torch.float32) / 255
+            own = zip(stored, augment_rngs, strict=True)
+            pixels = torch.stack([augment(x, training.augmentation, rng) for x, rng in own])
+            self._step(pixels, train.labels[index], *self._draw_pairs(pair_rngs))
+        return self._validate()
+
+    def _draw_pairs(self, rngs: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
+        """Pixels (M, 2k, C, H, W) of fresh pairs, and their targets (M, k)."""
+        k = self.configs[0].regularizer.batch_size
+        drawn = [own.pairs(k, rng) for own, rng in zip(self._regularizers, rngs, strict=True)]
+        index = torch.stack([torch.cat(pair) for pair in drawn]).to(self._device)
+        first, second = index[:, :k], index[:, k:]
+        similarity = self._similarity(first.flatten(), second.flatten()).view_as(first)
+        threshold = self._threshold[:, None]
+        above, below = similarity > threshold, similarity < -threshold
+        return self._images[index].to(torch.float32) / 255, above.float() - below.float()
+
+    def _step(self, pixels: Tensor, labels: Tensor, pairs: Tensor, s_target: Tensor) -> None:
+        def loss_of(state: tuple[dict[str, Tensor], ...], *own: Tensor) -> Tensor:
+            loss: Tensor = functional_call(self._template, state, own)
+            return loss
+
+        with warnings.catch_warnings():
+            # The running means' lerp_ has no batching rule: M tiny calls per layer.
+            warnings.filterwarnings("ignore", "There is a performance drop.*lerp_")
+            losses = torch.vmap(loss_of)(
+                (self.parameters, self.buffers), pixels, labels, pairs, s_target, self._alpha
+            )
+        self._optimizer.zero_grad(set_to_none=True)
+        losses.sum().backward()  # no network's loss depends on another's parameters
+        self._optimizer.step()
+
+    @torch.no_grad()
+    def _validate(self) -> tuple[Tensor, Tensor]:
+        """Mean loss and accuracy (M,) on the validation split."""
+        self._template.eval()
+        state = {
+            name.removeprefix("model."): value
+            for name, value in (self.parameters | self.buffers).items()
+            if name.startswith("model.")
+        }
+
+        def logits_of(own: dict[str, Tensor], pixels: Tensor) -> Tensor:
+            logits: Tensor = functional_call(self._template.model, own, (pixels,))
+            return logits
+
+        split = self._data.validation
+        loss, correct = torch.zeros(2, len(self.configs), dtype=torch.float64, device=self._device)
+        for images, labels in zip(
+            split.images.split(_EVAL_BATCH), split.labels.split(_EVAL_BATCH), strict=True
+        ):
+            logits = torch.vmap(logits_of, in_dims=(0, None))(state, images.to(torch.float32) / 255)
+            nats = functional.cross_entropy(
+                logits.transpose(1, 2), labels.expand(len(logits), -1), reduction="none"
+            )
+            loss += nats.sum(dim=1)
+            correct += (logits.argmax(dim=2) == labels).sum(dim=1)
+        return loss / len(split.labels), correct / len(split.labels)
+
+
+def regularizer_of(state: TrainingState) -> SimilarityRegularizer:
+    """The regularizer of a regularized trial's state."""
+    assert state.regularizer is not None
+    return state.regularizer
+
+
+def _check(configs: Sequence[TrialConfig]) -> None:
+    kinds = []
+    for config in configs:
+        regularizer = config.regularizer
+        if not regularizer.alpha or regularizer.target != "pixel" or regularizer.shuffle_targets:
+            raise ValueError("only regularized trials of the pixel target train as one")
+        content = config.to_dict()
+        for section, name in (
+            (content, "seed"),
+            (content["regularizer"], "alpha"),
+            (content["regularizer"], "threshold"),
+        ):
+            del section[name]
+        kinds.append(content)
+    if any(kind != kinds[0] for kind in kinds):
+        raise ValueError("only trials that differ in alpha, Th and seed alone train as one")
