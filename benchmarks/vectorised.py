@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 from torch.nn import functional
 
-from simreg_core.augment import augment
+from simreg_core.augment import augment, draw_augmentation
 from simreg_core.config import TrialConfig
 from simreg_core.data import TaskData
 from simreg_core.losses import SimilarityRegularizer, similarity_loss
@@ -100,22 +100,27 @@ class VectorisedTraining:
         for index in batches:
             if index.shape[1] < 2:  # batch normalisation needs two images
                 continue
-            stored = train.images[index].to(torch.float32) / 255
-            own = zip(stored, augment_rngs, strict=True)
-            pixels = torch.stack([augment(x, training.augmentation, rng) for x, rng in own])
-            self._step(pixels, train.labels[index], *self._draw_pairs(pair_rngs))
+            draws = torch.cat(
+                [draw_augmentation(index.shape[1], training.augmentation, r) for r in augment_rngs],
+                dim=1,
+            )
+            pixels = augment(
+                train.images, index.flatten(), draws.to(self._device), training.augmentation
+            ).unflatten(0, index.shape)
+            own = (pixels.to(torch.float32) / 255, train.labels[index])
+            self._step(*own, *self._draw_pairs(pair_rngs))
         return self._validate()
 
     def _draw_pairs(self, rngs: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
         """Pixels (M, 2k, C, H, W) of fresh pairs, and their targets (M, k)."""
-        k = self.configs[0].regularizer.batch_size
-        drawn = [own.pairs(k, rng) for own, rng in zip(self._regularizers, rngs, strict=True)]
-        index = torch.stack([torch.cat(pair) for pair in drawn]).to(self._device)
-        first, second = index[:, :k], index[:, k:]
+        drawn = [own.draw(rng) for own, rng in zip(self._regularizers, rngs, strict=True)]
+        pairs = torch.stack(drawn).to(self._device)
+        first, second = pairs.unbind(dim=1)
         similarity = self._similarity(first.flatten(), second.flatten()).view_as(first)
         threshold = self._threshold[:, None]
         above, below = similarity > threshold, similarity < -threshold
-        return self._images[index].to(torch.float32) / 255, above.float() - below.float()
+        pixels = self._images[pairs.flatten(1)].to(torch.float32) / 255
+        return pixels, above.float() - below.float()
 
     def _step(self, pixels: Tensor, labels: Tensor, pairs: Tensor, s_target: Tensor) -> None:
         def loss_of(state: tuple[dict[str, Tensor], ...], *own: Tensor) -> Tensor:
