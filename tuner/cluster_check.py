@@ -7,46 +7,24 @@ would notice: see the functions named ``_check_*``.
 from __future__ import annotations
 
 import copy
-import difflib
 import io
 import json
 import logging
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from simreg_core.config_io import describe
-from tuner.cluster_commands import (
-    DEVELOPMENT_VERSION,
-    Problem,
-    check_setup_commands,
-    check_start_commands,
-    ray_version,
-)
+from tuner.cluster_commands import START_KEYS, check_commands, ray_version
+from tuner.cluster_files import exists, local_path
+from tuner.cluster_packages import DEVELOPMENT_VERSION
+from tuner.cluster_problem import Problem
+from tuner.cluster_provider import check_provider, unknown
 
-COMMAND_KEYS = ("initialization_commands", "setup_commands", "head_setup_commands")
-START_KEYS = ("head_start_ray_commands", "worker_start_ray_commands")
-
-# A family with its generation, a dot, a size: g6.xlarge, p4d.24xlarge, u-6tb1.metal, m5.metal-24xl.
-_AWS_TYPE = re.compile(
-    r"[a-z]+[0-9a-z-]*\d[0-9a-z-]*"
-    r"\.(nano|micro|small|medium|large|\d*xlarge|metal(-\d+xl)?)"
-)
-# A series with its generation, then its shape: g2-standard-8, n1-standard-4, a2-highgpu-1g.
-_GCP_TYPE = re.compile(r"[a-z]\d+[a-z]?(-[a-z0-9]+)+")
-_TYPE_KEYS = {
-    "aws": ("InstanceType", _AWS_TYPE, "family.size, such as g6.xlarge"),
-    "gcp": ("machineType", _GCP_TYPE, "series-kind-cpus, such as g2-standard-8"),
-}
-
-# Keys of the providers that Ray's schema does not list, but their code reads.
-_MORE_PROVIDER_KEYS = ("coordinator_address", "launch_multiple", "use_node_id_as_ip")
-
-_EVERYWHERE = {"0.0.0.0/0", "::/0"}
-_AWS_KEY = re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b|AWS_SECRET_ACCESS_KEY=")
+# What Ray takes for a kind of resource of our own if it is spelt in another way.
+_RESOURCES = ("CPU", "GPU", "TPU", "memory", "object_store_memory")
 
 
 @dataclass(frozen=True)
@@ -69,23 +47,18 @@ def find_problems(config: Mapping[str, Any], folder: Path) -> list[Problem]:
     # What does not fit the schema may have any shape, so nothing further can be said of it.
     if schema := list(_check_schema(config)):
         return schema
-    found = list(_check_all(config, folder))
+    found = list(dict.fromkeys(_check_all(config, folder)))
     return found or list(_check_with_ray(config))
 
 
 def _check_all(config: Mapping[str, Any], folder: Path) -> Iterator[Problem]:
-    yield from _check_provider_keys(config)
     yield from _check_file_sources(config, folder)
     yield from _check_workers(config)
-    yield from _check_instance_types(config)
-    yield from _check_security_group(config)
-    yield from _check_secrets(config)
+    yield from _check_resources(config)
+    yield from check_provider(config, _ray_schema()["properties"]["provider"]["properties"])
     yield from _check_defaults(config)
-    version = ray_version(folder)
-    yield from _check_image(config, version)
-    for key, commands in setup_commands(config):
-        yield from check_setup_commands(key, commands, version)
-    yield from check_start_commands(config)
+    yield from _check_image(config, ray_version(folder))
+    yield from check_commands(config, folder)
 
 
 def summarize(config: Mapping[str, Any]) -> Summary:
@@ -106,26 +79,22 @@ def summarize(config: Mapping[str, Any]) -> Summary:
     return Summary(config["provider"]["type"], list(types), least, most)
 
 
-def setup_commands(config: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str]]]:
-    """Key path and commands of everything that is run before Ray starts."""
-    for key in (*COMMAND_KEYS, "worker_setup_commands"):
-        yield key, config.get(key, [])
-    for name, kind in config.get("available_node_types", {}).items():
-        for key in ("initialization_commands", "worker_setup_commands"):
-            yield f"available_node_types.{name}.{key}", kind.get(key, [])
-
-
 def _check_schema(config: Mapping[str, Any]) -> Iterator[Problem]:
     """Unknown keys, wrong types and missing keys, by the schema that Ray brings."""
     import jsonschema
 
-    errors = jsonschema.Draft7Validator(_ray_schema()).iter_errors(config)
+    def is_integer(_: Any, value: object) -> bool:  # Ray would count 1.0 GPUs as a float
+        return isinstance(value, int) and not isinstance(value, bool)
+
+    types = jsonschema.Draft7Validator.TYPE_CHECKER.redefine("integer", is_integer)
+    validator = jsonschema.validators.extend(jsonschema.Draft7Validator, type_checker=types)
+    errors = validator(_ray_schema()).iter_errors(config)
     for error in sorted(errors, key=lambda error: [str(part) for part in error.path]):
         path = [str(part) for part in error.path]
         if error.validator == "additionalProperties":
             allowed = error.schema.get("properties", {})
             for key in sorted(error.instance.keys() - allowed.keys()):
-                yield _unknown(".".join([*path, key]), key, allowed)
+                yield unknown(".".join([*path, key]), key, allowed)
         elif error.validator == "required":
             missing = next(key for key in error.validator_value if key not in error.instance)
             yield Problem(".".join([*path, missing]), "required, but not given")
@@ -140,7 +109,7 @@ def _explain(error: Any, path: Sequence[str]) -> str:
         wanted = kinds if isinstance(kinds, str) else " or ".join(kinds)
         if len(path) > 1 and path[-2] == "resources":
             return (
-                f"expected a whole number without quotes, found {found} "
+                f"expected a whole number without quotes or point, found {found} "
                 "(trials share a GPU by --gpus-per-trial)"
             )
         return f"expected {wanted}, found {found}"
@@ -149,25 +118,11 @@ def _explain(error: Any, path: Sequence[str]) -> str:
     return " ".join(str(error.message).split())
 
 
-def _unknown(path: str, key: str, allowed: Iterable[str]) -> Problem:
-    close = difflib.get_close_matches(key, list(allowed), n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return Problem(path, f"unknown key; allowed here: {', '.join(allowed)}{hint}")
-
-
 def _ray_schema() -> Any:
     import ray.autoscaler
 
     path = Path(ray.autoscaler.__file__).with_name("ray-schema.json")
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _check_provider_keys(config: Mapping[str, Any]) -> Iterator[Problem]:
-    """Misspelt keys below ``provider``: there Ray accepts any, so that others can add their own."""
-    known = [*_ray_schema()["properties"]["provider"]["properties"], *_MORE_PROVIDER_KEYS]
-    for key in config["provider"].keys() - set(known):
-        if difflib.get_close_matches(key, known, n=1, cutoff=0.8):
-            yield _unknown(f"provider.{key}", key, known)
 
 
 def _check_file_sources(config: Mapping[str, Any], folder: Path) -> Iterator[Problem]:
@@ -178,16 +133,22 @@ def _check_file_sources(config: Mapping[str, Any], folder: Path) -> Iterator[Pro
     for path, source in sources.items():
         if not isinstance(source, str):
             yield Problem(path, f"expected a path on this machine, found {describe(source)}")
-        elif not _exists(source, folder):
+        elif not exists(local_path(source, folder)):
             hint = "; `ray get-auth-token --generate` makes it" if "auth_token" in source else ""
             yield Problem(path, f"no such file or folder: {source} (from {folder}){hint}")
 
 
-def _exists(source: str, folder: Path) -> bool:
-    try:
-        return (folder / Path(source).expanduser()).exists()
-    except (OSError, ValueError, RuntimeError):  # too long, a null byte, no such user
-        return False
+def _check_resources(config: Mapping[str, Any]) -> Iterator[Problem]:
+    """Resources of Ray that are spelt in another way: nothing could ever use them."""
+    known = {name.lower(): name for name in _RESOURCES}
+    for name, kind in config.get("available_node_types", {}).items():
+        for key in map(str, kind["resources"]):
+            meant = known.get(key.lower()) or known.get(key.lower().removesuffix("s"))
+            if meant and key != meant:
+                yield Problem(
+                    f"available_node_types.{name}.resources.{key}",
+                    f"unknown to Ray's scheduler; did you mean {meant!r}?",
+                )
 
 
 def _check_workers(config: Mapping[str, Any]) -> Iterator[Problem]:
@@ -212,64 +173,6 @@ def _check_workers(config: Mapping[str, Any]) -> Iterator[Problem]:
     needed = sum(kind.get("min_workers", 0) for kind in types.values())
     if total is not None and needed > total:
         yield Problem("max_workers", f"{total} is less than all min_workers together, {needed}")
-
-
-def _check_instance_types(config: Mapping[str, Any]) -> Iterator[Problem]:
-    """Instance types that cannot exist; whether one does exist is known to the cloud only."""
-    provider = config["provider"]["type"]
-    if provider not in _TYPE_KEYS:
-        return
-    key, pattern, form = _TYPE_KEYS[provider]
-    for name, kind in config.get("available_node_types", {}).items():
-        found = kind["node_config"].get(key)
-        # Google also takes the address of a type, which ends in its name.
-        if not isinstance(found, str) or not pattern.fullmatch(found.rpartition("/")[2]):
-            yield Problem(
-                f"available_node_types.{name}.node_config.{key}",
-                f"expected {form}, found {describe(found)}; "
-                "that the cloud has a type cannot be checked offline",
-            )
-
-
-def _check_security_group(config: Mapping[str, Any]) -> Iterator[Problem]:
-    """Ports other than ssh's that are open to the world."""
-    group = config["provider"].get("security_group", {})
-    for index, rule in enumerate(group.get("IpPermissions", [])):
-        at = f"provider.security_group.IpPermissions.{index}"
-        if not isinstance(rule, dict):
-            yield Problem(at, f"expected a mapping, found {describe(rule)}")
-            continue
-        ranges = [*_mappings(rule.get("IpRanges")), *_mappings(rule.get("Ipv6Ranges"))]
-        cidrs = [str(entry.get(key)) for entry in ranges for key in ("CidrIp", "CidrIpv6")]
-        ports = rule.get("IpProtocol"), rule.get("FromPort"), rule.get("ToPort")
-        if _EVERYWHERE.intersection(cidrs) and ports != ("tcp", 22, 22):
-            yield Problem(
-                at,
-                f"open to the world: protocol {ports[0]}, ports {ports[1]} to {ports[2]}; "
-                "only ssh may be: tcp, 22 to 22",
-            )
-
-
-def _mappings(value: Any) -> list[dict[str, Any]]:
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
-
-
-def _check_secrets(config: Mapping[str, Any]) -> Iterator[Problem]:
-    """Keys of an AWS account: the file is copied to the head, and into repositories."""
-    for path, text in _texts(config, ()):
-        if _AWS_KEY.search(text):
-            yield Problem(path, "a key of an AWS account; use an instance role instead")
-
-
-def _texts(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield ".".join(path), value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _texts(item, (*path, str(key)))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _texts(item, (*path, str(index)))
 
 
 def _check_defaults(config: Mapping[str, Any]) -> Iterator[Problem]:

@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-DEVELOPMENT_VERSION = "3.0.0.dev0"
+from tuner.cluster_files import Machine
+from tuner.cluster_packages import check_installs, missing
+from tuner.cluster_problem import Problem
+from tuner.cluster_shell import Call, options_of, read_calls
+
 AUTH_MODES = ("token", "disabled")
 TOKEN_FILE = "~/.ray/auth_token"
+HEAD_START, WORKER_START = "head_start_ray_commands", "worker_start_ray_commands"
+START_KEYS = (HEAD_START, WORKER_START)
 
-_SEPARATORS = {";", "&&", "||", "|", "&", "(", ")", "\n"}
-_CONSTRAINING = {"-c", "--constraint", "-r", "--requirement"}
-_PROJECT = {"-e", "--editable"}
-_WITH_VALUE = {
-    *("-i", "--index-url", "--extra-index-url", "-f", "--find-links", "-t", "--target"),
-    *("--python", "--prefix", "--root", "--timeout", "--retries", "--cache-dir", "--proxy"),
-    *("--trusted-host", "--upgrade-strategy", "--platform", "--only-binary", "--no-binary"),
-}
-_HOST_OPTION = re.compile(
-    r"(--[a-z-]*(?:host|ip-address))[= ]+['\"]?(0\.0\.0\.0|\[?::\]?|\*)(?![\w:.])"
+_COMMAND_KEYS = (
+    *("initialization_commands", "setup_commands", "head_setup_commands"),
+    "worker_setup_commands",
 )
-_AUTH_MODE = re.compile(r"\bRAY_AUTH_MODE=['\"]?([\w-]*)")
-_RAY_WHEEL = re.compile(r"\bray-(\d[^-/]*)-cp")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One mistake: the dotted path of its key, and what was found and is allowed."""
-
-    path: str
-    message: str
+_HOST_OPTION = re.compile(r"--[a-z-]*(host|ip-address)")
+# All spellings of the address that means every network: 0.0.0.0, 0, ::, [::], and of no address.
+_ANY_HOST = re.compile(r"\[?[0x.:]*\]?|\*")
+_HEAD_OPTIONS = {
+    "--head": "then it is no head",
+    "--autoscaling-config": "then no worker ever starts; "
+    "expected --autoscaling-config=~/ray_bootstrap_config.yaml",
+}
 
 
 def ray_version(folder: Path) -> str:
@@ -47,130 +42,109 @@ def ray_version(folder: Path) -> str:
     return pinned[1] if pinned else metadata.version("ray")
 
 
-def check_setup_commands(key: str, commands: Sequence[str], version: str) -> Iterator[Problem]:
-    """Packages whose version is left to chance, and Ray in another version than ours.
+def check_commands(config: Mapping[str, Any], folder: Path) -> Iterator[Problem]:
+    """Everything that is wrong with the commands of a cluster file.
 
     Args:
-        key: Path of the list of commands.
-        commands: Shell commands.
-        version: Ray's version.
+        config: The file's content, of Ray's schema.
+        folder: Where the file is.
     """
-    for index, command in enumerate(commands):
-        at = f"{key}.{index}"
-        try:
-            calls = list(_simple_commands(command))
-        except ValueError as err:
-            yield Problem(at, f"not a shell command: {str(err).lower()}")
-            continue
-        for call in calls:
-            arguments = _pip_install(call)
-            if arguments is not None:
-                yield from _check_install(at, arguments, version)
+    machine, version = Machine(config, folder), ray_version(folder)
+    starts: dict[str, list[tuple[str, Call]]] = {}
+    for key, commands in _commands(config):
+        for index, command in enumerate(commands):
+            at = f"{key}.{index}"
+            try:
+                calls = list(read_calls(command))
+            except ValueError as err:
+                yield Problem(at, f"not a shell command: {err}")
+                continue
+            for call in calls:
+                machine.note(call)
+                yield from check_installs(at, call, machine, version)
+                yield from (missing(at, place) for place in machine.missing_of_words(call))
+                if key in START_KEYS:
+                    yield from _check_hosts(at, call)
+                    starts.setdefault(key, []).extend((at, start) for start in _ray_start(call))
+    yield from _check_starts(config, starts)
+    yield from _check_modes(starts, has_token=machine.has(TOKEN_FILE))
 
 
-def _simple_commands(command: str) -> Iterator[list[str]]:
-    """The words of each command between separators.
-
-    Raises:
-        ValueError: quotes are not closed.
-    """
-    lexer = shlex.shlex(command.replace("\n", " ; "), posix=True, punctuation_chars=";&|()")
-    lexer.whitespace_split = True
-    words: list[str] = []
-    for word in lexer:
-        if word in _SEPARATORS:
-            yield words
-            words = []
-        else:
-            words.append(word)
-    yield words
+def _commands(config: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Key path and commands of all that is run, in the order in which it is run."""
+    for key in _COMMAND_KEYS:
+        yield key, config.get(key, [])
+    for name, kind in config.get("available_node_types", {}).items():
+        for key in ("initialization_commands", "worker_setup_commands"):
+            yield f"available_node_types.{name}.{key}", kind.get(key, [])
+    for key in START_KEYS:
+        yield key, config.get(key, [])
 
 
-def _pip_install(words: Sequence[str]) -> Sequence[str] | None:
-    """The arguments of ``pip install``, or None if ``words`` is another command."""
-    for index, word in enumerate(words[:-1]):
-        if re.fullmatch(r"(.*/)?pip[\d.]*", word) and "install" in words[index + 1 :]:
-            return words[words.index("install", index) + 1 :]
-    return None
+def _ray_start(call: Call) -> Iterator[Call]:
+    """The call if it is ``ray start``, else nothing."""
+    for reading in call.readings():
+        if reading.words[:2] in (["ray", "start"], ["ray.scripts.scripts", "start"]):
+            yield reading
+            return
 
 
-def _check_install(at: str, arguments: Sequence[str], version: str) -> Iterator[Problem]:
-    is_constrained, packages = False, []
-    words = iter(arguments)
-    for word in words:
-        option, equals, _ = word.partition("=")
-        if option in _CONSTRAINING or word == "--no-deps":
-            is_constrained = True
-        if option in _PROJECT:
-            packages.append(next(words, "") if not equals else word)
-        elif option in _CONSTRAINING | _WITH_VALUE and not equals:
-            next(words, None)
-        elif not word.startswith("-") and word not in ("<", ">", ">>"):
-            packages.append(word)
-    for package in packages:
-        yield from _check_package(at, package, version, is_constrained=is_constrained)
+def _check_hosts(at: str, call: Call) -> Iterator[Problem]:
+    """Servers that listen on every network."""
+    following = [*call.words[1:], "-"]
+    for word, after in zip(call.words, following, strict=True):
+        name, equals, value = word.partition("=")
+        name, host = name.replace("_", "-"), value if equals else after
+        if _HOST_OPTION.fullmatch(name) and _ANY_HOST.fullmatch(host):
+            yield Problem(
+                at, f"{name} {host or repr(host)} listens on every network; use 127.0.0.1"
+            )
 
 
-def _check_package(
-    at: str, package: str, version: str, *, is_constrained: bool
+def _check_starts(
+    config: Mapping[str, Any], starts: Mapping[str, Sequence[tuple[str, Call]]]
 ) -> Iterator[Problem]:
-    requirement = package.replace(" ", "")
-    name = re.split(r"[\[=<>!~@;]", requirement, maxsplit=1)[0]
-    pinned = re.search(r"==([^,;*]+)(?![^;]*\*)", requirement)
-    wheel = _RAY_WHEEL.search(requirement)
-    found = wheel[1] if wheel else pinned[1] if pinned and name.lower() == "ray" else None
-    if found is not None:
-        if found != version:
-            yield Problem(at, f"Ray {found}, but {version} is expected, as on this machine")
-    elif DEVELOPMENT_VERSION in requirement:
-        yield Problem(at, f"a development version: {package}; Ray {version} is expected")
-    elif not is_constrained and not pinned and not _is_exact_file(requirement):
-        yield Problem(at, f"{package} in any version; expected NAME==VERSION or --constraint FILE")
-
-
-def _is_exact_file(requirement: str) -> bool:
-    return requirement.partition("#")[0].endswith((".whl", ".tar.gz", ".zip"))
-
-
-def check_start_commands(config: Mapping[str, Any]) -> Iterator[Problem]:
-    """Authentication that is unstated or differs, and servers open to every network."""
-    modes: dict[str, str] = {}
-    for key in ("head_start_ray_commands", "worker_start_ray_commands"):
-        commands = config.get(key)
-        if commands is None:
-            continue  # reported as not given
-        starts = [(i, text) for i, text in enumerate(commands) if re.search(r"\bray\s+start", text)]
-        if not starts:
+    """Starts of Ray that are not there, or whose head starts no workers."""
+    for key in START_KEYS:
+        if key in config and not starts.get(key):
             yield Problem(key, "no `ray start` among the commands")
-        for index, text in enumerate(commands):
-            for option, host in _HOST_OPTION.findall(text):
-                yield Problem(
-                    f"{key}.{index}", f"{option} {host} listens on every network; use 127.0.0.1"
-                )
-        for index, text in starts:
-            mode = _AUTH_MODE.search(text)
-            allowed = " or ".join(f"RAY_AUTH_MODE={name}" for name in AUTH_MODES)
+    for at, call in starts.get(HEAD_START, ()):
+        options = {name for name, _ in options_of(call.words)[0]}
+        for option, reason in _HEAD_OPTIONS.items():
+            if option not in options:
+                yield Problem(at, f"`ray start` without {option}: {reason}")
+        is_old = call.environment.get("RAY_enable_autoscaler_v2", "").lower() in ("0", "false")
+        if config["provider"]["type"] == "local" and not is_old:
+            yield Problem(
+                at,
+                "expected RAY_enable_autoscaler_v2=0 before `ray start`: "
+                "the newer autoscaler never starts the workers of a list",
+            )
+
+
+def _check_modes(
+    starts: Mapping[str, Sequence[tuple[str, Call]]], *, has_token: bool
+) -> Iterator[Problem]:
+    """Authentication that is unstated or differs, and a token that not all machines have."""
+    allowed = " or ".join(f"RAY_AUTH_MODE={name}" for name in AUTH_MODES)
+    modes: dict[str, str] = {}
+    for key, calls in starts.items():
+        for at, call in calls:
+            mode = call.environment.get("RAY_AUTH_MODE")
             if mode is None:
-                yield Problem(f"{key}.{index}", f"RAY_AUTH_MODE is not stated; expected {allowed}")
-            elif mode[1] not in AUTH_MODES:
-                yield Problem(f"{key}.{index}", f"expected {allowed}, found {mode[0]}")
+                yield Problem(at, f"RAY_AUTH_MODE is not stated; expected {allowed}")
+            elif mode not in AUTH_MODES:
+                yield Problem(at, f"expected {allowed}, found RAY_AUTH_MODE={mode}")
             else:
-                modes[key] = mode[1]
+                modes[key] = mode
     if len(set(modes.values())) > 1:
         stated = ", ".join(f"{key} {mode}" for key, mode in modes.items())
-        yield Problem("worker_start_ray_commands", f"RAY_AUTH_MODE differs: {stated}")
-    elif "token" in modes.values() and not _distributes_token(config):
+        yield Problem(WORKER_START, f"RAY_AUTH_MODE differs: {stated}")
+    own = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
+    all_calls = [call for calls in starts.values() for _, call in calls]
+    has_token = has_token or all(own & call.environment.keys() for call in all_calls)
+    if len(set(modes.values())) == 1 and "token" in modes.values() and not has_token:
         yield Problem(
             "file_mounts",
             f"RAY_AUTH_MODE=token needs the token on all machines: mount {TOKEN_FILE}",
         )
-
-
-def _distributes_token(config: Mapping[str, Any]) -> bool:
-    starts = [
-        *config.get("head_start_ray_commands", []),
-        *config.get("worker_start_ray_commands", []),
-    ]
-    return TOKEN_FILE in config.get("file_mounts", {}) or all(
-        "RAY_AUTH_TOKEN" in text for text in starts if re.search(r"\bray\s+start", text)
-    )

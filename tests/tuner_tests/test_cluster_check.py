@@ -13,6 +13,7 @@ import pytest
 from hypothesis import strategies as st
 
 from simreg_core.config_io import read_yaml_mapping, set_dotted
+from tuner import cluster_provider
 from tuner.cluster import main
 from tuner.cluster_check import find_problems, summarize
 
@@ -20,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 SHIPPED = sorted(ROOT.glob("cluster*.yaml"))
 GPU = ("available_node_types", "gpu")
 PIP = "python -m pip install"
+CONSTRAINTS = "~/simreg-tune/constraints.txt"
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +98,7 @@ DEFECTS: dict[str, tuple[Callable[[dict[str, Any]], object], str, str]] = {
     "GPUs as text": (
         put("available_node_types.gpu.resources.GPU", "1"),
         "available_node_types.gpu.resources.GPU",
-        "without quotes, found the text '1'",
+        "without quotes or point, found the text '1'",
     ),
     "minus one GPU": (
         put("available_node_types.gpu.resources.GPU", -1),
@@ -186,7 +188,7 @@ DEFECTS: dict[str, tuple[Callable[[dict[str, Any]], object], str, str]] = {
         r"Ray 3\.0\.0\.dev0, but 2\.60\.0",
     ),
     "development version": (
-        add("setup_commands", "pip install -c c.txt ray-cpp@x/3.0.0.dev0"),
+        add("setup_commands", f"pip install -c {CONSTRAINTS} ray-cpp@x/3.0.0.dev0"),
         "setup_commands.5",
         "a development version",
     ),
@@ -272,6 +274,199 @@ DEFECTS: dict[str, tuple[Callable[[dict[str, Any]], object], str, str]] = {
         "",
         "Ray refuses.*container & image name",
     ),
+    "GPUs with a point": (
+        put("available_node_types.gpu.resources.GPU", 1.0),
+        "available_node_types.gpu.resources.GPU",
+        r"whole number.*1\.0",
+    ),
+    "gpu in small letters": (
+        put("available_node_types.gpu.resources.gpu", 1),
+        "available_node_types.gpu.resources.gpu",
+        "did you mean 'GPU'",
+    ),
+    "cpus in small letters": (
+        put("available_node_types.head.resources", {"cpus": 0}),
+        "available_node_types.head.resources.cpus",
+        "did you mean 'CPU'",
+    ),
+    "requirements that nothing brings": (
+        add("setup_commands", "pip install -r requirements.txt"),
+        "setup_commands.5",
+        "no file mount brings ~/requirements.txt",
+    ),
+    "requirements out of sight": (
+        add("setup_commands", "curl -O https://x/r.txt; pip install -r r.txt"),
+        "setup_commands.5",
+        "cannot be seen from here",
+    ),
+    "requirements without versions": (
+        add("setup_commands", "cd ~/simreg-tune && pip install -r README.md"),
+        "setup_commands.5",
+        "README.md: .* in any version.*\\(and \\d+ more\\)",
+    ),
+    "constraints that nothing brings": (
+        add("setup_commands", "pip install -c c.txt numpy"),
+        "setup_commands.5",
+        "no file mount brings ~/c.txt",
+    ),
+    "misspelt constraints": (
+        add("setup_commands", "pip install -c ~/simreg-tune/constraint.txt numpy"),
+        "setup_commands.5",
+        "no file mount brings ~/simreg-tune/constraint.txt",
+    ),
+    "module without a space": (
+        add("setup_commands", "python3 -mpip install torch"),
+        "setup_commands.5",
+        "torch in any version",
+    ),
+    "nested shell": (
+        add("setup_commands", 'sudo bash -lc "cd x && pip install torch"'),
+        "setup_commands.5",
+        "torch in any version",
+    ),
+    "behind sudo": (
+        add("setup_commands", "sudo -u ray -H pip3.12 install torch"),
+        "setup_commands.5",
+        "torch in any version",
+    ),
+    "over two lines": (
+        add("setup_commands", "pip install \\\n  torch 2>&1 | tee log"),
+        "setup_commands.5",
+        "torch in any version",
+    ),
+    "no dependencies, any version": (
+        add("setup_commands", "pip install --no-deps torch"),
+        "setup_commands.5",
+        "torch in any version",
+    ),
+    "conda": (
+        add("setup_commands", "conda install -y -c conda-forge numpy"),
+        "setup_commands.5",
+        "numpy in any version; expected NAME=VERSION",
+    ),
+    "mamba": (
+        add("setup_commands", "mamba install -n base 'numpy>=2'"),
+        "setup_commands.5",
+        "numpy>=2 in any version",
+    ),
+    "pip in a conda environment": (
+        add("setup_commands", "conda run -n pip pip install torch"),
+        "setup_commands.5",
+        "torch in any version",
+    ),
+    "uv pip": (
+        add("setup_commands", "uv pip install --system torch"),
+        "setup_commands.5",
+        "torch in any version",
+    ),
+    "uv add": (add("setup_commands", "uv add torch"), "setup_commands.5", "torch in any version"),
+    "pipx": (add("setup_commands", "pipx install ruff"), "setup_commands.5", "ruff in any version"),
+    "a requirement without quotes": (
+        add("setup_commands", "pip install torch @ file:///x"),
+        "setup_commands.5",
+        "needs quotes: torch @ file:///x",
+    ),
+    "a project that nothing brings": (
+        add("setup_commands", "pip install --no-deps -e ~/other"),
+        "setup_commands.5",
+        "no file mount brings ~/other/pyproject.toml",
+    ),
+    "a path that nothing brings": (
+        add("setup_commands", "bash ~/simreg-tune/setup.sh"),
+        "setup_commands.5",
+        "no file mount brings ~/simreg-tune/setup.sh",
+    ),
+    "a path by another name": (
+        add("setup_commands", "ls /home/ubuntu/simreg-tune/tests $HOME/venv"),
+        "setup_commands.5",
+        "no file mount brings ~/simreg-tune/tests",
+    ),
+    "secret set": (
+        add("setup_commands", "aws configure set aws_secret_access_key abc"),
+        "setup_commands.5",
+        "instance role",
+    ),
+    "secret exported, in quotes": (
+        add("setup_commands", "AWS_SECRET_ACCESS_KEY='abc' aws s3 ls"),
+        "setup_commands.5",
+        "instance role",
+    ),
+    "constraints stay at home": (
+        lambda tree: tree["file_mounts"].pop(CONSTRAINTS),
+        "setup_commands.4",
+        f"no file mount brings {CONSTRAINTS}",
+    ),
+    "a package stays at home": (
+        lambda tree: tree["file_mounts"].pop("~/simreg-tune/tuner"),
+        "setup_commands.4",
+        "no file mount brings ~/simreg-tune/tuner",
+    ),
+    "a start command's path": (
+        add(WORKER_START, "python ~/simreg-tune/benchmarks/all.py"),
+        f"{WORKER_START}.2",
+        "no file mount brings ~/simreg-tune/benchmarks/all.py",
+    ),
+    "head without --head": (
+        swap(HEAD_START, "--head ", "--address=1.2.3.4:6379 "),
+        f"{HEAD_START}.1",
+        "`ray start` without --head",
+    ),
+    "head that never scales": (
+        swap(HEAD_START, "--autoscaling-config", "--autoscaling_config"),
+        f"{HEAD_START}.1",
+        "without --autoscaling-config: then no worker ever starts",
+    ),
+    "mode in a comment": (
+        lambda tree: tree[WORKER_START].__setitem__(
+            1, "~/venv/bin/ray start --address=$RAY_HEAD_IP:6379 # RAY_AUTH_MODE=token"
+        ),
+        f"{WORKER_START}.1",
+        "not stated",
+    ),
+    "mode not exported": (
+        swap(WORKER_START, "RAY_AUTH_MODE=token ~", "RAY_AUTH_MODE=token; ~"),
+        f"{WORKER_START}.1",
+        "not stated",
+    ),
+    "start in a comment": (put(WORKER_START, ["true # ray start"]), WORKER_START, "no `ray start`"),
+    "start as a text": (put(HEAD_START, ['echo "ray start"']), HEAD_START, "no `ray start`"),
+    "start as words": (put(HEAD_START, ["echo ray start"]), HEAD_START, "no `ray start`"),
+    "open dashboard, short": (
+        swap(HEAD_START, "127.0.0.1", "0"),
+        f"{HEAD_START}.1",
+        "--dashboard-host 0 listens",
+    ),
+    "open dashboard, underscore": (
+        swap(HEAD_START, "--dashboard-host=127.0.0.1", "--dashboard_host=0.0.0.0"),
+        f"{HEAD_START}.1",
+        r"--dashboard-host 0\.0\.0\.0",
+    ),
+    "open dashboard, brackets": (
+        swap(HEAD_START, "127.0.0.1", "'[::]'"),
+        f"{HEAD_START}.1",
+        "every network",
+    ),
+    "open in two halves": (
+        put(
+            RULES,
+            [
+                rule("tcp", 22, 22, "IpRanges", "0.0.0.0/1"),
+                rule("tcp", 1, 9999, "IpRanges", "128.0.0.0/1"),
+            ],
+        ),
+        f"{RULES}.1",
+        r"open to the world \(128\.0\.0\.0/1\)",
+    ),
+    "secret as a key": (
+        put("provider.aws_credentials", {"aws_secret_access_key": "abc"}),
+        "provider.aws_credentials.aws_secret_access_key",
+        "instance role",
+    ),
+    "unknown parameter of EC2": (
+        put("available_node_types.gpu.node_config.InstanceMarketOption", {"MarketType": "spot"}),
+        "available_node_types.gpu.node_config.InstanceMarketOption",
+        "RunInstances; did you mean 'InstanceMarketOptions'",
+    ),
     "unknown provider": (put("provider.type", "awss"), "", "Ray refuses.*awss"),
 }
 
@@ -333,18 +528,74 @@ def test_amazon_instance_types(name: str) -> None:
     "command",
     [
         "pip install 'numpy==2.4.6' https://x/y-1.0-py3-none-any.whl",
-        "pip install -r requirements.txt",
-        "uv pip install --constraint=c.txt numpy",
+        f"pip install -r {CONSTRAINTS}",
+        "curl -O https://x/r.txt; pip install -r r.txt -c ~/simreg-tune/constraints.txt",
+        "cd ~/simreg-tune && uv pip install --constraint=constraints.txt numpy",
+        "curl -o c.txt https://x/c.txt && pip install -c c.txt numpy",
+        "echo numpy==1 > ~/c.txt; pip install -c/home/ubuntu/c.txt numpy",
+        "git clone https://x/repo.git && cd repo && pip install -c c.txt -e '.[dev]'",
+        f"PIP_CONSTRAINT={CONSTRAINTS} pip install numpy",
+        "pip install -c https://x/c.txt numpy",
         "pip install --index-url https://x numpy==1.0",
+        "pip install numpy==1.0 >log 2>&1  # and torch",
         "pip --version; echo install numpy",
+        "echo pip install numpy; echo 'pip install numpy'",
         "apt-get install -y python3-pip rsync",
+        "conda install -c conda-forge numpy=2.4.6 python==3.12",
+        "uv tool install ruff==0.14.0",
+        "pip install git+https://x/y@0123456789abcdef#egg=y",
+        "pip install --no-deps -e ~/simreg-tune",
         "pip install 'numpy==2.4.6; python_version < \"3.*\"'",
+        "mkdir -p ~/simreg-tune/data && ls ~/simreg-tune/data",
+        "python -m simreg_core.datasets cifar10 --root ~/simreg-tune/data",
+        "test -e ~/simreg-tune/results || ls ~/simreg-tune ~/simreg-tune/tuner/run.py",
+        'export AWS_SECRET_ACCESS_KEY="$SECRET"; unset AWS_SECRET_ACCESS_KEY',
     ],
 )
-def test_a_pinned_command_passes(command: str) -> None:
+def test_a_right_command_passes(command: str) -> None:
     tree = shipped()
     tree["setup_commands"].append(command)
     assert not find_problems(tree, ROOT)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "export RAY_AUTH_MODE=token && ray start",
+        "sudo RAY_AUTH_MODE=token /opt/bin/ray start",
+        "RAY_AUTH_MODE=token bash -c 'ulimit -n 9999; exec ray start'",
+        "if true; then RAY_AUTH_MODE='token' python -m ray.scripts.scripts start; fi",
+    ],
+)
+def test_the_mode_may_be_stated_in_any_way(start: str) -> None:
+    tree = shipped()
+    tree[WORKER_START][1] = start
+    assert not find_problems(tree, ROOT)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("RAY_enable_autoscaler_v2=0 ", "", "expected RAY_enable_autoscaler_v2=0"),
+        ("v2=0", "v2=1", "expected RAY_enable_autoscaler_v2=0"),
+        ("--autoscaling-config=~/ray_bootstrap_config.yaml ", "", "no worker ever starts"),
+    ],
+)
+def test_a_list_needs_the_older_autoscaler(old: str, new: str, message: str) -> None:
+    tree = shipped("cluster-local.yaml")
+    assert not find_problems(tree, ROOT)
+    swap(HEAD_START, old, new)(tree)
+    [problem] = find_problems(tree, ROOT)
+    assert (problem.path, message in problem.message) == (f"{HEAD_START}.1", True)
+
+
+def test_without_botocore_parameters_of_ec2_are_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = shipped()
+    tree["available_node_types"]["gpu"]["node_config"]["Other"] = 1
+    monkeypatch.setitem(sys.modules, "botocore.session", None)
+    cluster_provider.ec2_keys.cache_clear()
+    assert not find_problems(tree, ROOT)
+    cluster_provider.ec2_keys.cache_clear()
 
 
 def test_ssh_may_be_open_and_a_known_network_may_have_any_port() -> None:
