@@ -154,7 +154,7 @@ def test_interrupted_search_says_how_to_go_on(story: Story) -> None:
         f"tuner.run: interrupted; go on with: python -m tuner.run --resume {search.folder}"
     )
     assert "Traceback" not in search.errors
-    assert search.printed.startswith("Pareto set of 3 trials")
+    assert search.printed.startswith("Pareto set of 2 trials")
 
 
 def test_search_goes_on_to_its_end_and_to_more_trials(story: Story) -> None:
