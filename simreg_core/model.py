@@ -30,8 +30,8 @@ class _BasicBlock(nn.Module):
         self.shortcut = _shortcut(channels_in, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = functional.relu(self.bn1(self.conv1(x)))
-        return functional.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+        out = functional.relu_(self.bn1(self.conv1(x)))
+        return functional.relu_(self.bn2(self.conv2(out)).add_(self.shortcut(x)))
 
 
 class _Bottleneck(nn.Module):
@@ -48,9 +48,9 @@ class _Bottleneck(nn.Module):
         self.shortcut = _shortcut(channels_in, width * self.expansion, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = functional.relu(self.bn1(self.conv1(x)))
-        out = functional.relu(self.bn2(self.conv2(out)))
-        return functional.relu(self.bn3(self.conv3(out)) + self.shortcut(x))
+        out = functional.relu_(self.bn1(self.conv1(x)))
+        out = functional.relu_(self.bn2(self.conv2(out)))
+        return functional.relu_(self.bn3(self.conv3(out)).add_(self.shortcut(x)))
 
 
 def _shortcut(channels_in: int, channels_out: int, stride: int) -> nn.Module:
@@ -76,7 +76,9 @@ class ResNet(nn.Module):
         self.scale, self.shift = config.scale, config.shift
         width = config.base_channels
         self.stem = nn.Sequential(
-            nn.Conv2d(channels, width, 7, 1, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+            nn.Conv2d(channels, width, 7, 1, 3, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
         )
         sections: dict[str, nn.Module] = {}
         channels_in = width
