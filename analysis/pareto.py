@@ -15,8 +15,8 @@ from pathlib import Path
 
 from analysis.load import ResultsError, load_results
 from analysis.pareto_front import NoCompleteTrialsError, ParetoInfo, pareto_info
+from analysis.pareto_text import pareto_text
 from analysis.plots import draw_pareto
-from analysis.report import pareto_text
 from simreg_core import cli
 from simreg_core.config_io import ConfigError
 from simreg_core.files import atomic_file

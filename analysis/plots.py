@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.color import CategoricalColor, ContinuousColor
 from analysis.pareto_front import Axis, ParetoInfo
-from analysis.report import counts_text, error_text, images_text, seeds_text
+from analysis.pareto_text import counts_text, error_text, images_text, seeds_text
 from analysis.seed_groups import SeedGroup
 
 # Okabe and Ito's palette, safe for colour-blind readers; vermilion and black are kept for the

@@ -14,11 +14,11 @@ from matplotlib.collections import PathCollection
 from analysis.load import ResultsError, load_results, load_table
 from analysis.pareto import main
 from analysis.pareto_front import ParetoInfo, pareto_info
+from analysis.pareto_text import pareto_text
 from analysis.plots import draw_pareto
 from analysis.poster_groups import conditions, load_study
 from analysis.poster_info import curves_panel, tradeoff_panel
 from analysis.poster_panel import LinePlot
-from analysis.report import pareto_text
 from analysis.seed_groups import trial_networks
 from simreg_core.records import ADDED_COLUMNS, SCHEMA_VERSION
 from tests.analysis_tests.posters import curve_rows

@@ -6,7 +6,7 @@ import pytest
 
 from analysis.load import load_results
 from analysis.pareto_front import pareto_info
-from analysis.report import pareto_text
+from analysis.pareto_text import pareto_text
 from tests.analysis_tests.results import (
     complete_row,
     confirmation_rows,
