@@ -190,6 +190,23 @@ def test_network_in_training_mode_is_evaluated_all_the_same() -> None:
     assert evaluate(_model().train(), _split(), "test", _config(), _surrogate()) == evaluated
 
 
+def test_large_images_go_through_the_network_in_pieces_that_change_nothing() -> None:
+    rng = generator(1, "large")
+    images = torch.randint(256, (110, 1, 56, 56), generator=rng, dtype=torch.uint8)
+    split = Split(images, torch.randint(3, (110,), generator=rng))
+    model = _model()
+    recorder = _Recorder(model)
+    attacks = {"gaussian": {"max_epsilon": 0.2}}
+    config = _config(attacks=attacks, reference={"gaussian": 0.2}, batch_size=100)
+    points = evaluate(recorder, split, "test", config, _surrogate())
+    sizes = [len(seen) for seen in recorder.seen]
+    assert max(sizes) < 100
+    assert sum(sizes) == 110 * 4  # clean and three epsilons
+    with torch.no_grad():
+        correct = (model(images / 255).argmax(dim=1) == split.labels).sum()
+    assert points[0].accuracy == int(correct) / 110
+
+
 def test_known_directions_of_fgsm_change_no_figure() -> None:
     split, surrogate = _split(), _surrogate()
     directions = fgsm_directions(surrogate, split)
