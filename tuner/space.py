@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -127,10 +128,17 @@ class SearchSpace(Strict):
     @field_validator("constraints")
     @classmethod
     def _good_constraints(cls, texts: list[str]) -> list[str]:
+        bounds: dict[tuple[str, bool], tuple[float, str]] = {}
         for text in texts:
-            parse_constraint(text)
-            if texts.count(text) > 1:
-                raise ValueError(f"{text!r} is given twice")
+            metric, is_minimum, bound = parse_constraint(text)
+            if (metric, is_minimum) in bounds:
+                other = bounds[metric, is_minimum][1]
+                raise ValueError(f"{other!r} and {text!r} bound the same; keep one")
+            bounds[metric, is_minimum] = (bound, text)
+        for (metric, is_minimum), (bound, text) in bounds.items():
+            highest, other = bounds.get((metric, False), (math.inf, ""))
+            if is_minimum and bound > highest:
+                raise ValueError(f"{text!r} and {other!r} cannot both be met")
         return texts
 
     @model_validator(mode="after")

@@ -352,6 +352,14 @@ WRONG_SPACES: dict[str, tuple[Sequence[tuple[str, str]], Sequence[str]]] = {
         ["tuning.confirm.seeds: expected greater than or equal to 2", "found the number 1"],
     ),
     # constraints
+    "contradictory-constraints": (
+        [(OBJECTIVES, f"{OBJECTIVES}\nconstraints: [accuracy_cost >= 0.1, accuracy_cost <= 0]")],
+        ["constraints", "'accuracy_cost >= 0.1' and 'accuracy_cost <= 0' cannot both be met"],
+    ),
+    "constraint-in-two-spellings": (
+        [(OBJECTIVES, f"{OBJECTIVES}\nconstraints: [clean_accuracy >= .9, clean_accuracy>=0.9]")],
+        ["constraints", "'clean_accuracy >= .9' and 'clean_accuracy>=0.9' bound the same"],
+    ),
     "constraint-without-a-bound": (
         [(OBJECTIVES, f"{OBJECTIVES}\nconstraints: [clean_accuracy > 0.9]")],
         ["constraints", "expected METRIC >= NUMBER", "found 'clean_accuracy > 0.9'"],
@@ -374,7 +382,10 @@ WRONG_SPACES: dict[str, tuple[Sequence[tuple[str, str]], Sequence[str]]] = {
     ),
     "constraint-given-twice": (
         [(OBJECTIVES, f"{OBJECTIVES}\nconstraints: [accuracy_cost <= 0.1, accuracy_cost <= 0.1]")],
-        ["constraints", "'accuracy_cost <= 0.1' is given twice"],
+        [
+            "constraints",
+            "'accuracy_cost <= 0.1' and 'accuracy_cost <= 0.1' bound the same; keep one",
+        ],
     ),
     "constraint-on-an-attack-that-is-not-measured": (
         [(OBJECTIVES, f"{OBJECTIVES}\nconstraints: [robust_accuracy.uniform >= 0.5]")],
