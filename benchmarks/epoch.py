@@ -7,6 +7,7 @@ ways (:mod:`benchmarks.plain_training`), and times what precedes the first step.
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Sequence
 
@@ -40,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--num-images", type=int, help="training images; 2000, on cuda 45000")
     parser.add_argument("--regularization-images", type=int, default=5000, help="N of the set-up")
     parser.add_argument("--base-channels", type=int, help="default: 16, on cuda 64")
-    parser.add_argument("--workers", type=int, default=2, help="of the plain DataLoader")
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument("--workers", type=int, default=cores, help="of the plain DataLoader")
     args = parser.parse_args(argv)
     number = args.num_images or (45000 if args.device == "cuda" else 2000)
     base = args.base_channels or (64 if args.device == "cuda" else 16)

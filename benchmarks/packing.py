@@ -34,7 +34,11 @@ def make_configs(args: argparse.Namespace, number: int) -> list[TrialConfig]:
         timing.make_trial(
             args.dataset,
             model={"base_channels": args.base_channels},
-            regularizer={"alpha": 0.1 * (1 + n), "threshold": 0.1 * n, "num_images": num_images},
+            regularizer={
+                "alpha": 0.1 * (1 + n),
+                "threshold": 0.9 * n / (number + 1),
+                "num_images": num_images,
+            },
         ).model_copy(update={"seed": n})
         for n in range(1, number + 1)
     ]

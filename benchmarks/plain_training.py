@@ -93,6 +93,7 @@ class PlainTraining:
                 config.training.batch_size,
                 shuffle=transform is augmented,
                 num_workers=workers,
+                pin_memory=device.type == "cuda",
                 persistent_workers=workers > 0,
             )
             for split, transform in ((data.train, augmented), (data.validation, to_tensor))

@@ -59,7 +59,7 @@ def operations(config: TrialConfig, data: TaskData, device: torch.device) -> int
         logits = state.model(data.train.images[batch].to(torch.float32) / 255)
         loss = functional.cross_entropy(logits, data.train.labels[batch])
         if state.regularizer is not None:
-            pairs = state.regularizer.draw(generator(0, "pairs")).to(device)
+            pairs = state.regularizer.draw(1, generator(0, "pairs"))[0].to(device)
             loss = loss + state.regularizer(state.model, pairs).loss
         loss.backward()
     return int(counter.get_total_flops())

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.reference_checks import CHECKS
-from simreg_core.config import Precision, TrialConfig
+from simreg_core.config import TrialConfig
 from simreg_core.data import TaskData, load_task
 from simreg_core.evaluate import accuracies, evaluate
-from simreg_core.losses import PairBatch, SimilarityRegularizer, similarity_loss
+from simreg_core.losses import SimilarityRegularizer
 from simreg_core.model import ResNet
 from simreg_core.references import References, load_references
 from simreg_core.train import fit, start
@@ -42,14 +42,11 @@ VARIANTS = {
 class TwoPasses(SimilarityRegularizer):
     """The regularizer as published code has it: one pass per half of the pairs."""
 
-    def forward(self, model: ResNet, pairs: Tensor, precision: Precision = "float32") -> PairBatch:
-        """As the parent's, in float32."""
-        halves = [
-            model.features(self.images[i].to(torch.float32) / 255, self.layers) for i in pairs
-        ]
-        features = {name: torch.cat([half[name] for half in halves]) for name in halves[0]}
-        s_cnn, s_target = self.feature_similarity(features), self.target(*pairs)
-        return PairBatch(similarity_loss(s_cnn, s_target, self.config.transform), s_cnn, s_target)
+    def features(self, model: ResNet, pairs: Tensor) -> dict[str, Tensor]:
+        """As the parent's."""
+        pixels = self.images[pairs].to(torch.float32) / 255
+        halves = [model.features(half, self.layers) for half in pixels]
+        return {name: torch.cat([half[name] for half in halves]) for name in halves[0]}
 
 
 def measure(name: str, seed: int, data: TaskData, references: References) -> dict[str, float]:

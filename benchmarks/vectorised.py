@@ -113,7 +113,7 @@ class VectorisedTraining:
 
     def _draw_pairs(self, rngs: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
         """Pixels (M, 2k, C, H, W) of fresh pairs, and their targets (M, k)."""
-        drawn = [own.draw(rng) for own, rng in zip(self._regularizers, rngs, strict=True)]
+        drawn = [own.draw(1, rng)[0] for own, rng in zip(self._regularizers, rngs, strict=True)]
         pairs = torch.stack(drawn).to(self._device)
         first, second = pairs.unbind(dim=1)
         similarity = self._similarity(first.flatten(), second.flatten()).view_as(first)
@@ -177,6 +177,8 @@ def _check(configs: Sequence[TrialConfig]) -> None:
         regularizer = config.regularizer
         if not regularizer.alpha or regularizer.target != "pixel" or regularizer.shuffle_targets:
             raise ValueError("only regularized trials of the pixel target train as one")
+        if config.training.precision != "float32":
+            raise ValueError("only trials in float32 train as one")
         content = config.to_dict()
         for section, name in (
             (content, "seed"),

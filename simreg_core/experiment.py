@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from simreg_core.attacks import check_attacks
+from simreg_core.checkpoint import CheckpointError
 from simreg_core.cifar10c import open_folder
 from simreg_core.config import TrialConfig
 from simreg_core.data import Split, TaskData, load_task
@@ -45,6 +46,10 @@ class TrialResult:
         """The value of one of ``records.METRICS`` on a split."""
         value: float | None = self.columns[f"{split}.{name}"]
         return value
+
+
+class UnusableStateError(CheckpointError):
+    """The file that a training was to continue from is damaged, or of another configuration."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,8 @@ def run_experiment(
     Raises:
         ConfigError: the data, an attack or the stored corruptions cannot be had.
         NonFiniteLossError: training diverged.
-        CheckpointError: ``checkpoint`` is damaged or belongs to another configuration.
+        UnusableStateError: ``checkpoint`` is damaged or belongs to another configuration.
+        CheckpointError: a cached reference network is damaged.
     """
     started_at = utc_now()
     check_attacks(config.robustness)
@@ -115,7 +121,10 @@ def run_experiment(
     clock = time.perf_counter()
     state = start(config, on_device, device)
     if checkpoint is not None and checkpoint.exists():
-        state.restore(checkpoint, config)
+        try:
+            state.restore(checkpoint, config)
+        except CheckpointError as err:
+            raise UnusableStateError(str(err)) from err
     for _ in fit(config, state, on_device):
         if checkpoint is not None:
             state.save(checkpoint, config)

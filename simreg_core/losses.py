@@ -11,15 +11,15 @@ pairs, not the sum, keeps alpha and k independent.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from simreg_core.config import Precision, RegularizerConfig
+from simreg_core.config import RegularizerConfig
 from simreg_core.model import ResNet
 from simreg_core.pairs import PairSampler
-from simreg_core.precision import autocast
 from simreg_core.similarity import FeatureSimilarity
 from simreg_core.targets import Target
 
@@ -90,22 +90,26 @@ class SimilarityRegularizer(nn.Module):
         """Layer weights (L,), in order of ``layers``."""
         return self.feature_similarity.gamma()
 
-    def draw(self, rng: torch.Generator) -> Tensor:
-        """The k pairs of one step: int64 (2, k) on the CPU, from ``rng`` of the CPU."""
-        return torch.stack(self.pairs(self.config.batch_size, rng))
+    def draw(self, num_steps: int, rng: torch.Generator) -> Tensor:
+        """The k pairs of each of S steps: int64 (S, 2, k) on the CPU, from ``rng`` of the CPU."""
+        return self.pairs.batches(num_steps, self.config.batch_size, rng)
 
-    def forward(self, model: ResNet, pairs: Tensor, precision: Precision = "float32") -> PairBatch:
-        """L_sim of k pairs; both images of all pairs go through the trunk in one batch.
+    def features(self, model: ResNet, pairs: Tensor) -> dict[str, Tensor]:
+        """The compared layers' features of both images of all pairs, in one pass of 2k images.
 
         Args:
             model: The network, in train mode.
-            pairs: From :meth:`draw`, on the images' device.
-            precision: Of the trunk; similarities and loss are float32 in any case.
+            pairs: One step's of :meth:`draw`, (2, k), on the images' device.
         """
-        first, second = pairs
         pixels = self.images[pairs.flatten()].to(torch.float32) / 255
-        with autocast(pixels.device, precision):
-            features = model.features(pixels, self.layers)
+        return model.features(pixels, self.layers)
+
+    def compare(self, features: Mapping[str, Tensor], pairs: Tensor) -> PairBatch:
+        """L_sim of k pairs from their features, in float32 whatever the features are."""
         s_cnn = self.feature_similarity(features)
-        s_target = self.target(first, second)
+        s_target = self.target(*pairs)
         return PairBatch(similarity_loss(s_cnn, s_target, self.config.transform), s_cnn, s_target)
+
+    def forward(self, model: ResNet, pairs: Tensor) -> PairBatch:
+        """L_sim of k pairs, as :meth:`features` and :meth:`compare` give it."""
+        return self.compare(self.features(model, pairs), pairs)

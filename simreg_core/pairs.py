@@ -21,6 +21,7 @@ from simreg_core.similarity import PixelSimilarity
 _PILOT_PAIRS = 2**14
 _RARE = 0.02  # below this share, looking at every pair once beats rejecting 50 of 51 at each step
 _TILE = 2048
+_CHUNK = 2**14  # pairs whose images are looked at at once
 _MAX_LISTED = 2**24  # 128 MB of indices
 
 
@@ -92,10 +93,18 @@ class PairSampler:
         chosen = torch.randint(len(first), (num_pairs,), generator=rng)
         return first[chosen].to(torch.int64), second[chosen].to(torch.int64)
 
+    def batches(self, num_batches: int, num_pairs: int, rng: torch.Generator) -> Tensor:
+        """The pairs of many steps at once, int64 (S, 2, k) on the CPU."""
+        if self._config.pairs == "all":  # as if drawn step by step: nothing waits for a device
+            return torch.stack([torch.stack(self(num_pairs, rng)) for _ in range(num_batches)])
+        drawn: Tensor = torch.stack(self(num_batches * num_pairs, rng))
+        return drawn.view(2, num_batches, num_pairs).transpose(0, 1)
+
     def _allowed(self, first: Tensor, second: Tensor) -> Tensor:
         device = self._similarity.images.device
-        similarity = self._similarity(first.to(device), second.to(device))
-        return in_range(similarity, self._config).cpu()
+        parts = zip(first.to(device).split(_CHUNK), second.to(device).split(_CHUNK), strict=True)
+        kept = [in_range(self._similarity(i, j), self._config) for i, j in parts]
+        return torch.cat(kept).cpu()
 
     def _estimate_share(self) -> float:
         # A stream of its own; it decides how pairs are found, never which are drawn how often.

@@ -236,15 +236,21 @@ def _directions(
     if "transfer_fgsm" not in config.robustness.attacks:
         return {}
     path = ensure_network(surrogate, data, cache, device).with_suffix(".fgsm.pt")
-    if not path.exists():
+
+    def known() -> dict[str, Tensor] | None:
+        with suppress(checkpoint.CheckpointError):  # absent or damaged
+            found = checkpoint.load(path, device=device)
+            return {name: found[name] for name in SPLITS}
+        return None
+
+    if (found := known()) is None:
         with lock(path.with_suffix(".lock")):
-            if not path.exists():
+            if (found := known()) is None:
                 model = load_network(surrogate, data, cache, device)
                 splits = {name: data.split(name).to(device) for name in SPLITS}
                 found = {name: fgsm_directions(model, split) for name, split in splits.items()}
                 checkpoint.save(found, path)
-    found = checkpoint.load(path, device=device)
-    return {name: found[name] for name in SPLITS}
+    return found
 
 
 def _measured_digest(config: TrialConfig) -> str:

@@ -102,7 +102,10 @@ class TrainingState:
         self.model.load_state_dict(payload["model"])
         if self.regularizer is not None:
             self.regularizer.load_state_dict(payload["regularizer"])
+        is_fused = self.optimizer.param_groups[0]["fused"]
         self.optimizer.load_state_dict(payload["optimizer"])
+        for group in self.optimizer.param_groups:  # as this device has it, not the one before
+            group["fused"] = is_fused
         self.records = [EpochRecord(*record) for record in payload["records"]]
         self.kept_epoch, self.kept_loss, self.kept_weights = payload["kept"]
 
@@ -232,13 +235,15 @@ def _train_epoch(
     for index, draws, pairs in _draw_epoch(config, state, train, epoch):
         pixels = augment(train.images, index, draws, training.augmentation).to(torch.float32) / 255
         labels = train.labels[index]
-        with autocast(pixels.device, training.precision):
+        with autocast(pixels.device, training.precision):  # one: it casts each weight once
             logits = state.model(pixels)
+            if state.regularizer is not None:
+                features = state.regularizer.features(state.model, pairs)
         logits = logits.to(torch.float32)
         loss = functional.cross_entropy(logits, labels)
         task_losses.append(loss.detach())
         if state.regularizer is not None:
-            batch = state.regularizer(state.model, pairs, training.precision)
+            batch = state.regularizer.compare(features, pairs)
             pair_losses.append(batch.loss.detach())
             similarities.append(torch.stack([batch.s_cnn.detach(), batch.s_target]))
             loss = loss + config.regularizer.alpha * batch.loss
@@ -257,7 +262,7 @@ def _train_epoch(
 
 def _draw_epoch(
     config: TrialConfig, state: TrainingState, train: Split, epoch: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+) -> Iterator[tuple[Tensor, Tensor, Any]]:
     """What each step of an epoch draws: images, their augmentation, and pairs.
 
     All is drawn on the CPU, so that every device trains on the same, and sent in one go.
@@ -272,9 +277,9 @@ def _draw_epoch(
         batches = batches[:-1]
     sizes = [len(batch) for batch in batches]
     draws = [draw_augmentation(size, config.training.augmentation, augment_rng) for size in sizes]
-    pairs: Iterable[Tensor | None] = itertools.repeat(None)
+    pairs: Iterable[Any] = itertools.repeat(None)
     if state.regularizer is not None:
-        pairs = torch.stack([state.regularizer.draw(pair_rng) for _ in sizes]).to(device)
+        pairs = state.regularizer.draw(len(sizes), pair_rng).to(device)
     return zip(
         torch.cat(batches).to(device).split(sizes),
         torch.cat(draws, dim=1).to(device).split(sizes, dim=1),

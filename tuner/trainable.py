@@ -188,8 +188,7 @@ def train(
     Raises:
         Exception: whatever :func:`simreg_core.experiment.run_experiment` raises.
     """
-    from simreg_core.checkpoint import CheckpointError
-    from simreg_core.experiment import run_experiment
+    from simreg_core.experiment import UnusableStateError, run_experiment
 
     def run() -> TrialResult:
         return run_experiment(
@@ -203,10 +202,8 @@ def train(
 
     try:
         return run()
-    except CheckpointError:
-        if not state.exists():
-            raise
-        state.unlink()  # damaged, or of another configuration: the training begins again
+    except UnusableStateError:
+        state.unlink()  # the training begins again
         return run()
 
 

@@ -124,7 +124,7 @@ def test_regularizer_is_the_formula_on_the_pairs_it_draws(
 ) -> None:
     images, model = _images(channels=channels), _model(channels)
     regularizer = _regularizer(images, model, transform=transform)
-    batch = regularizer(model, regularizer.draw(generator(7, "pairs")))
+    batch = regularizer(model, regularizer.draw(1, generator(7, "pairs"))[0])
     first, second = sample_pairs(30, 8, generator(7, "pairs"))
 
     targets = [
@@ -148,7 +148,7 @@ def test_regularizer_is_the_formula_on_the_pairs_it_draws(
 def test_loss_reaches_every_weight_but_the_heads_and_gamma() -> None:
     model = _model()
     regularizer = _regularizer(_images(), model)
-    regularizer(model, regularizer.draw(generator(7, "pairs"))).loss.backward()
+    regularizer(model, regularizer.draw(1, generator(7, "pairs"))[0]).loss.backward()
     for name, parameter in model.named_parameters():
         has_gradient = parameter.grad is not None and bool((parameter.grad != 0).any())
         assert has_gradient != name.startswith("head."), name
@@ -161,7 +161,7 @@ def test_pairs_are_those_of_the_generator() -> None:
     model = _model()
     regularizer = _regularizer(_images(), model).eval()
     draws = [
-        regularizer(model.eval(), regularizer.draw(generator(seed, "pairs"))).s_target
+        regularizer(model.eval(), regularizer.draw(1, generator(seed, "pairs"))[0]).s_target
         for seed in (1, 1, 2)
     ]
     assert torch.equal(draws[0], draws[1])
@@ -179,10 +179,10 @@ def test_building_leaves_the_model_as_it_was() -> None:
 def test_evaluation_leaves_the_regularizer_as_it_was() -> None:
     model = _model()
     regularizer = _regularizer(_images(), model)
-    regularizer(model, regularizer.draw(generator(1, "pairs")))
+    regularizer(model, regularizer.draw(1, generator(1, "pairs"))[0])
     before = {name: value.clone() for name, value in regularizer.state_dict().items()}
     regularizer.eval()
-    regularizer(model.eval(), regularizer.draw(generator(2, "pairs")))
+    regularizer(model.eval(), regularizer.draw(1, generator(2, "pairs"))[0])
     assert all(torch.equal(value, before[name]) for name, value in regularizer.state_dict().items())
 
 
@@ -190,7 +190,7 @@ def test_model_knows_nothing_of_the_regularizer() -> None:
     model = _model()
     names = set(model.state_dict())
     regularizer = _regularizer(_images(), model)
-    regularizer(model, regularizer.draw(generator(1, "pairs")))
+    regularizer(model, regularizer.draw(1, generator(1, "pairs"))[0])
     assert set(model.state_dict()) == names
     owned = {id(parameter) for parameter in model.parameters()}
     assert not owned & {id(parameter) for parameter in regularizer.parameters()}
@@ -201,7 +201,7 @@ def test_chosen_layers_only_are_compared(gamma: str) -> None:
     images, model = _images(), _model()
     layers = ("section2", "stem")
     regularizer = _regularizer(images, model, layers=layers, gamma=gamma)
-    batch = regularizer(model, regularizer.draw(generator(7, "pairs")))
+    batch = regularizer(model, regularizer.draw(1, generator(7, "pairs"))[0])
     first, second = sample_pairs(30, 8, generator(7, "pairs"))
     with torch.no_grad():
         features = _model().features(images[torch.cat([first, second])] / 255)
@@ -213,13 +213,13 @@ def test_chosen_layers_only_are_compared(gamma: str) -> None:
 def test_gamma_of_one_layer_compares_that_layer_alone_and_runs_nothing_above_it() -> None:
     images, model = _images(), _model()
     alone = _regularizer(images, model, gamma="section1")
-    batch = alone(model, alone.draw(generator(7, "pairs")))
+    batch = alone(model, alone.draw(1, generator(7, "pairs"))[0])
     batch.loss.backward()
     assert alone.gamma().tolist() == [1.0]
     assert all(p.grad is None for p in model.sections["section2"].parameters())
     twin = _model()
     layers = _regularizer(images, twin, layers=("section1",))
-    assert torch.equal(layers(twin, layers.draw(generator(7, "pairs"))).s_cnn, batch.s_cnn)
+    assert torch.equal(layers(twin, layers.draw(1, generator(7, "pairs"))[0]).s_cnn, batch.s_cnn)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_gamma_is_trained_only_where_it_is_trainable(gamma: str, is_trained: boo
     regularizer = _regularizer(_images(), model, gamma=gamma)
     optimizer = torch.optim.SGD(regularizer.parameters(), lr=1.0)
     before = regularizer.gamma().tolist()
-    regularizer(model, regularizer.draw(generator(7, "pairs"))).loss.backward()
+    regularizer(model, regularizer.draw(1, generator(7, "pairs"))[0]).loss.backward()
     optimizer.step()
     assert (regularizer.gamma().tolist() != before) == is_trained
     assert sum(before) == pytest.approx(1)
@@ -250,4 +250,4 @@ def test_set_up_with_50000_images_holds_no_matrix_of_pairs(pairs: str) -> None:
     regularizer = _regularizer(images, model, pairs=pairs)
     # Running means, gamma and one mean image.
     assert _bytes_of_live_tensors() - before < 2000
-    assert regularizer(model, regularizer.draw(generator(0, "pairs"))).s_target.shape == (8,)
+    assert regularizer(model, regularizer.draw(1, generator(0, "pairs"))[0]).s_target.shape == (8,)

@@ -137,6 +137,27 @@ def test_same_generator_gives_the_same_pairs(name: str) -> None:
     assert not torch.equal(a, c)
 
 
+@pytest.mark.parametrize("is_listed", [False, True], ids=["rejected", "listed"])
+@pytest.mark.parametrize("name", RANGES)
+def test_pairs_of_many_steps_are_of_the_range(
+    name: str, is_listed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairs_module, "_RARE", 2.0 if is_listed else 0.0)
+    monkeypatch.setattr(pairs_module, "_CHUNK", 7)
+    images = images_of(14)
+    drawn = sampler(images, **options_of(name)).batches(5, 9, generator(0, "pairs"))
+    assert drawn.shape == (5, 2, 9)
+    allowed = allowed_pairs(images, name, 0.5, 0.2)
+    assert {(int(i), int(j)) for step in drawn for i, j in step.T} <= allowed
+    assert len({tuple(step.flatten().tolist()) for step in drawn}) > 1
+
+
+def test_many_steps_of_all_pairs_are_those_drawn_step_by_step() -> None:
+    draw, rng = sampler(images_of(20)), generator(0, "pairs")
+    expected = torch.stack([torch.stack(draw(6, rng)) for _ in range(4)])
+    assert torch.equal(draw.batches(4, 6, generator(0, "pairs")), expected)
+
+
 def test_single_pair_among_many_is_found() -> None:
     # All images are noise but the last, a near copy of the first: one pair above 0.999.
     images = images_of(300, seed=4).repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)

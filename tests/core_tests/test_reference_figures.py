@@ -170,3 +170,16 @@ def test_without_fgsm_there_are_no_directions(
     changes = {"robustness.attacks": attacks, "robustness.reference": {"gaussian": 0.4}}
     found = load_references(tiny_config(changes), tiny_data, tmp_path, CPU)
     assert found.directions == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"PK damaged"])
+def test_damaged_directions_are_computed_again(
+    content: bytes, tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
+) -> None:
+    before = load_references(tiny_config(), tiny_data, tmp_path, CPU).directions
+    (path,) = tmp_path.glob("*.fgsm.pt")
+    whole = path.read_bytes()
+    path.write_bytes(content or whole[: len(whole) // 2])
+    after = load_references(tiny_config(), tiny_data, tmp_path, CPU).directions
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert path.read_bytes() == whole

@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from simreg_core.augment import augment, draw_augmentation
 from simreg_core.config import TrialConfig
 from simreg_core.config_io import ConfigError
 from simreg_core.data import Split, TaskData, load_task
+from simreg_core.losses import PairBatch
 from simreg_core.model import build_model
 from simreg_core.seeding import generator
 from simreg_core.train import (
@@ -81,7 +83,7 @@ def test_regularized_step_follows_the_gradient_of_the_weighted_sum(
     before = [*reference.model.parameters(), *regularizer.parameters()]
     logits = reference.model.train()(data.train.images / 255)
     task_loss = functional.cross_entropy(logits, data.train.labels)
-    pairs = regularizer(reference.model, regularizer.draw(generator(config.seed, "pairs", 0)))
+    pairs = regularizer(reference.model, regularizer.draw(1, generator(config.seed, "pairs", 0))[0])
     gradients = torch.autograd.grad(task_loss + 0.7 * pairs.loss, before, allow_unused=True)
 
     state = trained(config, data)
@@ -176,13 +178,19 @@ def test_record_says_what_the_epoch_did(tiny_config: MakeConfig, tiny_data: Task
 
 
 def test_pair_figures_are_those_of_the_epochs_pairs(
-    tiny_config: MakeConfig, tiny_data: TaskData
+    tiny_config: MakeConfig, tiny_data: TaskData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny_config({"training.epochs": 1, "training.batch_size": 64})
     state = start(config, tiny_data, CPU)
-    batches: list[Any] = []
+    batches: list[PairBatch] = []
     assert state.regularizer is not None
-    state.regularizer.register_forward_hook(lambda module, inputs, output: batches.append(output))
+    compare = state.regularizer.compare
+
+    def noted(features: Mapping[str, Tensor], pairs: Tensor) -> PairBatch:
+        batches.append(compare(features, pairs))
+        return batches[-1]
+
+    monkeypatch.setattr(state.regularizer, "compare", noted)
     record = next(fit(config, state, tiny_data))
     s_cnn = torch.cat([batch.s_cnn.detach() for batch in batches]).double()
     s_target = torch.cat([batch.s_target for batch in batches]).double()

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from simreg_core.checkpoint import CheckpointError
+from simreg_core.config import TrialConfig
 from simreg_core.config_io import reason_of
-from tuner.trainable import WorkerSettings, prepare_worker
+from tuner.trainable import WorkerSettings, prepare_worker, train
 
 
 def test_reason_is_kind_and_message_in_one_line() -> None:
@@ -21,3 +24,21 @@ def test_worker_computes_with_the_threads_that_it_is_given(
     device = prepare_worker(WorkerSettings(tmp_path, tmp_path, "cpu", num_threads))
     assert torch.get_num_threads() == num_threads
     assert device == torch.device("cpu")
+
+
+def test_state_is_kept_where_a_reference_network_is_what_is_damaged(
+    tiny_config: Callable[..., TrialConfig], tmp_path: Path
+) -> None:
+    settings = WorkerSettings(tmp_path, tmp_path / "cache", "cpu", 1)
+    config, device = tiny_config(), torch.device("cpu")
+    state = tmp_path / "state.pt"
+    train(config, state, settings, device)
+    content = state.read_bytes()
+    (surrogate,) = (p for p in settings.cache.glob("surrogate-*.pt") if ".fgsm" not in p.name)
+    surrogate.write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=r"surrogate.* is damaged"):
+        train(config, state, settings, device)
+    assert state.read_bytes() == content
+    surrogate.unlink()
+    state.write_bytes(content[:100])
+    assert len(train(config, state, settings, device).epochs) == config.training.epochs
