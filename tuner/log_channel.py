@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -95,6 +96,7 @@ class LogChannel:
         """How many entries of an open network the logger has."""
         self._known: dict[Network, int] = {}
         """The last step of an open network that an earlier process logged."""
+        self._finished: weakref.WeakSet[Network] = weakref.WeakSet()
         self._missing: dict[Network, str] = {}
         """What the logger lacks something of, and why."""
         self._waiting: dict[Network, None] = {}
@@ -129,7 +131,8 @@ class LogChannel:
             self._say(f"--log {self.name}: not finished in {seconds:g} s")
         elif missing:
             reason = next(iter(missing.values()))
-            self._say(f"--log {self.name}: {len(missing)} networks are not logged whole: {reason}")
+            count = "1 network is" if len(missing) == 1 else f"{len(missing)} networks are"
+            self._say(f"--log {self.name}: {count} not logged whole: {reason}")
 
     def _work(self) -> None:
         while (network := self._next()) is not None:
@@ -155,6 +158,10 @@ class LogChannel:
     def _bring_up_to_date(self, network: Network) -> None:
         if self._logger is None:
             self._logger = self._make()
+        if network in self._finished:  # its end was seen before it was told of
+            with self._condition:
+                self._waiting.pop(network, None)
+            return
         has_ended = network.ended  # before the entries are counted: none comes after the end
         count = len(network.entries)
         if network not in self._told:
@@ -167,6 +174,7 @@ class LogChannel:
         if has_ended:
             self._logger.finish(network)
             del self._told[network], self._known[network]
+            self._finished.add(network)
         self._missing.pop(network, None)
         with self._condition:
             if len(network.entries) == count and network.ended == has_ended:

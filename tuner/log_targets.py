@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import netrc
 import os
 import re
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from simreg_core.config_io import ConfigError
 from simreg_core.places import is_remote
@@ -24,6 +26,7 @@ _MLFLOW_SCHEMES = (
 _WANDB_KEYS = ("WANDB_API_KEY", "WANDB_SETUP_API_KEY_HOOK")
 _WANDB_PROJECTS = ("WANDB_PROJECT_NAME", "WANDB_PROJECT")
 _DEFAULT_PROJECT = "simreg-tune"
+_WANDB_SERVER = "https://api.wandb.ai"
 
 
 @dataclass(frozen=True)
@@ -130,10 +133,17 @@ def _check_wandb(folder: Path) -> None:
 
 
 def wandb_key() -> str | None:
-    """The key that ``wandb login`` left, if it did; nobody is asked."""
-    import wandb
+    """The key that ``wandb login`` left, if it did; nobody is asked.
 
-    return wandb.api.api_key or None
+    Read here, since the package tells it only with a warning, and after seconds of importing.
+    """
+    host = urlsplit(os.environ.get("WANDB_BASE_URL") or _WANDB_SERVER).hostname or ""
+    try:
+        file = os.environ.get("NETRC") or Path.home() / ".netrc"
+        found = netrc.netrc(file).authenticators(host)
+    except (OSError, RuntimeError, netrc.NetrcParseError):
+        return None
+    return found[2] if found else None
 
 
 def wandb_options(target: LogTarget, folder: Path) -> WandbOptions:

@@ -11,6 +11,7 @@ behind a :class:`tuner.log_channel.LogChannel`.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import tempfile
 from collections.abc import Callable
@@ -102,11 +103,11 @@ class _MLflow(_RayLogger):
         # Attempts are repeated here, and a warning should not take minutes.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")  # the making of a database is told
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         import mlflow
         from ray.air.integrations.mlflow import MLflowLoggerCallback
 
+        logging.getLogger("mlflow").setLevel(logging.ERROR)  # else the making of a database is told
         uri = uri or mlflow.get_tracking_uri()
         callback = MLflowLoggerCallback(tracking_uri=uri, experiment_name=study)
         super().__init__(callback, lambda network: Path())  # no files of ours
@@ -140,7 +141,6 @@ class _Wandb(_RayLogger):
     """
 
     def __init__(self, options: WandbOptions, study: str, warn: Callable[[str], None]) -> None:
-        import wandb
         from ray.air.integrations.wandb import WandbLoggerCallback
 
         class Callback(WandbLoggerCallback):  # type: ignore[misc]
@@ -150,6 +150,10 @@ class _Wandb(_RayLogger):
                 if problem is not None:
                     warn(problem)
 
+        # Of the logging process there is nothing worth watching.
+        settings: dict[str, Any] = {"console": "off", "x_disable_stats": True}
+        if server := os.environ.get("WANDB_BASE_URL"):
+            settings["base_url"] = server
         folder = options.folder or Path(tempfile.mkdtemp())
         callback = Callback(
             project=options.project,
@@ -161,7 +165,7 @@ class _Wandb(_RayLogger):
             entity=options.entity,
             dir=str(folder),
             resume="allow",
-            settings=wandb.Settings(console="off", x_disable_stats=True),
+            settings=settings,
         )
         super().__init__(callback, lambda network: folder)
 

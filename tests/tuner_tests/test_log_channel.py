@@ -169,6 +169,17 @@ def test_logger_that_hangs_holds_nothing_up(
     notes.may_go_on.set()
 
 
+def test_network_whose_end_is_told_late_is_not_logged_twice(
+    notes: Notes, channel: Callable[..., Any]
+) -> None:
+    first = ended(network("a", 1))
+    with channel() as made:
+        made.changed(first)
+        wait(lambda: ("finish", "a") in notes.calls)
+        made.changed(first)
+    assert notes.calls.count(("begin", "a")) == 1
+
+
 def test_channel_that_nothing_was_told_ends(channel: Callable[..., Any], said: list[str]) -> None:
     with channel():
         pass

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,18 +34,17 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def key_left(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
+def key_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Sets the key that ``wandb login`` left; the environment holds nothing."""
-    for name in ("API_KEY", "MODE", "DIR", "ENTITY", "PROJECT", "PROJECT_NAME"):
+    for name in ("API_KEY", "BASE_URL", "MODE", "DIR", "ENTITY", "PROJECT", "PROJECT_NAME"):
         monkeypatch.delenv(f"WANDB_{name}", raising=False)
     monkeypatch.delenv("WANDB_SETUP_API_KEY_HOOK", raising=False)
 
     def leave(key: str | None) -> None:
-        module = types.ModuleType("wandb")
-        module.__dict__["api"] = types.SimpleNamespace(api_key=key)
-        monkeypatch.setitem(sys.modules, "wandb", module)
+        entry = f"machine api.wandb.ai\n  login user\n  password {key}\n"
+        (tmp_path / "netrc").write_text(entry)
 
-    leave(None)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     return leave
 
 
@@ -125,12 +122,15 @@ def test_tensorboard_is_refused_in_an_object_store() -> None:
 
 
 def test_wandb_without_a_key_is_refused(
-    key_left: Callable[[str | None], None], tmp_path: Path
+    key_left: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ConfigError, match="--log wandb: no API key; set WANDB_API_KEY"):
         check_logs([LogTarget("wandb")], tmp_path)
     key_left("x" * 40)
     assert check_logs([LogTarget("wandb")], tmp_path)
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org:8443")
+    with pytest.raises(ConfigError, match="--log wandb: no API key"):
+        check_logs([LogTarget("wandb")], tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_wandb_without_a_key_is_refused(
 def test_wandb_needs_a_key_or_to_be_offline(
     name: str,
     value: str,
-    key_left: Callable[[str | None], None],
+    key_left: Callable[[str], None],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -148,7 +148,7 @@ def test_wandb_needs_a_key_or_to_be_offline(
 
 
 def test_offline_wandb_needs_a_folder_of_this_machine(
-    key_left: Callable[[str | None], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    key_left: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     with pytest.raises(ConfigError, match="set WANDB_DIR to a folder of this machine"):
@@ -159,7 +159,7 @@ def test_offline_wandb_needs_a_folder_of_this_machine(
 
 
 def test_project_is_that_of_the_flag_or_the_environment(
-    key_left: Callable[[str | None], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    key_left: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert wandb_options(LogTarget("wandb"), tmp_path) == ("simreg-tune", None, None, tmp_path)
     monkeypatch.setenv("WANDB_PROJECT", "theirs")
