@@ -142,8 +142,10 @@ class LogChannel:
                 self._failed(network, one_line(err))
         if self._logger is None:
             return
-        halts = [functools.partial(self._logger.halt, network) for network in self._told]
-        for call in (*halts, self._logger.close):
+        calls: list[Callable[[], None]] = [
+            functools.partial(self._logger.halt, network) for network in self._told
+        ]
+        for call in (*calls, self._logger.close):
             try:
                 call()
             except Exception as err:

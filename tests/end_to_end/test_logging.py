@@ -14,7 +14,17 @@ from typing import Any
 import pytest
 
 from simreg_core.records import METRICS, SPLITS
-from tests.end_to_end.searches import Search, descendants, end, finished, run, running, start
+from tests.end_to_end.searches import (
+    Search,
+    choices,
+    descendants,
+    end,
+    finished,
+    run,
+    running,
+    start,
+    trials,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -61,8 +71,9 @@ def params(search: Search, number: int) -> dict[str, Any]:
 
 def kill_when(output: Path, name: str, moment: Callable[[], bool], *flags: str) -> None:
     """Start a search of one long trial and kill its driver in the midst of it."""
-    sizes = ("--set", "training.epochs=100", "--set", "task.num_train=1400")
-    with running(output, name, "--num-trials", "1", *sizes, *ONE_AT_A_TIME, *flags) as process:
+    key = "regularizer.batch_size"  # many pairs make a trial slow, but no reference network
+    one = (*choices(key, 2, 800), *trials({key: 800}), "--set", "training.epochs=30")
+    with running(output, name, *one, *ONE_AT_A_TIME, *flags) as process:
         deadline = time.monotonic() + 90
         while not moment():
             assert process.poll() is None, process.communicate()
@@ -173,7 +184,7 @@ def test_mlflow_has_one_run_per_network_also_of_a_resumed_one(output: Path, tmp_
     experiment = client.get_experiment_by_name("mlflow-killed").experiment_id
     (before,) = client.search_runs([experiment])
     assert before.info.status == "RUNNING"
-    assert 0 < before.data.metrics["training_iteration"] < 100
+    assert 0 < before.data.metrics["training_iteration"] < 30
     found = resume(output / "mlflow-killed", "--num-trials", "2", "--log", f"mlflow={uri}")
     assert found.code == 0, found.errors
     assert "--log" not in found.errors
