@@ -74,7 +74,7 @@ def kill_when(output: Path, name: str, moment: Callable[[], bool], *flags: str) 
     key = "regularizer.batch_size"  # many pairs make a trial slow, but no reference network
     one = (*choices(key, 2, 800), *trials({key: 800}), "--set", "training.epochs=30")
     with running(output, name, *one, *ONE_AT_A_TIME, *flags) as process:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 150
         while not moment():
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
