@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ray import cloudpickle, tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from simreg_core.places import is_remote
+from tuner.log_targets import LogTarget
 from tuner.progress import SearchView
 from tuner.ray_session import Resources, raylet_silenced
 from tuner.searcher import StudySearcher
@@ -59,6 +61,7 @@ def run_networks(
     resources: Resources,
     view: SearchView,
     run: Callable[..., None] = run_trial,
+    logs: Sequence[LogTarget] = (),
 ) -> None:
     """Run every network that the searcher suggests, a few at a time.
 
@@ -68,11 +71,15 @@ def run_networks(
         resources: What one network uses, and how many run at once.
         view: Where a worker that is lost is shown.
         run: What a worker does; called as :func:`tuner.trainable.run_trial`.
+        logs: Where networks are logged beside the tables.
 
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM; what runs is stopped and stays open.
     """
     tuning = searcher.space.tuning
+    callbacks: list[tune.Callback] = [_LostWorkers(searcher, view, tuning.retries)]
+    if logs:
+        callbacks.append(_forwarder(logs, searcher, settings.folder, view))
     # Ray's snapshots, which nobody reads: of no use to workers, so not worth an object store.
     home = Path(tempfile.mkdtemp()) if is_remote(settings.folder) else settings.folder
     trainable = tune.with_resources(
@@ -93,16 +100,27 @@ def run_networks(
             name=_RAY_FOLDER,
             storage_path=str(home),
             stop=searcher.is_lost,
-            callbacks=[_LostWorkers(searcher, view, tuning.retries)],
+            callbacks=callbacks,
             failure_config=tune.FailureConfig(max_failures=tuning.retries),
             verbose=0,
         ),
     )
     try:
-        with raylet_silenced():
+        with raylet_silenced(), ExitStack() as stack:
+            if logs:
+                stack.enter_context(callbacks[-1])
             tuner.fit()
     finally:
         shutil.rmtree(home / _RAY_FOLDER if home == settings.folder else home, ignore_errors=True)
+
+
+def _forwarder(
+    logs: Sequence[LogTarget], searcher: StudySearcher, folder: Path, view: SearchView
+) -> tune.Callback:
+    from tuner.log_forwarder import LogForwarder, log_id  # Ray's loggers take a while to import
+
+    keys = [*searcher.space.search]
+    return LogForwarder(logs, folder, keys, log_id(searcher.study), view.say)
 
 
 def _scheduler(space: SearchSpace) -> TrialScheduler:

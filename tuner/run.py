@@ -20,6 +20,7 @@ from simreg_core import cli
 from simreg_core.config_io import ConfigError
 from simreg_core.places import as_place, is_remote, is_store_error, store_problem
 from simreg_core.records import METRICS
+from tuner.log_targets import add_log_flag, check_logs
 from tuner.objectives import SEARCH_SPLIT, parse_constraint, total_violation
 from tuner.ray_session import add_resource_flags, connected, set_environment
 from tuner.space import EarlyStoppingConfig, SearchSpace, load_space
@@ -134,7 +135,8 @@ def make_plan(args: argparse.Namespace) -> SearchPlan:
         if args.name is not None or args.output is not None:
             raise ConfigError("--resume: names the folder of results; leave --output and --name")
         asked = None if args.space is None else load_space(args.space, overrides)
-        return resume_plan(args.resume, asked, overrides, args.storage)
+        plan = resume_plan(args.resume, asked, overrides, args.storage)
+        return replace(plan, logs=check_logs(args.log, plan.folder))
     if args.space is None:
         raise ConfigError("one of --space FILE and --resume OUTPUT/NAME is required (see --help)")
     space = load_space(args.space, overrides)
@@ -146,7 +148,7 @@ def make_plan(args: argparse.Namespace) -> SearchPlan:
         _require_writable(output)
     is_named = args.name is not None
     plan = SearchPlan(space, folder, cache, is_named=is_named, storage=args.storage)
-    plan = replace(plan, folder=plan.free_folder())
+    plan = replace(plan, folder=plan.free_folder(), logs=check_logs(args.log, folder))
     if args.storage is not None:
         require_free(args.storage, plan.folder.name)
     return plan
@@ -198,6 +200,7 @@ def describe_plan(plan: SearchPlan, args: argparse.Namespace) -> str:
         f"per trial    {args.cpus_per_trial:g} CPUs, GPUs: {gpus}; "
         f"at once: {args.max_concurrent or 'as many as fit'}",
         f"cluster      {args.address or 'this machine'}",
+        *([f"logs         {', '.join(map(str, plan.logs))}"] if plan.logs else []),
         f"results      {plan.folder}",
     ]
     return "\n".join(lines)
@@ -295,6 +298,7 @@ def _parser() -> cli.Parser:
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything, print the plan, and stop"
     )
+    add_log_flag(parser)
     add_storage_flag(parser)
     add_resource_flags(parser)
     return parser

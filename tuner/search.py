@@ -23,6 +23,7 @@ from simreg_core.places import is_remote, put, remove
 from simreg_core.targets import check_target
 from tuner.baselines import train_references
 from tuner.driver import Driver
+from tuner.log_targets import LogTarget
 from tuner.objectives import SEARCH_SPLIT, total_violation
 from tuner.progress import SearchView
 from tuner.ray_session import Resources
@@ -54,6 +55,8 @@ class SearchPlan:
     storage: str | None = field(default=None, repr=False)
     """URL of the study's database, maybe with a password; None for a journal, or what the folder
     remembers."""
+    logs: tuple[LogTarget, ...] = ()
+    """Where networks are logged beside the tables."""
 
     def free_folder(self) -> Path:
         """The folder, or the first numbered one that does not exist.
@@ -267,7 +270,7 @@ def run_search(
         searcher = StudySearcher(study, space, recorder, interrupted)
         try:
             if searcher.num_networks:
-                run_networks(searcher, settings, resources, view)
+                run_networks(searcher, settings, resources, view, logs=plan.logs)
         except KeyboardInterrupt:
             was_interrupted = True
     if searcher.error is not None:
