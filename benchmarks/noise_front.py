@@ -7,10 +7,12 @@ a trial's figures are the truth plus normal noise with the standard deviations t
 there. Chosen are the trials on the front of the raw figures, of the modelled means, and of the
 truth itself; what counts is the hypervolume of the *truth* of the chosen.
 
-The share recovered is (model - raw) / (truth - raw), of means over the repetitions, with its
-jackknife standard error. More trials can only dominate more, so the three are compared also at
-equal numbers: as many as are on the raw front, taken greedily by the hypervolume that the chooser
-sees. ``best score``: the true tradeoff score of the trial with the best seen score.
+Beside the model always, the raw figures take its place where it explains nothing (R2_LOO <= 0 of
+any metric), as ``tuner.confirm --by model`` has it: ``trusted``. The share recovered is
+(model - raw) / (truth - raw), of means over the repetitions, with its jackknife standard error.
+More trials can only dominate more, so all are compared also at equal numbers: as many as are on the
+raw front, taken greedily by the hypervolume that the chooser sees. ``best score``: the true
+tradeoff score of the trial with the best seen score.
 """
 
 from __future__ import annotations
@@ -111,18 +113,19 @@ def greedy(values: Values, number: int, reference: Sequence[float]) -> list[int]
 
 
 class Outcome(NamedTuple):
-    """What one repetition came to, by chooser: raw, model, truth."""
+    """What one repetition came to, by chooser: raw, model, trusted model, truth."""
 
     whole: Values
-    """(3,), true hypervolume of each one's front."""
+    """(4,), true hypervolume of each one's front."""
     equal: Values
-    """(3,), of as many as are on the raw front."""
+    """(4,), of as many as are on the raw front."""
     score: Values
-    """(3,), true tradeoff score of the trial with the best seen score."""
+    """(4,), true tradeoff score of the trial with the best seen score."""
     sizes: Values
-    """(3,), trials on each one's front."""
+    """(4,), trials on each one's front."""
     r2: Values
     """(2,), leave-one-out."""
+    is_trusted: bool
     coverage: Values
     """(2,), of leave-one-out intervals of 95 %."""
     truth_coverage: float
@@ -135,10 +138,13 @@ def repeat(
     """One search, chosen from in three ways."""
     found = run_search(number, sampler, search, seed)
     points = parameter_points(search, found.rows).points
-    surfaces: list[Surface] = [fit(points, values) for values in found.raw.T]
+    seen_score = found.raw.sum(axis=1)  # but for a constant
+    surfaces: list[Surface] = [fit(points, values) for values in (*found.raw.T, seen_score)]
+    is_trusted = all(surface.explains for surface in surfaces)
+    modelled_score = surfaces.pop().mean
     means = np.column_stack([surface.mean for surface in surfaces])
     spread = np.column_stack([surface.std for surface in surfaces])
-    choosers = (found.raw, means, found.truth)
+    choosers = (found.raw, means, means if is_trusted else found.raw, found.truth)
     fronts = [np.flatnonzero(non_dominated(values, BOTH)) for values in choosers]
     size = len(fronts[0])
 
@@ -146,15 +152,15 @@ def repeat(
         return hypervolume(found.truth[list(chosen)], reference, BOTH)
 
     score = found.truth.sum(axis=1) - CLEAN - ROBUST
-    # The tradeoff score is modelled by itself, as a confirmation does it.
-    modelled_score = fit(points, found.raw.sum(axis=1)).mean
-    seen = (found.raw.sum(axis=1), modelled_score, score)
+    trusted_score = modelled_score if is_trusted else seen_score
+    seen = (seen_score, modelled_score, trusted_score, score)
     return Outcome(
         np.array([volume(front) for front in fronts]),
         np.array([volume(greedy(values, size, reference)) for values in choosers]),
         np.array([score[int(np.argmax(values))] for values in seen]),
         np.array([len(front) for front in fronts], dtype=np.float64),
         np.array([surface.leave_one_out.r2 for surface in surfaces]),
+        is_trusted,
         np.array([surface.leave_one_out.coverage for surface in surfaces]),
         float((np.abs(means - found.truth) <= 1.96 * spread).mean()),
     )
@@ -164,7 +170,7 @@ def recovered(values: Values) -> tuple[float, float]:
     """Share of the loss that the model gives back, and its jackknife standard error.
 
     Args:
-        values: (repetitions, 3): raw, model, truth.
+        values: (repetitions, 3): raw, a model, truth.
     """
     gained, lost = values[:, 1] - values[:, 0], values[:, 2] - values[:, 0]
     share = float(gained.sum() / lost.sum())
@@ -177,26 +183,28 @@ def recovered(values: Values) -> tuple[float, float]:
 def report(title: str, outcomes: Sequence[Outcome]) -> None:
     """Print one block of figures, means over the repetitions."""
     print(f"{title}, {len(outcomes)} repetitions")
-    for name, scale in (("whole", 1e3), ("equal", 1e3), ("score", 1e3)):
+    for name in ("whole", "equal", "score"):
         values = np.array([getattr(outcome, name) for outcome in outcomes])
-        raw, model, best = values.mean(axis=0) * scale
-        share, error = recovered(values)
+        raw, model, trusted, best = values.mean(axis=0) * 1e3
+        always, error = recovered(values[:, [0, 1, 3]])
+        where, other = recovered(values[:, [0, 2, 3]])
         what = {
             "whole": "hypervolume, whole fronts  ",
             "equal": "hypervolume, equal numbers ",
             "score": "best score                 ",
         }[name]
         print(
-            f"  {what} x 1000: raw {raw:8.2f}  model {model:8.2f}  truth {best:8.2f}"
-            f"   recovered {share:5.0%} (SE {error:.0%})"
+            f"  {what} x 1000: raw {raw:7.2f}  model {model:7.2f}  trusted {trusted:7.2f}  "
+            f"truth {best:7.2f}   recovered by the model {always:5.0%} (SE {error:.0%}), "
+            f"trusted {where:5.0%} (SE {other:.0%})"
         )
     sizes = np.mean([outcome.sizes for outcome in outcomes], axis=0)
     r2 = np.mean([outcome.r2 for outcome in outcomes], axis=0)
-    blind = np.mean([(outcome.r2 <= 0).any() for outcome in outcomes])
+    blind = np.mean([not outcome.is_trusted for outcome in outcomes])
     coverage = np.mean([outcome.coverage for outcome in outcomes], axis=0)
     inside = np.mean([outcome.truth_coverage for outcome in outcomes])
     print(
-        f"  on the front: raw {sizes[0]:.1f}, model {sizes[1]:.1f}, truth {sizes[2]:.1f}; "
+        f"  on the front: raw {sizes[0]:.1f}, model {sizes[1]:.1f}, truth {sizes[3]:.1f}; "
         f"R2_LOO clean {r2[0]:.2f}, robust {r2[1]:.2f}; no trust in {blind:.0%}; 95 % intervals "
         f"cover: figures {coverage[0]:.0%}, {coverage[1]:.0%}, truths {inside:.0%}",
         flush=True,

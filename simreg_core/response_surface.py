@@ -22,7 +22,7 @@ MAX_FITTED = 250
 """Points, drawn at random of more, that the hyperparameters are fitted on: the cost is cubic."""
 MAX_POINTS = 1000
 """Points, drawn at random of more, that the model rests on."""
-RESTARTS = 4
+RESTARTS = 2
 _MEAN_VARIANCE = 10.0  # of the constant, in variances of the values: next to nothing is known of it
 _SIGNAL_BOUNDS = (1e-3, 1e2)
 _NOISE_BOUNDS = (1e-6, 4.0)
@@ -292,13 +292,14 @@ def _leave_one_out(
     everywhere = np.full((2, len(targets)), np.nan)
     everywhere[:, used] = mean, std
     if number < 2:
-        return LeaveOneOut(*everywhere, number, np.nan, np.nan, np.nan)
+        return LeaveOneOut(everywhere[0], everywhere[1], number, np.nan, np.nan, np.nan)
     errors = values - mean
     by_mean = (values - values.mean()) * number / (number - 1)
     spread = float((by_mean**2).sum())
     tiny = number * (1e-12 * max(1.0, float(np.abs(values).max()))) ** 2
     return LeaveOneOut(
-        *everywhere,
+        everywhere[0],
+        everywhere[1],
         number,
         float(np.abs(errors).mean()),
         1 - float((errors**2).sum()) / spread if spread > tiny else np.nan,

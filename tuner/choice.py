@@ -65,6 +65,9 @@ def choose_by(
 ) -> tuple[list[int], str]:
     """Numbers of the trials to confirm, by recorded figures or by a model of them.
 
+    Where the model explains nothing of a metric that decides, the recorded figures choose after
+    all: its means would hide differences that are there.
+
     Args:
         wanted: How many, and by what.
         rows: Of the trials table.
@@ -78,6 +81,8 @@ def choose_by(
     if wanted.by == "raw" or all(row["status"] != "complete" for row in rows):
         return choose(rows, front, space, wanted.top), ""
     found = model_trials(rows, networks, space)
+    if found.unexplained:
+        return choose(rows, front, space, wanted.top), describe_models(found)
     return choose(rows, found.front, space, wanted.top, found.scores), describe_models(found)
 
 
@@ -164,8 +169,8 @@ def describe_models(found: ModelledTrials) -> str:
         f"{METRICS[name].label} {'-' if np.isnan(r2) else f'{r2:.2f}'}"
         for name, r2 in found.r2.items()
     )
-    text = f"chosen by a model of each metric (R2_LOO: {', '.join(shares)})"
+    fits = f"R2_LOO: {', '.join(shares)}"
     if not found.unexplained:
-        return text
+        return f"chosen by a model of each metric ({fits})"
     blind = " and ".join(METRICS[name].label for name in found.unexplained)
-    return f"{text}; WARNING: the parameters explain nothing of {blind}"
+    return f"WARNING: a model explains nothing of {blind} ({fits}): chosen by the raw figures"

@@ -61,7 +61,7 @@ def test_truth_values_are_categories() -> None:
 
 
 def test_what_does_not_vary_is_left_out_and_so_is_the_seed() -> None:
-    search = {
+    search: dict[str, dict[str, Any]] = {
         "seed": {"type": "categorical", "choices": [0, 1]},
         "regularizer.alpha": {"type": "float", "low": 0, "high": 1},
     }
@@ -77,7 +77,7 @@ def test_missing_number_is_marked() -> None:
 
 
 def test_parameters_are_named_once_in_the_order_of_the_search() -> None:
-    search = {
+    search: dict[str, dict[str, Any]] = {
         "b": {"type": "categorical", "choices": ["x", "y", "z"]},
         "a": {"type": "float", "low": 0, "high": 1},
     }
