@@ -221,12 +221,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--nuisance", action="store_true", help="search two parameters without influence, too"
     )
+    parser.add_argument(
+        "--highest-alpha", type=float, default=1.0, help="0.2 leaves the collapse out of the search"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    search = SEARCH | (NUISANCE if args.nuisance else {})
-    print(f"searched: {', '.join(search)}; reference point {args.reference}")
+    search = SEARCH | {"alpha": {**SEARCH["alpha"], "high": args.highest_alpha}}
+    search |= NUISANCE if args.nuisance else {}
+    print(
+        f"searched: {', '.join(search)}, alpha up to {args.highest_alpha:g}; "
+        f"reference point {args.reference}"
+    )
     for sampler in args.samplers:
         for number in args.trials:
             outcomes = [
