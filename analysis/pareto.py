@@ -1,6 +1,6 @@
 """Command line: draw the Pareto front of a search and print it.
 
-    python -m analysis.pareto OUTPUT/NAME [--x METRIC] [--y METRIC] [--split SPLIT]
+    python -m analysis.pareto OUTPUT/NAME [--x METRIC] [--y METRIC] [--split SPLIT] [--front FRONT]
 
 Exit codes: 0 drawn, 1 no trial is complete, 2 the results or the arguments are not usable.
 """
@@ -12,8 +12,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 from analysis.load import ResultsError, load_results
+from analysis.noise_front import NoiseAwareFront, noise_aware_front
 from analysis.pareto_front import NoCompleteTrialsError, ParetoInfo, pareto_info
 from analysis.pareto_text import pareto_text
 from analysis.plots import draw_pareto
@@ -25,7 +27,10 @@ from simreg_core.records import SPLITS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write ``pareto_X_Y_SPLIT`` as .png, .pdf and .csv; print the front. Returns the exit code."""
+    """Write ``pareto_X_Y_SPLIT`` as .png, .pdf and .csv; print the front. Returns the exit code.
+
+    The names end in ``_model`` or ``_both`` where the modelled front is shown.
+    """
     return cli.run(_parser(), argv, _run)
 
 
@@ -33,7 +38,10 @@ def _run(options: argparse.Namespace) -> int:
     try:
         results = load_results(options.folder)
         info = pareto_info(results, options.x, options.y, options.split, options.color)
-        files = render(info)
+        model_front = None
+        if options.front != "raw":
+            model_front = noise_aware_front(results, options.split, (options.x, options.y))
+        files = render(info, model_front, options.front)
         paths = write_files(options.out or options.folder / "figures", files)
     except NoCompleteTrialsError as err:
         print(f"analysis.pareto: {err}", file=sys.stderr)
@@ -42,23 +50,39 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigError(str(err)) from err
     except OSError as err:
         raise ConfigError(f"--out: cannot be written: {cli.os_reason(err)}") from err
-    print(pareto_text(info))
+    print(pareto_text(info, model_front, with_raw=options.front != "model"))
     for path in paths:
         print(f"wrote {path}")
     return 0
 
 
-def render(info: ParetoInfo) -> dict[str, bytes]:
-    """The picture (twice) and the table by file name; equal bytes for equal results."""
-    figure = draw_pareto(info)
+def render(
+    info: ParetoInfo,
+    model_front: NoiseAwareFront | None = None,
+    which: Literal["raw", "model", "both"] = "raw",
+) -> dict[str, bytes]:
+    """The picture (twice) and the table by file name; equal bytes for equal results.
+
+    Args:
+        info: The search.
+        model_front: Needed unless ``which`` is ``raw``.
+        which: The front to draw.
+    """
+    figure = draw_pareto(info, model_front, with_raw=which != "model")
     png, pdf = BytesIO(), BytesIO()
     figure.savefig(png, format="png")
     figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
     stem = f"pareto_{info.x.metric.name}_{info.y.metric.name}_{info.split}"
+    table = info.table
+    if model_front is not None:
+        stem = f"{stem}_{which}"
+        added = model_front.table()
+        new = [name for name in added if name == "trial" or name not in table]
+        table = table.merge(added[new], on="trial", how="left")
     return {
         f"{stem}.png": png.getvalue(),
         f"{stem}.pdf": pdf.getvalue(),
-        f"{stem}.csv": info.table.to_csv(index=False, lineterminator="\n").encode(),
+        f"{stem}.csv": table.to_csv(index=False, lineterminator="\n").encode(),
     }
 
 
@@ -84,6 +108,13 @@ def _parser() -> cli.Parser:
         choices=SPLITS,
         default="validation",
         help="whose images (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--front",
+        choices=("raw", "model", "both"),
+        default="raw",
+        help="of the figures as recorded, of a model of each metric over the searched parameters, "
+        "or both (default: %(default)s)",
     )
     parser.add_argument("--color", metavar="PARAMETER", help="parameter that colours the points")
     parser.add_argument("--out", type=as_place, help="folder to write to (default: FOLDER/figures)")

@@ -7,21 +7,33 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.color import format_value
+from analysis.noise_front import NoiseAwareFront
 from analysis.pareto_front import Axis, ParetoInfo
 from analysis.seed_groups import SeedGroup
 
 
-def pareto_text(info: ParetoInfo) -> str:
-    """Counts, the front as a table, the baselines, the hypervolume, and how far to trust them."""
+def pareto_text(
+    info: ParetoInfo, model_front: NoiseAwareFront | None = None, *, with_raw: bool = True
+) -> str:
+    """Counts, the front as a table, the baselines, the hypervolume, and how far to trust them.
+
+    Args:
+        info: The search.
+        model_front: The front by models of its two metrics, to be told after the raw one.
+        with_raw: False leaves the table of the raw front out.
+    """
     lines = [
         f"{info.study}: {counts_text(info)}; {info.split} split, {images_text(info)}",
-        *_front_lines(info),
+        *(_front_lines(info) if with_raw else []),
+        *([""] if with_raw and model_front is not None else []),
+        *(_model_front_lines(info, model_front) if model_front is not None else []),
         "",
         *_group_lines(info, info.baselines, "baseline"),
         *_group_lines(info, info.confirmed, "confirmed trial"),
         *_group_lines(info, info.fresh_baselines, "its baseline, fresh seeds"),
         *_failed_confirmation_lines(info.num_failed_confirmations),
-        f"hypervolume {info.hypervolume:.6g} with reference point "
+        f"hypervolume {'of the raw front ' if model_front else ''}{info.hypervolume:.6g} "
+        "with reference point "
         + ", ".join(
             f"{axis.metric.label} {value:.6g}"
             for axis, value in zip(info.axes, info.reference, strict=True)
@@ -106,6 +118,60 @@ def _front_rows(info: ParetoInfo) -> list[list[str]]:
         ]
         rows.append([*row, _number(float(info.table[score].iloc[index]))] if shows_score else row)
     return rows
+
+
+def _model_front_lines(info: ParetoInfo, front: NoiseAwareFront) -> list[str]:
+    over = ", ".join(front.parameters) or "no parameter that varies"
+    title = (
+        f"Modelled front, {_goal(info.x)} against {_goal(info.y)}: Gaussian process of each metric "
+        f"over {over} (mean ± SD of the model; P: probability of being on the front, "
+        f"{front.num_draws} draws)"
+    )
+    if not front.on_front.any():
+        return ["No complete trial meets the search's constraints: there is no modelled front."]
+    return [f"{title}:", "", *_align(_model_rows(info, front)), "", *_model_report(front)]
+
+
+def _model_rows(info: ParetoInfo, front: NoiseAwareFront) -> list[list[str]]:
+    labels = [axis.metric.label for axis in info.axes]
+    raw = [f"raw {label}" for label in labels]
+    rows = [["trial", *info.parameters, *labels, *raw, "on raw front", "P"]]
+    table = info.table.set_index("trial")
+    on_front = np.flatnonzero(front.on_front)
+    for index in on_front[np.lexsort((front.means[on_front, 1], front.means[on_front, 0]))]:
+        trial = int(front.trials[index])
+        rows.append(
+            [
+                str(trial),
+                *(format_value(table[name].loc[trial]) for name in info.parameters),
+                *map(_with_error, front.means[index], front.deviations[index]),
+                *map(_number, front.raw[index]),
+                "yes" if front.on_raw_front[index] else "no",
+                f"{front.probability[index]:.2f}",
+            ]
+        )
+    return rows
+
+
+def _model_report(front: NoiseAwareFront) -> list[str]:
+    """How well each metric is modelled, and whether to trust that."""
+    lines = [
+        f"model of {model.metric.label}, each of {model.num_trials} trials predicted by the "
+        f"others: R2_LOO {_number(model.r2)}, mean error {_number(model.mean_absolute_error)}, "
+        f"{_percent(model.coverage)} within 95 % intervals; noise of one trial "
+        f"{_number(model.noise_std)}"
+        for model in front.models
+    ]
+    if blind := [model.metric.label for model in front.models if not model.explains]:
+        lines.append(
+            f"WARNING: the parameters explain nothing of {' and '.join(blind)} here: "
+            "do not trust the modelled front."
+        )
+    return lines
+
+
+def _percent(share: float) -> str:
+    return "-" if np.isnan(share) else f"{share:.0%}"
 
 
 def _group_lines(info: ParetoInfo, groups: Sequence[SeedGroup], title: str) -> list[str]:

@@ -10,6 +10,8 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from analysis.color import CategoricalColor, ContinuousColor
+from analysis.noise_front import NoiseAwareFront
+from analysis.noise_plots import draw_model_front
 from analysis.pareto_front import Axis, ParetoInfo
 from analysis.pareto_text import counts_text, error_text, images_text, seeds_text
 from analysis.seed_groups import SeedGroup
@@ -32,17 +34,28 @@ SIZE_INCHES = (7.2, 5.6)
 DPI = 150
 
 
-def draw_pareto(info: ParetoInfo) -> Figure:
+def draw_pareto(
+    info: ParetoInfo, model_front: NoiseAwareFront | None = None, *, with_raw: bool = True
+) -> Figure:
     """All complete trials, the front as a staircase, the baselines and the confirmed trials.
+
+    Args:
+        info: The search.
+        model_front: The front by models of its two metrics, drawn beside the raw one.
+        with_raw: False leaves the raw front and the errors of its trials out.
 
     Returns:
         A figure of 7.2 x 5.6 inches that belongs to no pyplot state.
     """
     figure = Figure(figsize=SIZE_INCHES, dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
-    _draw_errors(axes, info)
+    if with_raw:
+        _draw_errors(axes, info)
     _draw_trials(axes, info)
-    _draw_front(axes, info)
+    if with_raw:
+        _draw_front(axes, info, "Pareto front" if model_front is None else "raw Pareto front")
+    if model_front is not None:
+        draw_model_front(axes, model_front)
     _draw_baselines(axes, info.baselines)
     _draw_confirmed(axes, info)
     _describe(axes, info)
@@ -161,7 +174,7 @@ def _shorten(text: str) -> str:
     return text if len(text) <= kept else f"...{text[-kept + 3 :]}"
 
 
-def _draw_front(axes: Axes, info: ParetoInfo) -> None:
+def _draw_front(axes: Axes, info: ParetoInfo, label: str) -> None:
     points = info.points[info.on_front]
     if not len(points):
         return
@@ -176,7 +189,7 @@ def _draw_front(axes: Axes, info: ParetoInfo) -> None:
         markersize=np.sqrt(_point_size(len(info.points))) + 3.5,
         markerfacecolor="none",
         markeredgewidth=1.2,
-        label="Pareto front",
+        label=label,
         zorder=2,
     )
 

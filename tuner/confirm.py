@@ -20,13 +20,14 @@ from simreg_core import cli
 from simreg_core.config import TrialConfig
 from simreg_core.config_io import reason_of
 from simreg_core.places import as_place, is_store_error
-from simreg_core.records import CONFIRMATION_COLUMNS, METRICS, Role
+from simreg_core.records import CONFIRMATION_COLUMNS, Role
 from simreg_core.tradeoff import TRADEOFF_METRICS, baseline_accuracy, tradeoff
+from tuner.choice import choose_by
 from tuner.driver import Driver
-from tuner.objectives import SEARCH_SPLIT, total_violation
+from tuner.objectives import SEARCH_SPLIT
 from tuner.progress import SearchView
 from tuner.ray_session import Resources, add_resource_flags, connected, run_tasks, set_environment
-from tuner.space import MIN_SEEDS, SearchSpace
+from tuner.space import MIN_SEEDS, ConfirmConfig, SearchSpace
 from tuner.store import ResultStore
 from tuner.study_storage import add_storage_flag
 from tuner.summary import SUMMARY_FILE, Candidate, confirmation_table, summarize, write_summary
@@ -62,38 +63,6 @@ class Run(NamedTuple):
         """Name of the part file that holds its row."""
         name = "baseline" if self.trial is None else f"trial-{self.trial:05d}"
         return f"{name}-{self.config.digest()}"
-
-
-def choose(
-    rows: Sequence[dict[str, Any]],
-    front: set[int],
-    space: SearchSpace,
-    top: int | Literal["front"],
-) -> list[int]:
-    """Numbers of the ``top`` best complete trials, or of the whole front, best first.
-
-    With one objective, by its value. With several, members of the front first, each by tradeoff
-    score (of which the best is on the front of accuracies by definition). Under constraints, trials
-    that meet them come before all others, and these by how much they miss.
-
-    Args:
-        rows: Rows of the trials table.
-        front: Numbers of the trials on the study's Pareto front.
-        space: The search space.
-        top: How many; all if there are fewer. ``front`` for as many as are on the front.
-    """
-    complete = [row for row in rows if row["status"] == "complete"]
-    count = len(front) if top == "front" else top
-    single = len(space.objectives) == 1
-    metric = METRICS[space.objectives[0] if single else "tradeoff_score"]
-    sign = -1 if metric.direction == "minimize" else 1
-
-    def rank(row: dict[str, Any]) -> tuple[float, bool, float, int]:
-        missed = total_violation(row, space.constraints)
-        is_front = (not single or top == "front") and row["trial"] in front
-        return (missed, not is_front, -sign * row[f"{SEARCH_SPLIT}.{metric.name}"], row["trial"])
-
-    return [row["trial"] for row in sorted(complete, key=rank)[:count]]
 
 
 def _seeds_of(row: dict[str, Any]) -> range:
@@ -262,6 +231,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="configurations to confirm: so many, or the whole front (default: %(default)s)",
     )
     parser.add_argument(
+        "--by",
+        choices=("raw", "model"),
+        default="raw",
+        help="choose them by their recorded figures, or by a model of the figures over the "
+        "searched parameters (default: %(default)s)",
+    )
+    parser.add_argument(
         "--seeds",
         type=cli.whole_number(MIN_SEEDS),
         default=5,
@@ -287,7 +263,8 @@ def _confirm_folder(args: argparse.Namespace) -> int:
     with Driver(args.folder) as driver, connected(args) as resources:
         store = ResultStore(args.folder)
         driver.enter_phase("confirmation")
-        code = confirm_best(plan, store, args.top, args.seeds, resources, Console(stderr=True))
+        wanted = ConfirmConfig(top=args.top, seeds=args.seeds, by=args.by)
+        code = confirm_best(plan, store, wanted, resources, Console(stderr=True))
         driver.enter_phase("done")
         return code
 
@@ -295,8 +272,7 @@ def _confirm_folder(args: argparse.Namespace) -> int:
 def confirm_best(
     plan: SearchPlan,
     store: ResultStore,
-    top: int | Literal["front"],
-    num_seeds: int,
+    wanted: ConfirmConfig,
     resources: Resources,
     console: Console,
 ) -> int:
@@ -306,17 +282,21 @@ def confirm_best(
 
     study = read_study(plan.folder, plan.space, plan.storage)
     front = {trial.number for trial in study.best_trials}
-    numbers = choose(store.read("trials"), front, plan.space, top)
+    rows, networks = store.read("trials"), store.read("seeds")
+    numbers, how = choose_by(wanted, rows, networks, front, plan.space)
+    if how:
+        console.print(how, soft_wrap=True, markup=False, highlight=False)
     if not numbers:
         missed = ", ".join(plan.space.constraints)
-        which = f"trial that meets {missed}" if top == "front" and missed else "complete trial"
+        is_front = wanted.top == "front"
+        which = f"trial that meets {missed}" if is_front and missed else "complete trial"
         print(f"{plan.folder}: no {which} to confirm", file=sys.stderr)
         return 1
     chosen = {n: plan.space.decode(study.trials[n].params) for n in numbers}
     confirmed = set(_seeds_by_trial(store)) - set(chosen)
     earlier = {n: plan.space.decode(study.trials[n].params) for n in sorted(confirmed)}
     settings = worker_settings(plan, resources)
-    found = confirm(plan.space, store, chosen, num_seeds, settings, resources, console, earlier)
+    found = confirm(plan.space, store, chosen, wanted.seeds, settings, resources, console, earlier)
     Console(width=200).print(confirmation_table(plan.folder / SUMMARY_FILE))
     return 0 if any(candidate.estimates for candidate in found) else 1
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -23,7 +23,7 @@ from simreg_core.records import METRICS
 from tuner.log_targets import add_log_flag, check_logs
 from tuner.objectives import SEARCH_SPLIT, parse_constraint, total_violation
 from tuner.ray_session import add_resource_flags, connected, set_environment
-from tuner.space import EarlyStoppingConfig, SearchSpace, load_space
+from tuner.space import ConfirmConfig, EarlyStoppingConfig, SearchSpace, load_space
 from tuner.study_storage import add_storage_flag, database_problem
 
 if TYPE_CHECKING:
@@ -100,8 +100,7 @@ def _search(plan: SearchPlan, args: argparse.Namespace) -> int:
             confirmation = plan.space.tuning.confirm
             if confirmation is not None:
                 driver.enter_phase("confirmation")
-                top, seeds = confirmation.top, confirmation.seeds
-                confirm_best(plan, store, top, seeds, resources, console)
+                confirm_best(plan, store, confirmation, resources, console)
             driver.enter_phase("done")
         except KeyboardInterrupt as err:
             raise KeyboardInterrupt(go_on) from err
@@ -177,7 +176,7 @@ def describe_plan(plan: SearchPlan, args: argparse.Namespace) -> str:
     confirmed = (
         "none"
         if tuning.confirm is None
-        else f"{_confirmed(tuning.confirm.top)} and the baseline, "
+        else f"{_confirmed(tuning.confirm)} and the baseline, "
         f"{tuning.confirm.seeds} fresh seeds each"
     )
     reference = ", ".join(f"{name} {eps:g}" for name, eps in robustness.reference.items())
@@ -212,8 +211,9 @@ def _stopping(rule: EarlyStoppingConfig) -> str:
     return f"{rule.type} on {rule.metric} of every epoch, {options}"
 
 
-def _confirmed(top: int | Literal["front"]) -> str:
-    return "the whole front" if top == "front" else f"top {top}"
+def _confirmed(confirm: ConfirmConfig) -> str:
+    which = "the whole front" if confirm.top == "front" else f"top {confirm.top}"
+    return f"{which} by a model of the figures" if confirm.by == "model" else which
 
 
 def _range(space: SearchSpace, key: str) -> str:

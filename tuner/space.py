@@ -57,6 +57,9 @@ class ConfirmConfig(Strict):
     """So many, or every one on the front."""
     seeds: Annotated[int, Field(ge=MIN_SEEDS)]
     """Fresh seeds per configuration."""
+    by: Literal["raw", "model"] = "raw"
+    """Chosen by their recorded figures, or by a model of these over the searched parameters (see
+    :mod:`tuner.choice`)."""
 
 
 class EarlyStoppingConfig(Strict):

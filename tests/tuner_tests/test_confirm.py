@@ -13,7 +13,8 @@ from scipy import stats
 
 from simreg_core.tradeoff import TRADEOFF_METRICS
 from tests.tuner_tests.spaces import make_space
-from tuner.confirm import choose, confirm, fresh_seeds, main
+from tuner.choice import choose
+from tuner.confirm import confirm, fresh_seeds, main
 from tuner.ray_session import Resources
 from tuner.space import SearchSpace
 from tuner.store import ResultStore
@@ -361,3 +362,11 @@ def test_single_seed_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main([str(tmp_path), "--seeds", "1"]) == 2
     message = "--seeds: expected a whole number of at least 2, found '1'"
     assert message in capsys.readouterr().err
+
+
+def test_unknown_way_of_choosing_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path), "--by", "luck"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--by: invalid choice: 'luck'" in line

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from tests.tuner_tests.drivers import Driver, report
 from tests.tuner_tests.spaces import make_space
-from tuner.confirm import choose
+from tuner.choice import choose
 from tuner.objectives import parse_constraint, total_violation
 from tuner.run import pareto_table
 from tuner.search import SearchPlan
