@@ -129,9 +129,7 @@ def load_study(folder: Path, split: str) -> Study:
     ended = results.trials[results.trials["status"] != "complete"]
     clean = results._replace(trials=pd.concat([usable, ended]) if len(ended) else usable)
     pairs = (
-        tuple(
-            pareto_info(clean, x, y, split, None) for x, y in combinations(objectives[:3], 2)
-        )
+        tuple(pareto_info(clean, x, y, split, None) for x, y in combinations(objectives[:3], 2))
         if len(usable)
         else ()
     )

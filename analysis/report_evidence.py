@@ -12,7 +12,7 @@ import pandas as pd
 from simreg_core.places import is_remote
 
 _AUDIT_KEYS = {"weights", "config_digest", "clean_accuracy", "num_images", "curves", "warnings"}
-_AUDIT_PLACES = ("*.json", "audit*/*.json", "checkpoints/*/*.json")
+_AUDIT_PLACES = ("*.json", "audit*/*.json", "checkpoints/*/*.json", "checkpoints/*/*/*.json")
 
 
 class Estimate(NamedTuple):

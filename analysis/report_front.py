@@ -1,0 +1,335 @@
+"""Charts of the front: with its uncertainty, how probable each member is, what lies beyond the
+baseline, and how it grew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.front import non_dominated
+from analysis.pareto_front import Axis, ParetoInfo
+from analysis.report_chart import (
+    BASELINE,
+    INK,
+    LINE_COLORS,
+    MUTED,
+    TRIAL,
+    Array,
+    AxisSpec,
+    Chart,
+    Missing,
+    Panel,
+    Series,
+    limits_of,
+    staircase,
+)
+from analysis.report_data import Study, intervals
+from analysis.report_growth import Growth, growth
+from analysis.report_words import (
+    baseline_words,
+    conditions,
+    interval_words,
+    list_trials,
+    noise_words,
+    number,
+)
+from analysis.seed_groups import SeedGroup
+from analysis.uncertainty import attainment, t_half_width
+
+MAX_PROBABLE = 30
+AREA_DRAWS = 1000
+AREA_DRAWS_OF_MANY = 300
+_MANY = 2000
+FIRST_PAIR = (0, 1)
+
+
+def front_chart(study: Study) -> Chart | Missing:
+    """Every trial, the front with intervals, baseline, confirmed trials; a panel per two axes."""
+    name, title = "pareto", "Pareto front"
+    if not study.pairs:
+        return Missing(name, title, "no trial is complete with the figures of this split")
+    bounds = intervals(study)
+    places = combinations(range(min(len(study.objectives), 3)), 2)
+    panels = tuple(
+        _front_panel(study, pair, place, bounds)
+        for pair, place in zip(study.pairs, places, strict=True)
+    )
+    front = study.front
+    best = "; ".join(
+        f"trial {study.trials['trial'].iloc[row]}: "
+        + ", ".join(
+            f"{axis.metric.label} {number(study.points[row, column])}"
+            for column, axis in enumerate(study.axes)
+        )
+        for row in front[:5]
+    )
+    more = f" (the best 5 of {len(front)} by {study.score_name.replace('_', ' ')})"
+    members = (
+        f"On the front: {best}{more if len(front) > 5 else ''}."
+        if len(front)
+        else "No trial meets the search's constraints: there is no front."
+    )
+    caption = (
+        f"{conditions(study)} {members} {interval_words(study)} {baseline_words(study)}"
+        + (
+            " Staircases join trials that no other beats in the two axes shown; rings mark the front in"
+            f" all {len(study.objectives)} objectives."
+            if len(study.objectives) > 2
+            else ""
+        )
+        + " Hover shows a trial's configuration, a click pins it."
+    )
+    return Chart(name, title, panels, caption)
+
+
+def _front_panel(study: Study, pair: ParetoInfo, place: tuple[int, int], bounds: Array) -> Panel:
+    first, second = place
+    numbers = study.trials["trial"].to_numpy(dtype=np.int64)
+    points = study.points[:, [first, second]]
+    front = study.on_front
+    series = [_staircase(study, pair)] if pair.on_front.any() else []
+    series += [
+        _trials("trial", points, study.feasible & ~front, numbers, TRIAL, "circle"),
+        _trials("misses the constraints", points, ~study.feasible, numbers, MUTED, "x"),
+        _trials("on the front", points, front, numbers, INK, "circle-open", size=12)._replace(
+            x_bounds=bounds[:, front, first], y_bounds=bounds[:, front, second]
+        ),
+    ]
+    groups = [*_baseline_series(pair.baselines, "baseline", "diamond")]
+    if pair.split == "test":
+        groups += _baseline_series(pair.fresh_baselines, "baseline, fresh seeds", "star")
+        groups += [
+            _group_series(group, f"trial {group.name} confirmed", INK, "star")
+            for group in pair.confirmed
+        ]
+    shown = np.concatenate([points, *(np.column_stack([g.x, g.y]) for g in groups)])
+    return Panel(
+        "",
+        _axis(pair.x, limits_of(shown[:, 0])),
+        _axis(pair.y, limits_of(shown[:, 1])),
+        tuple(s for s in [*series, *groups] if len(s.x)),
+    )
+
+
+def _staircase(study: Study, pair: ParetoInfo) -> Series:
+    x, y = staircase(pair.points[pair.on_front], (pair.x.maximize, pair.y.maximize))
+    label = "front" if len(study.objectives) == 2 else "front of these two"
+    return Series(label, x, y, "line", INK)
+
+
+def _trials(
+    label: str,
+    points: Array,
+    mask: NDArray[np.bool_],
+    numbers: NDArray[np.int64],
+    color: str,
+    symbol: str,
+    size: float = 8,
+) -> Series:
+    return Series(
+        label,
+        points[mask, 0],
+        points[mask, 1],
+        color=color,
+        symbol=symbol,  # type: ignore[arg-type]
+        size=size,
+        trials=numbers[mask],
+    )
+
+
+def _baseline_series(groups: Sequence[SeedGroup], label: str, symbol: str) -> list[Series]:
+    """Mean with its interval, and the single seeds, of the first baseline; means of the others."""
+    if not groups:
+        return []
+    first = _group_series(groups[0], f"{label}, mean", BASELINE, symbol)
+    seeds = Series(
+        f"{label}, single seeds", *groups[0].points.T, color=BASELINE, symbol="x", size=7
+    )
+    others = np.array([group.mean for group in groups[1:]]).reshape(-1, 2)
+    rest = Series(f"other {label}s", *others.T, color=BASELINE, symbol="square", size=6)
+    return [first, seeds, rest]
+
+
+def _group_series(group: SeedGroup, label: str, color: str, symbol: str) -> Series:
+    """A mean over seeds with its 95 % interval by Student's t."""
+    x, y = group.mean[:1], group.mean[1:]
+    series = Series(label, x, y, color=color, symbol=symbol, size=13)  # type: ignore[arg-type]
+    if group.std is None:
+        return series
+    half = t_half_width(len(group.seeds)) * group.std / np.sqrt(len(group.seeds))
+    return series._replace(
+        x_bounds=np.stack([x - half[0], x + half[0]]), y_bounds=np.stack([y - half[1], y + half[1]])
+    )
+
+
+def _axis(axis: Axis, limits: tuple[float, float] | None = None) -> AxisSpec:
+    hint = "" if axis.maximize else ", smaller is better"
+    return AxisSpec(f"{axis.metric.label} ({axis.split}{hint})", limits=limits)
+
+
+def probability_chart(study: Study) -> Chart | Missing:
+    """How often each trial is on the front when noise is drawn anew."""
+    name, title = "probability", "Probability of being on the front"
+    if not study.feasible.any():
+        return Missing(name, title, "no usable trial meets the constraints")
+    rows = np.argsort(-study.probability, kind="stable")[:MAX_PROBABLE]
+    rows = rows[(study.probability[rows] > 0) | study.on_front[rows]][::-1]
+    numbers = study.trials["trial"].to_numpy(dtype=np.int64)[rows]
+    y = np.arange(len(rows), dtype=np.float64)
+    series = [
+        Series(label, study.probability[rows][mask], y[mask], "bars", color, trials=numbers[mask])
+        for label, color, mask in (
+            ("on the observed front", TRIAL, study.on_front[rows]),
+            ("not on it", MUTED, ~study.on_front[rows]),
+        )
+    ]
+    sure = int((study.probability >= 0.95).sum())
+    top = ", ".join(
+        f"trial {numbers[i]} {study.probability[rows[i]]:.2f}"
+        for i in range(len(rows) - 1, max(len(rows) - 6, -1), -1)
+    )
+    caption = (
+        f"Share of {study.draws} draws (seed 0) of every trial's noise in which it is on the front "
+        f"of all {int(study.feasible.sum())} trials. {noise_words(study)} Highest: {top}. "
+        f"{sure} of {len(study.points)} trials reach 0.95."
+        + (f" The {len(rows)} most probable are shown." if len(study.points) > len(rows) else "")
+    )
+    panel = Panel(
+        "",
+        AxisSpec("probability", limits=(0.0, 1.0)),
+        AxisSpec(
+            "",
+            limits=(-0.6, len(rows) - 0.4),
+            ticks=tuple((float(i), f"trial {n}") for i, n in enumerate(numbers)),
+        ),
+        tuple(s for s in series if len(s.x)),
+    )
+    return Chart(name, title, (panel,), caption)
+
+
+def attainment_chart(study: Study) -> Chart | Missing:
+    """What the front of the first two objectives attains, and what of it beats the baseline."""
+    name, title = "attainment", "Attainment against the baseline"
+    if not study.feasible.any():
+        return Missing(name, title, "no usable trial meets the constraints")
+    if study.baseline is None:
+        return Missing(name, title, "there are no curves of a baseline that give both metrics")
+    mean, std, seeds = (
+        part[:2] if isinstance(part, np.ndarray) else part for part in study.baseline
+    )
+    assert isinstance(mean, np.ndarray) and isinstance(std, np.ndarray) and isinstance(seeds, int)
+    pair = study.pairs[0]
+    maximize = (pair.x.maximize, pair.y.maximize)
+    points, noise = study.points[study.feasible, :2], study.noise[study.feasible, :2]
+    draws = AREA_DRAWS if len(points) <= _MANY else AREA_DRAWS_OF_MANY
+    error = std / np.sqrt(seeds)
+    found = attainment(points, noise, maximize, (mean, error), draws)
+    area = growth_of_baseline(points, mean, maximize)
+    low, median, high = np.quantile(found.areas, [0.05, 0.5, 0.95])
+    x, y = staircase(points[non_dominated(points, maximize)], maximize)
+    near = limits_of(np.append(x, mean[0])), limits_of(np.append(y, mean[1]), 0.15)
+    known = np.isfinite(found.quantiles[0]) & np.isfinite(found.quantiles[2])
+    panel = Panel(
+        "",
+        _axis(pair.x, near[0]),
+        _axis(pair.y, None),
+        (
+            Series(
+                "5 % to 95 % of draws",
+                found.grid[known],
+                found.quantiles[1, known],
+                "band",
+                TRIAL,
+                y_bounds=found.quantiles[::2, known],
+            ),
+            Series("median of draws", found.grid, found.quantiles[1], "line", TRIAL, dash=True),
+            Series("observed", x, y, "line", INK),
+            *_baseline_series(pair.baselines[:1], "baseline", "diamond"),
+        ),
+    )
+    caption = (
+        f"The best {pair.y.metric.label} that is attained together with each "
+        f"{pair.x.metric.label}. The observed front attains an area of {number(area, 5)} beyond the "
+        f"baseline's mean in both; over {draws} draws of the noise (seed 0; the baseline's, too) the "
+        f"area is {number(low, 5)} to {number(high, 5)} (5 % to 95 %, median {number(median, 5)}). "
+        f"{noise_words(study)} Draws add noise to figures that carry it already, so the band lies too "
+        f"high: its width is what tells. {conditions(study)}"
+    )
+    return Chart(name, title, (panel,), caption)
+
+
+def growth_of_baseline(points: Array, mean: Array, maximize: Sequence[bool]) -> float:
+    """Area that the points attain beyond the baseline's mean in both objectives."""
+    from analysis.front import hypervolume
+
+    return hypervolume(points, mean, maximize)
+
+
+def hypervolume_chart(study: Study, reference: Study | None) -> Chart | Missing:
+    """How the hypervolume grew, against trials and against hours of devices."""
+    name, title = "hypervolume", "Hypervolume over the search"
+    if not study.pairs:
+        return Missing(name, title, "no trial is complete with the figures of this split")
+    if len(study.objectives) > 3:
+        return Missing(name, title, "it is computed for at most three objectives")
+    corner = _corner([study, reference])
+    grown = [("this search", INK, False, growth(study, corner))]
+    if reference is not None and reference.pairs:
+        label = f"reference: {reference.results.study}"
+        grown.append((label, LINE_COLORS[1], True, growth(reference, corner)))
+    unit = grown[0][3].unit
+    panels = (
+        Panel("", AxisSpec("trials ended"), AxisSpec("hypervolume"), _steps(grown, False)),
+        Panel("", AxisSpec(unit), AxisSpec("hypervolume"), _steps(grown, True)),
+    )
+    at = ", ".join(
+        f"{axis.metric.label} {number(value)}"
+        for axis, value in zip(study.axes, corner, strict=True)
+    )
+    ends = "; ".join(
+        f"{label}: {number(found.volume[-1], 6)} after {int(found.trials[-1])} trials and "
+        f"{number(found.hours[-1], 3)} {found.unit}"
+        for label, _, _, found in grown
+    )
+    caption = (
+        f"Volume that the trials so far dominate, bounded by {at}. At the end: {ends}. "
+        f"{grown[0][3].how} One noisy figure per trial: the maximum of noise grows, too. "
+        + ("" if len(grown) > 1 else "No random-search reference was given (--reference). ")
+        + conditions(study)
+    )
+    return Chart(name, title, panels, caption)
+
+
+def _corner(studies: Sequence[Study | None]) -> Array:
+    """A useless network's values where there are any, else the worst of all studies."""
+    known = [study for study in studies if study is not None and len(study.points)]
+    points = np.concatenate([study.points for study in known])
+    return np.array(
+        [
+            axis.metric.worst
+            if axis.metric.worst is not None
+            else (values.min() if axis.maximize else values.max())
+            for axis, values in zip(known[0].axes, points.T, strict=True)
+        ]
+    )
+
+
+def _steps(grown: Sequence[tuple[str, str, bool, Growth]], by_hours: bool) -> tuple[Series, ...]:
+    series = []
+    for label, color, dash, found in grown:
+        x = found.hours if by_hours else found.trials
+        series.append(
+            Series(
+                label,
+                np.repeat(x, 2)[1:],
+                np.repeat(found.volume, 2)[:-1],
+                "line",
+                color,
+                dash=dash,
+                in_legend=not by_hours,
+            )
+        )
+    return tuple(series)
