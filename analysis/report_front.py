@@ -1,5 +1,4 @@
-"""Charts of the front: with its uncertainty, how probable each member is, what lies beyond the
-baseline, and how it grew."""
+"""Charts of the front: its uncertainty, its probable members, what beats the baseline, growth."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.front import non_dominated
+from analysis.front import hypervolume, non_dominated
 from analysis.pareto_front import Axis, ParetoInfo
 from analysis.report_chart import (
     BASELINE,
@@ -23,6 +22,7 @@ from analysis.report_chart import (
     Missing,
     Panel,
     Series,
+    Symbol,
     limits_of,
     staircase,
 )
@@ -32,7 +32,6 @@ from analysis.report_words import (
     baseline_words,
     conditions,
     interval_words,
-    list_trials,
     noise_words,
     number,
 )
@@ -43,7 +42,6 @@ MAX_PROBABLE = 30
 AREA_DRAWS = 1000
 AREA_DRAWS_OF_MANY = 300
 _MANY = 2000
-FIRST_PAIR = (0, 1)
 
 
 def front_chart(study: Study) -> Chart | Missing:
@@ -57,6 +55,7 @@ def front_chart(study: Study) -> Chart | Missing:
         _front_panel(study, pair, place, bounds)
         for pair, place in zip(study.pairs, places, strict=True)
     )
+    outside = _num_outside(panels)
     front = study.front
     best = "; ".join(
         f"trial {study.trials['trial'].iloc[row]}: "
@@ -75,14 +74,28 @@ def front_chart(study: Study) -> Chart | Missing:
     caption = (
         f"{conditions(study)} {members} {interval_words(study)} {baseline_words(study)}"
         + (
-            " Staircases join trials that no other beats in the two axes shown; rings mark the front in"
-            f" all {len(study.objectives)} objectives."
+            " Staircases join trials that no other beats in the two axes shown; rings mark the"
+            f" front in all {len(study.objectives)} objectives."
             if len(study.objectives) > 2
             else ""
         )
+        + (f" {outside} trials lie outside the axes (double-click zooms out)." if outside else "")
         + " Hover shows a trial's configuration, a click pins it."
     )
     return Chart(name, title, panels, caption)
+
+
+def _num_outside(panels: Sequence[Panel]) -> int:
+    """Trials that some panel's limits leave out."""
+    left_out: set[int] = set()
+    for panel in panels:
+        for series in panel.series:
+            if series.trials is None or panel.x.limits is None or panel.y.limits is None:
+                continue
+            inside = (series.x >= panel.x.limits[0]) & (series.x <= panel.x.limits[1])
+            inside &= (series.y >= panel.y.limits[0]) & (series.y <= panel.y.limits[1])
+            left_out |= {int(trial) for trial in series.trials[~inside]}
+    return len(left_out)
 
 
 def _front_panel(study: Study, pair: ParetoInfo, place: tuple[int, int], bounds: Array) -> Panel:
@@ -105,13 +118,35 @@ def _front_panel(study: Study, pair: ParetoInfo, place: tuple[int, int], bounds:
             _group_series(group, f"trial {group.name} confirmed", INK, "star")
             for group in pair.confirmed
         ]
-    shown = np.concatenate([points, *(np.column_stack([g.x, g.y]) for g in groups)])
+    x_limits, y_limits = (
+        _focus(points[:, i], [*points[front, i], *_reach(groups, i)], bounds[:, front, place[i]])
+        for i in (0, 1)
+    )
     return Panel(
         "",
-        _axis(pair.x, limits_of(shown[:, 0])),
-        _axis(pair.y, limits_of(shown[:, 1])),
+        _axis(pair.x, x_limits),
+        _axis(pair.y, y_limits),
         tuple(s for s in [*series, *groups] if len(s.x)),
     )
+
+
+def _reach(groups: Sequence[Series], column: int) -> list[float]:
+    """Coordinates of everything in some series."""
+    return [float(value) for group in groups for value in (group.x, group.y)[column]]
+
+
+def _focus(values: Array, core: Sequence[float], bounds: Array) -> tuple[float, float] | None:
+    """Limits that show the core (front, baseline, confirmed) with intervals, and what is near it.
+
+    Trials that lie farther off than the core is wide would squeeze it.
+    """
+    known = np.array([*core, *bounds[np.isfinite(bounds)]])
+    if not len(core):
+        return limits_of(values)
+    span = float(np.ptp(core)) or np.inf
+    low, high = min(core) - span, max(core) + span
+    near = values[(values >= low) & (values <= high)]
+    return limits_of(np.concatenate([known, near]))
 
 
 def _staircase(study: Study, pair: ParetoInfo) -> Series:
@@ -126,7 +161,7 @@ def _trials(
     mask: NDArray[np.bool_],
     numbers: NDArray[np.int64],
     color: str,
-    symbol: str,
+    symbol: Symbol,
     size: float = 8,
 ) -> Series:
     return Series(
@@ -134,13 +169,13 @@ def _trials(
         points[mask, 0],
         points[mask, 1],
         color=color,
-        symbol=symbol,  # type: ignore[arg-type]
+        symbol=symbol,
         size=size,
         trials=numbers[mask],
     )
 
 
-def _baseline_series(groups: Sequence[SeedGroup], label: str, symbol: str) -> list[Series]:
+def _baseline_series(groups: Sequence[SeedGroup], label: str, symbol: Symbol) -> list[Series]:
     """Mean with its interval, and the single seeds, of the first baseline; means of the others."""
     if not groups:
         return []
@@ -153,10 +188,10 @@ def _baseline_series(groups: Sequence[SeedGroup], label: str, symbol: str) -> li
     return [first, seeds, rest]
 
 
-def _group_series(group: SeedGroup, label: str, color: str, symbol: str) -> Series:
+def _group_series(group: SeedGroup, label: str, color: str, symbol: Symbol) -> Series:
     """A mean over seeds with its 95 % interval by Student's t."""
     x, y = group.mean[:1], group.mean[1:]
-    series = Series(label, x, y, color=color, symbol=symbol, size=13)  # type: ignore[arg-type]
+    series = Series(label, x, y, color=color, symbol=symbol, size=13)
     if group.std is None:
         return series
     half = t_half_width(len(group.seeds)) * group.std / np.sqrt(len(group.seeds))
@@ -193,7 +228,7 @@ def probability_chart(study: Study) -> Chart | Missing:
     )
     caption = (
         f"Share of {study.draws} draws (seed 0) of every trial's noise in which it is on the front "
-        f"of all {int(study.feasible.sum())} trials. {noise_words(study)} Highest: {top}. "
+        f"of all {int(study.feasible.sum())} trials. {noise_words()} Highest: {top}. "
         f"{sure} of {len(study.points)} trials reach 0.95."
         + (f" The {len(rows)} most probable are shown." if len(study.points) > len(rows) else "")
     )
@@ -217,17 +252,14 @@ def attainment_chart(study: Study) -> Chart | Missing:
         return Missing(name, title, "no usable trial meets the constraints")
     if study.baseline is None:
         return Missing(name, title, "there are no curves of a baseline that give both metrics")
-    mean, std, seeds = (
-        part[:2] if isinstance(part, np.ndarray) else part for part in study.baseline
-    )
-    assert isinstance(mean, np.ndarray) and isinstance(std, np.ndarray) and isinstance(seeds, int)
+    mean, std = study.baseline[0][:2], study.baseline[1][:2]
     pair = study.pairs[0]
     maximize = (pair.x.maximize, pair.y.maximize)
     points, noise = study.points[study.feasible, :2], study.noise[study.feasible, :2]
     draws = AREA_DRAWS if len(points) <= _MANY else AREA_DRAWS_OF_MANY
-    error = std / np.sqrt(seeds)
+    error = std / np.sqrt(study.baseline[2])
     found = attainment(points, noise, maximize, (mean, error), draws)
-    area = growth_of_baseline(points, mean, maximize)
+    area = hypervolume(points, mean, maximize)
     low, median, high = np.quantile(found.areas, [0.05, 0.5, 0.95])
     x, y = staircase(points[non_dominated(points, maximize)], maximize)
     near = limits_of(np.append(x, mean[0])), limits_of(np.append(y, mean[1]), 0.15)
@@ -252,20 +284,13 @@ def attainment_chart(study: Study) -> Chart | Missing:
     )
     caption = (
         f"The best {pair.y.metric.label} that is attained together with each "
-        f"{pair.x.metric.label}. The observed front attains an area of {number(area, 5)} beyond the "
-        f"baseline's mean in both; over {draws} draws of the noise (seed 0; the baseline's, too) the "
-        f"area is {number(low, 5)} to {number(high, 5)} (5 % to 95 %, median {number(median, 5)}). "
-        f"{noise_words(study)} Draws add noise to figures that carry it already, so the band lies too "
-        f"high: its width is what tells. {conditions(study)}"
+        f"{pair.x.metric.label}. The observed front attains an area of {number(area, 5)} beyond "
+        f"the baseline's mean in both; over {draws} draws of the noise (seed 0; the baseline's, "
+        f"too) the area is {number(low, 5)} to {number(high, 5)} (5 % to 95 %, median "
+        f"{number(median, 5)}). {noise_words()} Draws add noise to figures that carry it already, "
+        f"so the band lies too high: its width is what tells. {conditions(study)}"
     )
     return Chart(name, title, (panel,), caption)
-
-
-def growth_of_baseline(points: Array, mean: Array, maximize: Sequence[bool]) -> float:
-    """Area that the points attain beyond the baseline's mean in both objectives."""
-    from analysis.front import hypervolume
-
-    return hypervolume(points, mean, maximize)
 
 
 def hypervolume_chart(study: Study, reference: Study | None) -> Chart | Missing:

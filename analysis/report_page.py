@@ -165,7 +165,9 @@ def trial_table(study: Study) -> dict[str, Any]:
     ]
     if not trials["feasible"].fillna(True).all():
         columns.append(("feasible", "feasible", "identity", _cells(trials["feasible"])))
-    columns += [(name, name, "parameter", _cells(trials[name])) for name in study.parameters]
+    columns += [
+        (name, _short(name), "parameter", _cells(trials[name])) for name in study.parameters
+    ]
     columns += [
         (name, METRICS[name].label, "metric", _cells(trials[f"{study.split}.{name}"]))
         for name in _metrics(study)
@@ -189,6 +191,11 @@ def trial_table(study: Study) -> dict[str, Any]:
         "rows": {key: values for key, _, _, values in columns},
         "split": study.split,
     }
+
+
+def _short(parameter: str) -> str:
+    """A parameter's name as a heading: without its most common first part."""
+    return parameter.removeprefix("regularizer.")
 
 
 def _cells(column: pd.Series) -> list[Any]:
@@ -218,7 +225,12 @@ def _front_table(study: Study) -> TextTable | None:
         if n in {*study.objectives, *_metrics(study)}
     ]
     metrics = list(dict.fromkeys([*study.objectives, *metrics]))
-    head = ("trial", *study.parameters, *(METRICS[name].label for name in metrics), "P(front)")
+    head = (
+        "trial",
+        *map(_short, study.parameters),
+        *(METRICS[name].label for name in metrics),
+        "P(front)",
+    )
     rows = []
     for row in front[:MAX_FRONT_ROWS]:
         trial = study.trials.iloc[row]

@@ -38,14 +38,16 @@ def plotly_figure(chart: Chart | ParallelChart) -> dict[str, Any]:
     columns = min(len(chart.panels), MAX_COLUMNS)
     rows = math.ceil(len(chart.panels) / columns)
     data: list[dict[str, Any]] = []
+    height = _height(chart, rows)
+    above = 30 if any(panel.title for panel in chart.panels) else 6
     layout: dict[str, Any] = {
-        "height": _height(chart, rows),
+        "height": height,
         "barmode": "overlay",
         "hovermode": "closest",
         "legend": {
             "orientation": "h",
             "x": 0,
-            "y": 1.02 + 0.05 * rows * any(panel.title for panel in chart.panels),
+            "y": 1 + above / (height - 110),
             "yanchor": "bottom",
         },
         "margin": {"l": 64, "r": 16, "t": 24, "b": 52},
@@ -79,7 +81,7 @@ def _height(chart: Chart, rows: int) -> int:
 
 
 def _axis(axis: AxisSpec) -> dict[str, Any]:
-    found: dict[str, Any] = {"title": {"text": axis.label}, "automargin": True}
+    found: dict[str, Any] = {"title": {"text": axis.label, "standoff": 8}, "automargin": True}
     if axis.is_log:
         # Labels at 1, 2 and 5 of each decade: plotly's own may stand at exponents only.
         found |= {"type": "log", "dtick": "D2"}
@@ -202,6 +204,7 @@ def _bars(series: Series) -> dict[str, Any]:
         "x": plain_list(series.x),
         "y": plain_list(series.y),
         "width": series.size if series.size < 1 else 0.75,
+        "textposition": "none",
         "marker": {"color": series.color},
     }
 

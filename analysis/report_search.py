@@ -32,6 +32,7 @@ from simreg_core.records import METRICS, PARAMETERS
 MAX_LINES = 500
 MAX_DIMENSIONS = 10
 MAX_CATEGORIES = 24
+MAX_TICKS = 8
 _DTYPES = {column.name: column.dtype for column in PARAMETERS}
 
 
@@ -120,8 +121,8 @@ def parallel_chart(study: Study) -> ParallelChart | Missing:
     notes = []
     if len(rows) < len(study.trials):
         notes.append(
-            f"Of {len(study.trials)} trials {len(rows)} are drawn: the front, the best by score and "
-            "others at random (seed 0)."
+            f"Of {len(study.trials)} trials {len(rows)} are drawn: of the front, of the best by "
+            "score, and others at random (seed 0)."
         )
     if len(kept) < len(parameters):
         notes.append(f"Left out: {', '.join(parameters[MAX_DIMENSIONS:])}.")
@@ -160,7 +161,9 @@ def _dimension(study: Study, parameter: str, rows: Array) -> Dimension:
         values = numbers(study.trials, parameter)
         if is_log(study, parameter, values):
             return Dimension(label, np.log10(values[rows]), log_ticks(values.min(), values.max()))
-        return Dimension(label, values[rows])
+        distinct = np.unique(values)
+        few = distinct if len(distinct) <= MAX_TICKS else np.empty(0)
+        return Dimension(label, values[rows], tuple((float(v), f"{v:g}") for v in few))
     texts = [format_value(value) for value in study.trials[parameter]]
     known = sorted(set(texts))
     codes = np.array([known.index(texts[row]) for row in rows], dtype=np.float64)

@@ -131,7 +131,7 @@ def answer(study: Study) -> Answer:
 def _nothing_yet(study: Study) -> Answer:
     num = len(study.results.trials)
     why = (
-        f"{study.num_unusable} complete trials lack finite figures of {', '.join(study.objectives)}."
+        f"{study.num_unusable} complete trials lack finite {' and '.join(study.objectives)}."
         if study.num_unusable
         else f"{num} trial{'s have' if num != 1 else ' has'} ended, none of them complete."
     )
@@ -152,14 +152,15 @@ def _confirmed_answer(study: Study, scored: list[Confirmed]) -> Answer:
     elif all(c.estimates["score"].high < 0 for c in scored):
         verdict = "No: every confirmed configuration is worse"
     else:
-        verdict = "Not shown: the confirmation's intervals include no difference"
+        verdict = "Not shown: the confirmed differences are within their intervals"
     sentences = [
-        f"Trial {best.trial}: tradeoff score {_interval(best, 'score')} against the baseline of the "
-        f"same seed, cost {_interval(best, 'accuracy_cost')}, gain "
+        f"Trial {best.trial}: tradeoff score {_interval(best, 'score')} against the baseline of "
+        f"the same seed, cost {_interval(best, 'accuracy_cost')}, gain "
         f"{_interval(best, 'robustness_gain')} (test split, 95 % intervals by Student's t over "
         f"{estimate.n} fresh seeds; the baseline scores 0).",
-        f"Of {len(scored)} confirmed configuration{'s' if len(scored) > 1 else ''} the interval of "
-        f"{len(above)} lies above 0"
+        f"{len(above) or 'None'} of {len(scored)} confirmed configuration"
+        f"{'s' if len(scored) > 1 else ''} {'has' if len(above) == 1 else 'have'} a score "
+        "interval above 0"
         + ("; intervals are not widened for comparing several." if len(scored) > 1 else "."),
     ]
     folder = shlex.quote(str(study.folder))
@@ -213,8 +214,8 @@ def _screening(study: Study, row: int, trial: int) -> tuple[str, list[str]]:
     score = numbers(study.trials, f"{study.split}.tradeoff_score")
     if not np.isfinite(score[row]):
         return "Screening only", [
-            f"Trial {trial} is the best of the front by {METRICS[study.score_name].label}; without a "
-            "tradeoff score nothing compares it with the baseline."
+            f"Trial {trial} is the best of the front by {METRICS[study.score_name].label}; without "
+            "a tradeoff score nothing compares it with the baseline."
         ]
     known = score[np.isfinite(score)]
     positive = int((known > 0).sum())
@@ -229,8 +230,8 @@ def _screening(study: Study, row: int, trial: int) -> tuple[str, list[str]]:
         chance = expected_maximum(len(known)) * float(noise[row])
         judged = "beyond" if score[row] > chance + noise[row] else "within"
         sentences.append(
-            f"The standard error of one such score is about {number(noise[row], 2)}; the largest of "
-            f"{len(known)} scores that were noise alone would be about {signed(chance)}, so "
+            f"The standard error of one such score is about {number(noise[row], 2)}; the largest "
+            f"of {len(known)} scores that were noise alone would be about {signed(chance)}, so "
             f"{signed(score[row])} is {judged} what selection and noise can make."
         )
     if study.confirmation.problem:

@@ -20,7 +20,7 @@ from analysis.report_chart import (
     Panel,
     Series,
 )
-from analysis.report_data import Study, numbers, warm_starts
+from analysis.report_data import Study, warm_starts
 from analysis.report_words import list_trials, number
 
 MAX_FRONT = 5
@@ -176,6 +176,7 @@ def gamma_chart(study: Study, epochs: pd.DataFrame) -> Chart | Missing:
                 LINE_COLORS[i % len(LINE_COLORS)],
                 SYMBOLS[i % len(SYMBOLS)],
                 size=5,
+                trials=np.full(len(at), trial),
                 in_legend=not panels,
             )
             for i, layer in enumerate(names)

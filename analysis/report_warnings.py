@@ -59,8 +59,8 @@ def _noise(study: Study) -> list[str]:
         if 0 < score < 2 * error:
             found.append(
                 f"The best score of the front, {signed(score)}, is within noise: less than two "
-                f"standard errors ({number(error, 2)} each: binomial, or the SD over the baseline's "
-                "seeds where that is larger) from the baseline's 0."
+                f"standard errors ({number(error, 2)} each: binomial, or the SD over the "
+                "baseline's seeds where that is larger) from the baseline's 0."
             )
     if len(study.points) and study.baseline is None:
         found.append("There is no baseline with curves of these metrics to compare with.")

@@ -74,7 +74,7 @@ def baseline_words(study: Study) -> str:
     return f"Baseline ({one}): {figures}.{more}"
 
 
-def noise_words(study: Study) -> str:
+def noise_words() -> str:
     """What noise is drawn for each trial."""
     return (
         "Noise: normal, with the standard error over a trial's seeds; for a single network the "
