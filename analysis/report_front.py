@@ -181,10 +181,17 @@ def _baseline_series(groups: Sequence[SeedGroup], label: str, symbol: Symbol) ->
         return []
     first = _group_series(groups[0], f"{label}, mean", BASELINE, symbol)
     seeds = Series(
-        f"{label}, single seeds", *groups[0].points.T, color=BASELINE, symbol="x", size=7
+        f"{label}, single seeds",
+        groups[0].points[:, 0],
+        groups[0].points[:, 1],
+        color=BASELINE,
+        symbol="x",
+        size=7,
     )
     others = np.array([group.mean for group in groups[1:]]).reshape(-1, 2)
-    rest = Series(f"other {label}s", *others.T, color=BASELINE, symbol="square", size=6)
+    rest = Series(
+        f"other {label}s", others[:, 0], others[:, 1], color=BASELINE, symbol="square", size=6
+    )
     return [first, seeds, rest]
 
 

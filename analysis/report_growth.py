@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.front import hypervolume, non_dominated
 from analysis.report_chart import Array
@@ -43,7 +44,7 @@ def device_hours(rows: pd.DataFrame) -> Array:
 
 def hours_unit(rows: pd.DataFrame) -> str:
     """``GPU-hours``, ``CPU-hours`` or, of both, ``device-hours``."""
-    kinds = set(rows["device"].dropna().str.partition("(")[0].str.strip())
+    kinds = {str(name).partition("(")[0].strip() for name in rows["device"].dropna().unique()}
     return {frozenset({"cuda"}): "GPU-hours", frozenset({"cpu"}): "CPU-hours"}.get(
         frozenset(kinds), "device-hours"
     )
@@ -57,7 +58,9 @@ def growth(study: Study, corner: Array) -> Growth:
         corner: (M,), the reference point; M from 1 to 3.
     """
     rows = study.results.trials
-    order = np.lexsort((rows["trial"], rows["finished_at"].fillna("").to_numpy(dtype=str)))
+    # A trial that recorded no time ended, as far as is known, with the one before it.
+    ended_at = rows["finished_at"].ffill().fillna("").to_numpy(dtype=str)
+    order = np.lexsort((rows["trial"], ended_at))
     hours = np.cumsum(device_hours(rows)[order])
     place = {int(trial): i for i, trial in enumerate(rows["trial"].iloc[order])}
     usable = np.flatnonzero(study.feasible)
@@ -79,7 +82,7 @@ def growth(study: Study, corner: Array) -> Growth:
 
 
 def _volumes(
-    points: Array, ended: Array, corner: Array, maximize: list[bool]
+    points: Array, ended: NDArray[np.int64], corner: Array, maximize: list[bool]
 ) -> tuple[list[int], list[float]]:
     """Moments (places in the order of ending) at which the front moved, and the volumes then."""
     moved: list[tuple[int, Array]] = []

@@ -219,12 +219,10 @@ def _front_table(study: Study) -> TextTable | None:
     front = study.front
     if not len(front):
         return None
-    metrics = [
-        n
-        for n in ("clean_accuracy", "robust_accuracy", "tradeoff_score")
-        if n in {*study.objectives, *_metrics(study)}
-    ]
-    metrics = list(dict.fromkeys([*study.objectives, *metrics]))
+    usual = ("clean_accuracy", "robust_accuracy", "tradeoff_score")
+    known = _metrics(study)
+    metrics = [*study.objectives]
+    metrics += [name for name in usual if name in known and name not in metrics]
     head = (
         "trial",
         *map(_short, study.parameters),

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from io import BytesIO
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
@@ -172,7 +173,7 @@ def _draw_points(axes: Axes, series: Series, color: str, marker: str, label: str
         s=series.size**2 / 1.6,
         marker=marker,
         facecolors="none" if is_open else color,
-        **({"edgecolors": color} if is_open else {}),
+        edgecolors="face" if marker == "x" or not is_open else color,
         linewidths=1.2 if is_open or marker == "x" else 0,
         label=label,
         zorder=4 if is_open else 3,
@@ -182,7 +183,7 @@ def _draw_points(axes: Axes, series: Series, color: str, marker: str, label: str
 
 def _add_legend(picture: Picture, panels: Iterable[Axes]) -> None:
     """Every label once, below the panels."""
-    handles = dict[str, object]()
+    handles = dict[str, Artist]()
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)

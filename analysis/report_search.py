@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.color import PREFERRED, format_value, scale_of, varying_parameters
 from analysis.importance import NoImportanceError, importances
@@ -143,7 +144,7 @@ def _fits(column: pd.Series, parameter: str) -> bool:
     return is_number or column.nunique(dropna=False) <= MAX_CATEGORIES
 
 
-def _chosen_lines(study: Study) -> Array:
+def _chosen_lines(study: Study) -> NDArray[np.int64]:
     """Rows to draw, worst score first, so that the best lie on top."""
     order = np.argsort(np.where(np.isfinite(study.score), -study.score, np.inf), kind="stable")
     if len(order) > MAX_LINES:
@@ -155,7 +156,7 @@ def _chosen_lines(study: Study) -> Array:
     return order[::-1].copy()
 
 
-def _dimension(study: Study, parameter: str, rows: Array) -> Dimension:
+def _dimension(study: Study, parameter: str, rows: NDArray[np.int64]) -> Dimension:
     label = parameter.removeprefix("regularizer.")
     if is_numeric(study, parameter):
         values = numbers(study.trials, parameter)
@@ -188,7 +189,11 @@ def importance_chart(study: Study) -> Chart | Missing:
     width = 0.8 / len(found)
     series = []
     for place, (label, shares) in enumerate(found.items()):
-        y = np.arange(len(parameters)) + (len(found) - 1) * width / 2 - place * width
+        y: Array = (
+            np.arange(len(parameters), dtype=np.float64)
+            + (len(found) - 1) * width / 2
+            - place * width
+        )
         x = np.array([shares[p] for p in parameters])
         series.append(
             Series(label, x, y, "bars", LINE_COLORS[place % len(LINE_COLORS)], size=width)

@@ -101,7 +101,7 @@ def curves_chart(study: Study) -> Chart | Missing:
 def _first_baseline(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
     """Curves of the baseline that the first usable trial is compared with; all if none is."""
     if len(study.trials):
-        return rows[rows["baseline_digest"] == study.trials["baseline_digest"].iloc[0]]
+        rows = rows.loc[rows["baseline_digest"] == study.trials["baseline_digest"].iloc[0]]
     return rows
 
 
@@ -148,8 +148,8 @@ def _mean_curve(rows: pd.DataFrame) -> tuple[Array, Array, Array]:
     mean, std = grouped.mean(), grouped.std()
     return (
         mean.index.to_numpy(dtype=np.float64),
-        mean.to_numpy(dtype=np.float64),
-        std.to_numpy(dtype=np.float64),
+        np.asarray(mean, dtype=np.float64),
+        np.asarray(std, dtype=np.float64),
     )
 
 
@@ -159,7 +159,8 @@ def gamma_chart(study: Study, epochs: pd.DataFrame) -> Chart | Missing:
     of_row = study.trials["trial"].to_numpy(dtype=np.int64)
     front = [int(of_row[row]) for row in study.front]
     rows = epochs[(epochs["role"] == "trial") & epochs["gamma"].notna()]
-    panels, words = [], []
+    panels: list[Panel] = []
+    words = []
     for trial in front[:MAX_GAMMA]:
         at, gamma = _mean_gamma(rows[rows["trial"] == trial])
         if not len(at):
@@ -219,7 +220,7 @@ def learning_chart(study: Study, epochs: pd.DataFrame) -> Chart | Missing:
         ("validation_loss", "validation loss, nats"),
         ("similarity_correlation", "correlation of S_cnn and S_target"),
     )
-    panels = []
+    panels: list[Panel] = []
     for column, label in quantities:
         if column not in epochs or epochs[column].isna().all():
             continue

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import pandas as pd
 
 from analysis.pareto_text import images_text
 from analysis.report_data import Study
@@ -17,6 +16,8 @@ def number(value: float, digits: int = 4) -> str:
     """A number as short text; ``-`` for NaN."""
     if not np.isfinite(value):
         return "-"
+    if abs(value) >= 10**digits:
+        return f"{value:.0f}"
     # Adding 0.0 turns the rounded minus zero into zero.
     return f"{float(f'{value:.{digits}g}') + 0.0:.{digits}g}"
 
@@ -93,7 +94,7 @@ def list_trials(numbers: Iterable[int]) -> str:
 
 def one_line(reason: object, limit: int = 300) -> str:
     """A recorded reason in one line; ``none recorded`` for null."""
-    if not isinstance(reason, str) or pd.isna(reason) or not reason.strip():
+    if not isinstance(reason, str) or not reason.strip():
         return "none recorded"
     text = " ".join(reason.split())
     return text if len(text) <= limit else f"{text[:limit]}..."
