@@ -173,7 +173,7 @@ def _draw_points(axes: Axes, series: Series, color: str, marker: str, label: str
         s=series.size**2 / 1.6,
         marker=marker,
         facecolors="none" if is_open else color,
-        edgecolors="face" if marker == "x" or not is_open else color,
+        edgecolors=color if is_open else None,
         linewidths=1.2 if is_open or marker == "x" else 0,
         label=label,
         zorder=4 if is_open else 3,

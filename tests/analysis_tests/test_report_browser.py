@@ -106,8 +106,7 @@ def _hover_and_pin(browser: Any) -> None:
     assert "(front), validation split" in hover
     assert "alpha: " in hover
     browser.execute_script(
-        "document.getElementById('plot-pareto').emit('plotly_click',"
-        " {points: [{customdata: 7}]})"
+        "document.getElementById('plot-pareto').emit('plotly_click', {points: [{customdata: 7}]})"
     )
     pinned = browser.find_element("id", "pins")
     assert pinned.is_displayed()

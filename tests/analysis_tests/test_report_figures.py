@@ -140,7 +140,7 @@ def test_probability_bars_are_of_the_usable_trials(figures: dict[str, Figure]) -
     bars = series(chart(figures, "probability"), "on the observed front")
     assert bars.trials is not None
     assert sorted(bars.trials.tolist()) == [0, 1]
-    assert "2000 draws (seed 0)" in chart(figures, "probability").caption
+    assert "1000 draws (seed 0)" in chart(figures, "probability").caption
 
 
 def test_noise_of_single_networks_is_at_least_that_of_seeds(tmp_path: Path) -> None:

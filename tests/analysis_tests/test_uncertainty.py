@@ -64,7 +64,7 @@ def test_draws_are_repeatable() -> None:
     points, noise = np.random.default_rng(1).random((20, 2)), np.full((20, 2), 0.1)
     first = front_probability(points, noise, UP, 50)
     assert (front_probability(points, noise, UP, 50) == first).all()
-    assert num_draws(points, noise, UP) == 2000
+    assert num_draws(points, noise, UP) == 1000
 
 
 def test_attained_area_beyond_the_baseline_without_noise() -> None:
