@@ -79,10 +79,17 @@ def front_chart(study: Study) -> Chart | Missing:
             if len(study.objectives) > 2
             else ""
         )
-        + (f" {outside} trials lie outside the axes (double-click zooms out)." if outside else "")
+        + _outside_words(outside)
         + " Hover shows a trial's configuration, a click pins it."
     )
     return Chart(name, title, panels, caption)
+
+
+def _outside_words(outside: int) -> str:
+    if not outside:
+        return ""
+    which = "1 trial lies" if outside == 1 else f"{outside} trials lie"
+    return f" {which} far outside the axes shown (Reset or Autoscale in the chart's bar shows all)."
 
 
 def _num_outside(panels: Sequence[Panel]) -> int:
@@ -192,7 +199,7 @@ def _baseline_series(groups: Sequence[SeedGroup], label: str, symbol: Symbol) ->
     rest = Series(
         f"other {label}s", others[:, 0], others[:, 1], color=BASELINE, symbol="square", size=6
     )
-    return [first, seeds, rest]
+    return [series for series in (first, seeds, rest) if len(series.x)]
 
 
 def _group_series(group: SeedGroup, label: str, color: str, symbol: Symbol) -> Series:

@@ -160,10 +160,13 @@ def _dimension(study: Study, parameter: str, rows: NDArray[np.int64]) -> Dimensi
     label = parameter.removeprefix("regularizer.")
     if is_numeric(study, parameter):
         values = numbers(study.trials, parameter)
-        if is_log(study, parameter, values):
-            return Dimension(label, np.log10(values[rows]), log_ticks(values.min(), values.max()))
         distinct = np.unique(values)
         few = distinct if len(distinct) <= MAX_TICKS else np.empty(0)
+        if is_log(study, parameter, values):
+            ticks = tuple((float(np.log10(v)), f"{v:g}") for v in few)
+            return Dimension(
+                label, np.log10(values[rows]), ticks or log_ticks(values.min(), values.max())
+            )
         return Dimension(label, values[rows], tuple((float(v), f"{v:g}") for v in few))
     texts = [format_value(value) for value in study.trials[parameter]]
     known = sorted(set(texts))
