@@ -125,7 +125,7 @@ def load_study(folder: Path, split: str) -> Study:
     complete = results.trials[results.trials["status"] == "complete"]
     columns = [f"{split}.{name}" for name in objectives] + [f"num_{split}"]
     is_usable = np.isfinite(np.column_stack([numbers(complete, c) for c in columns])).all(axis=1)
-    usable = complete.loc[is_usable].reset_index(drop=True)
+    usable = complete.iloc[np.flatnonzero(is_usable)].reset_index(drop=True)
     ended = results.trials[results.trials["status"] != "complete"]
     clean = results._replace(trials=pd.concat([usable, ended]) if len(ended) else usable)
     pairs = (

@@ -74,7 +74,7 @@ def _height(chart: Chart, rows: int) -> int:
     ]
     if bars:
         series = max(len(panel.series) for panel in chart.panels)
-        return 130 + BAR_HEIGHT * max(bars) * max(1, series // 2)
+        return 130 + BAR_HEIGHT * max(bars) * max(4, 3 * series) // 4
     if rows > 1:
         return 80 + SMALL_PANEL_HEIGHT * rows
     return 80 + (PANEL_HEIGHT if len(chart.panels) < MAX_COLUMNS else SMALL_PANEL_HEIGHT + 30)
