@@ -132,6 +132,11 @@ def log_ticks(low: float, high: float) -> tuple[tuple[float, str], ...]:
     )
 
 
+def point_size(num_points: int) -> float:
+    """Diameter of a marker in pixels: 9 for a few points, 4 for thousands."""
+    return float(np.clip(300 / np.sqrt(max(num_points, 1)), 4, 9))
+
+
 def limits_of(values: Array, margin: float = 0.06) -> tuple[float, float] | None:
     """Limits of an axis that shows all finite values with some space; None if there are none."""
     finite = values[np.isfinite(values)]

@@ -24,6 +24,7 @@ from analysis.report_chart import (
     Series,
     Symbol,
     limits_of,
+    point_size,
     staircase,
 )
 from analysis.report_data import Study, intervals
@@ -80,9 +81,17 @@ def front_chart(study: Study) -> Chart | Missing:
             else ""
         )
         + _outside_words(outside)
+        + _confirmed_words(study)
         + " Hover shows a trial's configuration, a click pins it."
     )
     return Chart(name, title, panels, caption)
+
+
+def _confirmed_words(study: Study) -> str:
+    """Where the confirmed trials are drawn, which are measured on test only."""
+    if study.split == "test" or not study.confirmation.candidates:
+        return ""
+    return " Confirmed trials, measured on test, are in the table below and drawn by --split test."
 
 
 def _outside_words(outside: int) -> str:
@@ -169,7 +178,7 @@ def _trials(
     numbers: NDArray[np.int64],
     color: str,
     symbol: Symbol,
-    size: float = 8,
+    size: float | None = None,
 ) -> Series:
     return Series(
         label,
@@ -177,7 +186,7 @@ def _trials(
         points[mask, 1],
         color=color,
         symbol=symbol,
-        size=size,
+        size=size or point_size(len(points)),
         trials=numbers[mask],
     )
 

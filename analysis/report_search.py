@@ -25,6 +25,7 @@ from analysis.report_chart import (
     Series,
     Shade,
     log_ticks,
+    point_size,
 )
 from analysis.report_data import Study, numbers, search_of
 from analysis.report_words import conditions, number
@@ -70,7 +71,16 @@ def landscape_chart(study: Study) -> Chart | Missing:
     shade = Shade(score, metric.label)
     front = study.on_front
     series = (
-        Series("trial", x, y, color=MUTED, size=10, trials=trials, shade=shade, in_legend=False),
+        Series(
+            "trial",
+            x,
+            y,
+            color=MUTED,
+            size=point_size(len(x)) + 1,
+            trials=trials,
+            shade=shade,
+            in_legend=False,
+        ),
         Series(
             "on the front",
             x[front],

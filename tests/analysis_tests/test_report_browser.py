@@ -15,6 +15,7 @@ from tests.analysis_tests.reports import small_results
 from tests.analysis_tests.results import ended_row, random_rows
 
 webdriver = pytest.importorskip("selenium.webdriver")
+WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui").WebDriverWait
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="no Chromium is installed"),
@@ -32,7 +33,14 @@ FLAGS = (
     "--disable-sync",
     "--window-size=1200,900",
 )
-HOVER = "Plotly.Fx.hover('plot-pareto', [{curveNumber: arguments[0], pointNumber: 0}])"
+PLACE = """
+const plot = document.getElementById('plot-pareto'), layout = plot._fullLayout;
+const trace = plot.data.find(t => t.name === 'on the front');
+plot.scrollIntoView({block: 'center'});
+const box = plot.getBoundingClientRect();
+return [box.left + layout._size.l + layout.xaxis.d2p(trace.x[0]),
+        box.top + layout._size.t + layout.yaxis.d2p(trace.y[0]), trace.customdata[0]];
+"""
 
 
 @pytest.fixture
@@ -96,23 +104,24 @@ def test_report_in_a_browser(browser: Any, page: Path) -> None:
 
 
 def _hover_and_pin(browser: Any) -> None:
-    names = browser.execute_script(
-        "return document.getElementById('plot-pareto').data.map(t => t.name)"
-    )
-    browser.execute_script(HOVER, names.index("on the front"))
-    hover = browser.execute_script(
-        "return document.querySelector('#plot-pareto .hovertext').textContent"
-    )
-    assert "(front), validation split" in hover
+    x, y, trial = browser.execute_script(PLACE)
+
+    def mouse(kind: str, **more: Any) -> None:
+        event = {"type": kind, "x": x, "y": y, **more}
+        browser.execute_cdp_cmd("Input.dispatchMouseEvent", event)
+
+    mouse("mouseMoved")
+    waiting = WebDriverWait(browser, 20)
+    hover = waiting.until(lambda b: b.find_element("css selector", "#plot-pareto .hovertext")).text
+    assert f"trial {trial} (front), validation split" in hover
     assert "alpha: " in hover
-    browser.execute_script(
-        "document.getElementById('plot-pareto').emit('plotly_click', {points: [{customdata: 7}]})"
-    )
+    mouse("mousePressed", button="left", clickCount=1)
+    mouse("mouseReleased", button="left", clickCount=1)
     pinned = browser.find_element("id", "pins")
-    assert pinned.is_displayed()
-    assert "Trial 7" in pinned.text
+    waiting.until(lambda _: pinned.is_displayed())
+    assert f"Trial {trial}" in pinned.text
     click(browser, "#pins button")
-    assert not pinned.is_displayed()
+    waiting.until(lambda _: not pinned.is_displayed())
     click(browser, "#trials tbody tr:nth-child(3) button")
     assert "Trial 2" in pinned.text
 
