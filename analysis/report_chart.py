@@ -56,6 +56,8 @@ class Series(NamedTuple):
     y_bounds: Array | None = None
     shade: Shade | None = None
     in_legend: bool = True
+    reacts: bool = True
+    """Whether hovering tells of it; a line through points would be told instead of them."""
 
 
 class AxisSpec(NamedTuple):

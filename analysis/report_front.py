@@ -168,7 +168,7 @@ def _focus(values: Array, core: Sequence[float], bounds: Array) -> tuple[float, 
 def _staircase(study: Study, pair: ParetoInfo) -> Series:
     x, y = staircase(pair.points[pair.on_front], (pair.x.maximize, pair.y.maximize))
     label = "front" if len(study.objectives) == 2 else "front of these two"
-    return Series(label, x, y, "line", INK)
+    return Series(label, x, y, "line", INK, reacts=False)
 
 
 def _trials(

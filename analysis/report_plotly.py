@@ -111,6 +111,8 @@ def _trace(series: Series) -> dict[str, Any]:
         "legendgroup": series.label,
         "showlegend": series.in_legend,
     }
+    if not series.reacts:
+        common |= {"hoverinfo": "skip"}
     if series.trials is not None:
         common |= {"customdata": [int(trial) for trial in series.trials]}
     match series.kind:
