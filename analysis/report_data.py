@@ -58,7 +58,8 @@ class Study(NamedTuple):
     noise: Array
     """(N, M), ``errors``, but of single networks at least the SD over the baseline's seeds."""
     baseline: tuple[Array, Array, int] | None
-    """Mean (M,), sample SD over seeds (M,; NaN if one) and their number, of the first baseline."""
+    """Mean (M,), sample SD over seeds (M,; NaN if one) and their number, of the first baseline;
+    NaN for metrics that its curves do not give, None if they give none."""
     num_baselines: int
     feasible: NDArray[np.bool_]
     """(N,)."""
@@ -200,7 +201,7 @@ def _figures(
         "points": points,
         "errors": errors,
         "noise": noise,
-        "baseline": (means, deviations, num_seeds) if np.isfinite(means).all() else None,
+        "baseline": (means, deviations, num_seeds) if np.isfinite(means).any() else None,
         "num_baselines": len(pairs[0].baselines) if pairs else 0,
         "feasible": feasible,
         "on_front": on_front,
@@ -237,7 +238,9 @@ def noise_of_score(study: Study) -> Array | None:
     if not set(ACCURACIES) <= set(study.objectives) or study.baseline is None:
         return None
     clean, robust = (study.objectives.index(name) for name in ACCURACIES)
-    _, deviations, num_seeds = study.baseline
+    means, deviations, num_seeds = study.baseline
+    if not np.isfinite(means[[clean, robust]]).all():
+        return None
     weight = numbers(study.trials, "robustness.tradeoff_weight")
     weight = np.where(np.isnan(weight), 1.0, weight)
     own = study.noise[:, robust] ** 2 + (weight * study.noise[:, clean]) ** 2

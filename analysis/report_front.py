@@ -273,7 +273,7 @@ def attainment_chart(study: Study) -> Chart | Missing:
     name, title = "attainment", "Attainment against the baseline"
     if not study.feasible.any():
         return Missing(name, title, "no usable trial meets the constraints")
-    if study.baseline is None:
+    if study.baseline is None or not np.isfinite(study.baseline[0][:2]).all():
         return Missing(name, title, "there are no curves of a baseline that give both metrics")
     mean, std = study.baseline[0][:2], study.baseline[1][:2]
     pair = study.pairs[0]

@@ -38,6 +38,7 @@ def plotly_figure(chart: Chart | ParallelChart) -> dict[str, Any]:
     columns = min(len(chart.panels), MAX_COLUMNS)
     rows = math.ceil(len(chart.panels) / columns)
     data: list[dict[str, Any]] = []
+    told: set[str] = set()
     height = _height(chart, rows)
     above = 30 if any(panel.title for panel in chart.panels) else 6
     layout: dict[str, Any] = {
@@ -64,6 +65,8 @@ def plotly_figure(chart: Chart | ParallelChart) -> dict[str, Any]:
             layout["annotations"].append(_panel_title(panel, suffix))
         for series in panel.series:
             trace = _trace(series)
+            trace["showlegend"] &= series.label not in told
+            told.add(series.label)
             data.append({**trace, "xaxis": f"x{suffix}", "yaxis": f"y{suffix}"})
     return {"data": data, "layout": layout}
 

@@ -83,7 +83,6 @@ def curves_chart(study: Study) -> Chart | Missing:
             own[own["attack"] == attack],
             baselines[baselines["attack"] == attack],
             shown,
-            is_first=attack == attacks[0],
         )
         panels.append(panel)
         words.append(said)
@@ -106,7 +105,7 @@ def _first_baseline(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _curves_panel(
-    attack: str, own: pd.DataFrame, baseline: pd.DataFrame, shown: Shown, *, is_first: bool
+    attack: str, own: pd.DataFrame, baseline: pd.DataFrame, shown: Shown
 ) -> tuple[Panel, str]:
     series = []
     x, mean, std = _mean_curve(baseline)
@@ -116,7 +115,7 @@ def _curves_panel(
             series.append(
                 Series("baseline ± SD", x, mean, "band", BASELINE, y_bounds=bounds, in_legend=False)
             )
-        series.append(Series("baseline", x, mean, "line", BASELINE, dash=True, in_legend=is_first))
+        series.append(Series("baseline", x, mean, "line", BASELINE, dash=True))
     for place, trial in enumerate([*shown.front, *shown.warm]):
         x, y, _ = _mean_curve(own[own["trial"] == trial])
         is_warm = place >= len(shown.front)
@@ -132,7 +131,6 @@ def _curves_panel(
                 color,
                 symbol,
                 trials=np.full(len(x), trial),
-                in_legend=is_first,
             )
         )
     ends = [f"{s.label} {number(s.y[-1], 3)}" for s in series if s.kind == "line" and len(s.y)]
@@ -178,7 +176,6 @@ def gamma_chart(study: Study, epochs: pd.DataFrame) -> Chart | Missing:
                 SYMBOLS[i % len(SYMBOLS)],
                 size=5,
                 trials=np.full(len(at), trial),
-                in_legend=not panels,
             )
             for i, layer in enumerate(names)
         )
@@ -224,7 +221,7 @@ def learning_chart(study: Study, epochs: pd.DataFrame) -> Chart | Missing:
     for column, label in quantities:
         if column not in epochs or epochs[column].isna().all():
             continue
-        series = _learning_series(epochs, column, shown, in_legend=not panels)
+        series = _learning_series(epochs, column, shown)
         is_log = "loss" in column and all((s.y > 0).all() for s in series)
         if series:
             panels.append(Panel("", AxisSpec("epoch"), AxisSpec(label, is_log), tuple(series)))
@@ -239,9 +236,7 @@ def learning_chart(study: Study, epochs: pd.DataFrame) -> Chart | Missing:
     return Chart(name, title, tuple(panels), caption)
 
 
-def _learning_series(
-    epochs: pd.DataFrame, column: str, shown: Shown, *, in_legend: bool
-) -> list[Series]:
+def _learning_series(epochs: pd.DataFrame, column: str, shown: Shown) -> list[Series]:
     series = []
     for place, trial in enumerate([None, *shown.front, *shown.warm]):
         if trial is None:
@@ -265,7 +260,6 @@ def _learning_series(
                 symbol=SYMBOLS[(place - 1) % len(SYMBOLS)],
                 dash=trial is None,
                 trials=None if trial is None else np.full(len(mean), trial),
-                in_legend=in_legend,
             )
         )
     return series

@@ -68,6 +68,7 @@ def baseline_words(study: Study) -> str:
         f"{axis.metric.label} {number(mean)}"
         + ("" if np.isnan(deviation) else f" (SD {number(deviation, 2)})")
         for axis, mean, deviation in zip(study.axes, means, deviations, strict=True)
+        if np.isfinite(mean)
     )
     one = "1 seed" if seeds == 1 else f"mean of {seeds} seeds, 95 % interval by Student's t"
     other = study.num_baselines - 1

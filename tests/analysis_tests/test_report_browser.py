@@ -151,4 +151,6 @@ def _themes(browser: Any) -> None:
     for mode, color in (("dark", "#f5f6f7"), ("light", "#111111")):
         features = [{"name": "prefers-color-scheme", "value": mode}]
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-        assert browser.execute_script(ink) == color
+        WebDriverWait(browser, 20).until(
+            lambda _, color=color: browser.execute_script(ink) == color
+        )

@@ -18,6 +18,7 @@ from analysis.report_chart import (
 )
 from analysis.report_data import load_study, noise_of_score
 from analysis.report_page import build_report
+from analysis.report_plotly import plotly_figure
 from tests.analysis_tests.reports import small_results, small_trials, write_space
 from tests.analysis_tests.results import complete_row
 
@@ -176,6 +177,11 @@ def test_front_of_three_objectives_in_three_panels(tmp_path: Path) -> None:
     assert report.study.on_front.tolist() == [True, True, True]
     found = {figure.name: figure for figure in report.figures}
     assert len(chart(found, "pareto").panels) == 3
+    assert report.study.baseline is not None  # of the accuracies, which its curves give
+    assert np.isnan(report.study.baseline[0]).tolist() == [False, False, True]
+    drawn = plotly_figure(chart(found, "pareto"))["data"]
+    legend = [trace["name"] for trace in drawn if trace["showlegend"]]
+    assert len(legend) == len(set(legend)) > 3
 
 
 def test_ticks_of_a_long_logarithmic_range() -> None:
