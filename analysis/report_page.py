@@ -18,9 +18,9 @@ from analysis.report_data import Study, load_study, numbers
 from analysis.report_front import (
     attainment_chart,
     front_chart,
-    hypervolume_chart,
     probability_chart,
 )
+from analysis.report_hypervolume import hypervolume_chart
 from analysis.report_plotly import plotly_figure
 from analysis.report_search import importance_chart, landscape_chart, parallel_chart
 from analysis.report_text import TextTable, answer, confirmed_table, cost, failures, header
