@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 def non_dominated(values: ArrayLike, maximize: Sequence[bool]) -> NDArray[np.bool_]:
     """Which points no other point dominates. Equal points are on the front together.
 
-    Two objectives take O(N log N), more (or one) O(N^2 M). Integers are compared exactly.
+    Two objectives take O(N log N), more (or one) O(F N M) with F points on the front. Integers
+    are compared exactly.
 
     Args:
         values: (N, M), N >= 0, M >= 1; infinities are ordered, NaN is not.
@@ -38,7 +39,7 @@ def hypervolume(values: ArrayLike, reference: ArrayLike, maximize: Sequence[bool
     """Volume that the points dominate, bounded by the reference point; exact.
 
     Points that are not better than the reference in every objective add nothing. Slices are
-    taken along one objective after the other, so the cost grows with (size of the front) ** M.
+    taken along the third objective, so the cost grows with (size of the front) ** (M - 1).
 
     Args:
         values: (N, M), N >= 0, M from 1 to 3; finite.
@@ -102,10 +103,13 @@ def _two_objectives(ranks: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def _any_objectives(ranks: NDArray[np.int64]) -> NDArray[np.bool_]:
-    mask = np.ones(len(ranks), dtype=np.bool_)
-    for index, point in enumerate(ranks):
-        no_worse = (ranks >= point).all(axis=1)
-        mask[index] = not (no_worse & (ranks > point).any(axis=1)).any()
+    mask = np.zeros(len(ranks), dtype=np.bool_)
+    # No point dominates that of the largest sum; what it dominates is out, and so are its equals.
+    remaining = np.argsort(-ranks.sum(axis=1), kind="stable")
+    while len(remaining):
+        best, others = ranks[remaining[0]], ranks[remaining]
+        mask[remaining[(others == best).all(axis=1)]] = True
+        remaining = remaining[(others > best).any(axis=1)]
     return mask
 
 
@@ -115,6 +119,9 @@ def _volume(gains: NDArray[np.float64]) -> float:
         return 0.0
     if gains.shape[1] == 1:
         return float(gains.max())
+    if gains.shape[1] == 2:
+        first, second = gains[np.argsort(-gains[:, 0])].T
+        return float(-np.diff(first, append=0.0) @ np.maximum.accumulate(second))
     levels = np.unique(gains[:, -1])
     heights = np.diff(levels, prepend=0.0)
     return float(

@@ -13,13 +13,14 @@ null.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from simreg_core.places import read_all, readable
@@ -44,6 +45,10 @@ PAIR_COLUMNS = ("pixel_similarity", "neural_similarity", "v1_gabor_similarity")
 
 class ResultsError(ValueError):
     """Results that cannot be read, or that do not hold what is asked of them."""
+
+
+class NoTrialsError(ResultsError):
+    """The folder of a search in which no trial has ended yet."""
 
 
 class Results(NamedTuple):
@@ -82,12 +87,39 @@ def load_results(folder: Path) -> Results:
     )
 
 
-def load_table(folder: Path, table: str) -> pd.DataFrame:
+def load_started(folder: Path) -> Results:
+    """The tables of a search of which perhaps no trial has ended yet: ``trials`` may be empty.
+
+    Raises:
+        ResultsError: the folder is no search's (it has no ``space.yaml`` either), or as of
+            :func:`load_results`.
+    """
+    has_begun = (folder / "space.yaml").exists()
+    if has_begun and not (folder / "trials").is_dir():
+        return _without_trials(folder)
+    try:
+        return load_results(folder)
+    except NoTrialsError:
+        if not has_begun:
+            raise
+        return _without_trials(folder)
+
+
+def _without_trials(folder: Path) -> Results:
+    empty = {
+        table: _to_pandas(arrow_schema(table).empty_table())
+        for table in ("trials", "curves", "confirmation", "seeds")
+    }
+    return Results(folder=folder, study=folder.name, **empty)
+
+
+def load_table(folder: Path, table: str, trials: Collection[int] | None = None) -> pd.DataFrame:
     """All rows of one table, in order of its file names.
 
     Args:
         folder: Of the search (the parent of the table's own folder).
         table: A name in :data:`simreg_core.records.TABLES`.
+        trials: Only the rows of these trials, and those of none (baselines, the surrogate).
 
     Returns:
         One column per column of the schema, in its order, with the dtypes listed above.
@@ -100,11 +132,19 @@ def load_table(folder: Path, table: str) -> pd.DataFrame:
         raise ResultsError(f"unknown table {table!r}; allowed: {', '.join(TABLES)}")
     files = _part_files(folder, table)
     if table == "trials" and not files:
-        raise ResultsError(f"{folder / table}: no trials yet; a file appears as each one ends")
+        raise NoTrialsError(f"{folder / table}: no trials yet; a file appears as each one ends")
     schema = arrow_schema(table)
     sources = read_all(files)
     parts = [_read_part(*part, schema) for part in zip(files, sources, strict=True)]
+    if trials is not None:
+        parts = [_of_trials(part, trials) for part in parts]
     return _to_pandas(pa.concat_tables([schema.empty_table(), *parts]))
+
+
+def _of_trials(part: pa.Table, trials: Collection[int]) -> pa.Table:
+    number = part["trial"]
+    wanted = pc.is_in(number, value_set=pa.array(list(trials), pa.int64()))
+    return part.filter(pc.or_(wanted, pc.is_null(number)))
 
 
 def load_pairs(path: Path) -> pd.DataFrame:
@@ -213,7 +253,7 @@ def _difference(names: Iterable[str], others: Iterable[str]) -> str:
 
 def _check_trials(trials: pd.DataFrame, where: Path) -> None:
     if trials.empty:
-        raise ResultsError(f"{where}: no trials yet; its files hold no rows")
+        raise NoTrialsError(f"{where}: no trials yet; its files hold no rows")
     if trials["trial"].isna().any():
         raise ResultsError(f"{where}: a row has no trial number")
     if (twice := trials["trial"].duplicated()).any():

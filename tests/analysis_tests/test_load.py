@@ -10,7 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.load import ResultsError, load_results, load_table, require_finite
+from analysis.load import (
+    NoTrialsError,
+    ResultsError,
+    load_results,
+    load_started,
+    load_table,
+    require_finite,
+)
 from simreg_core.records import SCHEMA_VERSION, TABLES, arrow_schema
 from tests.analysis_tests.results import (
     baseline_curves,
@@ -232,3 +239,24 @@ def test_failed_trials_may_lack_everything(tmp_path: Path) -> None:
 
 def test_schema_has_no_more_than_the_columns() -> None:
     assert arrow_schema("curves").names == [column.name for column in TABLES["curves"]]
+
+
+def test_rows_of_some_trials_and_of_none(tmp_path: Path) -> None:
+    write_part(tmp_path, "epochs", "a.parquet", [{"trial": n} for n in (0, 1, None, 2)])
+    found = load_table(tmp_path, "epochs", {1, 7})["trial"]
+    assert found.dropna().tolist() == [1]
+    assert len(found) == 2
+
+
+def test_a_search_without_trials_is_started(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text("name: demo\n")
+    assert load_started(tmp_path).trials.empty
+    (tmp_path / "trials").mkdir()
+    assert load_started(tmp_path).trials.empty
+    with pytest.raises(NoTrialsError, match="no trials yet"):
+        load_results(tmp_path)
+
+
+def test_a_folder_of_nothing_is_not_started(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="expected the folder of a search"):
+        load_started(tmp_path)

@@ -14,7 +14,7 @@ PACKAGES = ("simreg_core", "tuner", "analysis")
 FORBIDDEN = {
     "simreg_core": {"ray", "optuna", "matplotlib", "pandas", "tuner", "analysis"},
     "tuner": {"analysis"},
-    "analysis": {"torch", "torchvision", "ray", "foolbox", "optuna", "tuner"},
+    "analysis": {"torch", "torchvision", "ray", "foolbox", "tuner"},
 }
 ANALYSIS_MAY_IMPORT = tuple(
     f"simreg_core.{name}"
@@ -91,6 +91,15 @@ def test_library_has_one_importer_in_the_core(library: str, owner: str) -> None:
         if any(name.partition(".")[0] == library for name in _imports(path))
     ]
     assert importers == [owner]
+
+
+def test_optuna_has_one_importer_in_the_analysis() -> None:
+    importers = [
+        path.name
+        for path in _sources("analysis")
+        if any(name.partition(".")[0] == "optuna" for name in _imports(path))
+    ]
+    assert importers == ["importance.py"]
 
 
 def test_global_random_numbers_are_seeded_in_one_place() -> None:
