@@ -17,7 +17,8 @@ FORBIDDEN = {
     "analysis": {"torch", "torchvision", "ray", "foolbox", "optuna", "tuner"},
 }
 ANALYSIS_MAY_IMPORT = tuple(
-    f"simreg_core.{name}" for name in ("records", "config", "config_io", "cli", "files", "places")
+    f"simreg_core.{name}"
+    for name in ("records", "config", "config_io", "cli", "driver_file", "files", "places")
 )
 
 
