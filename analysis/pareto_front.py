@@ -135,7 +135,7 @@ def pareto_info(results: Results, x: str, y: str, split: str, color: str | None)
     on_front = np.zeros(len(points), dtype=np.bool_)
     on_front[feasible] = non_dominated(points[feasible], maximize)
     num_seeds = complete["num_seeds"].fillna(1).to_numpy(dtype=np.int64)
-    reference = _reference(axes, points)
+    reference = reference_point(axes, points)
     parameters = varying_parameters(complete)
     is_test = split == "test"
     return ParetoInfo(
@@ -213,7 +213,12 @@ def _require_values(
     require_finite(complete, [*columns, f"num_{split}"], results.folder / "trials")
 
 
-def _reference(axes: tuple[Axis, Axis], points: NDArray[np.float64]) -> tuple[float, float]:
+def reference_point(axes: tuple[Axis, Axis], points: NDArray[np.float64]) -> tuple[float, float]:
+    """The corner that bounds a hypervolume.
+
+    Of each metric the value of a useless network, or where there is no bound the worst among the
+    points (N, 2).
+    """
     observed = [
         values.min() if axis.maximize else values.max()
         for axis, values in zip(axes, points.T, strict=True)

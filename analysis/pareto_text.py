@@ -96,7 +96,7 @@ def _front_lines(info: ParetoInfo) -> list[str]:
     return [
         f"Pareto front, {_goal(info.x)} against {_goal(info.y)} ({error_text(info)} where given):",
         "",
-        *_align(_front_rows(info)),
+        *align(_front_rows(info)),
     ]
 
 
@@ -129,7 +129,7 @@ def _model_front_lines(info: ParetoInfo, front: NoiseAwareFront) -> list[str]:
     )
     if not front.on_front.any():
         return ["No complete trial meets the search's constraints: there is no modelled front."]
-    return [f"{title}:", "", *_align(_model_rows(info, front)), "", *_model_report(front)]
+    return [f"{title}:", "", *align(_model_rows(info, front)), "", *_model_report(front)]
 
 
 def _model_rows(info: ParetoInfo, front: NoiseAwareFront) -> list[list[str]]:
@@ -210,7 +210,8 @@ def _number(value: float) -> str:
     return "-" if np.isnan(value) else f"{round(value, 4) + 0.0:.4f}"
 
 
-def _align(rows: Sequence[Sequence[str]]) -> list[str]:
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of a table as lines with their columns under one another."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))

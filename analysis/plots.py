@@ -56,10 +56,10 @@ def draw_pareto(
         _draw_front(axes, info, "Pareto front" if model_front is None else "raw Pareto front")
     if model_front is not None:
         draw_model_front(axes, model_front)
-    _draw_baselines(axes, info.baselines)
+    draw_baselines(axes, info.baselines)
     _draw_confirmed(axes, info)
     _describe(axes, info)
-    _add_legend(figure, axes)
+    add_legend(figure, axes)
     return figure
 
 
@@ -82,7 +82,7 @@ def _draw_errors(axes: Axes, info: ParetoInfo) -> None:
 
 
 def _draw_trials(axes: Axes, info: ParetoInfo) -> None:
-    size = _point_size(len(info.points))
+    size = point_size(len(info.points))
     color, feasible = info.color, info.feasible
     if color is None:
         axes.scatter(
@@ -149,7 +149,7 @@ def _draw_categories(
             marker=CATEGORY_MARKERS[rounds],
             edgecolors="white",
             linewidths=0.4,
-            label=f"{color.parameter} = {_shorten(label)}",
+            label=f"{color.parameter} = {shorten(label)}",
             zorder=3,
         )
 
@@ -163,12 +163,12 @@ def _norm(color: ContinuousColor) -> Normalize:
     return Normalize(low, high)
 
 
-def _point_size(num_points: int) -> float:
+def point_size(num_points: int) -> float:
     """Marker area in square points: 70 for a few points, 26 for hundreds."""
     return float(np.clip(340 / np.sqrt(num_points), 26, 70))
 
 
-def _shorten(text: str) -> str:
+def shorten(text: str) -> str:
     """The end of a long text: names of data sets differ there."""
     kept = MAX_CATEGORY_LETTERS
     return text if len(text) <= kept else f"...{text[-kept + 3 :]}"
@@ -186,7 +186,7 @@ def _draw_front(axes: Axes, info: ParetoInfo, label: str) -> None:
         linewidth=1.2,
         drawstyle="steps-pre" if info.x.maximize else "steps-post",
         marker="o",
-        markersize=np.sqrt(_point_size(len(info.points))) + 3.5,
+        markersize=np.sqrt(point_size(len(info.points))) + 3.5,
         markerfacecolor="none",
         markeredgewidth=1.2,
         label=label,
@@ -194,14 +194,14 @@ def _draw_front(axes: Axes, info: ParetoInfo, label: str) -> None:
     )
 
 
-def _draw_baselines(axes: Axes, groups: tuple[SeedGroup, ...]) -> None:
+def draw_baselines(axes: Axes, groups: tuple[SeedGroup, ...]) -> None:
     """Each baseline with its seeds; of more than a handful only the means, under one name."""
     if len(groups) > len(BASELINE_MARKERS):
         _draw_many_baselines(axes, groups)
         return
     for group, marker in zip(groups, BASELINE_MARKERS, strict=False):
         name = "baseline" if len(groups) == 1 else f"baseline {group.name[:6]}"
-        _draw_group(axes, group, BASELINE_COLOR, marker, f"{name}, {seeds_text(group)}")
+        draw_group(axes, group, BASELINE_COLOR, marker, f"{name}, {seeds_text(group)}")
         if len(group.seeds) > 1:
             axes.scatter(
                 group.points[:, 0],
@@ -234,13 +234,13 @@ def _draw_confirmed(axes: Axes, info: ParetoInfo) -> None:
     for group in info.fresh_baselines:
         label = f"baseline, fresh seeds, {seeds_text(group)}"
         is_first = group is info.fresh_baselines[0]
-        _draw_group(
+        draw_group(
             axes, group, BASELINE_COLOR, CONFIRMED_MARKER, label if is_first else "_baseline"
         )
     # Confirmed trials often lie close together: from the top, each label on another side.
     for number, group in enumerate(sorted(info.confirmed, key=lambda group: -group.mean[1])):
         label = f"confirmed, {seeds_text(group)}" if number == 0 else "_confirmed"
-        _draw_group(axes, group, CONFIRMED_COLOR, CONFIRMED_MARKER, label)
+        draw_group(axes, group, CONFIRMED_COLOR, CONFIRMED_MARKER, label)
         right, up = LABEL_SIDES[number % len(LABEL_SIDES)]
         axes.annotate(
             f"trial {group.name}",
@@ -255,7 +255,8 @@ def _draw_confirmed(axes: Axes, info: ParetoInfo) -> None:
         )
 
 
-def _draw_group(axes: Axes, group: SeedGroup, color: str, marker: str, label: str) -> None:
+def draw_group(axes: Axes, group: SeedGroup, color: str, marker: str, label: str) -> None:
+    """The mean of a group of seeds, with its standard deviation as error bars."""
     mean, std = group.mean, group.std
     if std is not None:
         axes.errorbar(
@@ -284,8 +285,8 @@ def _draw_group(axes: Axes, group: SeedGroup, color: str, marker: str, label: st
 
 
 def _describe(axes: Axes, info: ParetoInfo) -> None:
-    axes.set_xlabel(_axis_label(info.x, info))
-    axes.set_ylabel(_axis_label(info.y, info))
+    axes.set_xlabel(axis_label(info.x, info))
+    axes.set_ylabel(axis_label(info.y, info))
     axes.set_title(f"{info.study}\n{counts_text(info)}", fontsize=10)
     axes.margins(0.08)
     axes.grid(color="0.92", linewidth=0.6)
@@ -293,12 +294,13 @@ def _describe(axes: Axes, info: ParetoInfo) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _axis_label(axis: Axis, info: ParetoInfo) -> str:
+def axis_label(axis: Axis, info: ParetoInfo) -> str:
+    """What an axis shows, of which images."""
     hint = "" if axis.maximize else ", smaller is better"
     return f"{axis.metric.label} ({axis.split}, {images_text(info)}{hint})"
 
 
-def _add_legend(figure: Figure, axes: Axes) -> None:
+def add_legend(figure: Figure, axes: Axes) -> None:
     """Below the axes, where it can hide no point."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(

@@ -13,17 +13,17 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from simreg_core.cli import os_reason
 from simreg_core.config_io import ConfigError
+from simreg_core.driver_file import DRIVER_FILE, LOCK_FILE, is_held, read_driver
 from simreg_core.files import write_text
 from simreg_core.locks import Held, lock
-from simreg_core.locks import is_held as is_lock_held
 from simreg_core.places import is_remote
 
-DRIVER_FILE = "driver.json"
-_LOCK_FILE = ".driver.lock"
+__all__ = ["DRIVER_FILE", "Driver", "describe_driver", "is_held", "read_driver"]
+
 _MIN_SECONDS = 1.0  # between two writes that only tell of epochs
 _MIN_REMOTE_SECONDS = 10.0  # the same in an object store, of ends of trials too
 
@@ -53,7 +53,7 @@ class Driver:
 
     def __enter__(self) -> Self:
         try:
-            self._stack.enter_context(lock(self.folder / _LOCK_FILE, waits=False))
+            self._stack.enter_context(lock(self.folder / LOCK_FILE, waits=False))
             self._write()
         except Held as err:
             raise ConfigError(f"{self.folder}: {describe_driver(self.folder)}") from err
@@ -104,20 +104,6 @@ class Driver:
         }
         write_text(self.folder / DRIVER_FILE, json.dumps(said, indent=1))
         self._written = time.monotonic()
-
-
-def is_held(folder: Path) -> bool:
-    """Whether a process works on the result folder now."""
-    return is_lock_held(folder / _LOCK_FILE)
-
-
-def read_driver(folder: Path) -> dict[str, Any]:
-    """What the last process that worked on the folder said; empty if none has."""
-    try:
-        said = json.loads((folder / DRIVER_FILE).read_text())
-    except (OSError, ValueError):
-        return {}
-    return said if isinstance(said, dict) else {}
 
 
 def describe_driver(folder: Path) -> str:

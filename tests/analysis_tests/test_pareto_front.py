@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from analysis.load import ResultsError, load_results
-from analysis.pareto_front import Axis, NoCompleteTrialsError, ParetoInfo, _reference, pareto_info
+from analysis.pareto_front import (
+    Axis,
+    NoCompleteTrialsError,
+    ParetoInfo,
+    pareto_info,
+    reference_point,
+)
 from simreg_core.records import METRICS, Metric
 from tests.analysis_tests.results import (
     Row,
@@ -177,4 +183,4 @@ def test_no_reason_recorded(tmp_path: Path) -> None:
 def test_worst_value_that_was_seen_follows_the_direction() -> None:
     down = Axis(Metric("a", "minimize", None, "a", ""), "test")
     up = Axis(Metric("b", "maximize", None, "b", ""), "test")
-    assert _reference((down, up), np.array([[1.0, 2.0], [3.0, 4.0]])) == (3.0, 2.0)
+    assert reference_point((down, up), np.array([[1.0, 2.0], [3.0, 4.0]])) == (3.0, 2.0)

@@ -19,7 +19,7 @@ FORBIDDEN = {
 ANALYSIS_MAY_IMPORT = tuple(
     f"simreg_core.{name}"
     for name in (
-        *("records", "config", "config_io", "cli", "files", "places"),
+        *("records", "config", "config_io", "cli", "driver_file", "files", "places"),
         *("parameter_points", "response_surface"),
     )
 )

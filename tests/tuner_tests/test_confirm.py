@@ -23,6 +23,8 @@ from tuner.trainable import WorkerSettings
 
 TUNING = "tuning: {num_trials: 2, sampler: random}"
 
+pytestmark = pytest.mark.timeout(180)  # of the first test, which trains
+
 
 def trial(number: int, **validation: float | None) -> dict[str, Any]:
     """A row of the trials table."""
