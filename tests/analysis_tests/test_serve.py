@@ -470,6 +470,8 @@ def test_listener_on_a_port_that_needs_rights() -> None:
 def test_command_serves_until_interrupted(
     how: signal.Signals, host: str, warns: bool, output: Path
 ) -> None:
+    # A job in the background ignores Ctrl-C, and so would its children: a handler does not pass on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     command = [sys.executable, "-m", "analysis.serve", str(output), "--port", "0", "--host", host]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
