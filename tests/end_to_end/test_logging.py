@@ -123,6 +123,7 @@ def test_tensorboard_has_epochs_and_figures_of_every_trial(logged: Search) -> No
         assert hparams == params(logged, number)
 
 
+@pytest.mark.long
 def test_broken_log_neither_ends_a_search_nor_the_log_of_others(logged: Search) -> None:
     (logged.folder / "tensorboard" / "00002").write_text("no folder")
     found = resume(logged.folder, "--num-trials", "4", "--log", "tensorboard")
