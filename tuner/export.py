@@ -25,14 +25,13 @@ from simreg_core.model import ResNet
 from simreg_core.places import as_place
 from simreg_core.records import METRICS, SPLITS
 from tuner.model_card import model_card
-from tuner.objectives import SEARCH_SPLIT
+from tuner.objectives import SEARCH_SPLIT, best_trial
 from tuner.store import ResultStore
 from tuner.summary import SUMMARY_FILE, Estimate, estimate
 from tuner.trainable import network_folder
 
 METRICS_FILE = "metrics.json"
 CARD_FILE = "README.md"
-_SCORE = f"{SEARCH_SPLIT}.tradeoff_score"
 _BASELINE_FIGURES = (
     "clean_accuracy",
     "clean_accuracy_std",
@@ -129,11 +128,10 @@ def _choose(rows: Sequence[dict[str, Any]], number: int | None, folder: Path) ->
     if not rows:
         raise ConfigError(f"{folder}: no trial has ended yet")
     if number is None:
-        scored = [r for r in rows if r["status"] == "complete" and r[_SCORE] is not None]
-        if not scored:
+        best = best_trial(rows)
+        if best is None:
             raise ConfigError(f"{folder}: --trial best: none of {len(rows)} trials is complete")
-        # Results of earlier versions do not say whether they are feasible; they had no constraints.
-        return max(scored, key=lambda r: (r["feasible"] is not False, r[_SCORE], -r["trial"]))
+        return best
     by_number = {row["trial"]: row for row in rows}
     if number not in by_number:
         raise ConfigError(

@@ -56,6 +56,22 @@ def parse_constraint(text: str) -> Constraint:
     return Constraint(match[1], match[2] == ">=", bound)
 
 
+def best_trial(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The row of the complete trial of the highest tradeoff score on the search split.
+
+    Those that meet the search's constraints come first; of equals, the lowest number. None where no
+    complete trial has a score.
+    """
+    score = f"{SEARCH_SPLIT}.tradeoff_score"
+    scored = [row for row in rows if row["status"] == "complete" and row[score] is not None]
+    return max(
+        scored,
+        # Results of earlier versions do not say whether they are feasible; they had no constraints.
+        key=lambda row: (row["feasible"] is not False, row[score], -row["trial"]),
+        default=None,
+    )
+
+
 def total_violation(columns: Mapping[str, Any], constraints: Sequence[str]) -> float:
     """By how much a trial misses its constraints in all; 0 where it meets them.
 

@@ -14,7 +14,7 @@ from simreg_core import cli
 from simreg_core.places import as_place
 from simreg_core.records import METRICS
 from tuner.driver import is_held, read_driver
-from tuner.objectives import SEARCH_SPLIT
+from tuner.objectives import SEARCH_SPLIT, best_trial
 from tuner.store import ResultStore
 
 
@@ -44,9 +44,7 @@ def search_status(folder: Path) -> dict[str, Any]:
     store = ResultStore(folder)
     rows = store.read("trials")
     score = f"{SEARCH_SPLIT}.tradeoff_score"
-    scored = [row for row in rows if row[score] is not None]
-    # Results of earlier versions do not say whether they are feasible; they had no constraints.
-    best = max(scored, key=lambda row: (row["feasible"] is not False, row[score]), default=None)
+    best = best_trial(rows)
     said = read_driver(folder)
     phase = said.get("phase")
     is_running = is_held(folder)

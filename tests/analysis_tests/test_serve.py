@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,24 +83,31 @@ class Client:
 def serve() -> Iterator[Callable[..., Client]]:
     """Starts servers of folders on free ports; ends them."""
     started: list[tuple[Any, threading.Thread]] = []
+    ending = threading.Event()
+
+    def answer(server: Any) -> None:
+        # Not the server's own loop, which nothing ends from outside without a race for its pipe.
+        while not ending.is_set():
+            wasyncore.loop(map=server._map, count=1)
 
     def start(root: Path, host: str = "127.0.0.1") -> Client:
         render = Renderer()
         listener = create_listener("127.0.0.1", 0)
         port = listener.getsockname()[1]
         server = create_server(root, host, listener, render)
-        thread = threading.Thread(target=server.run)
+        thread = threading.Thread(target=answer, args=[server])
         thread.start()
         started.append((server, thread))
         return Client(port, render)
 
     yield start
+    ending.set()
     for server, thread in started:
-        # In the loop's own thread, which ends with nothing left to wait for.
-        server.trigger.pull_trigger(partial(wasyncore.close_all, server._map, ignore_all=True))
+        server.pull_trigger()
         thread.join(10)
         assert not thread.is_alive()
         server.task_dispatcher.shutdown()
+        wasyncore.close_all(server._map, ignore_all=True)
 
 
 @pytest.fixture
