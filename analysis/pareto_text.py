@@ -129,7 +129,7 @@ def _model_front_lines(info: ParetoInfo, front: NoiseAwareFront) -> list[str]:
     )
     if not front.on_front.any():
         return ["No complete trial meets the search's constraints: there is no modelled front."]
-    return [f"{title}:", "", *align(_model_rows(info, front)), "", *_model_report(front)]
+    return [f"{title}:", "", *align(_model_rows(info, front)), "", *model_lines(front)]
 
 
 def _model_rows(info: ParetoInfo, front: NoiseAwareFront) -> list[list[str]]:
@@ -153,7 +153,7 @@ def _model_rows(info: ParetoInfo, front: NoiseAwareFront) -> list[list[str]]:
     return rows
 
 
-def _model_report(front: NoiseAwareFront) -> list[str]:
+def model_lines(front: NoiseAwareFront) -> list[str]:
     """How well each metric is modelled, and whether to trust that."""
     lines = [
         f"model of {model.metric.label}, each of {model.num_trials} trials predicted by the "

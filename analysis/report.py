@@ -42,7 +42,7 @@ def _run(options: argparse.Namespace) -> int:
             write_files(folder / "figures", render_pictures(report.figures))
     except OSError as err:
         raise ConfigError(f"--out: cannot be written: {cli.os_reason(err)}") from err
-    found = answer(report.study)
+    found = answer(report.study, report.model)
     print("\n".join([f"{found.verdict}.", *found.sentences]))
     for warning in warnings_of(report.study):
         print(f"WARNING: {warning}")

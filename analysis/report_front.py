@@ -119,9 +119,9 @@ def _front_panel(study: Study, pair: ParetoInfo, place: tuple[int, int], bounds:
     front = study.on_front
     series = [_staircase(study, pair)] if pair.on_front.any() else []
     series += [
-        _trials("trial", points, study.feasible & ~front, numbers, TRIAL, "circle"),
-        _trials("misses the constraints", points, ~study.feasible, numbers, MUTED, "x"),
-        _trials("on the front", points, front, numbers, INK, "circle-open", size=12)._replace(
+        trial_points("trial", points, study.feasible & ~front, numbers, TRIAL, "circle"),
+        trial_points("misses the constraints", points, ~study.feasible, numbers, MUTED, "x"),
+        trial_points("on the front", points, front, numbers, INK, "circle-open", size=12)._replace(
             x_bounds=bounds[:, front, first], y_bounds=bounds[:, front, second]
         ),
     ]
@@ -138,8 +138,8 @@ def _front_panel(study: Study, pair: ParetoInfo, place: tuple[int, int], bounds:
     )
     return Panel(
         "",
-        _axis(pair.x, x_limits),
-        _axis(pair.y, y_limits),
+        axis_spec(pair.x, x_limits),
+        axis_spec(pair.y, y_limits),
         tuple(s for s in [*series, *groups] if len(s.x)),
     )
 
@@ -169,7 +169,7 @@ def _staircase(study: Study, pair: ParetoInfo) -> Series:
     return Series(label, x, y, "line", INK, reacts=False)
 
 
-def _trials(
+def trial_points(
     label: str,
     points: Array,
     mask: NDArray[np.bool_],
@@ -178,6 +178,7 @@ def _trials(
     symbol: Symbol,
     size: float | None = None,
 ) -> Series:
+    """The trials of a mask as points that can be pinned; ``points`` is (N, 2)."""
     return Series(
         label,
         points[mask, 0],
@@ -221,7 +222,8 @@ def _group_series(group: SeedGroup, label: str, color: str, symbol: Symbol) -> S
     )
 
 
-def _axis(axis: Axis, limits: tuple[float, float] | None = None) -> AxisSpec:
+def axis_spec(axis: Axis, limits: tuple[float, float] | None = None) -> AxisSpec:
+    """An axis of a metric, with the split and which direction is better."""
     hint = "" if axis.maximize else ", smaller is better"
     return AxisSpec(f"{axis.metric.label} ({axis.split}{hint})", limits=limits)
 
@@ -287,8 +289,8 @@ def attainment_chart(study: Study) -> Chart | Missing:
     known = np.isfinite(found.quantiles[0]) & np.isfinite(found.quantiles[2])
     panel = Panel(
         "",
-        _axis(pair.x, near[0]),
-        _axis(pair.y, None),
+        axis_spec(pair.x, near[0]),
+        axis_spec(pair.y, None),
         (
             Series(
                 "5 % to 95 % of draws",

@@ -15,6 +15,7 @@ from analysis.report_chart import (
     Missing,
     Panel,
     Series,
+    limits_of,
 )
 from analysis.report_data import Study
 from analysis.report_growth import Growth, growth
@@ -34,9 +35,12 @@ def hypervolume_chart(study: Study, reference: Study | None) -> Chart | Missing:
         label = f"reference: {reference.results.study}"
         grown.append((label, LINE_COLORS[1], True, growth(reference, corner)))
     unit = grown[0][3].unit
+    # The first trial's jump from 0 would flatten what follows.
+    known = np.concatenate([found.volume[found.volume > 0] for _, _, _, found in grown])
+    axis = AxisSpec("hypervolume", limits=limits_of(known))
     panels = (
-        Panel("", AxisSpec("trials ended"), AxisSpec("hypervolume"), _steps(grown, False)),
-        Panel("", AxisSpec(unit), AxisSpec("hypervolume"), _steps(grown, True)),
+        Panel("", AxisSpec("trials ended"), axis, _steps(grown, False)),
+        Panel("", AxisSpec(unit), axis, _steps(grown, True)),
     )
     at = ", ".join(
         f"{axis.metric.label} {number(value)}"

@@ -13,14 +13,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from analysis.color import format_value
 from analysis.load import ResultsError
+from analysis.noise_front import NoiseAwareFront
 from analysis.report_chart import Figure, Missing
 from analysis.report_data import Study, load_study, numbers
-from analysis.report_front import (
-    attainment_chart,
-    front_chart,
-    probability_chart,
-)
+from analysis.report_front import attainment_chart, front_chart, probability_chart
 from analysis.report_hypervolume import hypervolume_chart
+from analysis.report_model import model_chart, study_model
 from analysis.report_plotly import plotly_figure
 from analysis.report_search import importance_chart, landscape_chart, parallel_chart
 from analysis.report_text import TextTable, answer, confirmed_table, cost, failures, header
@@ -37,6 +35,8 @@ class Report(NamedTuple):
     """Everything of a report that is drawn."""
 
     study: Study
+    model: NoiseAwareFront | None
+    """None if there is none; a figure says why."""
     figures: tuple[Figure, ...]
 
 
@@ -72,8 +72,10 @@ def build_report(folder: Path, split: str, reference: Path | None = None) -> Rep
             f"of {folder}, {', '.join(study.objectives)}"
         )
     epochs = load_epochs(study)
+    model = study_model(study)
     figures = (
         front_chart(study),
+        model_chart(study, model),
         probability_chart(study),
         attainment_chart(study),
         hypervolume_chart(study, other),
@@ -84,7 +86,7 @@ def build_report(folder: Path, split: str, reference: Path | None = None) -> Rep
         gamma_chart(study, epochs),
         learning_chart(study, epochs),
     )
-    return Report(study, figures)
+    return Report(study, None if isinstance(model, Missing) else model, figures)
 
 
 def render_page(report: Report) -> str:
@@ -96,7 +98,7 @@ def render_page(report: Report) -> str:
     return _template().render(
         title=study.results.study,
         header=header(study),
-        answer=answer(study),
+        answer=answer(study, report.model),
         recommended=_recommended(study),
         warnings=warnings_of(study),
         confirmed=confirmed_table(study),
@@ -105,7 +107,7 @@ def render_page(report: Report) -> str:
         failures=failures(study),
         cost=cost(study),
         constants=_constants(study),
-        data={"table": trial_table(study), "figures": charts},
+        data={"table": trial_table(study, report.model), "figures": charts},
         plotlyjs=get_plotlyjs(),
     )
 
@@ -137,8 +139,12 @@ def _metrics(study: Study) -> list[str]:
     return [*study.objectives, *(name for name in known if name not in study.objectives)]
 
 
-def trial_table(study: Study) -> dict[str, Any]:
+def trial_table(study: Study, model: NoiseAwareFront | None) -> dict[str, Any]:
     """All trials that ended, by column, as JSON types.
+
+    Args:
+        study: The search.
+        model: Its noise-aware front; None leaves its column out.
 
     Returns:
         ``columns`` (``key``, ``label``, ``group``) and ``rows``, lists by ``key``; null where a
@@ -163,6 +169,10 @@ def trial_table(study: Study) -> dict[str, Any]:
             [None if r is None else round(float(study.probability[r]), 4) for r in rows],
         ),
     ]
+    if model is not None and model.is_trustworthy:
+        modelled = dict(zip(model.trials.tolist(), model.probability.tolist(), strict=True))
+        cells = [modelled.get(int(trial)) for trial in trials["trial"]]
+        columns.append(("model_probability", "P(front), model", "metric", cells))
     if not trials["feasible"].fillna(True).all():
         columns.append(("feasible", "feasible", "identity", _cells(trials["feasible"])))
     columns += [
@@ -175,10 +185,7 @@ def trial_table(study: Study) -> dict[str, Any]:
     for name, label in (
         ("train_seconds", "training, s"),
         ("evaluate_seconds", "evaluation, s"),
-        (
-            "seed",
-            "seed",
-        ),
+        ("seed", "seed"),
         ("num_seeds", "seeds"),
     ):
         if trials[name].notna().any():

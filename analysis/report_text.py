@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.color import format_value
+from analysis.noise_front import NoiseAwareFront
 from analysis.report_data import Study, noise_of_score, numbers
 from analysis.report_evidence import Confirmed
 from analysis.report_growth import device_hours, hours_unit
@@ -120,12 +121,17 @@ def _first(column: pd.Series, which: str) -> str:
     return "?" if known.empty else str(known.min() if which == "min" else known.max())
 
 
-def answer(study: Study) -> Answer:
-    """Whether a better tradeoff than the baseline was found, how sure that is, what to run."""
+def answer(study: Study, model: NoiseAwareFront | None = None) -> Answer:
+    """Whether a better tradeoff than the baseline was found, how sure that is, what to run.
+
+    Args:
+        study: The search.
+        model: Its noise-aware front, which may choose other trials to confirm.
+    """
     if not len(study.points):
         return _nothing_yet(study)
     scored = [c for c in study.confirmation.candidates if "score" in c.estimates]
-    return _confirmed_answer(study, scored) if scored else _screened_answer(study)
+    return _confirmed_answer(study, scored) if scored else _screened_answer(study, model)
 
 
 def _nothing_yet(study: Study) -> Answer:
@@ -187,7 +193,7 @@ def _interval(candidate: Confirmed, name: str) -> str:
     return f"{signed(estimate.mean)} ({signed(estimate.low)} to {signed(estimate.high)})"
 
 
-def _screened_answer(study: Study) -> Answer:
+def _screened_answer(study: Study, model: NoiseAwareFront | None) -> Answer:
     front = study.front
     if not len(front):
         why = f"None of {len(study.points)} complete trials meets the search's constraints."
@@ -195,19 +201,19 @@ def _screened_answer(study: Study) -> Answer:
     row = int(front[0])
     trial = int(study.trials["trial"].iloc[row])
     folder = shlex.quote(str(study.folder))
-    is_small = len(front) <= MAX_CONFIRMED
-    top = "front" if is_small else "3"
-    commands = (
-        Command(
-            f"Confirm {'the front' if is_small else 'the best three'} with fresh seeds beside the "
-            "baseline's",
-            f"python -m tuner.confirm {folder} --top {top} --seeds {CONFIRM_SEEDS}",
-        ),
+    top = "front" if len(front) <= MAX_CONFIRMED else "3"
+    which = "the front" if top == "front" else "the best three"
+    confirm = f"python -m tuner.confirm {folder} --top {top} --seeds {CONFIRM_SEEDS}"
+    commands = [
+        Command(f"Confirm {which} with fresh seeds beside the baseline's", confirm),
         _export(study, trial),
         _audit(study, trial),
-    )
+    ]
+    if model is not None and model.is_trustworthy and (model.on_front != model.on_raw_front).any():
+        why = f"Or confirm {which} by the model, which averages the luck of single seeds out"
+        commands.insert(1, Command(why, f"{confirm} --by model"))
     verdict, sentences = _screening(study, row, trial)
-    return Answer(verdict, tuple(sentences), trial, commands)
+    return Answer(verdict, tuple(sentences), trial, tuple(commands))
 
 
 def _screening(study: Study, row: int, trial: int) -> tuple[str, list[str]]:

@@ -18,7 +18,8 @@ from analysis.front import non_dominated
 
 Array = NDArray[np.float64]
 
-_Z95 = 1.959963984540054
+Z95 = 1.959963984540054
+"""Half the width of a 95 % interval of a normal distribution, in standard deviations."""
 _FAR = 3.0  # standard errors by which a point that cannot matter is behind
 _MANY = 1000  # points that may matter; of more, fewer draws are made
 
@@ -44,9 +45,9 @@ def wilson(share: Array, n: Array) -> Array:
     Returns:
         (2, N), lower and upper ends.
     """
-    z2 = _Z95**2
+    z2 = Z95**2
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z95 / (1 + z2 / n) * np.sqrt(share * (1 - share) / n + z2 / (4 * n**2))
+    half = Z95 / (1 + z2 / n) * np.sqrt(share * (1 - share) / n + z2 / (4 * n**2))
     return np.stack([middle - half, middle + half])
 
 

@@ -1,0 +1,117 @@
+"""Chart of the noise-aware front: what a model of every metric makes of the trials' raw figures."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+
+from analysis.front import non_dominated
+from analysis.load import ResultsError
+from analysis.noise_front import NoiseAwareFront, noise_aware_front
+from analysis.noise_plots import MODEL_COLOR
+from analysis.pareto_front import Axis
+from analysis.pareto_text import model_lines
+from analysis.report_chart import (
+    INK,
+    MUTED,
+    Array,
+    Chart,
+    Missing,
+    Panel,
+    Series,
+    limits_of,
+    staircase,
+)
+from analysis.report_data import Study
+from analysis.report_front import axis_spec, trial_points
+from analysis.report_words import conditions, list_trials
+from analysis.uncertainty import Z95
+from simreg_core.response_surface import MIN_POINTS
+
+NAME, TITLE = "model_front", "Noise-aware front"
+
+
+def study_model(study: Study) -> NoiseAwareFront | Missing:
+    """The front of the modelled objectives, or why there is none."""
+    try:
+        return noise_aware_front(study.results, study.split, study.objectives)
+    except ResultsError as err:
+        return Missing(NAME, TITLE, str(err).removeprefix(f"{study.results.folder}: "))
+
+
+def model_chart(study: Study, model: NoiseAwareFront | Missing) -> Chart | Missing:
+    """The modelled front beside the raw one; a panel per two of the first three objectives."""
+    if isinstance(model, Missing):
+        return model
+    if not len(model.trials):
+        return Missing(NAME, TITLE, "no usable trial meets the constraints")
+    fewest = min(found.num_trials for found in model.models)
+    if fewest < MIN_POINTS:
+        return Missing(
+            NAME, TITLE, f"it needs {MIN_POINTS} complete trials, and there are {fewest}"
+        )
+    if not model.parameters:
+        return Missing(NAME, TITLE, "nothing that was searched varies among the complete trials")
+    panels = tuple(
+        _panel(model, list(pair)) for pair in combinations(range(min(len(model.metrics), 3)), 2)
+    )
+    both = model.trials[model.on_front & model.on_raw_front]
+    unlucky = model.trials[model.on_front & ~model.on_raw_front]
+    lucky = model.trials[~model.on_front & model.on_raw_front]
+    caption = (
+        "A trial's raw figure holds the luck of its seed. Here a Gaussian process of each metric "
+        f"over {', '.join(model.parameters)} has seen all trials together; squares are its means "
+        "with 95 % intervals (of the mean, hyperparameters taken as known), dashed lines lead to "
+        f"the raw figures of the same trial. On both fronts: {list_trials(both)}; on the modelled "
+        f"one only: {list_trials(unlucky)}; on the raw one only: {list_trials(lucky)}. "
+        + " ".join(f"{line[0].upper()}{line[1:].removesuffix('.')}." for line in model_lines(model))
+        + f" {conditions(study)}"
+    )
+    return Chart(NAME, TITLE, panels, caption)
+
+
+def _panel(model: NoiseAwareFront, columns: list[int]) -> Panel:
+    raw, means = model.raw[:, columns], model.means[:, columns]
+    half = Z95 * np.nan_to_num(model.deviations[:, columns])
+    bounds = np.stack([means - half, means + half])
+    front, on_raw = model.on_front, model.on_raw_front
+    metrics = [model.metrics[column] for column in columns]
+    maximize = (metrics[0].direction == "maximize", metrics[1].direction == "maximize")
+    gap = np.full(raw[front].shape, np.nan)
+    links = np.stack([means[front], raw[front], gap], axis=1).reshape(-1, 2)
+    label = "modelled front" if model.is_trustworthy else "modelled front (not trusted)"
+    numbers = model.trials
+    series = (
+        trial_points("trial, raw", raw, ~on_raw, numbers, MUTED, "circle"),
+        Series(
+            "from mean to raw",
+            links[:, 0],
+            links[:, 1],
+            "line",
+            MUTED,
+            dash=True,
+            in_legend=False,
+            reacts=False,
+        ),
+        _staircase("raw front", raw[on_raw], maximize, INK),
+        trial_points("on the raw front", raw, on_raw, numbers, INK, "circle-open", size=12),
+        _staircase(label, means[front], maximize, MODEL_COLOR),
+        trial_points(
+            "mean by the model", means, front, numbers, MODEL_COLOR, "square", size=9
+        )._replace(x_bounds=bounds[:, front, 0], y_bounds=bounds[:, front, 1]),
+    )
+    x_axis, y_axis = (
+        axis_spec(
+            Axis(metric, model.split),
+            limits_of(np.concatenate([raw[front | on_raw, i], bounds[:, front, i].ravel()])),
+        )
+        for i, metric in enumerate(metrics)
+    )
+    return Panel("", x_axis, y_axis, tuple(s for s in series if len(s.x)))
+
+
+def _staircase(label: str, points: Array, maximize: tuple[bool, bool], color: str) -> Series:
+    """The boundary of what points (F, 2) attain in these two metrics."""
+    x, y = staircase(points[non_dominated(points, maximize)], maximize)
+    return Series(label, x, y, "line", color, reacts=False)
