@@ -11,18 +11,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from io import BytesIO
 
 from analysis.compare_info import Comparison, compare
 from analysis.compare_plots import draw_comparison
 from analysis.compare_text import comparison_text
 from analysis.load import ResultsError
-from analysis.pareto import write_files
+from analysis.output import add_axis_options, picture_files, write_files
 from analysis.pareto_front import NoCompleteTrialsError
 from simreg_core import cli
 from simreg_core.config_io import ConfigError
 from simreg_core.places import as_place
-from simreg_core.records import SPLITS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,16 +49,10 @@ def _run(options: argparse.Namespace) -> int:
 def render(comparison: Comparison) -> dict[str, bytes]:
     """The picture (twice) and the points by file name; equal bytes for equal results."""
     figure = draw_comparison(comparison)
-    png, pdf = BytesIO(), BytesIO()
-    figure.savefig(png, format="png")
-    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
     x, y = comparison.axes
     stem = f"compare_{x.metric.name}_{y.metric.name}_{x.split}"
-    return {
-        f"{stem}.png": png.getvalue(),
-        f"{stem}.pdf": pdf.getvalue(),
-        f"{stem}.csv": comparison.table.to_csv(index=False, lineterminator="\n").encode(),
-    }
+    csv = comparison.table.to_csv(index=False, lineterminator="\n").encode()
+    return {**picture_files(stem, figure), f"{stem}.csv": csv}
 
 
 def _parser() -> cli.Parser:
@@ -72,14 +64,7 @@ def _parser() -> cli.Parser:
         metavar="RESULT",
         help="folder of a search",
     )
-    parser.add_argument("--x", default="clean_accuracy", help="metric (default: %(default)s)")
-    parser.add_argument("--y", default="robust_accuracy", help="metric (default: %(default)s)")
-    parser.add_argument(
-        "--split",
-        choices=SPLITS,
-        default="validation",
-        help="whose images (default: %(default)s)",
-    )
+    add_axis_options(parser)
     parser.add_argument(
         "--out", type=as_place, help="folder to write to (default: figures of the first RESULT)"
     )

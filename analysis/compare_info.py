@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from analysis.bootstrap import SEED, Interval, percentile_interval, resampled_hypervolumes
 from analysis.color import format_value, varying_parameters
-from analysis.front import hypervolume
 from analysis.load import Results, ResultsError, load_results
 from analysis.pareto_front import Axis, ParetoInfo, pareto_info, reference_point
 from analysis.seed_groups import SeedGroup
+from simreg_core.front import hypervolume
 from simreg_core.places import is_remote
 from simreg_core.records import METRICS
 

@@ -20,6 +20,7 @@ from analysis.plots import (
     draw_group,
     point_size,
     shorten,
+    style_axes,
 )
 from analysis.poster_plots import LINE_COLORS, MARKERS, STYLES
 
@@ -103,6 +104,4 @@ def _describe(axes: Axes, comparison: Comparison) -> None:
     axes.set_ylabel(axis_label(info.y, info))
     axes.set_title(f"Pareto fronts of {len(comparison.studies)} studies", fontsize=10)
     axes.margins(0.08)
-    axes.grid(color="0.92", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    style_axes(axes)

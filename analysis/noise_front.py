@@ -16,10 +16,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.color import varying_parameters
-from analysis.front import non_dominated
 from analysis.load import Results, ResultsError
 from analysis.pareto_front import NoCompleteTrialsError
 from simreg_core.config_io import ConfigError, read_yaml_mapping
+from simreg_core.front import non_dominated
 from simreg_core.parameter_points import parameter_points
 from simreg_core.records import METRICS, PARAMETERS, SPLITS, Metric
 from simreg_core.response_surface import Surface, fit, pooled_variance

@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
-from io import BytesIO
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Literal
 
 from analysis.load import ResultsError, load_results
 from analysis.noise_front import NoiseAwareFront, noise_aware_front
+from analysis.output import add_axis_options, picture_files, write_files
 from analysis.pareto_front import NoCompleteTrialsError, ParetoInfo, pareto_info
 from analysis.pareto_text import pareto_text
 from analysis.plots import draw_pareto
 from simreg_core import cli
 from simreg_core.config_io import ConfigError
-from simreg_core.files import atomic_file
 from simreg_core.places import as_place
-from simreg_core.records import SPLITS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,9 +66,6 @@ def render(
         which: The front to draw.
     """
     figure = draw_pareto(info, model_front, with_raw=which != "model")
-    png, pdf = BytesIO(), BytesIO()
-    figure.savefig(png, format="png")
-    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
     stem = f"pareto_{info.x.metric.name}_{info.y.metric.name}_{info.split}"
     table = info.table
     if model_front is not None:
@@ -79,36 +73,14 @@ def render(
         added = model_front.table()
         new = [name for name in added if name == "trial" or name not in table]
         table = table.merge(added[new], on="trial", how="left")
-    return {
-        f"{stem}.png": png.getvalue(),
-        f"{stem}.pdf": pdf.getvalue(),
-        f"{stem}.csv": table.to_csv(index=False, lineterminator="\n").encode(),
-    }
-
-
-def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
-    """Write each file whole or not at all.
-
-    Raises:
-        OSError: the folder cannot be made or written to.
-    """
-    for name, content in files.items():
-        with atomic_file(folder / name) as stream:
-            stream.write(content)
-    return [folder / name for name in files]
+    csv = table.to_csv(index=False, lineterminator="\n").encode()
+    return {**picture_files(stem, figure), f"{stem}.csv": csv}
 
 
 def _parser() -> cli.Parser:
     parser = cli.Parser("analysis.pareto", "Draw the Pareto front of a search and print it.")
     parser.add_argument("folder", type=as_place, help="folder of the search, OUTPUT/NAME")
-    parser.add_argument("--x", default="clean_accuracy", help="metric (default: %(default)s)")
-    parser.add_argument("--y", default="robust_accuracy", help="metric (default: %(default)s)")
-    parser.add_argument(
-        "--split",
-        choices=SPLITS,
-        default="validation",
-        help="whose images (default: %(default)s)",
-    )
+    add_axis_options(parser)
     parser.add_argument(
         "--front",
         choices=("raw", "model", "both"),

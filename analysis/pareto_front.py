@@ -10,7 +10,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.color import Color, choose_color, varying_parameters
-from analysis.front import hypervolume, non_dominated
 from analysis.load import Results, ResultsError, require_finite
 from analysis.seed_groups import (
     SeedGroup,
@@ -20,6 +19,7 @@ from analysis.seed_groups import (
     num_failed_confirmations,
     trial_networks,
 )
+from simreg_core.front import hypervolume, non_dominated
 from simreg_core.records import METRICS, SPLITS, Metric
 
 

@@ -289,6 +289,11 @@ def _describe(axes: Axes, info: ParetoInfo) -> None:
     axes.set_ylabel(axis_label(info.y, info))
     axes.set_title(f"{info.study}\n{counts_text(info)}", fontsize=10)
     axes.margins(0.08)
+    style_axes(axes)
+
+
+def style_axes(axes: Axes) -> None:
+    """A faint grid behind the data, and no frame around it."""
     axes.grid(color="0.92", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

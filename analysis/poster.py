@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from analysis.load import ResultsError
-from analysis.pareto import write_files
+from analysis.output import picture_files, write_files
 from analysis.poster_info import (
     components_panel,
     cost_panel,
@@ -132,12 +132,7 @@ def render(panels: Mapping[str, Panel]) -> dict[str, bytes]:
     """Every panel as PNG and PDF, the poster as PNG; equal bytes for equal results."""
     files: dict[str, bytes] = {}
     for name, panel in panels.items():
-        figure = draw_panel(panel)
-        png, pdf = BytesIO(), BytesIO()
-        figure.savefig(png, format="png")
-        figure.set_layout_engine("none")  # laid out already, the slow half of the work
-        figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
-        files |= {f"{name}.png": png.getvalue(), f"{name}.pdf": pdf.getvalue()}
+        files |= picture_files(name, draw_panel(panel))
     png = BytesIO()
     draw_poster(panels).savefig(png, format="png")
     return files | {"poster.png": png.getvalue()}

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
-from analysis.plots import BASELINE_COLOR, CATEGORY_COLORS, NEUTRAL_COLOR
+from analysis.plots import BASELINE_COLOR, CATEGORY_COLORS, NEUTRAL_COLOR, style_axes
 from analysis.poster_panel import DotPlot, Level, Line, LinePlot, Panel, Plot, ScatterPlot
 
 DPI = 150
@@ -99,9 +99,7 @@ def _draw(axes: Axes, plot: Plot) -> None:
     axes.set_title(plot.title, fontsize=10)
     axes.set_xlabel(plot.x_label, fontsize=9)
     axes.tick_params(labelsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="0.92", linewidth=0.6)
-    axes.set_axisbelow(True)
+    style_axes(axes)
 
 
 def _draw_lines(axes: Axes, plot: LinePlot) -> None:

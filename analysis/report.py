@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 
 from analysis.load import ResultsError
-from analysis.pareto import write_files
+from analysis.output import write_files
 from analysis.report_chart import Missing
 from analysis.report_page import build_report, render_page
 from analysis.report_text import answer

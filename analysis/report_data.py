@@ -16,13 +16,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.color import varying_parameters
-from analysis.front import non_dominated
 from analysis.load import Results, ResultsError, load_started
 from analysis.pareto_front import Axis, ParetoInfo, pareto_info
 from analysis.report_chart import Array
 from analysis.report_evidence import Audit, Confirmation, read_audits, read_confirmation
 from analysis.uncertainty import front_probability, num_draws, t_half_width, wilson
 from simreg_core.config_io import ConfigError, read_yaml_mapping
+from simreg_core.front import non_dominated
 from simreg_core.places import is_remote
 from simreg_core.records import METRICS, PARAMETERS, SPLITS
 

@@ -8,7 +8,6 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.front import hypervolume, non_dominated
 from analysis.pareto_front import Axis, ParetoInfo
 from analysis.report_chart import (
     BASELINE,
@@ -36,6 +35,7 @@ from analysis.report_words import (
 )
 from analysis.seed_groups import SeedGroup
 from analysis.uncertainty import attainment, t_half_width
+from simreg_core.front import hypervolume, non_dominated
 
 MAX_PROBABLE = 30
 AREA_DRAWS = 1000

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.front import hypervolume, non_dominated
 from analysis.report_chart import Array
 from analysis.report_data import Study, numbers
+from simreg_core.front import hypervolume, non_dominated
 
 MAX_STEPS_OF_MANY = 150  # of three objectives, whose volumes take longer
 

@@ -6,7 +6,6 @@ from itertools import combinations
 
 import numpy as np
 
-from analysis.front import non_dominated
 from analysis.load import ResultsError
 from analysis.noise_front import NoiseAwareFront, noise_aware_front
 from analysis.noise_plots import MODEL_COLOR
@@ -27,6 +26,7 @@ from analysis.report_data import Study
 from analysis.report_front import axis_spec, trial_points
 from analysis.report_words import conditions, list_trials
 from analysis.uncertainty import Z95
+from simreg_core.front import non_dominated
 from simreg_core.response_surface import MIN_POINTS
 
 NAME, TITLE = "model_front", "Noise-aware front"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterable
-from io import BytesIO
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -14,6 +13,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure as Picture
 
+from analysis.output import picture_files
+from analysis.plots import style_axes
 from analysis.report_chart import (
     INK,
     MUTED,
@@ -47,14 +48,8 @@ def render_pictures(figures: Iterable[Figure]) -> dict[str, bytes]:
     """PNG and PDF of every chart by file name; equal bytes for equal charts."""
     files: dict[str, bytes] = {}
     for figure in figures:
-        if isinstance(figure, Missing):
-            continue
-        picture = draw(figure)
-        png, pdf = BytesIO(), BytesIO()
-        picture.savefig(png, format="png")
-        picture.set_layout_engine("none")  # laid out already, the slow half of the work
-        picture.savefig(pdf, format="pdf", metadata={"CreationDate": None})
-        files |= {f"{figure.name}.png": png.getvalue(), f"{figure.name}.pdf": pdf.getvalue()}
+        if not isinstance(figure, Missing):
+            files |= picture_files(figure.name, draw(figure))
     return files
 
 
@@ -85,9 +80,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     axes.set_title(panel.title, fontsize=10)
     _set_axis(axes, "x", panel.x)
     _set_axis(axes, "y", panel.y)
-    axes.grid(color="0.92", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    style_axes(axes)
     axes.tick_params(labelsize=8)
 
 

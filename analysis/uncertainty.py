@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.front import non_dominated
+from simreg_core.front import non_dominated
 
 Array = NDArray[np.float64]
 

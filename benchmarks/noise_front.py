@@ -26,7 +26,7 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 
-from analysis.front import hypervolume, non_dominated
+from simreg_core.front import hypervolume, non_dominated
 from simreg_core.parameter_points import parameter_points
 from simreg_core.response_surface import Surface, fit
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from simreg_core.front import non_dominated
 from simreg_core.parameter_points import parameter_points
 from simreg_core.records import METRICS
 from simreg_core.response_surface import Surface, fit, pooled_variance
@@ -120,11 +121,12 @@ def model_trials(
         for name in dict.fromkeys((*space.objectives, ranking))
     }
     numbers = [row["trial"] for row in complete]
-    met = [total_violation(row, space.constraints) == 0 for row in complete]
+    met = np.array([total_violation(row, space.constraints) == 0 for row in complete])
     means = np.column_stack([surfaces[name].mean for name in space.objectives])
+    maximize = [direction == "maximize" for direction in directions(space.objectives)]
     return ModelledTrials(
         dict(zip(numbers, surfaces[ranking].mean.tolist(), strict=True)),
-        _front([n for n, is_met in zip(numbers, met, strict=True) if is_met], means[met], space),
+        set(np.array(numbers)[met][non_dominated(means[met], maximize)].tolist()),
         {name: surface.leave_one_out.r2 for name, surface in surfaces.items()},
         tuple(name for name, surface in surfaces.items() if not surface.explains),
     )
@@ -150,17 +152,6 @@ def _surface(
         variance = pooled_variance(figures, trials)
     shares = np.array([variance / (row.get("num_seeds") or 1) for row in complete])
     return fit(points, values, shares)
-
-
-def _front(numbers: Sequence[int], means: NDArray[np.float64], space: SearchSpace) -> set[int]:
-    """Numbers of the trials that no other one's means (N, M) dominate."""
-    sign = np.array([1.0 if d == "maximize" else -1.0 for d in directions(space.objectives)])
-    values = means * sign
-    return {
-        number
-        for number, value in zip(numbers, values, strict=True)
-        if not ((values >= value).all(axis=1) & (values > value).any(axis=1)).any()
-    }
 
 
 def describe_models(found: ModelledTrials) -> str:

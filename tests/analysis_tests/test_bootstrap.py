@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.bootstrap import percentile_interval, resampled_hypervolumes
-from analysis.front import hypervolume
+from simreg_core.front import hypervolume
 
 THREE = [[0.2, 0.9], [0.6, 0.6], [0.9, 0.1]]
 

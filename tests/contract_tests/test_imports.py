@@ -20,7 +20,7 @@ ANALYSIS_MAY_IMPORT = tuple(
     f"simreg_core.{name}"
     for name in (
         *("records", "config", "config_io", "cli", "driver_file", "files", "places"),
-        *("parameter_points", "response_surface"),
+        *("front", "parameter_points", "response_surface"),
     )
 )
 

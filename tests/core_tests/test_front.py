@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from analysis import front
-from analysis.front import hypervolume, non_dominated
+from simreg_core import front
+from simreg_core.front import hypervolume, non_dominated
 
 Points = NDArray[Any]
 
