@@ -30,6 +30,7 @@ from simreg_core.front import non_dominated
 from simreg_core.response_surface import MIN_POINTS
 
 NAME, TITLE = "model_front", "Noise-aware front"
+MAX_DRAWN = 1000  # of each front and of the others; the Pareto front's chart has all
 
 
 def study_model(study: Study) -> NoiseAwareFront | Missing:
@@ -41,7 +42,10 @@ def study_model(study: Study) -> NoiseAwareFront | Missing:
 
 
 def model_chart(study: Study, model: NoiseAwareFront | Missing) -> Chart | Missing:
-    """The modelled front beside the raw one; a panel per two of the first three objectives."""
+    """The modelled front beside the raw one, if the model explains anything.
+
+    A panel per two of the first three objectives.
+    """
     if isinstance(model, Missing):
         return model
     if not len(model.trials):
@@ -53,9 +57,13 @@ def model_chart(study: Study, model: NoiseAwareFront | Missing) -> Chart | Missi
         )
     if not model.parameters:
         return Missing(NAME, TITLE, "nothing that was searched varies among the complete trials")
+    if not model.is_trustworthy:
+        return Missing(NAME, TITLE, "; ".join(model_lines(model)).removesuffix("."))
+    drawn = _thinned(model)
     panels = tuple(
-        _panel(model, list(pair)) for pair in combinations(range(min(len(model.metrics), 3)), 2)
+        _panel(drawn, list(pair)) for pair in combinations(range(min(len(model.metrics), 3)), 2)
     )
+    left_out = len(model.trials) - len(drawn.trials)
     both = model.trials[model.on_front & model.on_raw_front]
     unlucky = model.trials[model.on_front & ~model.on_raw_front]
     lucky = model.trials[~model.on_front & model.on_raw_front]
@@ -66,9 +74,27 @@ def model_chart(study: Study, model: NoiseAwareFront | Missing) -> Chart | Missi
         f"the raw figures of the same trial. On both fronts: {list_trials(both)}; on the modelled "
         f"one only: {list_trials(unlucky)}; on the raw one only: {list_trials(lucky)}. "
         + " ".join(f"{line[0].upper()}{line[1:].removesuffix('.')}." for line in model_lines(model))
+        + (f" {left_out} trials more are not drawn." if left_out else "")
         + f" {conditions(study)}"
     )
     return Chart(NAME, TITLE, panels, caption)
+
+
+def _thinned(model: NoiseAwareFront) -> NoiseAwareFront:
+    """At most :data:`MAX_DRAWN` trials of the raw front, of the modelled one and of the others."""
+    front, on_raw = model.on_front, model.on_raw_front
+    rows = [np.flatnonzero(mask) for mask in (on_raw, front & ~on_raw, ~front & ~on_raw)]
+    steps = [np.linspace(0, len(r) - 1, min(len(r), MAX_DRAWN)).astype(np.int64) for r in rows]
+    kept = np.sort(np.concatenate([r[s] for r, s in zip(rows, steps, strict=True)]))
+    return model._replace(
+        trials=model.trials[kept],
+        raw=model.raw[kept],
+        means=model.means[kept],
+        deviations=model.deviations[kept],
+        on_raw_front=on_raw[kept],
+        on_front=front[kept],
+        probability=model.probability[kept],
+    )
 
 
 def _panel(model: NoiseAwareFront, columns: list[int]) -> Panel:
@@ -80,7 +106,6 @@ def _panel(model: NoiseAwareFront, columns: list[int]) -> Panel:
     maximize = (metrics[0].direction == "maximize", metrics[1].direction == "maximize")
     gap = np.full(raw[front].shape, np.nan)
     links = np.stack([means[front], raw[front], gap], axis=1).reshape(-1, 2)
-    label = "modelled front" if model.is_trustworthy else "modelled front (not trusted)"
     numbers = model.trials
     series = (
         trial_points("trial, raw", raw, ~on_raw, numbers, MUTED, "circle"),
@@ -96,7 +121,7 @@ def _panel(model: NoiseAwareFront, columns: list[int]) -> Panel:
         ),
         _staircase("raw front", raw[on_raw], maximize, INK),
         trial_points("on the raw front", raw, on_raw, numbers, INK, "circle-open", size=12),
-        _staircase(label, means[front], maximize, MODEL_COLOR),
+        _staircase("modelled front", means[front], maximize, MODEL_COLOR),
         trial_points(
             "mean by the model", means, front, numbers, MODEL_COLOR, "square", size=9
         )._replace(x_bounds=bounds[:, front, 0], y_bounds=bounds[:, front, 1]),

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis import report_model
 from analysis.noise_front import noise_aware_front
 from analysis.report_chart import Chart, Missing, Series
 from analysis.report_page import Report, build_report, render_page, trial_table
@@ -89,17 +90,29 @@ def test_three_objectives_have_a_panel_per_two(tmp_path: Path) -> None:
     ]
 
 
-def test_model_that_explains_nothing_is_not_offered(tmp_path: Path) -> None:
+def test_model_that_explains_nothing_is_said_and_not_drawn(tmp_path: Path) -> None:
     rows = [row | {"validation.robust_accuracy": 0.5} for row in noisy_rows(8)]
     report = build_report(search(tmp_path / "demo", rows), "validation")
     found = chart(report)
-    assert isinstance(found, Chart)
-    assert "do not trust the modelled front" in found.caption
-    assert any(s.label.endswith("(not trusted)") for s in found.panels[0].series)
-    assert not any(
-        "--by model" in item.command for item in answer(report.study, report.model).commands
-    )
+    assert isinstance(found, Missing)
+    assert "model of robust accuracy, each of 8 trials predicted by the others" in found.reason
+    assert "the parameters explain nothing of robust accuracy here" in found.reason
+    commands = answer(report.study, report.model).commands
+    assert not any("--by model" in item.command for item in commands)
     assert "P(front), model" not in render_page(report)
+
+
+def test_of_many_trials_some_are_drawn(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert report.model is not None
+    on_front, on_raw = report.model.on_front, report.model.on_raw_front
+    monkeypatch.setattr(report_model, "MAX_DRAWN", 4)
+    found = report_model.model_chart(report.study, report.model)
+    assert isinstance(found, Chart)
+    shown = [s.trials for s in found.panels[0].series if s.trials is not None]
+    trials = set(np.concatenate(shown).tolist())
+    for group in (on_raw, on_front & ~on_raw, ~on_front & ~on_raw):
+        assert len(trials & set(report.model.trials[group].tolist())) == min(4, group.sum())
+    assert f" {40 - len(trials)} trials more are not drawn." in found.caption
 
 
 @pytest.mark.parametrize(
