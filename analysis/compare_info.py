@@ -117,8 +117,8 @@ def compare(folders: Sequence[Path], x: str, y: str, split: str) -> Comparison:
     _check_folders(folders)
     results = [load_results(folder) for folder in folders]
     infos = [pareto_info(result, x, y, split, None) for result in results]
-    complete = [_complete(result) for result in results]
-    _check_comparable(folders, [conditions(trials, (x, y)) for trials in complete])
+    complete = [_shown(result, info) for result, info in zip(results, infos, strict=True)]
+    check_comparable(folders, [conditions(trials, (x, y)) for trials in complete])
     axes = infos[0].axes
     reference = reference_point(axes, np.concatenate([info.points for info in infos]))
     labels = _labels(folders)
@@ -180,7 +180,12 @@ def _check_folders(folders: Sequence[Path]) -> None:
         seen[own] = folder
 
 
-def _check_comparable(folders: Sequence[Path], found: Sequence[Mapping[str, str]]) -> None:
+def check_comparable(folders: Sequence[Path], found: Sequence[Mapping[str, str]]) -> None:
+    """Refuse studies under other :func:`conditions` than the first one's, naming the differences.
+
+    Raises:
+        ResultsError: there are differences.
+    """
     for folder, other in zip(folders[1:], found[1:], strict=True):
         differences = [
             f"{name} is {expected} in {folders[0]}, {other[name]} in {folder}"
@@ -191,9 +196,10 @@ def _check_comparable(folders: Sequence[Path], found: Sequence[Mapping[str, str]
             raise ResultsError(f"not comparable: {'; '.join(differences)}")
 
 
-def _complete(results: Results) -> pd.DataFrame:
+def _shown(results: Results, info: ParetoInfo) -> pd.DataFrame:
+    """The trials of a front's table, with all their columns."""
     trials = results.trials
-    return trials[trials["status"] == "complete"].reset_index(drop=True)
+    return trials[trials["trial"].isin(info.table["trial"])].reset_index(drop=True)
 
 
 def _labels(folders: Sequence[Path]) -> list[str]:

@@ -53,7 +53,7 @@ def _row(study: Study, *, is_first: bool) -> list[str]:
     best = study.best
     return [
         study.label,
-        str(study.info.counts.complete),
+        str(len(study.info.points)),
         f"{study.hypervolume:.5f}",
         _interval(study.interval, ".5f"),
         *difference,
@@ -75,7 +75,7 @@ def _hours(hours: float) -> str:
 
 def _warnings(comparison: Comparison) -> list[str]:
     lines = []
-    if len({study.info.counts.complete for study in comparison.studies}) > 1:
+    if len({len(study.info.points) for study in comparison.studies}) > 1:
         lines.append(
             "The studies have different numbers of trials: more trials alone enlarge a hypervolume."
         )

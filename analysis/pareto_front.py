@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.color import Color, choose_color, varying_parameters
-from analysis.load import Results, ResultsError, require_finite
+from analysis.load import Results, ResultsError
 from analysis.seed_groups import (
     SeedGroup,
     baseline_groups,
@@ -58,7 +58,10 @@ class Counts(NamedTuple):
 
 
 class ParetoInfo(NamedTuple):
-    """One search seen through two metrics; N complete trials, F of them on the front."""
+    """One search seen through two metrics; N complete trials, F of them on the front.
+
+    Complete trials that lack a finite figure of a metric are left out, and counted.
+    """
 
     study: str
     x: Axis
@@ -97,6 +100,11 @@ class ParetoInfo(NamedTuple):
     the worst value of a complete trial."""
 
     @property
+    def num_left_out(self) -> int:
+        """Complete trials that lack a finite figure of a metric."""
+        return self.counts.complete - len(self.points)
+
+    @property
     def split(self) -> str:
         """The split of both axes."""
         return self.x.split
@@ -119,15 +127,14 @@ def pareto_info(results: Results, x: str, y: str, split: str, color: str | None)
 
     Raises:
         NoCompleteTrialsError: names the most frequent reason.
-        ResultsError: unknown metric, split or parameter; a metric without direction or without
-            values; a complete trial without a number that is needed.
+        ResultsError: unknown metric, split or parameter; a metric without direction; no complete
+            trial has finite figures of both.
     """
     axes = (_axis("x", x, split), _axis("y", y, split))
     if x == y:
         raise ResultsError(f"x and y are both {x!r}; a front needs two metrics")
-    complete = _complete_trials(results)
     columns = (axes[0].column, axes[1].column)
-    _require_values(results, complete, columns, split)
+    complete = _with_figures(results, _complete_trials(results), columns, split)
     points = complete[list(columns)].to_numpy(dtype=np.float64)
     num_images = complete[f"num_{split}"].to_numpy(dtype=np.int64)
     maximize = [axis.maximize for axis in axes]
@@ -196,11 +203,17 @@ def _most_frequent_reason(trials: pd.DataFrame) -> str:
     return f"most frequent reason ({tally.max()} times): {str(tally.idxmax())[:300]}"
 
 
-def _require_values(
+def _with_figures(
     results: Results, complete: pd.DataFrame, columns: Sequence[str], split: str
-) -> None:
-    for column in columns:
-        if complete[column].isna().all():
+) -> pd.DataFrame:
+    """The complete trials whose figures are finite; at least one."""
+    needed = complete[[*columns, f"num_{split}"]].to_numpy(dtype=np.float64, na_value=np.nan)
+    is_finite = np.isfinite(needed)
+    usable = complete.iloc[np.flatnonzero(is_finite.all(axis=1))].reset_index(drop=True)
+    if len(usable):
+        return usable
+    for column, known in zip(columns, is_finite.T, strict=False):
+        if not known.any():
             measured = [
                 metric.name
                 for metric in METRICS.values()
@@ -210,7 +223,9 @@ def _require_values(
                 f"{results.folder}: no complete trial has a value of {column}; "
                 f"metrics with values: {', '.join(measured) or 'none'}"
             )
-    require_finite(complete, [*columns, f"num_{split}"], results.folder / "trials")
+    raise ResultsError(
+        f"{results.folder}: no complete trial has finite {', '.join(columns)} and num_{split}"
+    )
 
 
 def reference_point(axes: tuple[Axis, Axis], points: NDArray[np.float64]) -> tuple[float, float]:

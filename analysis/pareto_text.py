@@ -47,9 +47,12 @@ def counts_text(info: ParetoInfo) -> str:
     """How many trials ended how."""
     counts = info.counts
     infeasible = int((~info.feasible).sum())
-    missed = f" ({infeasible} of them miss the constraints)" if infeasible else ""
+    notes = [f"{infeasible} of them miss the constraints"] if infeasible else []
+    if info.num_left_out:
+        notes.append(f"{info.num_left_out} without finite figures left out")
+    note = f" ({', '.join(notes)})" if notes else ""
     return (
-        f"{counts.complete} complete{missed}, {counts.pruned} pruned, {counts.failed} failed trials"
+        f"{counts.complete} complete{note}, {counts.pruned} pruned, {counts.failed} failed trials"
     )
 
 
@@ -207,7 +210,7 @@ def _with_error(value: float, error: float) -> str:
 
 def _number(value: float) -> str:
     # Adding 0.0 turns the rounded minus zero of a baseline's own cost into zero.
-    return "-" if np.isnan(value) else f"{round(value, 4) + 0.0:.4f}"
+    return "-" if np.isnan(value) else f"{round(float(value), 4) + 0.0:.4f}"
 
 
 def align(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,6 +64,8 @@ class Audit(NamedTuple):
     """That the network belongs to; None if it is of another search."""
     num_images: int
     warnings: tuple[str, ...]
+    problem: str | None = None
+    """Why the file says nothing, though its name says that it is an audit."""
 
 
 def read_confirmation(folder: Path) -> Confirmation:
@@ -99,6 +102,8 @@ def _rank(candidate: Confirmed) -> float:
 def read_audits(folder: Path, trials: pd.DataFrame) -> tuple[Audit, ...]:
     """Audits in a search's folder, told by their fields; other JSON files are passed over.
 
+    Files whose name or folder begins with ``audit`` are none of the others.
+
     Args:
         folder: Of the search; its top, ``audit*`` and ``checkpoints/NUMBER`` are looked through
             (of an object store only the top).
@@ -108,18 +113,18 @@ def read_audits(folder: Path, trials: pd.DataFrame) -> tuple[Audit, ...]:
     by_digest = dict(zip(trials["config_digest"], trials["trial"], strict=True))
     found = []
     for path in sorted(path for place in places for path in folder.glob(place)):
+        name = str(path.relative_to(folder))
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(content, dict) or not set(content) >= _AUDIT_KEYS:
-                continue
-            trial = by_digest.get(content["config_digest"])
-            audit = Audit(
-                str(path.relative_to(folder)),
-                None if trial is None else int(trial),
-                int(content["num_images"]),
-                tuple(map(str, content["warnings"])),
-            )
-        except (OSError, ValueError, TypeError):
-            continue
-        found.append(audit)
+            found.append(_audit(name, json.loads(path.read_text(encoding="utf-8")), by_digest))
+        except (OSError, ValueError, TypeError) as err:
+            if name.startswith("audit"):
+                found.append(Audit(name, None, 0, (), f"{type(err).__name__}: {err}"))
     return tuple(found)
+
+
+def _audit(name: str, content: Any, by_digest: Mapping[Any, Any]) -> Audit:
+    if not isinstance(content, dict) or not set(content) >= _AUDIT_KEYS:
+        raise ValueError(f"it lacks fields of an audit: {', '.join(sorted(_AUDIT_KEYS))}")
+    trial = by_digest.get(content["config_digest"])
+    warnings = tuple(map(str, content["warnings"]))
+    return Audit(name, None if trial is None else int(trial), int(content["num_images"]), warnings)

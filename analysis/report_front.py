@@ -133,7 +133,11 @@ def _front_panel(study: Study, pair: ParetoInfo, place: tuple[int, int], bounds:
             for group in pair.confirmed
         ]
     x_limits, y_limits = (
-        _focus(points[:, i], [*points[front, i], *_reach(groups, i)], bounds[:, front, place[i]])
+        _focus(
+            points[:, i],
+            [*points[front, i], *_reach(groups, i)],
+            np.append(bounds[:, front, place[i]].ravel(), _reach_of_intervals(groups, i)),
+        )
         for i in (0, 1)
     )
     return Panel(
@@ -147,6 +151,12 @@ def _front_panel(study: Study, pair: ParetoInfo, place: tuple[int, int], bounds:
 def _reach(groups: Sequence[Series], column: int) -> list[float]:
     """Coordinates of everything in some series."""
     return [float(value) for group in groups for value in (group.x, group.y)[column]]
+
+
+def _reach_of_intervals(groups: Sequence[Series], column: int) -> list[float]:
+    """Ends of every interval in some series."""
+    bounds = [(group.x_bounds, group.y_bounds)[column] for group in groups]
+    return [float(end) for ends in bounds if ends is not None for end in ends.ravel()]
 
 
 def _focus(values: Array, core: Sequence[float], bounds: Array) -> tuple[float, float] | None:
@@ -223,7 +233,12 @@ def _group_series(group: SeedGroup, label: str, color: str, symbol: Symbol) -> S
 
 
 def axis_spec(axis: Axis, limits: tuple[float, float] | None = None) -> AxisSpec:
-    """An axis of a metric, with the split and which direction is better."""
+    """An axis of a metric, with the split and which direction is better.
+
+    Accuracies end at 1, wherever an interval by a normal law or Student's t ends.
+    """
+    if axis.is_accuracy and limits is not None:
+        limits = limits[0], min(limits[1], 1.01)
     hint = "" if axis.maximize else ", smaller is better"
     return AxisSpec(f"{axis.metric.label} ({axis.split}{hint})", limits=limits)
 
@@ -305,11 +320,16 @@ def attainment_chart(study: Study) -> Chart | Missing:
             *_baseline_series(pair.baselines[:1], "baseline", "diamond"),
         ),
     )
+    others = (
+        f" (the other {len(study.objectives) - 2} of the objectives left out of account)"
+        if len(study.objectives) > 2
+        else ""
+    )
     caption = (
         f"The best {pair.y.metric.label} that is attained together with each "
-        f"{pair.x.metric.label}. The observed front attains an area of {number(area, 5)} beyond "
-        f"the baseline's mean in both; over {draws} draws of the noise (seed 0; the baseline's, "
-        f"too) the area is {number(low, 5)} to {number(high, 5)} (5 % to 95 %, median "
+        f"{pair.x.metric.label}{others}. The observed front attains an area of {number(area, 5)} "
+        f"beyond the baseline's mean in both; over {draws} draws of the noise (seed 0; the "
+        f"baseline's, too) the area is {number(low, 5)} to {number(high, 5)} (5 % to 95 %, median "
         f"{number(median, 5)}). {noise_words()} Draws add noise to figures that carry it already, "
         f"so the band lies too high: its width is what tells. {conditions(study)}"
     )

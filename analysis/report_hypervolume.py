@@ -32,7 +32,9 @@ def hypervolume_chart(study: Study, reference: Study | None) -> Chart | Missing:
     corner = _corner([study, reference])
     grown = [("this search", INK, False, growth(study, corner))]
     if reference is not None and reference.pairs:
-        label = f"reference: {reference.results.study}"
+        tuning = reference.space.get("tuning")
+        sampler = tuning.get("sampler", "tpe") if isinstance(tuning, dict) else "unknown"
+        label = f"reference: {reference.results.study} (sampler: {sampler})"
         grown.append((label, LINE_COLORS[1], True, growth(reference, corner)))
     unit = grown[0][3].unit
     # The first trial's jump from 0 would flatten what follows.

@@ -12,10 +12,11 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from analysis.color import format_value
+from analysis.compare_info import check_comparable, conditions
 from analysis.load import ResultsError
 from analysis.noise_front import NoiseAwareFront
 from analysis.report_chart import Figure, Missing
-from analysis.report_data import Study, load_study, numbers
+from analysis.report_data import Study, load_study, numbers, warm_starts
 from analysis.report_front import attainment_chart, front_chart, probability_chart
 from analysis.report_hypervolume import hypervolume_chart
 from analysis.report_model import model_chart, study_model
@@ -62,15 +63,13 @@ def build_report(folder: Path, split: str, reference: Path | None = None) -> Rep
         reference: Folder of another search (by random sampling, say) to compare hypervolumes with.
 
     Raises:
-        ResultsError: as of :func:`report_html`, or the reference has other objectives.
+        ResultsError: as of :func:`report_html`, or the reference has other objectives, no usable
+            trial, or figures of another task or evaluation.
     """
     study = load_study(folder, split)
     other = None if reference is None else load_study(reference, split)
-    if other is not None and other.objectives != study.objectives:
-        raise ResultsError(
-            f"{reference}: objectives {', '.join(other.objectives)}; allowed as a reference: those "
-            f"of {folder}, {', '.join(study.objectives)}"
-        )
+    if other is not None:
+        _check_reference(study, other)
     epochs = load_epochs(study)
     model = study_model(study)
     figures = (
@@ -87,6 +86,21 @@ def build_report(folder: Path, split: str, reference: Path | None = None) -> Rep
         learning_chart(study, epochs),
     )
     return Report(study, None if isinstance(model, Missing) else model, figures)
+
+
+def _check_reference(study: Study, other: Study) -> None:
+    if other.objectives != study.objectives:
+        raise ResultsError(
+            f"{other.folder}: objectives {', '.join(other.objectives)}; allowed as a reference: "
+            f"those of {study.folder}, {', '.join(study.objectives)}"
+        )
+    if not len(other.trials):
+        raise ResultsError(f"{other.folder}: as a reference it needs a usable trial, and has none")
+    if len(study.trials):
+        check_comparable(
+            [study.folder, other.folder],
+            [conditions(own.trials, study.objectives) for own in (study, other)],
+        )
 
 
 def render_page(report: Report) -> str:
@@ -173,6 +187,10 @@ def trial_table(study: Study, model: NoiseAwareFront | None) -> dict[str, Any]:
         modelled = dict(zip(model.trials.tolist(), model.probability.tolist(), strict=True))
         cells = [modelled.get(int(trial)) for trial in trials["trial"]]
         columns.append(("model_probability", "P(front), model", "metric", cells))
+    given = {int(study.trials["trial"].iloc[row]) for row in warm_starts(study)}
+    if given:
+        cells = ["warm start" if int(trial) in given else "" for trial in trials["trial"]]
+        columns.append(("origin", "origin", "identity", cells))
     if not trials["feasible"].fillna(True).all():
         columns.append(("feasible", "feasible", "identity", _cells(trials["feasible"])))
     columns += [
@@ -217,7 +235,7 @@ def _cell(value: Any) -> Any:
     if isinstance(value, int | np.integer):
         return int(value)
     if isinstance(value, float):
-        return float(f"{value:.8g}") if math.isfinite(value) else None
+        return float(value) if math.isfinite(value) else None
     return str(value)
 
 
@@ -236,10 +254,11 @@ def _front_table(study: Study) -> TextTable | None:
         *(METRICS[name].label for name in metrics),
         "P(front)",
     )
-    rows = []
+    given, rows = set(warm_starts(study)), []
     for row in front[:MAX_FRONT_ROWS]:
         trial = study.trials.iloc[row]
-        cells = [str(trial["trial"]), *(format_value(trial[p]) for p in study.parameters)]
+        mark = " (warm start)" if row in given else ""
+        cells = [f"{trial['trial']}{mark}", *(format_value(trial[p]) for p in study.parameters)]
         for name in metrics:
             value = float(numbers(study.trials, f"{study.split}.{name}")[row])
             error = (

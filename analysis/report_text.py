@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -67,6 +68,7 @@ def header(study: Study) -> list[tuple[str, str]]:
         ("Objectives", _objectives(study)),
         ("Seeds", f"{seeds_words(study)} ({_distinct(trials['seed'])})"),
         ("Baseline", _baseline_seeds(study)),
+        *([("Audits", _audits(study))] if study.audits else []),
         ("Device", _distinct(trials["device"])),
         ("Versions", _versions(trials)),
         ("Run", f"{_first(trials['started_at'], 'min')} to {_first(trials['finished_at'], 'max')}"),
@@ -94,6 +96,21 @@ def _baseline_seeds(study: Study) -> str:
         return "none recorded"
     more = f"; {study.num_baselines} different baselines" if study.num_baselines > 1 else ""
     return f"unregularized networks of seeds {', '.join(map(str, seeds))}{more}"
+
+
+def _audits(study: Study) -> str:
+    """What audits of networks that lie in the folder found, the search's own first."""
+    texts = []
+    for audit in sorted(study.audits, key=lambda a: (a.trial is None, a.trial or 0, a.file)):
+        whose = "another search's network" if audit.trial is None else f"trial {audit.trial}"
+        signs = len(audit.warnings)
+        found = f"{signs} sign{'s' if signs > 1 else ''}" if signs else "no signs"
+        texts.append(
+            f"{audit.file} is damaged"
+            if audit.problem
+            else f"{whose}: {found} of masked gradients (n = {audit.num_images} images)"
+        )
+    return "; ".join(texts)
 
 
 def _versions(trials: pd.DataFrame) -> str:
@@ -164,18 +181,16 @@ def _confirmed_answer(study: Study, scored: list[Confirmed]) -> Answer:
         f"the same seed, cost {_interval(best, 'accuracy_cost')}, gain "
         f"{_interval(best, 'robustness_gain')} (test split, 95 % intervals by Student's t over "
         f"{estimate.n} fresh seeds; the baseline scores 0).",
-        f"{len(above) or 'None'} of {len(scored)} confirmed configuration"
-        f"{'s' if len(scored) > 1 else ''} {'has' if len(above) == 1 else 'have'} a score "
-        "interval above 0"
+        f"Score interval above 0: {len(above)} of {len(scored)} confirmed configuration"
+        f"{'s' if len(scored) > 1 else ''}"
         + ("; intervals are not widened for comparing several." if len(scored) > 1 else "."),
     ]
-    folder = shlex.quote(str(study.folder))
     more = max(2 * max(len(study.confirmation.seeds), CONFIRM_SEEDS), 10)
     again = Command(
         "Narrow the intervals: seeds that are there are not trained again",
-        f"python -m tuner.confirm {folder} --top {len(scored)} --seeds {more}",
+        _confirm(study, f"--trials {_listed(c.trial for c in scored[:MAX_CONFIRMED])}", more),
     )
-    usual = [_export(study, best.trial), _audit(study, best.trial)]
+    usual = [_export(study, best.trial), *_audit(study, best.trial)]
     commands = [*usual, again] if above else [again, *usual]
     return Answer(verdict, tuple(sentences), best.trial, tuple(commands))
 
@@ -200,20 +215,41 @@ def _screened_answer(study: Study, model: NoiseAwareFront | None) -> Answer:
         return Answer("No trial to recommend", (why,), None, ())
     row = int(front[0])
     trial = int(study.trials["trial"].iloc[row])
-    folder = shlex.quote(str(study.folder))
-    top = "front" if len(front) <= MAX_CONFIRMED else "3"
-    which = "the front" if top == "front" else "the best three"
-    confirm = f"python -m tuner.confirm {folder} --top {top} --seeds {CONFIRM_SEEDS}"
-    commands = [
-        Command(f"Confirm {which} with fresh seeds beside the baseline's", confirm),
-        _export(study, trial),
-        _audit(study, trial),
-    ]
+    commands = [_confirm_front(study), _export(study, trial), *_audit(study, trial)]
     if model is not None and model.is_trustworthy and (model.on_front != model.on_raw_front).any():
-        why = f"Or confirm {which} by the model, which averages the luck of single seeds out"
-        commands.insert(1, Command(why, f"{confirm} --by model"))
+        is_small = len(study.searched) > 1 and model.on_front.sum() <= MAX_CONFIRMED
+        which = "the modelled front" if is_small else "the best three by the model"
+        why = f"Or confirm {which}, which averages the luck of single seeds out"
+        top = "front" if is_small else "3"
+        by_model = _confirm(study, f"--top {top} --by model", CONFIRM_SEEDS)
+        commands.insert(1, Command(why, by_model))
     verdict, sentences = _screening(study, row, trial)
     return Answer(verdict, tuple(sentences), trial, tuple(commands))
+
+
+def _confirm_front(study: Study) -> Command:
+    """What confirms the front shown, or of test figures what the search itself would choose."""
+    why = "with fresh seeds beside the baseline's"
+    if study.split == "test":
+        return Command(
+            f"Confirm the best three by validation figures {why}",
+            _confirm(study, "--top 3", CONFIRM_SEEDS),
+        )
+    is_small = len(study.front) <= MAX_CONFIRMED
+    shown = study.trials["trial"].iloc[study.front if is_small else study.front[:3]]
+    return Command(
+        f"Confirm {'the front' if is_small else 'its best three'} {why}",
+        _confirm(study, f"--trials {_listed(shown)}", CONFIRM_SEEDS),
+    )
+
+
+def _confirm(study: Study, which: str, seeds: int) -> str:
+    folder = shlex.quote(str(study.folder))
+    return f"python -m tuner.confirm {folder} {which} --seeds {seeds}"
+
+
+def _listed(trials: Iterable[int]) -> str:
+    return " ".join(map(str, trials))
 
 
 def _screening(study: Study, row: int, trial: int) -> tuple[str, list[str]]:
@@ -227,18 +263,25 @@ def _screening(study: Study, row: int, trial: int) -> tuple[str, list[str]]:
     positive = int((known > 0).sum())
     verdict = "Perhaps: screening only" if score[row] > 0 else "Not found: screening only"
     sentences = [
-        f"Of {len(known)} complete trials {positive} score above the baseline's 0; the best one of "
-        f"the front is trial {trial} with a tradeoff score of {signed(score[row])}. "
+        f"Above the baseline's 0: {positive} of {len(known)} complete trial"
+        f"{'s' if len(known) > 1 else ''}; the best one of the front is trial {trial} with a "
+        f"tradeoff score of {signed(score[row])}. "
         f"{conditions(study)}"
     ]
     noise = noise_of_score(study)
     if noise is not None and noise[row] > 0:
         chance = expected_maximum(len(known)) * float(noise[row])
         judged = "beyond" if score[row] > chance + noise[row] else "within"
+        largest = (
+            f"; the largest of {len(known)} scores that were noise alone would be about "
+            f"{signed(chance)}"
+            if len(known) > 1
+            else ""
+        )
         sentences.append(
-            f"The standard error of one such score is about {number(noise[row], 2)}; the largest "
-            f"of {len(known)} scores that were noise alone would be about {signed(chance)}, so "
-            f"{signed(score[row])} is {judged} what selection and noise can make."
+            f"The standard error of one such score is about {number(noise[row], 2)}{largest}: "
+            f"{signed(score[row])} is {judged} what {'selection and ' if largest else ''}noise "
+            "can make."
         )
     if study.confirmation.problem:
         sentences.append(f"{study.confirmation.problem}.")
@@ -254,7 +297,10 @@ def _export(study: Study, trial: int) -> Command:
     )
 
 
-def _audit(study: Study, trial: int) -> Command:
+def _audit(study: Study, trial: int) -> list[Command]:
+    """How to attack the network of a trial; nothing where that has been done."""
+    if any(audit.trial == trial for audit in study.audits):
+        return []
     rows = study.trials[study.trials["trial"] == trial]
     seed = ""
     if len(rows) and (rows["num_seeds"].fillna(1) > 1).any():
@@ -262,10 +308,12 @@ def _audit(study: Study, trial: int) -> Command:
     folder = study.folder
     weights = shlex.quote(str(folder / "checkpoints" / f"{trial:05d}{seed}" / "weights.pt"))
     output = shlex.quote(str(folder / f"audit-{trial:05d}.json"))
-    return Command(
-        f"Attack the network of trial {trial} with full knowledge of it",
-        f"python -m simreg_core.audit {weights} --output {output}",
-    )
+    return [
+        Command(
+            f"Attack the network of trial {trial} with full knowledge of it",
+            f"python -m simreg_core.audit {weights} --output {output}",
+        )
+    ]
 
 
 def failures(study: Study) -> TextTable | None:

@@ -34,8 +34,14 @@ class Shown(NamedTuple):
 
     front: list[int]
     warm: list[int]
-    """Those that are not on the front."""
+    """Warm starts that are not on the front."""
+    given: frozenset[int]
+    """All warm starts."""
     note: str
+
+    def label(self, trial: int) -> str:
+        """A trial's name in legends."""
+        return f"trial {trial}" + (" (warm start)" if trial in self.given else "")
 
 
 def shown_trials(study: Study) -> Shown:
@@ -43,13 +49,14 @@ def shown_trials(study: Study) -> Shown:
     of_row = study.trials["trial"].to_numpy(dtype=np.int64)
     every = [int(of_row[row]) for row in study.front]
     front = every[:MAX_FRONT]
-    warm = [int(of_row[row]) for row in warm_starts(study) if of_row[row] not in front]
+    given = [int(of_row[row]) for row in warm_starts(study)]
+    warm = [trial for trial in given if trial not in front][:MAX_WARM]
     left = len(every) - len(front)
     note = f"Shown of the front: {list_trials(front)}" if front else "Nothing is on the front"
     note += f", the best by score; {left} more are left out." if left else "."
-    if warm:
-        note += f" Warm starts: {list_trials(warm[:MAX_WARM])}."
-    return Shown(front, warm[:MAX_WARM], note)
+    if given:
+        note += f" Warm starts: {list_trials(given)}."
+    return Shown(front, warm, frozenset(given), note)
 
 
 def load_epochs(study: Study) -> pd.DataFrame:
@@ -119,7 +126,7 @@ def _curves_panel(
     for place, trial in enumerate([*shown.front, *shown.warm]):
         x, y, _ = _mean_curve(own[own["trial"] == trial])
         is_warm = place >= len(shown.front)
-        label = f"trial {trial}" + (" (warm start)" if is_warm else "")
+        label = shown.label(trial)
         color = MUTED if is_warm else LINE_COLORS[place % len(LINE_COLORS)]
         symbol = SYMBOLS[place % len(SYMBOLS)]
         series.append(
@@ -246,12 +253,12 @@ def _learning_series(epochs: pd.DataFrame, column: str, shown: Shown) -> list[Se
         mean = rows.dropna(subset=[column]).groupby("epoch")[column].mean()
         if mean.empty:
             continue
-        label = "baseline" if trial is None else f"trial {trial}"
+        label = "baseline" if trial is None else shown.label(trial)
         is_warm = place > len(shown.front)
         color = BASELINE if trial is None else MUTED if is_warm else LINE_COLORS[place - 1]
         series.append(
             Series(
-                label + (" (warm start)" if is_warm else ""),
+                label,
                 mean.index.to_numpy(dtype=np.float64),
                 mean.to_numpy(dtype=np.float64),
                 "line",

@@ -28,7 +28,7 @@ def _selection(study: Study) -> list[str]:
     elif study.split == "validation":
         found.append(
             "Front and table show the validation figures that the search selected on; what is "
-            f"confirmed on test are {list_trials(sorted(c.trial for c in confirmed))} only."
+            f"confirmed on test: {list_trials(sorted(c.trial for c in confirmed))} only."
         )
     else:
         found.append(
@@ -77,6 +77,8 @@ def _audits(study: Study) -> list[str]:
     numbers_of = study.trials["trial"].to_numpy(dtype=np.int64)
     front = {int(numbers_of[row]) for row in study.front}
     for audit in study.audits:
+        if audit.problem:
+            found.append(f"{audit.file} is damaged and says nothing: {audit.problem}.")
         if not audit.warnings:
             continue
         whose = "a network of another search" if audit.trial is None else f"trial {audit.trial}"

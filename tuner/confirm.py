@@ -18,7 +18,7 @@ from rich.console import Console
 
 from simreg_core import cli
 from simreg_core.config import TrialConfig
-from simreg_core.config_io import reason_of
+from simreg_core.config_io import ConfigError, reason_of
 from simreg_core.places import as_place, is_store_error
 from simreg_core.records import CONFIRMATION_COLUMNS, Role
 from simreg_core.tradeoff import TRADEOFF_METRICS, baseline_accuracy, tradeoff
@@ -223,18 +223,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         "tuner.confirm", "Train the best configurations of a search again, with fresh seeds."
     )
     parser.add_argument("folder", type=as_place, metavar="OUTPUT/NAME", help="results of a search")
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--top",
         type=_top,
         default=3,
         metavar="K|front",
         help="configurations to confirm: so many, or the whole front (default: %(default)s)",
     )
+    which.add_argument(
+        "--trials",
+        type=cli.whole_number(0),
+        nargs="+",
+        metavar="ID",
+        help="confirm the configurations of these trials",
+    )
     parser.add_argument(
         "--by",
         choices=("raw", "model"),
         default="raw",
-        help="choose them by their recorded figures, or by a model of the figures over the "
+        help="choose the --top by their recorded figures, or by a model of the figures over the "
         "searched parameters (default: %(default)s)",
     )
     parser.add_argument(
@@ -260,13 +268,31 @@ def _confirm_folder(args: argparse.Namespace) -> int:
     space = read_space(args.folder)
     cache = args.folder.parent / "references"
     plan = SearchPlan(space, args.folder, cache, storage=args.storage)
+    store = ResultStore(args.folder)
+    if args.trials is not None:
+        _check_trials(args.trials, store.read("trials"))
     with Driver(args.folder) as driver, connected(args) as resources:
-        store = ResultStore(args.folder)
         driver.enter_phase("confirmation")
         wanted = ConfirmConfig(top=args.top, seeds=args.seeds, by=args.by)
-        code = confirm_best(plan, store, wanted, resources, Console(stderr=True))
+        code = confirm_best(plan, store, wanted, resources, Console(stderr=True), args.trials)
         driver.enter_phase("done")
         return code
+
+
+def _check_trials(numbers: Sequence[int], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse trials that there are no figures of.
+
+    Raises:
+        ConfigError: a trial is not there or not complete.
+    """
+    status = {row["trial"]: row["status"] for row in rows}
+    complete = [str(n) for n, found in sorted(status.items()) if found == "complete"]
+    for number in numbers:
+        if status.get(number) != "complete":
+            found = f"is {status[number]}" if number in status else "is not there"
+            raise ConfigError(
+                f"--trials: trial {number} {found}; complete: {', '.join(complete) or 'none'}"
+            )
 
 
 def confirm_best(
@@ -275,15 +301,21 @@ def confirm_best(
     wanted: ConfirmConfig,
     resources: Resources,
     console: Console,
+    trials: Sequence[int] | None = None,
 ) -> int:
-    """Choose, confirm and print; returns the exit code (1 when nothing could be confirmed)."""
+    """Choose, confirm and print; returns the exit code (1 when nothing could be confirmed).
+
+    ``trials``, complete ones, are taken instead of choosing.
+    """
     from tuner.search import worker_settings
     from tuner.study import read_study
 
     study = read_study(plan.folder, plan.space, plan.storage)
-    front = {trial.number for trial in study.best_trials}
-    rows, networks = store.read("trials"), store.read("seeds")
-    numbers, how = choose_by(wanted, rows, networks, front, plan.space)
+    numbers, how = list(dict.fromkeys(trials or ())), ""
+    if trials is None:
+        front = {trial.number for trial in study.best_trials}
+        rows, networks = store.read("trials"), store.read("seeds")
+        numbers, how = choose_by(wanted, rows, networks, front, plan.space)
     if how:
         console.print(how, soft_wrap=True, markup=False, highlight=False)
     if not numbers:

@@ -15,6 +15,7 @@ from analysis.pareto_front import (
     pareto_info,
     reference_point,
 )
+from analysis.pareto_text import counts_text
 from simreg_core.records import METRICS, Metric
 from tests.analysis_tests.results import (
     Row,
@@ -154,9 +155,22 @@ def test_options_that_are_refused(options: dict[str, Any], message: str, tmp_pat
 
 
 @pytest.mark.parametrize("column", ["validation.robust_accuracy", "num_validation"])
-def test_complete_trial_without_a_number_is_refused(column: str, tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match=f"trial 1 is complete, but its {column} is null"):
-        info_of(tmp_path, [TRIALS[0], TRIALS[1] | {column: None}])
+def test_complete_trial_without_a_number_is_left_out(column: str, tmp_path: Path) -> None:
+    info = info_of(tmp_path, [TRIALS[0], TRIALS[1] | {column: None}])
+    assert info.table["trial"].tolist() == [0]
+    assert info.num_left_out == 1
+    assert "2 complete (1 without finite figures left out)" in counts_text(info)
+
+
+def test_infinite_figure_is_left_out(tmp_path: Path) -> None:
+    info = info_of(tmp_path, [TRIALS[0], TRIALS[1] | {"validation.robust_accuracy": np.inf}])
+    assert info.points.tolist() == info_of(tmp_path / "other", [TRIALS[0]]).points.tolist()
+
+
+def test_no_trial_with_both_figures_is_refused(tmp_path: Path) -> None:
+    lacks = [{"validation.clean_accuracy": None}, {"validation.robust_accuracy": None}]
+    with pytest.raises(ResultsError, match="no complete trial has finite validation"):
+        info_of(tmp_path, [row | lack for row, lack in zip(TRIALS, lacks, strict=False)])
 
 
 def test_missing_number_that_is_not_drawn_is_no_error(tmp_path: Path) -> None:

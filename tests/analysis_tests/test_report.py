@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from analysis.report import main
-from tests.analysis_tests.reports import small_results, write_space
+from tests.analysis_tests.reports import small_results, small_trials, write_space
 from tests.analysis_tests.results import ended_row
 
 DRAWN = (
@@ -65,6 +65,8 @@ def test_nothing_finished_is_a_report_too(tmp_path: Path) -> None:
         (["nowhere"], "nowhere: no such folder; expected the folder of a search"),
         (["demo", "--reference", "nowhere"], "nowhere: no such folder"),
         (["demo", "--reference", "other"], "other: objectives accuracy_cost, robustness_gain"),
+        (["demo", "--reference", "failed"], "failed: as a reference it needs a usable trial"),
+        (["demo", "--reference", "larger"], "task.image_size is 8 in demo, 16 in larger"),
         (["demo", "--out", "demo/space.yaml"], "--out: cannot be written"),
         (["demo", "--split", "train"], "--split: invalid choice: 'train'"),
     ],
@@ -79,6 +81,9 @@ def test_bad_input_is_one_line(
     monkeypatch.chdir(folder.parent)
     other = small_results(folder.parent / "other")
     write_space(other, objectives=["accuracy_cost", "robustness_gain"])
+    small_results(folder.parent / "failed", [ended_row(0, "failed", "no memory")])
+    larger = [row | {"task.image_size": 16} for row in small_trials()]
+    small_results(folder.parent / "larger", larger)
     assert main(arguments) == 2
     err = capsys.readouterr().err
     assert err.startswith("analysis.report: ")

@@ -17,7 +17,7 @@ from analysis.report_chart import (
     staircase,
 )
 from analysis.report_data import load_study, noise_of_score
-from analysis.report_page import build_report
+from analysis.report_page import build_report, render_page, trial_table
 from analysis.report_plotly import plotly_figure
 from tests.analysis_tests.reports import small_results, small_trials, write_space
 from tests.analysis_tests.results import complete_row
@@ -102,6 +102,18 @@ def test_curves_of_trial_and_baseline(figures: dict[str, Figure]) -> None:
     assert band.y_bounds[:, 0] == pytest.approx([0.90, 0.94])
 
 
+def test_warm_starts_are_named_on_the_front_too(tmp_path: Path) -> None:
+    folder = small_results(tmp_path / "demo")
+    write_space(folder, tuning={"warm_starts": [{"regularizer.alpha": 1.0}]})
+    report = build_report(folder, "validation")
+    found = chart({figure.name: figure for figure in report.figures}, "curves")
+    assert series(found, "trial 0 (warm start)").y.tolist() == [0.9, 0.8, 0.52]
+    assert "Warm starts: trial 0." in found.caption
+    page = render_page(report)
+    assert "<td>0 (warm start)</td>" in page
+    assert trial_table(report.study, None)["rows"]["origin"] == ["warm start", "", "", ""]
+
+
 def test_landscape_on_the_scales_of_the_search(figures: dict[str, Figure]) -> None:
     found = chart(figures, "landscape")
     panel = found.panels[0]
@@ -162,7 +174,7 @@ def test_reference_search_is_drawn_beside(tmp_path: Path) -> None:
     other = small_results(tmp_path / "random", small_trials()[:1])
     report = build_report(folder, "validation", other)
     found = {figure.name: figure for figure in report.figures}
-    reference = series(chart(found, "hypervolume"), "reference: demo")
+    reference = series(chart(found, "hypervolume"), "reference: demo (sampler: tpe)")
     assert reference.y[-1] == pytest.approx(0.45)
 
 

@@ -67,7 +67,10 @@ def test_caption_names_the_trials_of_each_front_and_the_fit(report: Report) -> N
 
 def test_either_front_can_be_confirmed(report: Report) -> None:
     commands = [item.command for item in answer(report.study, report.model).commands]
-    assert commands[1] == f"{commands[0]} --by model"
+    confirm = f"python -m tuner.confirm {report.study.folder}"
+    front = report.study.trials["trial"].iloc[report.study.front]
+    assert commands[0] == f"{confirm} --trials {' '.join(map(str, front))} --seeds 5"
+    assert commands[1] == f"{confirm} --top 3 --by model --seeds 5"  # of a front of 17
     assert not any("--by model" in item.command for item in answer(report.study).commands)
 
 

@@ -54,7 +54,7 @@ def test_without_confirmation_it_is_a_screening(folder: Path) -> None:
     assert found.recommended == 1
     assert "trial 1 with a tradeoff score of +0.160" in found.sentences[0]
     assert "the largest of 3 scores that were noise alone" in found.sentences[1]
-    assert found.commands[0].command == f"python -m tuner.confirm {folder} --top front --seeds 5"
+    assert found.commands[0].command == f"python -m tuner.confirm {folder} --trials 1 0 --seeds 5"
     assert f"tuner.export {folder} --trial 1 --to demo-trial-1" in found.commands[1].command
 
 
@@ -95,6 +95,18 @@ def test_confirmation_decides(
     assert first in found.commands[0].command
 
 
+def test_intervals_are_narrowed_of_the_confirmed_trials_alone(folder: Path) -> None:
+    write_confirmation(folder, {0: (-0.01, 0.05), 2: (0.0, 0.05)})
+    command = answer(load(folder)).commands[0].command
+    assert command == f"python -m tuner.confirm {folder} --trials 2 0 --seeds 10"
+
+
+def test_front_of_test_figures_chooses_nothing_to_confirm(folder: Path) -> None:
+    found = answer(load(folder, "test")).commands[0]
+    assert found.command == f"python -m tuner.confirm {folder} --top 3 --seeds 5"
+    assert "by validation figures" in found.why
+
+
 def test_confirmed_trials_with_their_intervals(folder: Path) -> None:
     write_confirmation(folder, {0: (0.1, 0.05), 1: (0.2, 0.3)})
     table = confirmed_table(load(folder))
@@ -124,7 +136,7 @@ def test_warns_of_validation_figures_alone(folder: Path) -> None:
     write_confirmation(folder, {0: (0.1, 0.05)})
     found = warnings_of(load(folder))
     assert not has(found, "validation figures alone")
-    assert has(found, "confirmed on test are trial 0 only")
+    assert has(found, "confirmed on test: trial 0 only")
 
 
 def test_warns_of_differences_within_noise(tmp_path: Path) -> None:
@@ -144,7 +156,9 @@ def test_warns_of_audits_with_signs_of_masking(tmp_path: Path) -> None:
     (folder / "notes.json").write_text("[1, 2]")
     (folder / "broken.json").write_text("{")
     study = load(folder)
-    assert len(study.audits) == 3
+    (folder / "audits" / "cut.json").write_text('{"weights"')
+    study = load(folder)
+    assert len(study.audits) == 4
     found = warnings_of(study)
     assert has(
         found,
@@ -153,6 +167,10 @@ def test_warns_of_audits_with_signs_of_masking(tmp_path: Path) -> None:
     )
     assert has(found, "a network of another search", "1 sign of masked gradients")
     assert not has(found, "good.json")
+    assert has(found, "audits/cut.json is damaged and says nothing: JSONDecodeError")
+    said = dict(header(study))["Audits"]
+    assert "trial 1: 2 signs of masked gradients (n = 200 images); trial 1: no signs" in said
+    assert not any("simreg_core.audit" in item.command for item in answer(study).commands)
 
 
 def test_warns_of_failed_infeasible_and_unusable_trials(tmp_path: Path) -> None:

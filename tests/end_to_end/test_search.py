@@ -201,6 +201,19 @@ def test_search_can_be_confirmed_later(confirmed: Search) -> None:
     assert set(rows["trial"].dropna()) == {best["trial"]}
 
 
+def test_named_trial_is_confirmed_beside_those_before(
+    confirmed: Search, cluster: list[str]
+) -> None:
+    before = confirmed.table("confirmation")
+    (other,) = {0, 1} - set(before["trial"].dropna())
+    arguments = [str(confirmed.folder), "--trials", str(other), "--seeds", "2", *cluster]
+    again = finished(start("tuner.confirm", *arguments), confirmed.folder)
+    assert again.code == 0, again.errors
+    rows = again.table("confirmation")
+    assert sorted(rows["trial"].dropna()) == [0, 0, 1, 1]
+    assert len(rows) == len(before) + 2
+
+
 def test_confirmation_prints_its_table_and_plain_lines(confirmed: Search) -> None:
     assert confirmed.printed.startswith("Confirmed on test, mean ± 95 % interval over 2 fresh")
     lines = confirmed.errors.splitlines()

@@ -360,6 +360,21 @@ def test_folder_without_a_search_is_refused_in_one_line(
     )
 
 
+@pytest.mark.parametrize(
+    ("number", "reason"), [("1", "trial 1 is failed"), ("7", "trial 7 is not there")]
+)
+def test_trial_without_figures_is_refused(
+    number: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "space.yaml").write_text(f"name: demo\n{TUNING}\n")
+    store = ResultStore(tmp_path)
+    store.create()
+    store.write_trial("trials", 0, [trial(0, tradeoff_score=0.1)])
+    store.write_trial("trials", 1, [trial(1, tradeoff_score=None)])
+    assert main([str(tmp_path), "--trials", "0", number]) == 2
+    assert f"--trials: {reason}; complete: 0" in capsys.readouterr().err
+
+
 def test_single_seed_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path), "--seeds", "1"]) == 2
     message = "--seeds: expected a whole number of at least 2, found '1'"
