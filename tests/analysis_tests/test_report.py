@@ -66,7 +66,7 @@ def test_nothing_finished_is_a_report_too(tmp_path: Path) -> None:
         (["demo", "--reference", "nowhere"], "nowhere: no such folder"),
         (["demo", "--reference", "other"], "other: objectives accuracy_cost, robustness_gain"),
         (["demo", "--reference", "failed"], "failed: as a reference it needs a usable trial"),
-        (["demo", "--reference", "larger"], "task.image_size is 8 in demo, 16 in larger"),
+        (["demo", "--reference", "larger"], "task.image_size is none in demo, 16 in larger"),
         (["demo", "--out", "demo/space.yaml"], "--out: cannot be written"),
         (["demo", "--split", "train"], "--split: invalid choice: 'train'"),
     ],

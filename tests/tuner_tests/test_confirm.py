@@ -12,7 +12,7 @@ from rich.console import Console
 from scipy import stats
 
 from simreg_core.tradeoff import TRADEOFF_METRICS
-from tests.tuner_tests.spaces import make_space
+from tests.tuner_tests.spaces import make_space, write_space
 from tuner.choice import choose
 from tuner.confirm import confirm, fresh_seeds, main
 from tuner.ray_session import Resources
@@ -366,7 +366,7 @@ def test_folder_without_a_search_is_refused_in_one_line(
 def test_trial_without_figures_is_refused(
     number: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "space.yaml").write_text(f"name: demo\n{TUNING}\n")
+    write_space(tmp_path)
     store = ResultStore(tmp_path)
     store.create()
     store.write_trial("trials", 0, [trial(0, tradeoff_score=0.1)])
