@@ -29,6 +29,7 @@ PANEL_HEIGHT = 400
 SMALL_PANEL_HEIGHT = 270
 BAR_HEIGHT = 22
 DIGITS = 6
+MAX_TICK = 28  # characters of a category on an axis of parallel coordinates
 
 
 def plotly_figure(chart: Chart | ParallelChart) -> dict[str, Any]:
@@ -226,7 +227,7 @@ def _parallel(chart: ParallelChart) -> dict[str, Any]:
         if dimension.ticks:
             entry |= {
                 "tickvals": [value for value, _ in dimension.ticks],
-                "ticktext": [text for _, text in dimension.ticks],
+                "ticktext": [_tick(text) for _, text in dimension.ticks],
             }
         dimensions.append(entry)
     trace = {
@@ -236,10 +237,17 @@ def _parallel(chart: ParallelChart) -> dict[str, Any]:
         "labelangle": -15,
         "labelside": "top",
     }
+    # Labels stand at the left of their axis; plotly itself makes no room for those of the first.
+    left = max(90, 16 + 6 * max(map(len, dimensions[0].get("ticktext", [""]))))
     return {
         "data": [trace],
-        "layout": {"height": 420, "margin": {"l": 90, "r": 30, "t": 90, "b": 30}},
+        "layout": {"height": 420, "margin": {"l": left, "r": 30, "t": 90, "b": 30}},
     }
+
+
+def _tick(text: str) -> str:
+    half = MAX_TICK // 2
+    return text if len(text) <= MAX_TICK else f"{text[: half - 1]}…{text[-half:]}"
 
 
 def plain(value: float) -> float | None:

@@ -2,8 +2,9 @@
 
     python -m analysis.serve OUTPUT [--port PORT] [--host ADDRESS]
 
-It reads only, and listens on loopback unless told otherwise. Exit codes: 130 ended by Ctrl-C or
-SIGTERM, 2 the folder, the port or the address is not usable.
+It reads only, and listens on loopback unless told otherwise. A study that is a symbolic link is not
+listed. Exit codes: 130 ended by Ctrl-C or SIGTERM, 2 the folder, the port or the address is not
+usable.
 """
 
 from __future__ import annotations
@@ -134,7 +135,10 @@ def _port(text: str) -> int:
 
 
 def _parser() -> cli.Parser:
-    parser = cli.Parser("analysis.serve", "Serve the reports of all studies below OUTPUT.")
+    parser = cli.Parser(
+        "analysis.serve",
+        "Serve the reports of all studies below OUTPUT; links to folders are not followed.",
+    )
     parser.add_argument("folder", type=_folder, metavar="OUTPUT", help="folder of searches")
     parser.add_argument(
         "--port", type=_port, default=8080, help="0 takes any free one (default: %(default)s)"

@@ -96,7 +96,8 @@ def create_app(root: Path, host: str, render: Render) -> Flask:
         for name, folder in find_studies(root).items():
             with suppress(FileNotFoundError):  # deleted just now
                 status = study_status(folder, root)
-                problem = status.problem and _relative(status.problem, root)
+                problem = status.problem or reports.problem(folder)
+                problem = problem and _relative(problem, root)
                 rows.append((name, status._replace(problem=problem)))
         page = render_template_string(
             INDEX,
@@ -120,15 +121,19 @@ def create_app(root: Path, host: str, render: Render) -> Flask:
             abort(400, f"Unknown split; allowed: {', '.join(SPLITS)}")
         folder = _folder(root, name)
         version = reports.version(folder)
+        status = 200
         try:
             page = reports.page(folder, split)
         except (ResultsError, ConfigError, OSError) as err:
-            message = _relative(" ".join(str(err).split()), root)
+            status = InternalServerError.code
+            message = _relative(_one_line(err), root)
             html = render_template_string(ERROR, title=name, message=message)
             page = Page(version, html)
         url = url_for("study_version_of", name=name)
         extra = _refresher(url, page.version, url_for("index"))
-        response = _tagged(_before_end(page.html, extra), f"{page.version}-{split}", "text/html")
+        response = _tagged(
+            _before_end(page.html, extra), f"{page.version}-{split}", "text/html", status
+        )
         response.headers["Content-Security-Policy"] = _REPORT_POLICY
         return response
 
@@ -161,7 +166,7 @@ def create_app(root: Path, host: str, render: Render) -> Flask:
     @app.errorhandler(Exception)
     def fail(err: Exception) -> Response:
         _log.error("%s: %s", request.path, err, exc_info=err)
-        what = f"This page could not be made: {type(err).__name__}: {' '.join(str(err).split())}"
+        what = f"This page could not be made: {type(err).__name__}: {_one_line(err)}"
         html = render_template_string(ERROR, title="Internal error", message=what)
         return Response(html, InternalServerError.code, mimetype="text/html")
 
@@ -175,6 +180,7 @@ class _Reports:
         self._root = root
         self._render = render
         self._pages: OrderedDict[tuple[Path, str], Page] = OrderedDict()
+        self._failures: dict[tuple[Path, str], tuple[str, str]] = {}
         self._access = threading.Lock()
         self._rendering = threading.Lock()
 
@@ -187,9 +193,22 @@ class _Reports:
                 if found is None:
                     # Before the files are read: what changes meanwhile makes the page an old one.
                     version = study_version(folder, self._root)
-                    found = Page(version, self._render(folder, split))
+                    try:
+                        found = Page(version, self._render(folder, split))
+                    except Exception as err:
+                        self._failures[folder, split] = version, _one_line(err)
+                        raise
+                    self._failures.pop((folder, split), None)
                     self._keep(folder, split, found)
         return found
+
+    def problem(self, folder: Path) -> str | None:
+        """Why a report of a study's files as they are now could not be made, if one was tried."""
+        for split in SPLITS:
+            version, message = self._failures.get((folder, split), ("", None))
+            if message and version == self.version(folder):
+                return f"no {split} report: {message}"
+        return None
 
     def _kept(self, folder: Path, split: str) -> Page | None:
         version = study_version(folder, self._root)
@@ -217,7 +236,8 @@ class _Reports:
     def index_version(self) -> str:
         """Version of everything that the index shows."""
         studies = find_studies(self._root).items()
-        return _digest("\n".join(f"{name}\0{self.version(folder)}" for name, folder in studies))
+        lines = (f"{name}\0{self.version(f)}\0{self.problem(f)}" for name, f in studies)
+        return _digest("\n".join(lines))
 
 
 def _folder(root: Path, name: str) -> Path:
@@ -230,6 +250,10 @@ def _folder(root: Path, name: str) -> Path:
 def _relative(message: str, root: Path) -> str:
     """A message without the place of the folder on this machine."""
     return message.replace(f"{root}{os.sep}", "")
+
+
+def _one_line(err: Exception) -> str:
+    return " ".join(str(err).split())
 
 
 def _refresher(url: str, version: str, index: str = "") -> Markup:
@@ -251,11 +275,12 @@ def _version(version: str) -> Response:
     return _tagged(version, version, "text/plain")
 
 
-def _tagged(text: str, tag: str, kind: str) -> Response:
-    """An answer with an ETag; 304 where the client has it already."""
-    response = Response(text, mimetype=kind)
-    response.set_etag(tag)
-    response.make_conditional(request)
+def _tagged(text: str, tag: str, kind: str, status: int = 200) -> Response:
+    """An answer with an ETag; 304 where the client has it already. An error is always sent."""
+    response = Response(text, status, mimetype=kind)
+    if status == 200:
+        response.set_etag(tag)
+        response.make_conditional(request)
     return response
 
 

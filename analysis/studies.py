@@ -7,6 +7,7 @@ whatever a symbolic link says.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -156,7 +157,7 @@ def _is_running(folder: Path) -> bool | None:
 def _table_summary(folder: Path) -> dict[str, Any]:
     trials = load_table(folder, "trials")
     summary: dict[str, Any] = {"num_ended": len(trials)}
-    scored = trials[trials[_SCORE].notna()]
+    scored = trials[trials[_SCORE].between(-math.inf, math.inf, inclusive="neither")]
     meets = scored["feasible"].fillna(True).astype(bool)
     if meets.any():
         scored = scored[meets]

@@ -186,7 +186,7 @@ def test_what_results_say_is_escaped(tmp_path: Path) -> None:
 
 def test_every_figure_has_words(tmp_path: Path) -> None:
     page = report_html(small_results(tmp_path / "demo", random_rows(30)), "validation")
-    figures = re.findall(r'role="img" aria-label="([^"]+)" aria-describedby="([^"]+)"', page)
+    figures = re.findall(r'role="group" aria-label="([^"]+)" aria-describedby="([^"]+)"', page)
     assert len(figures) == len(page_data(page)["figures"]) >= 7
     for _, caption in figures:
         words = re.search(rf'<figcaption id="{caption}">(.*?)</figcaption>', page, re.S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.load import ResultsError
 from analysis.serve import create_listener, main, url
 from simreg_core.config_io import ConfigError
 from simreg_core.driver_file import LOCK_FILE
@@ -226,7 +228,7 @@ def test_link_inside_a_study_that_leads_outside(where: str, get: Client, output:
 def test_damaged_study_shows_its_error(get: Client, output: Path) -> None:
     (output / "one" / "trials" / "00001.parquet").write_bytes(b"<script>alert(1)</script>")
     answer = get("/study/one/")
-    assert answer.status == 200
+    assert answer.status == 500
     assert "00001.parquet: not a readable Parquet file" in answer.text
     assert "data-version" in answer.text
     index = get("/").text
@@ -235,6 +237,35 @@ def test_damaged_study_shows_its_error(get: Client, output: Path) -> None:
     assert "unknown" in index
     (output / "one" / "trials" / "00001.parquet").unlink()
     assert "report of one, validation: 1 trials" in get("/study/one/").text
+
+
+def test_report_that_cannot_be_made_is_said_in_the_index_until_a_file_changes(
+    get: Client, output: Path
+) -> None:
+    before = get("/version").text
+    curves = output / "one" / "curves" / "00001.parquet"
+    get.render.error = ResultsError(f"{curves}: not a readable\nParquet file")
+    assert get("/study/one/?split=test").status == 500
+    said = "no test report: one/curves/00001.parquet: not a readable Parquet file"
+    assert said in get("/").text
+    assert get("/version").text != before
+    get.render.error = None
+    assert get("/study/one/").status == 200
+    assert said in get("/").text  # of the other split
+    curves.write_bytes(b"changed")
+    assert said not in get("/").text
+
+
+def test_best_score_is_finite(serve: Callable[..., Client], tmp_path: Path) -> None:
+    scores = (math.inf, 0.1, math.nan, -math.inf)
+    write_results(
+        tmp_path / "o" / "a",
+        [
+            complete_row(i, 0.9, 0.5) | {"validation.tradeoff_score": s}
+            for i, s in enumerate(scores)
+        ],
+    )
+    assert "+0.100 (trial 1)" in serve(tmp_path / "o")("/").text
 
 
 def test_damaged_space_file_is_said_in_the_index(get: Client, output: Path) -> None:
