@@ -161,7 +161,8 @@ def trial_table(study: Study, model: NoiseAwareFront | None) -> dict[str, Any]:
         model: Its noise-aware front; None leaves its column out.
 
     Returns:
-        ``columns`` (``key``, ``label``, ``group``) and ``rows``, lists by ``key``; null where a
+        ``columns`` (``key``, ``label``, ``group`` and which values are the ``best``, ``low`` or
+        ``high``) and ``rows``, lists by ``key``; null where a
         trial has no value.
     """
     trials = study.results.trials
@@ -211,8 +212,13 @@ def trial_table(study: Study, model: NoiseAwareFront | None) -> dict[str, Any]:
     if trials["reason"].notna().any():
         reasons = ["" if pd.isna(r) else one_line(r, 200) for r in trials["reason"]]
         columns.append(("reason", "reason", "run", reasons))
+    # Cost per gain, which no search aims at, as little gain makes it noise.
+    low = {"tradeoff_ratio", *(m.name for m in METRICS.values() if m.direction == "minimize")}
     return {
-        "columns": [{"key": k, "label": label, "group": group} for k, label, group, _ in columns],
+        "columns": [
+            {"key": key, "label": label, "group": group, "best": "low" if key in low else "high"}
+            for key, label, group, _ in columns
+        ],
         "rows": {key: values for key, _, _, values in columns},
         "split": study.split,
     }

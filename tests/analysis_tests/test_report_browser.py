@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from analysis import report_page
-from analysis.report_page import report_html, trial_table
+from analysis.report_page import report_html
 from tests.analysis_tests.browsers import (
     Keys,
     WebDriverWait,
@@ -158,17 +157,7 @@ def test_pinned_trials_cover_no_chart(width: int, browser: Any, page: Path) -> N
     assert pins.text.count("Trial") == 1
 
 
-def test_first_click_on_a_heading_puts_the_best_first(
-    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def table(*args: Any) -> dict[str, Any]:
-        made = trial_table(*args)
-        for column in made["columns"]:
-            if column["key"] == "accuracy_cost":
-                column["best"] = "low"
-        return made
-
-    monkeypatch.setattr(report_page, "trial_table", table)
+def test_first_click_on_a_heading_puts_the_best_first(browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text(report_html(small_results(tmp_path / "demo", random_rows(5)), "validation"))
     browser.get(path.as_uri())
