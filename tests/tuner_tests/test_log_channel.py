@@ -64,7 +64,7 @@ def channel(notes: Notes, said: list[str]) -> Callable[..., Any]:
 
     @contextmanager
     def make(pause: float = 0.01, patience: float = 10) -> Iterator[LogChannel]:
-        made = LogChannel("notes", lambda: notes, said.append, pause)
+        made = LogChannel("notes", lambda lost: notes, said.append, pause)
         yield made
         made.close(patience)
 
