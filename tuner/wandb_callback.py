@@ -46,6 +46,11 @@ class WandbCallback(WandbLoggerCallback):  # type: ignore[misc]
         options_here = {"num_cpus": 0, **_force_on_current_node()}
         self._remote_logger_class = ray.remote(**options_here)(LoggingActor)
 
+    def setup(self, *args: Any, **options: Any) -> None:
+        """As Ray's, which however wants a key in the mode ``dryrun`` as well."""
+        if self._needs_key:
+            super().setup(*args, **options)
+
     def _start_logging_actor(self, *args: Any, **options: Any) -> None:
         # The key of the environment, where setup() has put any other as well.
         key = os.environ.get(WANDB_ENV_VAR) if self._needs_key else None
