@@ -7,6 +7,7 @@ after a failure all that it missed, and a last chance when the search ends.
 from __future__ import annotations
 
 import functools
+import re
 import threading
 import time
 import weakref
@@ -70,12 +71,17 @@ class Logger(Protocol):
         """The search ends."""
 
 
+Lost = Callable[[Network, str], None]
+"""Told, in the channel's thread, of a network that is not logged whole for good, and why."""
+
+
 class LogChannel:
     """Brings one logger up to date, in a thread of its own.
 
     Args:
         name: Of the logger, for messages.
-        make: Makes it; called in the thread, since it may import much or speak to a server.
+        make: Makes it, given whom it tells what it finds out too late for an exception; called in
+            the thread, since it may import much or speak to a server.
         say: Prints a line.
         pause: Seconds to wait after a failure.
     """
@@ -83,7 +89,7 @@ class LogChannel:
     def __init__(
         self,
         name: str,
-        make: Callable[[], Logger],
+        make: Callable[[Lost], Logger],
         say: Callable[[str], None],
         pause: float = _PAUSE,
     ) -> None:
@@ -99,6 +105,8 @@ class LogChannel:
         self._finished: weakref.WeakSet[Network] = weakref.WeakSet()
         self._missing: dict[Network, str] = {}
         """What the logger lacks something of, and why."""
+        self._lost: dict[Network, str] = {}
+        """The same of what is not logged again."""
         self._waiting: dict[Network, None] = {}
         self._condition = threading.Condition()
         self._has_started = False
@@ -126,7 +134,11 @@ class LogChannel:
         hangs = self._thread.is_alive()
         with self._condition:
             late = [*self._waiting] if hangs else []
-            missing = {**dict.fromkeys(late, f"no answer in {seconds:g} s"), **self._missing}
+            missing = {
+                **dict.fromkeys(late, f"no answer in {seconds:g} s"),
+                **self._missing,
+                **self._lost,
+            }
         if hangs and not missing:
             self._say(f"--log {self.name}: not finished in {seconds:g} s")
         elif missing:
@@ -149,7 +161,7 @@ class LogChannel:
             try:
                 call()
             except Exception as err:
-                if not self._missing:  # else more is told
+                if not (self._missing or self._lost):  # else more is told
                     self._say(f"--log {self.name}: {one_line(err)}")
 
     def _next(self) -> Network | None:
@@ -159,7 +171,7 @@ class LogChannel:
 
     def _bring_up_to_date(self, network: Network) -> None:
         if self._logger is None:
-            self._logger = self._make()
+            self._logger = self._make(self._note_lost)
         if network in self._finished:  # its end was seen before it was told of
             with self._condition:
                 self._waiting.pop(network, None)
@@ -189,17 +201,35 @@ class LogChannel:
             if self._is_closing:
                 return
             self._waiting[network] = None  # behind the others, which may do better
-        if not self._has_warned:
-            self._has_warned = True
-            self._say(f"--log {self.name}: {reason}; the search goes on, and so do attempts to log")
+        self._warn(f"{reason}; the search goes on, and so do attempts to log")
         deadline = time.monotonic() + self._pause
         with self._condition:
             self._condition.wait_for(
                 lambda: self._is_closing or time.monotonic() >= deadline, self._pause
             )
 
+    def _note_lost(self, network: Network, reason: str) -> None:
+        self._lost[network] = reason
+        with self._condition:
+            if self._is_closing:  # the end tells of it
+                return
+        self._warn(f"{reason}; the search goes on")
+
+    def _warn(self, problem: str) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            self._say(f"--log {self.name}: {problem}")
+
+
+_CREDENTIALS = re.compile(r"(?<=://)(?:[^\s/:]*:\S*|[^\s/]*)@")  # some passwords have a slash
+
+
+def without_credentials(text: str) -> str:
+    """A text with what stands before the host in its URLs left out."""
+    return _CREDENTIALS.sub("***@", text)
+
 
 def one_line(err: BaseException) -> str:
-    """What an exception says, short and in one line."""
-    text = " ".join(str(err).split()) or type(err).__name__
+    """What an exception says, short, in one line and without passwords."""
+    text = without_credentials(" ".join(str(err).split())) or type(err).__name__
     return text if len(text) <= 200 else f"{text[:200]}..."

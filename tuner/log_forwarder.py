@@ -59,9 +59,7 @@ class LogForwarder(tune.Callback):  # type: ignore[misc]
         self._measured: dict[str, dict[int, dict[str, float]]] = {}
         """Metrics of an epoch's network, by Tune's id and epochs done."""
         self._channels = [
-            LogChannel(
-                target.kind, functools.partial(make_logger, target, folder, _Once(target, say)), say
-            )
+            LogChannel(target.kind, functools.partial(make_logger, target, folder), say)
             for target in targets
         ]
 
@@ -128,20 +126,6 @@ class LogForwarder(tune.Callback):  # type: ignore[misc]
     ) -> None:
         for channel in self._channels:
             channel.close(_PATIENCE if kind is None else _PATIENCE_INTERRUPTED)
-
-
-class _Once:
-    """Says the first problem of a target."""
-
-    def __init__(self, target: LogTarget, say: Callable[[str], None]) -> None:
-        self._target = target
-        self._say = say
-        self._has_said = False
-
-    def __call__(self, problem: str) -> None:
-        if not self._has_said:
-            self._has_said = True
-            self._say(f"--log {self._target.kind}: {problem}; the search goes on")
 
 
 def note_report(

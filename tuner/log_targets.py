@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from simreg_core.config_io import ConfigError
 from simreg_core.places import is_remote
+from tuner.log_channel import without_credentials
 
 _EXPECTED = "tensorboard, mlflow, mlflow=URI, wandb or wandb=PROJECT"
 _MODULES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
@@ -41,8 +42,7 @@ class LogTarget:
     def __str__(self) -> str:
         if self.place is None:
             return self.kind
-        without_password = re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", self.place)
-        return f"{self.kind}={without_password}"
+        return f"{self.kind}={without_credentials(self.place)}"
 
 
 class WandbOptions(NamedTuple):

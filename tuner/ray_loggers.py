@@ -20,10 +20,8 @@ from typing import Any
 
 from ray.tune.logger import LoggerCallback, TBXLoggerCallback
 
-from tuner.log_channel import Entry, Logger, Network, one_line
+from tuner.log_channel import Entry, Logger, Lost, Network
 from tuner.log_targets import LogTarget, WandbOptions, wandb_key, wandb_options
-
-_WANDB_PATIENCE = 20.0  # seconds that the end of a search waits for uploads
 
 
 class _Trial:
@@ -112,21 +110,44 @@ class _MLflow(_RayLogger):
         callback = MLflowLoggerCallback(tracking_uri=uri, experiment_name=study)
         super().__init__(callback, lambda network: Path())  # no files of ours
         self._client = mlflow.tracking.MlflowClient(tracking_uri=uri)
+        self._steps: dict[Network, dict[str, int]] = {}
+        """The last step of each metric of an open network when it began, or after a failure."""
 
     def begin(self, network: Network) -> int:
         trial, runs = self.trial(network), self.callback._trial_runs
-        last = 0
         if trial not in runs:
             experiment = self.callback.mlflow_util.experiment_id
             query = f"tags.network = '{network.key}'"
             for run in self._client.search_runs([experiment], query, max_results=1):
                 self._client.update_run(run.info.run_id, status="RUNNING")
-                last = int(run.data.metrics.get("training_iteration", 0))
                 runs[trial] = run.info.run_id
         tags = {"study": network.study, "trial": str(network.trial), "network": network.key}
         self.callback.tags = tags
+        is_new = trial not in runs
         super().begin(network)
-        return last
+        self._steps[network] = {} if is_new else self._logged_steps(network)
+        return self._steps[network].get("training_iteration", 0)  # which is logged last
+
+    def log(self, network: Network, entry: Entry) -> None:
+        # One metric after the other is sent; a kill or a failure may have come in between.
+        steps = self._steps.pop(network, None)
+        if steps is None:
+            steps = self._logged_steps(network)
+        new = {name: v for name, v in entry.values.items() if steps.get(name, 0) < entry.step}
+        super().log(network, entry._replace(values=new))
+        self._steps[network] = steps
+
+    def _logged_steps(self, network: Network) -> dict[str, int]:
+        run = self.callback._trial_runs[self.trial(network)]
+        history = self._client.get_metric_history
+        return {
+            name: max(point.step for point in history(run, name))
+            for name in self._client.get_run(run).data.metrics
+        }
+
+    def finish(self, network: Network) -> None:
+        super().finish(network)
+        del self._steps[network]
 
     def halt(self, network: Network) -> None:
         run = self.callback._trial_runs[self.trial(network)]
@@ -134,32 +155,26 @@ class _MLflow(_RayLogger):
 
 
 class _Wandb(_RayLogger):
-    """Weights & Biases: Ray logs every network from a process of its own.
+    """Weights & Biases; a network is lost where the process that logs it fails.
 
-    Ray does not look at what becomes of such a process (a wrong key, say, or no server); here its
-    failure is told, once.
+    That is known when it is late: a wrong key, say, or no server.
     """
 
-    def __init__(self, options: WandbOptions, study: str, warn: Callable[[str], None]) -> None:
-        from ray.air.integrations.wandb import WandbLoggerCallback
+    def __init__(self, options: WandbOptions, study: str, lost: Lost) -> None:
+        from tuner.wandb_callback import WandbCallback  # imports wandb, which takes seconds
 
-        class Callback(WandbLoggerCallback):  # type: ignore[misc]
-            def _cleanup_logging_actor(self, trial: _Trial) -> None:
-                problem = _failure(self._trial_logging_futures[trial])
-                super()._cleanup_logging_actor(trial)
-                if problem is not None:
-                    warn(problem)
-
+        needs_key = options.mode not in ("offline", "disabled")
         # Of the logging process there is nothing worth watching.
         settings: dict[str, Any] = {"console": "off", "x_disable_stats": True}
         if server := os.environ.get("WANDB_BASE_URL"):
             settings["base_url"] = server
         folder = options.folder or Path(tempfile.mkdtemp())
-        callback = Callback(
+        callback = WandbCallback(
+            needs_key,
+            lambda trial, reason: lost(trial.network, reason),
             project=options.project,
             group=study,
-            api_key=None if options.mode in ("offline", "disabled") else wandb_key(),
-            upload_timeout=_WANDB_PATIENCE,
+            api_key=wandb_key() if needs_key else None,
             # Of wandb.init:
             mode=options.mode,
             entity=options.entity,
@@ -177,31 +192,16 @@ class _Wandb(_RayLogger):
         self.callback.log_trial_end(self.trial(network))
 
 
-def _failure(future: Any) -> str | None:
-    """Why a logging process of Ray's failed, or is still busy; None if it ended well."""
-    import ray
-
-    if not ray.wait([future], timeout=0)[0]:
-        return f"uploads are not finished after {_WANDB_PATIENCE:g} s"
-    try:
-        ray.get(future)
-    except ray.exceptions.RayTaskError as err:
-        return one_line(err.cause)
-    except Exception as err:
-        return one_line(err)
-    return None
-
-
-def make_logger(target: LogTarget, folder: Path, warn: Callable[[str], None]) -> Logger:
+def make_logger(target: LogTarget, folder: Path, lost: Lost) -> Logger:
     """The logger of a target.
 
     Args:
         target: Where to log.
         folder: ``OUTPUT/NAME``.
-        warn: Told what a logger finds out too late for an exception.
+        lost: Told what a logger finds out too late for an exception.
     """
     if target.kind == "tensorboard":
         return _tensorboard(folder)
     if target.kind == "mlflow":
         return _MLflow(target.place, folder.name)
-    return _Wandb(wandb_options(target, folder), folder.name, warn)
+    return _Wandb(wandb_options(target, folder), folder.name, lost)

@@ -170,6 +170,7 @@ def test_tensorboard_has_every_seed_of_its_own(output: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore")  # those of MLflow's own code
 def test_mlflow_has_one_run_per_network_also_of_a_resumed_one(output: Path, tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
     uri = f"sqlite:///{tmp_path}/runs.db"
@@ -199,8 +200,7 @@ def test_mlflow_has_one_run_per_network_also_of_a_resumed_one(output: Path, tmp_
         assert logged.data.tags["study"] == "mlflow-killed"
         assert logged.data.params == {k: str(v) for k, v in params(found, number).items()}
         series = {
-            # An epoch that a kill interrupted is logged again, with the same figures.
-            name: [*dict.fromkeys((p.step, p.value) for p in history(logged.info.run_id, name))]
+            name: [(p.step, p.value) for p in history(logged.info.run_id, name)]
             for name in logged.data.metrics
             if name != "training_iteration"
         }
@@ -210,12 +210,14 @@ def test_mlflow_has_one_run_per_network_also_of_a_resumed_one(output: Path, tmp_
 @pytest.mark.long
 def test_mlflow_server_that_is_away_is_told_of_once(output: Path) -> None:
     pytest.importorskip("mlflow")
-    flags = ("--num-trials", "2", *ONE_AT_A_TIME, "--log", "mlflow=http://127.0.0.1:9")
+    flags = ("--num-trials", "2", *ONE_AT_A_TIME, "--log", "mlflow=http://me:secret@127.0.0.1:9")
     found = run(output, "mlflow-away", *flags)
     assert found.code == 0, found.errors
     assert found.states == ["COMPLETE", "COMPLETE"]
     warnings = [line for line in found.errors.splitlines() if "--log" in line]
     assert warnings[-1].startswith("--log mlflow: 2 networks are not logged whole: ")
+    assert "http://***@127.0.0.1:9/" in warnings[-1]
+    assert "secret" not in found.errors + found.printed
 
 
 # Weights & Biases
@@ -239,12 +241,23 @@ def wandb_records(file: Path) -> Iterator[Any]:
             parts = b""
 
 
+def assert_in_no_file(text: str, *folders: Path) -> None:
+    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    assert any(file.name == "raylet.out" for file in files)
+    assert [file for file in files if text.encode() in file.read_bytes()] == []
+
+
 @pytest.mark.long
-def test_wandb_logs_offline(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mode", ["offline", "dryrun"])
+def test_wandb_logs_offline(
+    mode: str, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("wandb")
-    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_MODE", mode)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    found = run(output, "wandb", "--num-trials", "2", *ONE_AT_A_TIME, "--log", "wandb=mine")
+    monkeypatch.setenv("HOME", str(tmp_path))  # where no key is, either
+    name = f"wandb-{mode}"
+    found = run(output, name, "--num-trials", "2", *ONE_AT_A_TIME, "--log", "wandb=mine")
     assert found.code == 0, found.errors
     assert "--log" not in found.errors
     files = sorted(found.folder.glob("wandb/offline-run-*/run-*.wandb"))
@@ -253,16 +266,37 @@ def test_wandb_logs_offline(output: Path, monkeypatch: pytest.MonkeyPatch) -> No
         records = [*wandb_records(file)]
         (logged,) = [record.run for record in records if record.HasField("run")]
         assert logged.project == "mine"
-        assert logged.run_group == "wandb"
-        assert logged.display_name == f"wandb-{number:05d}"
-        assert [*logged.tags] == ["wandb", f"trial {number}"]
+        assert logged.run_group == name
+        assert logged.display_name == f"{name}-{number:05d}"
+        assert [*logged.tags] == [name, f"trial {number}"]
         config = {item.key: json.loads(item.value_json) for item in logged.config.update}
         assert params(found, number).items() <= config.items()
         series: Series = {}
         for record in records:
             values = {".".join(i.nested_key) or i.key: i.value_json for i in record.history.item}
-            for name, value in values.items():
-                if not name.startswith("_") and name != "training_iteration":
+            for key, value in values.items():
+                if not key.startswith("_") and key != "training_iteration":
                     point = (record.history.step.num, json.loads(value))
-                    series.setdefault(name, []).append(point)
+                    series.setdefault(key, []).append(point)
         assert_same(series, expected(found, number))
+
+
+@pytest.mark.long
+def test_wandb_server_that_is_away_is_told_of_once_and_the_key_is_nowhere(
+    output: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    key = "0123456789abcdef" * 2 + "01234567"
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    found = run(output, "wandb-away", "--num-trials", "2", *ONE_AT_A_TIME, "--log", "wandb")
+    assert found.code == 0, found.errors
+    assert found.states == ["COMPLETE", "COMPLETE"]
+    (warning,) = [line for line in found.errors.splitlines() if "--log" in line]
+    assert warning == (
+        "--log wandb: 2 networks are not logged whole: uploads are not finished after 20 s"
+    )
+    assert "LoggingActor" not in found.errors + found.printed
+    assert key not in found.errors + found.printed
+    assert_in_no_file(key, ray_folder, found.folder)

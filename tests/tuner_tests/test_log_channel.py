@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tuner.log_channel import Entry, LogChannel, Network
+from tuner.log_channel import Entry, LogChannel, Lost, Network, one_line
 from tuner.log_forwarder import note_report, readable
 
 PROMPT = 0.2  # seconds; what a call that waits for nothing stays far below
@@ -64,7 +64,7 @@ def channel(notes: Notes, said: list[str]) -> Callable[..., Any]:
 
     @contextmanager
     def make(pause: float = 0.01, patience: float = 10) -> Iterator[LogChannel]:
-        made = LogChannel("notes", lambda: notes, said.append, pause)
+        made = LogChannel("notes", lambda lost: notes, said.append, pause)
         yield made
         made.close(patience)
 
@@ -178,6 +178,64 @@ def test_network_whose_end_is_told_late_is_not_logged_twice(
         wait(lambda: ("finish", "a") in notes.calls)
         made.changed(first)
     assert notes.calls.count(("begin", "a")) == 1
+
+
+class Loses(Notes):
+    """A logger that finds out that a network is lost when it is told of its end, or at its own."""
+
+    def __init__(self, lost: Lost, at: str) -> None:
+        super().__init__()
+        self._lost = lost
+        self._at = at
+        self._networks: list[Network] = []
+
+    def finish(self, network: Network) -> None:
+        super().finish(network)
+        self._networks.append(network)
+        if self._at == "finish":
+            self._lost(network, "wrong key")
+
+    def close(self) -> None:
+        if self._at == "close":
+            for each in self._networks:
+                self._lost(each, "no answer")
+
+
+def test_lost_networks_are_told_of_once_and_counted_at_the_end(said: list[str]) -> None:
+    made = LogChannel("notes", lambda lost: Loses(lost, "finish"), said.append)
+    made.changed(ended(network("a", 1)))
+    made.changed(ended(network("b", 1)))
+    wait(lambda: bool(said))
+    made.close(10)
+    assert said == [
+        "--log notes: wrong key; the search goes on",
+        "--log notes: 2 networks are not logged whole: wrong key",
+    ]
+
+
+def test_networks_that_the_end_finds_lost_are_told_of_in_one_line(said: list[str]) -> None:
+    made = LogChannel("notes", lambda lost: Loses(lost, "close"), said.append)
+    made.changed(ended(network("a", 1)))
+    made.changed(ended(network("b", 1)))
+    made.close(10)
+    assert said == ["--log notes: 2 networks are not logged whole: no answer"]
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("to http://me:secret@host:1/api?a=b@c no", "to http://***@c no"),
+        (
+            "http://me:secret@host:1/api: http://secret@host",
+            "http://***@host:1/api: http://***@host",
+        ),
+        ("mysql+pymysql://:se/cr@et@host/db", "mysql+pymysql://***@host/db"),
+        ("http://host:1/api and me@host", "http://host:1/api and me@host"),
+        ("sqlite:////home/me@corp/runs.db", "sqlite:////home/me@corp/runs.db"),
+    ],
+)
+def test_passwords_of_addresses_are_not_shown(said: str, shown: str) -> None:
+    assert one_line(ConnectionError(said)) == shown
 
 
 def test_channel_that_nothing_was_told_ends(channel: Callable[..., Any], said: list[str]) -> None:

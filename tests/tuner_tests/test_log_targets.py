@@ -105,7 +105,7 @@ def test_plan_names_the_logs_without_passwords(
     flags = ("--log", "tensorboard", "--log", "mlflow=postgresql://me:secret@host/db")
     found = dry_run(write_space(tmp_path), *flags)
     assert found.code == 0, found.errors
-    assert "logs         tensorboard, mlflow=postgresql://me:***@host/db\n" in found.printed
+    assert "logs         tensorboard, mlflow=postgresql://***@host/db\n" in found.printed
     assert "secret" not in found.printed + repr(as_log_target(flags[-1]))
 
 
