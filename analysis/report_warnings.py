@@ -27,8 +27,8 @@ def _selection(study: Study) -> list[str]:
         )
     elif study.split == "validation":
         found.append(
-            "Front and table show the validation figures that the search selected on; what is "
-            f"confirmed on test: {list_trials(sorted(c.trial for c in confirmed))} only."
+            "Front and table show the validation figures that the search selected on; confirmed "
+            f"on test: {list_trials(sorted(c.trial for c in confirmed))} only."
         )
     else:
         found.append(
