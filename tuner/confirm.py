@@ -270,6 +270,8 @@ def _confirm_folder(args: argparse.Namespace) -> int:
     plan = SearchPlan(space, args.folder, cache, storage=args.storage)
     store = ResultStore(args.folder)
     if args.trials is not None:
+        if args.by == "model":
+            raise ConfigError("--by model: it chooses the --top; --trials leaves nothing to choose")
         _check_trials(args.trials, store.read("trials"))
     with Driver(args.folder) as driver, connected(args) as resources:
         driver.enter_phase("confirmation")

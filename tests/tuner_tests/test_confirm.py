@@ -375,6 +375,16 @@ def test_trial_without_figures_is_refused(
     assert f"--trials: {reason}; complete: 0" in capsys.readouterr().err
 
 
+def test_named_trials_leave_nothing_to_choose(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_space(tmp_path)
+    assert main([str(tmp_path), "--trials", "0", "--by", "model"]) == 2
+    assert "--by model: it chooses the --top" in capsys.readouterr().err
+    assert main([str(tmp_path), "--trials", "0", "--top", "2"]) == 2
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
 def test_single_seed_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path), "--seeds", "1"]) == 2
     message = "--seeds: expected a whole number of at least 2, found '1'"
