@@ -36,8 +36,9 @@ return [box.left + layout._size.l + layout.xaxis.d2p(trace.x[number]),
 """
 
 
-@pytest.fixture
-def page(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tmp_path = tmp_path_factory.mktemp("page")
     rows = [*random_rows(150), ended_row(150, "failed", "no memory")]
     path = tmp_path / "report.html"
     path.write_text(report_html(small_results(tmp_path / "demo", rows), "validation"))

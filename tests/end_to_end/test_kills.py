@@ -31,8 +31,8 @@ from tuner import status
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
-# A trial of 1500 pairs takes a second or two per epoch: long enough to be hit by a signal.
-FAST, SLOW = 2, 1500
+# A trial of 3000 pairs takes seconds per epoch: long enough to be hit by a signal.
+FAST, SLOW = 2, 3000
 
 
 def pairs(*numbers: int) -> list[str]:

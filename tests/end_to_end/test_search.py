@@ -201,6 +201,7 @@ def test_search_can_be_confirmed_later(confirmed: Search) -> None:
     assert set(rows["trial"].dropna()) == {best["trial"]}
 
 
+@pytest.mark.long
 def test_named_trial_is_confirmed_beside_those_before(
     confirmed: Search, cluster: list[str]
 ) -> None:
