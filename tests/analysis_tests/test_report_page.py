@@ -213,6 +213,7 @@ def test_same_results_give_the_same_page(tmp_path: Path) -> None:
     assert report_html(folder, "validation") == report_html(folder, "validation")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_ten_thousand_trials_are_a_few_megabytes(tmp_path: Path) -> None:
     rows = random_rows(10_000)

@@ -113,6 +113,7 @@ def logged(output: Path) -> Search:
     return run(output, "logged", *flags, "--log", "tensorboard")
 
 
+@pytest.mark.long
 def test_tensorboard_has_epochs_and_figures_of_every_trial(logged: Search) -> None:
     assert logged.code == 0, logged.errors
     assert "--log" not in logged.errors

@@ -76,6 +76,7 @@ def search(output: Path) -> Search:
     return finished(resumed, folder)
 
 
+@pytest.mark.long
 def test_killed_search_is_finished_by_another_driver(search: Search) -> None:
     assert search.code == 0, search.errors
     assert f"results: {search.folder}" in search.printed
@@ -87,6 +88,7 @@ def test_killed_search_is_finished_by_another_driver(search: Search) -> None:
     assert sorted(epochs) == [0, 1] or sorted(epochs) == [1, 2]
 
 
+@pytest.mark.long
 def test_nothing_is_left_to_go_on_from(search: Search) -> None:
     names = {place.name for place in search.folder.rglob("*")}
     assert "weights.pt" in names
@@ -94,6 +96,7 @@ def test_nothing_is_left_to_go_on_from(search: Search) -> None:
     assert not is_held(search.folder)
 
 
+@pytest.mark.long
 def test_results_are_read_and_drawn_from_the_store(
     search: Search, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,11 +106,13 @@ def test_results_are_read_and_drawn_from_the_store(
     assert list((search.folder / "figures").glob("*.png"))
 
 
+@pytest.mark.long
 def test_network_is_exported_from_the_store(search: Search, tmp_path: Path) -> None:
     assert export([str(search.folder), "--trial", "best", "--to", str(tmp_path / "net")]) == 0
     assert sum(weight.numel() for weight in load_exported(tmp_path / "net").parameters()) > 100
 
 
+@pytest.mark.long
 def test_store_holds_no_credentials(search: Search, output: Path) -> None:
     places = [place for place in output.rglob("*") if place.is_file()]
     assert len(places) > 30
@@ -115,6 +120,7 @@ def test_store_holds_no_credentials(search: Search, output: Path) -> None:
     assert not [place for place in places if SECRET.encode() in place.read_bytes()]
 
 
+@pytest.mark.long
 def test_taken_name_and_missing_bucket_are_refused(
     search: Search, output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

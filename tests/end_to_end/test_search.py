@@ -191,6 +191,7 @@ def confirmed(good: Search, cluster: list[str]) -> Search:
     return finished(start("tuner.confirm", *arguments), good.folder)
 
 
+@pytest.mark.long
 def test_search_can_be_confirmed_later(confirmed: Search) -> None:
     assert confirmed.code == 0, confirmed.errors
     rows = confirmed.table("confirmation")
@@ -215,6 +216,7 @@ def test_named_trial_is_confirmed_beside_those_before(
     assert len(rows) == len(before) + 2
 
 
+@pytest.mark.long
 def test_confirmation_prints_its_table_and_plain_lines(confirmed: Search) -> None:
     assert confirmed.printed.startswith("Confirmed on test, mean ± 95 % interval over 2 fresh")
     lines = confirmed.errors.splitlines()
