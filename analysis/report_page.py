@@ -108,12 +108,13 @@ def render_page(report: Report) -> str:
     from plotly.offline import get_plotlyjs  # slow to import
 
     study = report.study
+    found = answer(study, report.model)
     charts = {f.name: plotly_figure(f) for f in report.figures if not isinstance(f, Missing)}
     return _template().render(
         title=study.results.study,
         header=header(study),
-        answer=answer(study, report.model),
-        recommended=_recommended(study),
+        answer=found,
+        recommended=_configuration(study, found.recommended),
         warnings=warnings_of(study),
         confirmed=confirmed_table(study),
         figures=[_entry(figure) for figure in report.figures],
@@ -283,9 +284,8 @@ def _front_table(study: Study) -> TextTable | None:
     return TextTable(caption, head, tuple(rows))
 
 
-def _recommended(study: Study) -> list[tuple[str, str]]:
-    """The configuration that the answer recommends: searched parameters and their values."""
-    trial = answer(study).recommended
+def _configuration(study: Study, trial: int | None) -> list[tuple[str, str]]:
+    """Searched parameters of a trial and their values; nothing for None."""
     rows = study.results.trials[study.results.trials["trial"] == trial]
     if trial is None or rows.empty:
         return []
