@@ -16,12 +16,13 @@ import torch
 from torch import nn
 
 from benchmarks import timing
-from simreg_core.attacks import freeze
-from simreg_core.config import TrialConfig
-from simreg_core.data import Split, TaskData
-from simreg_core.evaluate import boundary_perturbations, evaluate, fgsm_directions
-from simreg_core.foolbox_bridge import predict_all
-from simreg_core.train import fit, start
+from simreg_core.config.trial import TrialConfig
+from simreg_core.data.images import Split
+from simreg_core.data.task import TaskData
+from simreg_core.robustness.attack import freeze
+from simreg_core.robustness.evaluate import boundary_perturbations, evaluate, fgsm_directions
+from simreg_core.robustness.foolbox_bridge import predict_all
+from simreg_core.training.fit import fit, start
 
 FGSM_GOAL = 20
 

@@ -15,8 +15,9 @@ import torch
 
 from benchmarks import timing
 from benchmarks.plain_training import PlainTraining, list_pairs
-from simreg_core.data import RegularizationImages, Split, TaskData
-from simreg_core.targets import make_target
+from simreg_core.data.images import Split
+from simreg_core.data.task import RegularizationImages, TaskData
+from simreg_core.regularizer.targets import make_target
 
 
 def report_set_up(args: argparse.Namespace, data: TaskData, device: torch.device) -> None:

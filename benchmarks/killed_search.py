@@ -20,9 +20,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from simreg_core.records import TABLES
-from tuner.search import SPACE_FILE, read_space
-from tuner.study import read_study
+from simreg_core.results.schema import TABLES
+from tuner.study.folder import SPACE_FILE, read_space
+from tuner.study.study import read_study
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "smoke.yaml"
 ALPHAS = [0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 1.6, 2.4, 3.2, 4.8]

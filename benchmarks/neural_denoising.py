@@ -15,14 +15,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from simreg_core.datasets import load_dataset
-from simreg_core.gabor import GaborPopulation
-from simreg_core.neural_fit import fit
-from simreg_core.neural_model import NeuralConfig
-from simreg_core.neural_simulate import simulate
-from simreg_core.pairs import sample_pairs
-from simreg_core.recordings import Recordings
-from simreg_core.responses import ResponseSimilarity, pearson
+from simreg_core.data.registry import load_dataset
+from simreg_core.neural.fitting import fit
+from simreg_core.neural.model import NeuralConfig
+from simreg_core.neural.recordings import Recordings
+from simreg_core.neural.simulate import simulate
+from simreg_core.regularizer.gabor import GaborPopulation
+from simreg_core.regularizer.pairs import sample_pairs
+from simreg_core.regularizer.responses import ResponseSimilarity, pearson
 from simreg_core.seeding import generator
 
 _COLUMNS = 77  # patches in a row of a photograph, 8 pixels apart

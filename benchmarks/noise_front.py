@@ -26,9 +26,9 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 
-from simreg_core.front import hypervolume, non_dominated
-from simreg_core.parameter_points import parameter_points
-from simreg_core.response_surface import Surface, fit
+from simreg_core.statistics.gaussian_process import Surface, fit
+from simreg_core.statistics.parameter_points import parameter_points
+from simreg_core.statistics.pareto import hypervolume, non_dominated
 
 Values = NDArray[np.float64]
 

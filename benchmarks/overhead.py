@@ -25,16 +25,16 @@ import optuna
 import pandas as pd
 from rich.console import Console
 
-from analysis.load import load_results, load_table
-from simreg_core.config import TrialConfig
-from simreg_core.records import TABLES
-from tuner.driver import Driver
-from tuner.progress import SearchView
-from tuner.ray_session import Resources, ray_session, set_environment
-from tuner.searcher import Outcome
-from tuner.space import SearchSpace, load_space
-from tuner.store import BLOCK_SIZE, ResultStore, block_of
-from tuner.trainable import WorkerSettings
+from analysis.results.load import load_results, load_table
+from simreg_core.config.trial import TrialConfig
+from simreg_core.results.schema import TABLES
+from simreg_core.results.study_lock import StudyLock
+from simreg_core.results.tables import BLOCK_SIZE, ResultStore, block_of
+from tuner.execution.progress import SearchView
+from tuner.execution.ray_session import Resources, ray_session, set_environment
+from tuner.execution.searcher import Outcome
+from tuner.execution.worker import WorkerSettings
+from tuner.space.search_space import SearchSpace, load_space
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "smoke.yaml"
 SAMPLERS = ("tpe", "random", "nsgaii")
@@ -60,9 +60,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def measure_driver(folder: Path, args: argparse.Namespace) -> None:
     """The driver's work on a trial, by sampler and number of finished trials."""
-    from tuner.search import Recorder
-    from tuner.searcher import StudySearcher
-    from tuner.study import make_sampler, open_study
+    from tuner.execution.recorder import Recorder
+    from tuner.execution.searcher import StudySearcher
+    from tuner.study.samplers import make_sampler
+    from tuner.study.study import open_study
 
     space = make_space(max(args.sizes) + args.trials)
     print(f"the driver's work, ms per trial (n = {args.trials})")
@@ -76,7 +77,7 @@ def measure_driver(folder: Path, args: argparse.Namespace) -> None:
             study = open_study(home, space)
             study.sampler = make_sampler(sampler, 0)
             view = SearchView(Console(file=io.StringIO()), "trial", size)
-            with Driver(home) as driver:
+            with StudyLock(home) as driver:
                 recorder = Timed(Recorder(space, ResultStore(home), view, driver))
                 searcher = StudySearcher(study, space, recorder)
                 asked, told = [], []
@@ -101,10 +102,10 @@ def measure_driver(folder: Path, args: argparse.Namespace) -> None:
 
 def measure_ray(folder: Path, args: argparse.Namespace) -> None:
     """What passes between the ends of two trials that do nothing, with one and two at once."""
-    from tuner.ray_tune import run_networks
-    from tuner.search import Recorder
-    from tuner.searcher import StudySearcher
-    from tuner.study import open_study
+    from tuner.execution.recorder import Recorder
+    from tuner.execution.searcher import StudySearcher
+    from tuner.execution.tune_runner import run_networks
+    from tuner.study.study import open_study
 
     space = make_space(args.ray_trials)
     print(f"trials of 0 s under Ray, ms per trial ({args.repeats} runs of {args.ray_trials})")
@@ -118,7 +119,7 @@ def measure_ray(folder: Path, args: argparse.Namespace) -> None:
                 store.create()
                 view = SearchView(Console(file=io.StringIO()), "trial", args.ray_trials)
                 settings = WorkerSettings(home, home, "cpu", 1)
-                with Driver(home) as driver:
+                with StudyLock(home) as driver:
                     recorder = Timed(Recorder(space, store, view, driver))
                     searcher = StudySearcher(open_study(home, space), space, recorder)
                     run_networks(searcher, settings, Resources(1, 0, num_slots), view, do_nothing)
@@ -223,7 +224,7 @@ def report(number: int) -> dict[str, Any]:
 
 def write_study(folder: Path, space: SearchSpace, size: int) -> None:
     """A result folder whose study and tables have so many complete trials."""
-    from tuner.study import open_study
+    from tuner.study.study import open_study
 
     write_tables(folder, size)
     study = open_study(folder, space)

@@ -21,8 +21,8 @@ import torch
 
 from benchmarks import timing
 from benchmarks.vectorised import VectorisedTraining
-from simreg_core.config import TrialConfig
-from simreg_core.data import TaskData
+from simreg_core.config.trial import TrialConfig
+from simreg_core.data.task import TaskData
 
 _PATIENCE = 600.0  # seconds; a process that fails breaks the barrier at once
 

@@ -18,11 +18,12 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from simreg_core.config import TrialConfig
-from simreg_core.data import Split, TaskData, load_regularization_images
-from simreg_core.losses import similarity_loss
-from simreg_core.model import build_model
-from simreg_core.similarity import FeatureSimilarity, PixelSimilarity, threshold_targets
+from simreg_core.config.trial import TrialConfig
+from simreg_core.data.images import Split
+from simreg_core.data.task import TaskData, load_regularization_images
+from simreg_core.networks.resnet import build_model
+from simreg_core.regularizer.loss import similarity_loss
+from simreg_core.regularizer.similarity import FeatureSimilarity, PixelSimilarity, threshold_targets
 
 
 class PlainDataset(Dataset[tuple[Tensor, int]]):

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from simreg_core import TrialConfig, run_experiment
-from simreg_core.config_io import absolute_paths
-from simreg_core.evaluate import accuracies
+from simreg_core.config.loading import absolute_paths
+from simreg_core.robustness.evaluate import accuracies
 
 _DIGITS: dict[str, Any] = {
     "task": {"dataset": "digits"},

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from simreg_core.config import RegularizerConfig
-from simreg_core.data import RegularizationImages
-from simreg_core.targets import make_target
+from simreg_core.config.trial import RegularizerConfig
+from simreg_core.data.task import RegularizationImages
+from simreg_core.regularizer.targets import make_target
 
 RANGES: dict[str, dict[str, Any]] = {
     "all": {},

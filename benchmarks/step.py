@@ -16,10 +16,11 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import timing
-from simreg_core.config import TrialConfig
-from simreg_core.data import Split, TaskData
+from simreg_core.config.trial import TrialConfig
+from simreg_core.data.images import Split
+from simreg_core.data.task import TaskData
 from simreg_core.seeding import generator
-from simreg_core.train import start
+from simreg_core.training.fit import start
 
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 

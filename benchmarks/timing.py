@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from simreg_core.config import TaskConfig, TrialConfig
-from simreg_core.data import Split, TaskData, load_task
-from simreg_core.train import EpochRecord, fit, start
+from simreg_core.config.trial import TaskConfig, TrialConfig
+from simreg_core.data.images import Split
+from simreg_core.data.task import TaskData, load_task
+from simreg_core.training.fit import EpochRecord, fit, start
 
 _CLASSES = 10
 

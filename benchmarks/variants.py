@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.reference_checks import CHECKS
-from simreg_core.config import TrialConfig
-from simreg_core.data import TaskData, load_task
-from simreg_core.evaluate import accuracies, evaluate
-from simreg_core.losses import SimilarityRegularizer
-from simreg_core.model import ResNet
-from simreg_core.references import References, load_references
-from simreg_core.train import fit, start
-from tuner.summary import estimate
+from simreg_core.config.trial import TrialConfig
+from simreg_core.data.task import TaskData, load_task
+from simreg_core.networks.resnet import ResNet
+from simreg_core.regularizer.loss import SimilarityRegularizer
+from simreg_core.robustness.evaluate import accuracies, evaluate
+from simreg_core.training.baselines import References, load_references
+from simreg_core.training.fit import fit, start
+from tuner.confirmation.summary import estimate
 
 _CPU = torch.device("cpu")
 PLAIN = "unregularized, float32"

@@ -3,7 +3,7 @@
 M networks of one shape become one set of parameters (M, ...), and a step of all of them one call:
 fewer and larger kernels where a single network leaves a GPU idle. Every network keeps its own
 draws (batches, augmentation, pairs), batch-norm statistics and running means of the features, so
-each is trained as ``simreg_core.train`` would train it alone.
+each is trained as ``simreg_core.training.fit`` would train it alone.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 from torch.nn import functional
 
-from simreg_core.augment import augment, draw_augmentation
-from simreg_core.config import TrialConfig
-from simreg_core.data import TaskData
-from simreg_core.losses import SimilarityRegularizer, similarity_loss
-from simreg_core.model import ResNet
+from simreg_core.config.trial import TrialConfig
+from simreg_core.data.task import TaskData
+from simreg_core.networks.resnet import ResNet
+from simreg_core.regularizer.loss import SimilarityRegularizer, similarity_loss
+from simreg_core.regularizer.similarity import PixelSimilarity
 from simreg_core.seeding import generator
-from simreg_core.similarity import PixelSimilarity
-from simreg_core.train import TrainingState, learning_rate, start
+from simreg_core.training.augment import augment, draw_augmentation
+from simreg_core.training.fit import TrainingState, learning_rate, start
 
 _EVAL_BATCH = 1000
 

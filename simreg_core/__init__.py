@@ -1,7 +1,7 @@
 """Train one similarity-regularized network, attack it and score it.
 
 Knows nothing of clusters or searches. Names are imported on first use, so that
-``simreg_core.records`` and ``simreg_core.config`` can be read without torch.
+``simreg_core.results.schema`` and ``simreg_core.config.trial`` can be read without torch.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from simreg_core.version import __version__
 
 _HOME = {
-    "ConfigError": "config_io",
-    "TrialConfig": "config",
-    "TrialResult": "experiment",
-    "evaluate": "evaluate",
-    "fit": "train",
-    "load_dataset": "datasets",
-    "load_exported": "export",
-    "load_weights": "checkpoint",
-    "run_experiment": "experiment",
+    "ConfigError": "errors",
+    "TrialConfig": "config.trial",
+    "TrialResult": "training.experiment",
+    "evaluate": "robustness.evaluate",
+    "fit": "training.fit",
+    "load_dataset": "data.registry",
+    "load_exported": "networks.export",
+    "load_weights": "networks.checkpoint",
+    "run_experiment": "training.experiment",
 }
 
 __all__ = [
@@ -37,14 +37,14 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from simreg_core.checkpoint import load_weights
-    from simreg_core.config import TrialConfig
-    from simreg_core.config_io import ConfigError
-    from simreg_core.datasets import load_dataset
-    from simreg_core.evaluate import evaluate
-    from simreg_core.experiment import TrialResult, run_experiment
-    from simreg_core.export import load_exported
-    from simreg_core.train import fit
+    from simreg_core.config.trial import TrialConfig
+    from simreg_core.data.registry import load_dataset
+    from simreg_core.errors import ConfigError
+    from simreg_core.networks.checkpoint import load_weights
+    from simreg_core.networks.export import load_exported
+    from simreg_core.robustness.evaluate import evaluate
+    from simreg_core.training.experiment import TrialResult, run_experiment
+    from simreg_core.training.fit import fit
 
 
 def __getattr__(name: str) -> Any:

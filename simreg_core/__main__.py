@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simreg_core import cli
-from simreg_core.config_io import ConfigError, load_trial_config
-from simreg_core.files import write_text
-from simreg_core.records import METRICS, SPLITS
+from simreg_core.config.loading import load_trial_config
+from simreg_core.errors import ConfigError
+from simreg_core.results.schema import METRICS, SPLITS
+from simreg_core.storage.atomic import write_text
 
 if TYPE_CHECKING:
-    from simreg_core.experiment import Progress, TrialResult
+    from simreg_core.training.experiment import Progress, TrialResult
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     import torch
 
-    from simreg_core.checkpoint import CheckpointError, save_weights
-    from simreg_core.experiment import run_experiment
-    from simreg_core.train import NonFiniteLossError
+    from simreg_core.networks.checkpoint import CheckpointError, save_weights
+    from simreg_core.training.experiment import run_experiment
+    from simreg_core.training.fit import NonFiniteLossError
 
     config = load_trial_config(args.config, args.set)
     device = cli.pick_device(args.device)

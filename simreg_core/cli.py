@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from simreg_core import places
-from simreg_core.config_io import ConfigError
+from simreg_core.errors import ConfigError
+from simreg_core.storage import location
 
 if TYPE_CHECKING:
     import torch
@@ -126,7 +126,7 @@ def run(
         args = parser.parse_args(argv)
         with _sigterm_interrupts():
             for value in vars(args).values():
-                places.require_reachable(value)
+                location.require_reachable(value)
             code = body(args)
             sys.stdout.flush()  # fails here rather than when the interpreter ends
             return code
@@ -137,8 +137,8 @@ def run(
         _silence_stdout()
         return CLOSED_PIPE
     except Exception as err:
-        if places.is_store_error(err):
-            print(f"{parser.module}: {places.store_problem(err)}", file=sys.stderr)
+        if location.is_store_error(err):
+            print(f"{parser.module}: {location.store_problem(err)}", file=sys.stderr)
             return USAGE_ERROR
         if not isinstance(err, OSError) or not _stdout_fails():
             raise

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from simreg_core import __version__
+from simreg_core.version import __version__
 
 
 def provenance(device: torch.device) -> dict[str, Any]:

@@ -18,9 +18,9 @@ import pytest
 import torch
 from PIL import Image
 
-from simreg_core.config import TrialConfig
-from simreg_core.config_io import set_dotted
-from simreg_core.data import TaskData, load_task
+from simreg_core.config.trial import TrialConfig
+from simreg_core.config.yaml_io import set_dotted
+from simreg_core.data.task import TaskData, load_task
 
 # The same examples on every run, on slow machines too, and no folder of found examples.
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from simreg_core.places import as_place
+from simreg_core.storage.location import as_place
 
 SECRET = "not-a-secret-but-looks-so"
 

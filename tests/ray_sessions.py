@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tuner.ray_session import ray_session
+from tuner.execution.ray_session import ray_session
 
 ROOT = Path(__file__).parents[1]
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from simreg_core import cli
-from simreg_core.config_io import read_yaml_mapping
-from tuner.ray_session import set_environment
+from simreg_core.config.yaml_io import read_yaml_mapping
+from tuner.execution.ray_session import set_environment
 
 
 def main(argv: Sequence[str] | None = None) -> int:

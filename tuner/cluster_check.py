@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simreg_core.config_io import describe
+from simreg_core.errors import describe
 from tuner.cluster_commands import START_KEYS, check_commands, ray_version
 from tuner.cluster_files import exists, local_path
 from tuner.cluster_packages import DEVELOPMENT_VERSION

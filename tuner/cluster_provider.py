@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from simreg_core.config_io import describe
+from simreg_core.errors import describe
 from tuner.cluster_problem import Problem
 
 # A family with its generation, a dot, a size: g6.xlarge, p4d.24xlarge, u-6tb1.metal, m5.metal-24xl.

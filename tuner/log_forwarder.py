@@ -13,8 +13,8 @@ from typing import Any, Self
 import optuna
 from ray import tune
 
-from simreg_core.config_io import get_dotted
-from simreg_core.records import METRICS, SPLITS
+from simreg_core.config.yaml_io import get_dotted
+from simreg_core.results.schema import METRICS, SPLITS
 from tuner.log_channel import Entry, LogChannel, Network
 from tuner.log_targets import LogTarget
 from tuner.ray_loggers import make_logger
@@ -131,7 +131,7 @@ class LogForwarder(tune.Callback):  # type: ignore[misc]
 def note_report(
     network: Network, measured: dict[int, dict[str, float]], result: Mapping[str, Any]
 ) -> None:
-    """Add to a network what is new in a report (see :func:`tuner.trainable.run_trial`).
+    """Add to a network what is new in a report (see :func:`tuner.execution.worker.run_trial`).
 
     A report holds all epochs so far, so that those before a resumption are logged as well.
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from simreg_core.config_io import ConfigError
-from simreg_core.places import is_remote
+from simreg_core.errors import ConfigError
+from simreg_core.storage.location import is_remote
 from tuner.log_channel import without_credentials
 
 _EXPECTED = "tensorboard, mlflow, mlflow=URI, wandb or wandb=PROJECT"

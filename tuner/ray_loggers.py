@@ -161,7 +161,7 @@ class _Wandb(_RayLogger):
     """
 
     def __init__(self, options: WandbOptions, study: str, lost: Lost) -> None:
-        from tuner.wandb_callback import WandbCallback  # imports wandb, which takes seconds
+        from tuner.wandb_callback import WandbCallback
 
         needs_key = options.mode not in ("offline", "disabled")
         # Of the logging process there is nothing worth watching.

@@ -17,18 +17,18 @@ from rich.console import Console
 from rich.table import Table
 
 from simreg_core import cli
-from simreg_core.config_io import ConfigError
-from simreg_core.places import as_place, is_remote, is_store_error, store_problem
-from simreg_core.records import METRICS
+from simreg_core.errors import ConfigError
+from simreg_core.results.objectives import SEARCH_SPLIT, parse_constraint, total_violation
+from simreg_core.results.schema import METRICS
+from simreg_core.storage.location import as_place, is_remote, is_store_error, store_problem
+from tuner.execution.ray_session import add_resource_flags, connected, set_environment
 from tuner.log_targets import add_log_flag, check_logs
-from tuner.objectives import SEARCH_SPLIT, parse_constraint, total_violation
-from tuner.ray_session import add_resource_flags, connected, set_environment
-from tuner.space import ConfirmConfig, EarlyStoppingConfig, SearchSpace, load_space
-from tuner.study_storage import add_storage_flag, database_problem
+from tuner.space.search_space import ConfirmConfig, EarlyStoppingConfig, SearchSpace, load_space
+from tuner.study.storage import add_storage_flag, database_problem
 
 if TYPE_CHECKING:
-    from tuner.search import SearchPlan
-    from tuner.store import ResultStore
+    from simreg_core.results.tables import ResultStore
+    from tuner.study.folder import SearchPlan
 
 
 DEFAULT_OUTPUT = Path("results")
@@ -47,8 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     set_environment()
-    from tuner.baselines import SearchFailed
-    from tuner.search import check_data, check_resumable
+    from tuner.execution.reference_networks import SearchFailed
+    from tuner.search import check_data
+    from tuner.study.folder import check_resumable
 
     plan = make_plan(args)
     check_data(plan.space, str(args.space or plan.folder))
@@ -67,20 +68,21 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _search(plan: SearchPlan, args: argparse.Namespace) -> int:
-    from tuner.confirm import confirm_best
-    from tuner.driver import Driver
-    from tuner.search import check_resumable, create_folder, run_search
-    from tuner.store import ResultStore
+    from simreg_core.results.study_lock import StudyLock
+    from simreg_core.results.tables import ResultStore
+    from tuner.confirmation.retraining import confirm_best
+    from tuner.search import run_search
+    from tuner.study.folder import check_resumable, create_folder
 
     console = Console(stderr=True)
     with ExitStack() as stack:
         if plan.resumes:  # before the seconds that Ray takes to start
-            driver = stack.enter_context(Driver(plan.folder))
+            driver = stack.enter_context(StudyLock(plan.folder))
             check_resumable(plan)
         resources = stack.enter_context(connected(args))
         if not plan.resumes:
             plan = create_folder(plan)
-            driver = stack.enter_context(Driver(plan.folder))
+            driver = stack.enter_context(StudyLock(plan.folder))
         store = ResultStore(plan.folder)
         folder = shlex.quote(str(plan.folder))
         go_on = f"go on with: python -m tuner.run --resume {folder}"
@@ -121,8 +123,8 @@ def make_plan(args: argparse.Namespace) -> SearchPlan:
     Raises:
         ConfigError: the space file, an override or the place of the results is wrong.
     """
-    from tuner.search import SearchPlan, resume_plan
-    from tuner.study_storage import require_free
+    from tuner.study.folder import SearchPlan, resume_plan
+    from tuner.study.storage import require_free
 
     overrides = list(args.set)
     for key, value in (("tuning.num_trials", args.num_trials), ("tuning.seed", args.seed)):
@@ -226,8 +228,8 @@ def pareto_table(plan: SearchPlan, store: ResultStore) -> Table:
 
     Under constraints, of those that meet them; where none does, the nearest, and the title says so.
     """
-    from tuner.study import read_study
-    from tuner.summary import describe
+    from tuner.confirmation.summary import describe
+    from tuner.study.study import read_study
 
     space = plan.space
     study = read_study(plan.folder, space, plan.storage)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from simreg_core import cli
-from simreg_core.places import as_place
-from simreg_core.records import METRICS
-from tuner.driver import is_held, read_driver
-from tuner.objectives import SEARCH_SPLIT, best_trial
-from tuner.store import ResultStore
+from simreg_core.results.objectives import SEARCH_SPLIT, best_trial
+from simreg_core.results.schema import METRICS
+from simreg_core.results.study_lock import is_held, read_heartbeat
+from simreg_core.results.tables import ResultStore
+from simreg_core.storage.location import as_place
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,14 +38,14 @@ def search_status(folder: Path) -> dict[str, Any]:
     Raises:
         ConfigError: there is no search, or a table is damaged.
     """
-    from tuner.search import read_space  # heavy
+    from tuner.study.folder import read_space
 
     space = read_space(folder)
     store = ResultStore(folder)
     rows = store.read("trials")
     score = f"{SEARCH_SPLIT}.tradeoff_score"
     best = best_trial(rows)
-    said = read_driver(folder)
+    said = read_heartbeat(folder)
     phase = said.get("phase")
     is_running = is_held(folder)
     return {

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.analysis_tests.results import Row, complete_row, metric_columns, write_part
+from tests.analysis_tests.result_rows import Row, complete_row, metric_columns, write_part
 
 BASELINE = {101: (0.98, 0.40), 102: (0.99, 0.44), 103: (1.0, 0.42)}
 ATTACKS = {"gaussian": 0.5, "uniform": 0.5, "salt_pepper": 0.3, "transfer_fgsm": 0.3}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.analysis_tests.results import (
+from tests.analysis_tests.result_rows import (
     Row,
     complete_row,
     ended_row,

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import pytest
 from waitress import wasyncore
 
-from analysis.load import load_results
-from analysis.serve import create_listener, create_server
-from analysis.serve_app import Render
+from analysis.results.load import load_results
+from analysis.serve.__main__ import create_listener, create_server
+from analysis.serve.app import Render
 
 
 class Renderer:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from benchmarks import vectorised
 from benchmarks.timing import make_task
 from benchmarks.vectorised import VectorisedTraining, regularizer_of
-from simreg_core.config import TrialConfig
-from simreg_core.data import TaskData
-from simreg_core.train import TrainingState, fit, start
+from simreg_core.config.trial import TrialConfig
+from simreg_core.data.task import TaskData
+from simreg_core.training.fit import TrainingState, fit, start
 
 CPU = torch.device("cpu")
 OWN = [(0.1, 0.2, 0), (0.3, 0.5, 1), (1.0, 0.05, 2)]  # alpha, Th, seed

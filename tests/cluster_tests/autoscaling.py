@@ -19,12 +19,13 @@ import ray
 from ray.cluster_utils import AutoscalingCluster
 from rich.console import Console
 
+from simreg_core.results.study_lock import StudyLock
+from simreg_core.results.tables import ResultStore
 from tests.cluster_tests.namespace import ROOT
-from tuner.driver import Driver
-from tuner.ray_session import Resources, ray_session
-from tuner.search import SearchPlan, create_folder, run_search
-from tuner.space import load_space
-from tuner.store import ResultStore
+from tuner.execution.ray_session import Resources, ray_session
+from tuner.search import run_search
+from tuner.space.search_space import load_space
+from tuner.study.folder import SearchPlan, create_folder
 
 NUM_NODES, NUM_TRIALS = 3, 6
 HEAD_TYPE = "ray.head.default"  # the provider of fake nodes knows no other
@@ -104,7 +105,7 @@ def main(folder: Path) -> None:
         time.sleep(3)  # none may come unasked
         asked = watch.now()
         resources = PretendGpus(cpus=1, gpus=1, max_concurrent=NUM_NODES)
-        with Driver(plan.folder) as driver:
+        with StudyLock(plan.folder) as driver:
             found = run_search(plan, store, resources, Console(stderr=True), driver)
         ended = watch.now()
         while watch.changes[-1][1] and watch.now() < ended + 90:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import yaml
 
+from simreg_core.results.tables import ResultStore
 from tests.cluster_tests.namespace import HEAD, ROOT, SET_HOME, WORKER
-from tuner.store import ResultStore
 
 # A machine: its own view of processes and files, the same network. The token is not there yet.
 _MACHINE = f"""

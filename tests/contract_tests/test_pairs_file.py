@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from analysis.load import PAIR_COLUMNS, load_pairs
-from simreg_core.neural_compare import write_table
+from analysis.results.load import PAIR_COLUMNS, load_pairs
+from simreg_core.neural.compare import write_table
 
 
 def test_analysis_reads_the_similarities_that_compare_writes(tmp_path: Path) -> None:

@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from simreg_core.config import TrialConfig
-from simreg_core.evaluate import CurvePoint
-from simreg_core.experiment import run_experiment
+from simreg_core.config.trial import TrialConfig
 from simreg_core.provenance import provenance
-from simreg_core.records import (
+from simreg_core.results.schema import (
     CONFIRMATION_COLUMNS,
     CURVE_COLUMNS,
     EPOCH_COLUMNS,
@@ -21,7 +19,9 @@ from simreg_core.records import (
     TRIAL_COLUMNS,
     Column,
 )
-from simreg_core.train import EpochRecord
+from simreg_core.robustness.evaluate import CurvePoint
+from simreg_core.training.experiment import run_experiment
+from simreg_core.training.fit import EpochRecord
 
 DTYPES = {"int64", "float64", "string", "bool", "list<float64>"}
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from simreg_core import references
-from simreg_core.config import TrialConfig
-from simreg_core.train import EpochRecord, fit
+from simreg_core.config.trial import TrialConfig
+from simreg_core.training import baselines
+from simreg_core.training.fit import EpochRecord, fit
 
 
 @pytest.fixture
@@ -21,5 +21,5 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[TrialConfig]:
         configs.append(config)
         return fit(config, *rest)
 
-    monkeypatch.setattr(references, "fit", counted)
+    monkeypatch.setattr(baselines, "fit", counted)
     return configs

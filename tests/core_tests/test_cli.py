@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from simreg_core import cli
-from simreg_core.config_io import ConfigError
+from simreg_core.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 

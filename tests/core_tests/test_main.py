@@ -14,11 +14,11 @@ import torch
 import yaml
 
 from simreg_core.__main__ import main
-from simreg_core.checkpoint import load_weights
-from simreg_core.config import TrialConfig
-from simreg_core.data import TaskData
-from simreg_core.evaluate import CurvePoint, accuracies
-from simreg_core.train import EpochRecord, TrainingState, fit
+from simreg_core.config.trial import TrialConfig
+from simreg_core.data.task import TaskData
+from simreg_core.networks.checkpoint import load_weights
+from simreg_core.robustness.evaluate import CurvePoint, accuracies
+from simreg_core.training.fit import EpochRecord, TrainingState, fit
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -122,7 +122,7 @@ def test_interrupted_reference_is_continued(
         patch.setattr(TrainingState, "save", killed)
         assert main(_arguments(trial_file, output)) == 130
     assert [name for name in _files(output) if name.endswith(".state.pt")]
-    monkeypatch.setattr("simreg_core.references.fit", counted)
+    monkeypatch.setattr("simreg_core.training.baselines.fit", counted)
     assert main(_arguments(trial_file, output)) == 0
     assert first_epochs == [1, 0]  # the interrupted baseline goes on, the surrogate begins
     assert not [name for name in _files(output) if name.endswith("state.pt")]

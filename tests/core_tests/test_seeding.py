@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simreg_core.config import ATTACKS
-from simreg_core.records import SPLITS
+from simreg_core.config.robustness import ATTACKS
+from simreg_core.results.schema import SPLITS
 from simreg_core.seeding import derive_seed, generator, global_rng
 
 seeds = st.integers(0, 2**32 - 1)

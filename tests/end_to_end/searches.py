@@ -15,10 +15,10 @@ import optuna
 import pandas as pd
 import yaml
 
-from simreg_core.records import TABLES
-from tuner.space import SearchSpace, load_space
-from tuner.store import ResultStore
-from tuner.study import read_study
+from simreg_core.results.schema import TABLES
+from simreg_core.results.tables import ResultStore
+from tuner.space.search_space import SearchSpace, load_space
+from tuner.study.study import read_study
 
 ROOT = Path(__file__).parents[2]
 SPACE = ROOT / "search_spaces" / "smoke.yaml"

@@ -12,7 +12,7 @@ import pytest
 from tests.end_to_end.searches import Search, descendants, end, finished, running, start
 from tests.end_to_end.test_kills import FAST, SLOW, checkpoint, pairs, resume, wait_until
 from tests.postgres_server import PASSWORD, USER, PostgresServer, postgres_server
-from tuner.study_storage import database_url
+from tuner.study.storage import database_url
 
 __all__ = ["postgres_server"]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from simreg_core.records import METRICS, SPLITS
+from simreg_core.results.schema import METRICS, SPLITS
 from tests.end_to_end.searches import (
     Search,
     choices,

@@ -16,7 +16,7 @@ from tests.end_to_end.searches import (
     running,
 )
 from tests.end_to_end.test_kills import SLOW, checkpoint, pairs, wait_until
-from tuner.ray_session import set_environment
+from tuner.execution.ray_session import set_environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

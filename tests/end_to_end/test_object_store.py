@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from analysis.load import load_results
-from analysis.pareto import main as pareto
+from analysis.pareto.__main__ import main as pareto
+from analysis.results.load import load_results
 from simreg_core import load_exported
-from simreg_core.config_io import ConfigError
-from simreg_core.files import write_text
-from simreg_core.places import is_remote
+from simreg_core.errors import ConfigError
+from simreg_core.results.study_lock import StudyLock, is_held
+from simreg_core.storage.atomic import write_text
+from simreg_core.storage.location import is_remote
 from tests.end_to_end.searches import (
     SPACE,
     Search,
@@ -30,10 +31,9 @@ from tests.end_to_end.searches import (
     trials,
 )
 from tests.object_stores import SECRET, make_bucket, s3_server
-from tuner.driver import Driver, is_held
-from tuner.export import main as export
+from tuner.export.__main__ import main as export
 from tuner.run import main as search_main
-from tuner.study import read_study
+from tuner.study.study import read_study
 
 __all__ = ["make_bucket", "s3_server"]
 
@@ -64,7 +64,7 @@ def search(output: Path) -> Search:
     with running(output, "killed", *flags) as process:
         wait_until_begun(folder, process)
         words = rf"another process works on it \(process {process.pid} on"
-        with pytest.raises(ConfigError, match=words), Driver(folder):
+        with pytest.raises(ConfigError, match=words), StudyLock(folder):
             pass
         children = descendants(process.pid)
         os.kill(process.pid, signal.SIGKILL)

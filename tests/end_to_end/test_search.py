@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from simreg_core.checkpoint import load_weights
-from simreg_core.data import load_task
-from simreg_core.records import SPLITS, TABLES
+from simreg_core.data.task import load_task
+from simreg_core.networks.checkpoint import load_weights
+from simreg_core.results.schema import SPLITS, TABLES
 from tests.end_to_end.searches import (
     CLOCK_COLUMNS,
     Search,

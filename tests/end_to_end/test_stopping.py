@@ -13,10 +13,10 @@ import pytest
 import torch
 import yaml
 
-from analysis.pareto import main as draw_pareto
-from simreg_core.checkpoint import load_weights
-from simreg_core.experiment import run_experiment
-from simreg_core.export import load_exported
+from analysis.pareto.__main__ import main as draw_pareto
+from simreg_core.networks.checkpoint import load_weights
+from simreg_core.networks.export import load_exported
+from simreg_core.training.experiment import run_experiment
 from tests.end_to_end.searches import (
     CLOCK_COLUMNS,
     Search,
@@ -26,7 +26,7 @@ from tests.end_to_end.searches import (
     finished,
     start,
 )
-from tuner.export import export_trial
+from tuner.export.__main__ import export_trial
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

@@ -10,9 +10,9 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from tuner.searcher import Outcome, StudySearcher
-from tuner.space import SearchSpace
-from tuner.study import open_study, settle
+from tuner.execution.searcher import Outcome, StudySearcher
+from tuner.space.search_space import SearchSpace
+from tuner.study.study import open_study, settle
 
 
 class Driver:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tuner.space import SearchSpace, load_space
+from tuner.space.search_space import SearchSpace, load_space
 
 GOOD_SPACE = """\
 name: tiny

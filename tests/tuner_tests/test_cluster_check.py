@@ -12,7 +12,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from simreg_core.config_io import read_yaml_mapping, set_dotted
+from simreg_core.config.yaml_io import read_yaml_mapping, set_dotted
 from tuner import cluster_provider
 from tuner.cluster import main
 from tuner.cluster_check import find_problems, summarize

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import tuner.log_targets
-from simreg_core.config_io import ConfigError
+from simreg_core.errors import ConfigError
 from tests.tuner_tests.spaces import Run, write_space
 from tuner.log_targets import LogTarget, as_log_target, check_logs, wandb_options
 

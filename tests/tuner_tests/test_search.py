@@ -9,17 +9,19 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from simreg_core.config_io import ConfigError
-from simreg_core.records import TABLES
+from simreg_core.errors import ConfigError
+from simreg_core.results.schema import TABLES
+from simreg_core.results.study_lock import StudyLock
+from simreg_core.results.tables import ResultStore
 from tests.tuner_tests.drivers import report
 from tests.tuner_tests.spaces import GOOD_SPACE, make_space
-from tuner.driver import Driver
-from tuner.progress import SearchView
-from tuner.search import SPACE_FILE, Recorder, SearchPlan, check_data, create_folder
-from tuner.searcher import StudySearcher
-from tuner.space import load_space
-from tuner.store import ResultStore
-from tuner.study import open_study, settle
+from tuner.execution.progress import SearchView
+from tuner.execution.recorder import Recorder
+from tuner.execution.searcher import StudySearcher
+from tuner.search import check_data
+from tuner.space.search_space import load_space
+from tuner.study.folder import SPACE_FILE, SearchPlan, create_folder
+from tuner.study.study import open_study, settle
 
 
 @pytest.fixture
@@ -113,7 +115,7 @@ def test_trial_that_an_earlier_version_left_open_is_in_the_tables_once(tmp_path:
     store.write("curves", f"trial-{number:05d}", [{"trial": number, "accuracy": 0.1}])
     study = open_study(folder, space)
     view = SearchView(Console(file=io.StringIO()), "trial", 2)
-    with Driver(folder) as driver:
+    with StudyLock(folder) as driver:
         recorder = Recorder(space, ResultStore(folder), view, driver)
         searcher = StudySearcher(study, space, recorder, settle(study, [], space))
         for name in ("a", "b"):

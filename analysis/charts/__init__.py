@@ -1,0 +1,1 @@
+"""Descriptions of charts, and the backends that draw them."""

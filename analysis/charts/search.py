@@ -1,0 +1,242 @@
+"""Charts of what was searched: landscape, parallel coordinates, parameter importance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.charts.chart import (
+    INK,
+    LINE_COLORS,
+    MUTED,
+    AxisSpec,
+    Chart,
+    Dimension,
+    Missing,
+    Panel,
+    ParallelChart,
+    Series,
+    Shade,
+    log_ticks,
+    point_size,
+)
+from analysis.charts.wording import conditions, number
+from analysis.findings.importance import NoImportanceError, importances
+from analysis.findings.study import Study, numbers, search_of
+from analysis.results.parameters import PREFERRED, Array, format_value, scale_of, varying_parameters
+from simreg_core.results.schema import METRICS, PARAMETERS
+
+MAX_LINES = 500
+MAX_DIMENSIONS = 10
+MAX_CATEGORIES = 24
+MAX_TICKS = 8
+_DTYPES = {column.name: column.dtype for column in PARAMETERS}
+
+
+def is_numeric(study: Study, parameter: str) -> bool:
+    """Whether every usable trial has a number of the parameter."""
+    column = study.trials[parameter]
+    return _DTYPES[parameter] in ("int64", "float64") and not column.isna().any()
+
+
+def is_log(study: Study, parameter: str, values: Array) -> bool:
+    """Whether a parameter belongs on a logarithmic axis: as searched, else by its values."""
+    asked = search_of(study, parameter)
+    if "type" in asked and asked["type"] != "categorical":
+        return bool(asked.get("log")) and bool((values > 0).all())
+    return len(values) > 0 and scale_of(values) == "log"
+
+
+def landscape_chart(study: Study) -> Chart | Missing:
+    """The score over threshold and alpha, or over the first two numbers that vary."""
+    name, title = "landscape", "Landscape of the score"
+    varying = [p for p in varying_parameters(study.trials) if is_numeric(study, p)]
+    order = [*(p for p in PREFERRED if p in varying), *(p for p in varying if p not in PREFERRED)]
+    if not order:
+        return Missing(name, title, "no number was varied among the complete trials")
+    if len(order) > 1 and order[:2] == list(PREFERRED):
+        title = "Th-alpha landscape"
+    metric = METRICS[study.score_name]
+    score = numbers(study.trials, f"{study.split}.{metric.name}")
+    x, x_axis = _parameter_axis(study, order[0])
+    trials = study.trials["trial"].to_numpy(dtype=np.int64)
+    y, y_axis = score, AxisSpec(metric.label)
+    if len(order) > 1:
+        y, y_axis = _parameter_axis(study, order[1])
+    shade = Shade(score, metric.label)
+    front = study.on_front
+    series = (
+        Series(
+            "trial",
+            x,
+            y,
+            color=MUTED,
+            size=point_size(len(x)) + 1,
+            trials=trials,
+            shade=shade,
+            in_legend=False,
+        ),
+        Series(
+            "on the front",
+            x[front],
+            y[front],
+            color=INK,
+            symbol="circle-open",
+            size=15,
+            trials=trials[front],
+        ),
+    )
+    known = np.flatnonzero(np.isfinite(score))
+    said = ""
+    if len(known):
+        best = known[np.argmax(study.score[known])]
+        where = ", ".join(f"{p} {format_value(study.trials[p].iloc[best])}" for p in order[:2])
+        said = (
+            f"{metric.label.capitalize()} from {number(score[known].min(), 3)} to "
+            f"{number(score[known].max(), 3)}; the best one, of trial {trials[best]}, at {where}."
+        )
+    others = [p for p in study.parameters if p not in order[:2]]
+    also = f" Also varied, and not shown: {', '.join(others)}." if others else ""
+    caption = f"Observed values, one point per trial. {said}{also} {conditions(study)}"
+    panel = Panel("", x_axis, y_axis, tuple(s for s in series if len(s.x)))
+    return Chart(name, title, (panel,), caption)
+
+
+def _parameter_axis(study: Study, parameter: str) -> tuple[Array, AxisSpec]:
+    values = numbers(study.trials, parameter)
+    return values, AxisSpec(parameter, is_log(study, parameter, values))
+
+
+def parallel_chart(study: Study) -> ParallelChart | Missing:
+    """Trials as lines across their varying parameters and objectives, coloured by score."""
+    name, title = "parallel", "Parallel coordinates"
+    parameters = [p for p in varying_parameters(study.trials) if _fits(study.trials[p], p)]
+    if not parameters:
+        return Missing(name, title, "no parameter varies among the complete trials")
+    rows = _chosen_lines(study)
+    kept = parameters[:MAX_DIMENSIONS]
+    dimensions = [_dimension(study, parameter, rows) for parameter in kept]
+    dimensions += [
+        Dimension(axis.metric.label, study.points[rows, column])
+        for column, axis in enumerate(study.axes)
+    ]
+    score = study.score[rows]
+    metric = METRICS[study.score_name]
+    sign = 1 if metric.direction == "maximize" else -1
+    score = np.where(np.isfinite(score), score, np.nanmin(score, initial=0.0)) * sign
+    notes = []
+    if len(rows) < len(study.trials):
+        notes.append(
+            f"Of {len(study.trials)} trials {len(rows)} are drawn: of the front, of the best by "
+            "score, and others at random (seed 0)."
+        )
+    if len(kept) < len(parameters):
+        notes.append(f"Left out: {', '.join(parameters[MAX_DIMENSIONS:])}.")
+    low, high = score.min(), score.max()
+    notes.append(
+        f"{metric.label.capitalize()} of the lines from {number(low, 3)} to {number(high, 3)}."
+    )
+    caption = (
+        f"One line per trial across {', '.join(kept)} and the objectives, coloured by "
+        f"{metric.label}. Drag along an axis to select lines, drag its name to move it. "
+        f"{' '.join(notes)} {conditions(study)}"
+    )
+    return ParallelChart(name, title, tuple(dimensions), Shade(score, metric.label), caption)
+
+
+def _fits(column: pd.Series, parameter: str) -> bool:
+    is_number = _DTYPES[parameter] in ("int64", "float64") and not column.isna().any()
+    return is_number or column.nunique(dropna=False) <= MAX_CATEGORIES
+
+
+def _chosen_lines(study: Study) -> NDArray[np.int64]:
+    """Rows to draw, worst score first, so that the best lie on top."""
+    order = np.argsort(np.where(np.isfinite(study.score), -study.score, np.inf), kind="stable")
+    if len(order) > MAX_LINES:
+        first = list(dict.fromkeys([*study.front[: MAX_LINES // 2], *order[: MAX_LINES // 4]]))
+        rest = np.setdiff1d(order, first)
+        others = np.random.default_rng(0).choice(rest, MAX_LINES - len(first), replace=False)
+        chosen = {*map(int, first), *map(int, others)}
+        order = np.array([row for row in order if int(row) in chosen])
+    return order[::-1].copy()
+
+
+def _dimension(study: Study, parameter: str, rows: NDArray[np.int64]) -> Dimension:
+    label = parameter.removeprefix("regularizer.")
+    if is_numeric(study, parameter):
+        values = numbers(study.trials, parameter)
+        distinct = np.unique(values)
+        few = distinct if len(distinct) <= MAX_TICKS else np.empty(0)
+        if is_log(study, parameter, values):
+            ticks = tuple((float(np.log10(v)), f"{v:g}") for v in few)
+            return Dimension(
+                label, np.log10(values[rows]), ticks or log_ticks(values.min(), values.max())
+            )
+        return Dimension(label, values[rows], tuple((float(v), f"{v:g}") for v in few))
+    texts = [format_value(value) for value in study.trials[parameter]]
+    known = sorted(set(texts))
+    codes = np.array([known.index(texts[row]) for row in rows], dtype=np.float64)
+    return Dimension(label, codes, tuple((float(i), text) for i, text in enumerate(known)))
+
+
+def importance_chart(study: Study) -> Chart | Missing:
+    """PED-ANOVA importance of each parameter for each objective and for the score."""
+    name, title = "importance", "Parameter importance"
+    search = study.space.get("search")
+    figures = list(dict.fromkeys([*study.searched, study.score_name, *study.objectives]))
+    found: dict[str, dict[str, float]] = {}
+    reason = "no trial is complete"
+    for metric in figures:
+        try:
+            found[METRICS[metric].label] = _importances(study, metric, search)
+        except NoImportanceError as err:
+            reason = str(err)
+    if not found:
+        return Missing(name, title, reason)
+    parameters = list(next(iter(found.values())))[::-1]
+    width = 0.8 / len(found)
+    series = []
+    for place, (label, shares) in enumerate(found.items()):
+        y: Array = (
+            np.arange(len(parameters), dtype=np.float64)
+            + (len(found) - 1) * width / 2
+            - place * width
+        )
+        x = np.array([shares[p] for p in parameters])
+        series.append(
+            Series(label, x, y, "bars", LINE_COLORS[place % len(LINE_COLORS)], size=width)
+        )
+    words = ". ".join(
+        f"For {label}: " + ", ".join(f"{p} {v:.2f}" for p, v in list(shares.items())[:4])
+        for label, shares in found.items()
+    )
+    caption = (
+        "Optuna's PED-ANOVA: how differently the best tenth of the trials is distributed in each "
+        f"parameter, shares of 1. {words}. With few trials the order is a hint. {conditions(study)}"
+    )
+    ticks = tuple((float(i), p) for i, p in enumerate(parameters))
+    panel = Panel(
+        "",
+        AxisSpec("share of the importance", limits=(0.0, 1.0)),
+        AxisSpec("", limits=(-0.6, len(parameters) - 0.4), ticks=ticks),
+        tuple(series),
+    )
+    return Chart(name, title, (panel,), caption)
+
+
+def _importances(study: Study, metric: str, search: Any) -> dict[str, float]:
+    values = numbers(study.trials, f"{study.split}.{metric}")
+    known = np.isfinite(values)
+    trials = study.trials[known]
+    return importances(
+        trials,
+        values[known],
+        varying_parameters(trials),
+        _DTYPES,
+        search if isinstance(search, Mapping) else {},
+        maximize=METRICS[metric].direction != "minimize",
+    )

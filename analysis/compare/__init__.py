@@ -1,0 +1,1 @@
+"""Compare the fronts of several studies."""

@@ -1,0 +1,235 @@
+"""Several studies side by side: everything that their picture, CSV and table render."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.findings.bootstrap import SEED, Interval, percentile_interval, resampled_hypervolumes
+from analysis.findings.comparable import _WEIGHT, check_comparable, conditions
+from analysis.findings.fronts import Axis, ParetoInfo, pareto_info, reference_point
+from analysis.results.load import Results, ResultsError, load_results
+from analysis.results.parameters import varying_parameters
+from analysis.results.seed_groups import SeedGroup
+from simreg_core.results.schema import METRICS
+from simreg_core.statistics.pareto import hypervolume
+from simreg_core.storage.location import is_remote
+
+MAX_STUDIES = 15  # that a picture can tell apart
+
+
+class Best(NamedTuple):
+    """The trial with the best tradeoff score among those that meet the constraints."""
+
+    trial: int
+    tradeoff_score: float
+
+
+class Study(NamedTuple):
+    """One study of a comparison."""
+
+    label: str
+    """Name of its folder; the whole path where two folders have one name."""
+    info: ParetoInfo
+    hypervolume: float
+    """With the comparison's reference point."""
+    interval: Interval
+    """Of :mod:`analysis.findings.bootstrap`; NaN with a single trial."""
+    difference: float
+    """Of the hypervolume to that of the first study."""
+    difference_interval: Interval
+    best: Best | None
+    wall_hours: float
+    """From the first start of a trial to the last end, pauses included; NaN if unknown."""
+    network_hours: float
+    """Training and evaluation of all trials, added up; NaN if unknown."""
+
+
+class Baseline(NamedTuple):
+    """A baseline and the studies that are compared with it."""
+
+    group: SeedGroup
+    places: tuple[int, ...]
+    """Of the studies, ascending."""
+
+
+class Comparison(NamedTuple):
+    """Studies of one task under one evaluation, through the same two metrics."""
+
+    studies: tuple[Study, ...]
+    """In the order asked for; the first is what the others are compared with."""
+    reference: tuple[float, float]
+    """The corner that bounds all hypervolumes."""
+    table: pd.DataFrame
+    """One row per complete trial: study, trial, on_front, feasible, the parameters that vary
+    within or between the studies, the split's metrics, seed, num_seeds."""
+    baselines: tuple[Baseline, ...]
+    """Distinct ones, in order of the studies."""
+    same_weight: bool
+    """Whether the tradeoff scores weigh the accuracy cost alike."""
+
+    @property
+    def axes(self) -> tuple[Axis, Axis]:
+        """Both axes."""
+        return self.studies[0].info.axes
+
+    @property
+    def same_baselines(self) -> bool:
+        """Whether every study has all the baselines."""
+        return all(len(baseline.places) == len(self.studies) for baseline in self.baselines)
+
+
+def compare(folders: Sequence[Path], x: str, y: str, split: str) -> Comparison:
+    """Compare the complete trials of several studies in two metrics of one split.
+
+    Args:
+        folders: Result folders, two or more.
+        x: Name of the horizontal metric.
+        y: Name of the vertical metric.
+        split: ``validation`` or ``test``.
+
+    Raises:
+        NoCompleteTrialsError: a study has none.
+        ResultsError: too few or too many folders, one given twice, results that cannot be read or
+            lack the metrics, or studies that are not comparable (names the difference).
+    """
+    _check_folders(folders)
+    results = [load_results(folder) for folder in folders]
+    infos = [pareto_info(result, x, y, split, None) for result in results]
+    complete = [_shown(result, info) for result, info in zip(results, infos, strict=True)]
+    check_comparable(folders, [conditions(trials, (x, y)) for trials in complete])
+    axes = infos[0].axes
+    reference = reference_point(axes, np.concatenate([info.points for info in infos]))
+    labels = _labels(folders)
+    weights = {weight for trials in complete for weight in trials[_WEIGHT].dropna()}
+    return Comparison(
+        studies=_studies(labels, results, infos, reference),
+        reference=reference,
+        table=_table(labels, infos, complete),
+        baselines=_baselines(infos),
+        same_weight=len(weights) <= 1,
+    )
+
+
+def _check_folders(folders: Sequence[Path]) -> None:
+    if not 2 <= len(folders) <= MAX_STUDIES:
+        raise ResultsError(
+            f"{len(folders)} result folder{'s' if len(folders) != 1 else ''} given; "
+            f"allowed: 2 to {MAX_STUDIES}"
+        )
+    seen: dict[str, Path] = {}
+    for folder in folders:
+        own = str(folder) if is_remote(folder) else str(folder.resolve())
+        if own in seen:
+            raise ResultsError(f"{folder} is given twice (also as {seen[own]})")
+        seen[own] = folder
+
+
+def _shown(results: Results, info: ParetoInfo) -> pd.DataFrame:
+    """The trials of a front's table, with all their columns."""
+    trials = results.trials
+    return trials[trials["trial"].isin(info.table["trial"])].reset_index(drop=True)
+
+
+def _labels(folders: Sequence[Path]) -> list[str]:
+    names = [(folder if is_remote(folder) else folder.resolve()).name for folder in folders]
+    return [
+        name if names.count(name) == 1 else str(folder)
+        for name, folder in zip(names, folders, strict=True)
+    ]
+
+
+def _baselines(infos: Sequence[ParetoInfo]) -> tuple[Baseline, ...]:
+    found: dict[tuple[object, ...], Baseline] = {}
+    for place, info in enumerate(infos):
+        for group in info.baselines:
+            key = (group.seeds, group.points.tobytes())
+            before = found.get(key, Baseline(group, ()))
+            found[key] = before._replace(places=(*before.places, place))
+    return tuple(found.values())
+
+
+def _studies(
+    labels: Sequence[str],
+    results: Sequence[Results],
+    infos: Sequence[ParetoInfo],
+    reference: tuple[float, float],
+) -> tuple[Study, ...]:
+    maximize = [axis.maximize for axis in infos[0].axes]
+    # A stream for each place: the first study's interval is the same whatever it is compared with.
+    streams = np.random.SeedSequence(SEED).spawn(len(infos))
+    samples = [
+        resampled_hypervolumes(
+            np.where(info.feasible[:, None], info.points, reference),
+            reference,
+            maximize,
+            np.random.default_rng(stream),
+        )
+        for info, stream in zip(infos, streams, strict=True)
+    ]
+    volumes = [hypervolume(info.points[info.feasible], reference, maximize) for info in infos]
+    return tuple(
+        Study(
+            label=label,
+            info=info,
+            hypervolume=volume,
+            interval=_interval(own, info),
+            difference=volume - volumes[0],
+            difference_interval=_interval(own - samples[0], info, infos[0]),
+            best=_best(info),
+            wall_hours=_wall_hours(result.trials),
+            network_hours=_network_hours(result.trials),
+        )
+        for label, result, info, volume, own in zip(
+            labels, results, infos, volumes, samples, strict=True
+        )
+    )
+
+
+def _interval(samples: NDArray[np.float64], *infos: ParetoInfo) -> Interval:
+    """Of the samples; none where a study has a single trial, whose samples are all the same."""
+    if any(len(info.points) < 2 for info in infos):
+        return Interval(np.nan, np.nan)
+    return percentile_interval(samples)
+
+
+def _best(info: ParetoInfo) -> Best | None:
+    scores = info.table.loc[info.feasible, f"{info.split}.tradeoff_score"].dropna()
+    if scores.empty:
+        return None
+    place = int(scores.to_numpy().argmax())
+    return Best(int(info.table["trial"].loc[scores.index].iloc[place]), float(scores.iloc[place]))
+
+
+def _wall_hours(trials: pd.DataFrame) -> float:
+    start, end = (
+        pd.to_datetime(trials[name].dropna(), utc=True, format="ISO8601", errors="coerce").dropna()
+        for name in ("started_at", "finished_at")
+    )
+    if start.empty or end.empty:
+        return float("nan")
+    return float((end.max() - start.min()).total_seconds()) / 3600
+
+
+def _network_hours(trials: pd.DataFrame) -> float:
+    seconds = trials[["train_seconds", "evaluate_seconds"]].to_numpy(dtype=np.float64)
+    return float(np.nansum(seconds)) / 3600 if np.isfinite(seconds).any() else float("nan")
+
+
+def _table(
+    labels: Sequence[str], infos: Sequence[ParetoInfo], complete: Sequence[pd.DataFrame]
+) -> pd.DataFrame:
+    parameters = varying_parameters(pd.concat(complete, ignore_index=True))
+    metrics = [f"{infos[0].split}.{name}" for name in METRICS]
+    tables = []
+    for label, info, trials in zip(labels, infos, complete, strict=True):
+        table = info.table[["trial", "on_front", "feasible"]].copy()
+        table.insert(0, "study", label)
+        own = trials[[*parameters, *metrics, "seed"]]
+        tables.append(table.join(own).assign(num_seeds=info.table["num_seeds"]))
+    return pd.concat(tables, ignore_index=True)

@@ -1,0 +1,97 @@
+"""A comparison of studies as text, every number with what it is over."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analysis.compare.comparison import Comparison, Study
+from analysis.findings.bootstrap import NUM_RESAMPLES, SEED, Interval
+from analysis.pareto.text import align, counts_text, images_text
+
+_HEADER = (
+    "study",
+    "complete",
+    "hypervolume",
+    "95 % interval",
+    "minus first",
+    "95 % interval",
+    "best score",
+    "wall h",
+    "network h",
+)
+
+
+def comparison_text(comparison: Comparison) -> str:
+    """The table of studies, the reference point, and how far to trust the figures."""
+    first = comparison.studies[0].info
+    x, y = comparison.axes
+    rows = [_row(study, is_first=study.info is first) for study in comparison.studies]
+    lines = [
+        f"{x.metric.label} ({x.metric.direction}) against {y.metric.label} "
+        f"({y.metric.direction}); {first.split} split, {images_text(first)}",
+        "",
+        *align([_HEADER, *rows]),
+        "",
+        *(f"{study.label}: {counts_text(study.info)}" for study in comparison.studies),
+        "reference point of all hypervolumes: "
+        + ", ".join(
+            f"{axis.metric.label} {value:.6g}"
+            for axis, value in zip(comparison.axes, comparison.reference, strict=True)
+        ),
+        f"intervals: bootstrap over the n complete trials of a study ({NUM_RESAMPLES} samples, "
+        f"seed {SEED}). They say how far a figure rests on single trials; those of hypervolumes "
+        "cannot reach above them, and none knows what another search would find.",
+        *_warnings(comparison),
+    ]
+    return "\n".join(lines)
+
+
+def _row(study: Study, *, is_first: bool) -> list[str]:
+    difference = ["-", "-"]
+    if not is_first:
+        difference = [f"{study.difference:+.5f}", _interval(study.difference_interval, "+.5f")]
+    best = study.best
+    return [
+        study.label,
+        str(len(study.info.points)),
+        f"{study.hypervolume:.5f}",
+        _interval(study.interval, ".5f"),
+        *difference,
+        "-" if best is None else f"{best.tradeoff_score:+.4f} (trial {best.trial})",
+        _hours(study.wall_hours),
+        _hours(study.network_hours),
+    ]
+
+
+def _interval(interval: Interval, form: str) -> str:
+    if np.isnan(interval.low):
+        return "-"
+    return f"{interval.low:{form}} to {interval.high:{form}}"
+
+
+def _hours(hours: float) -> str:
+    return "-" if np.isnan(hours) else f"{hours:.3g}"
+
+
+def _warnings(comparison: Comparison) -> list[str]:
+    lines = []
+    if len({len(study.info.points) for study in comparison.studies}) > 1:
+        lines.append(
+            "The studies have different numbers of trials: more trials alone enlarge a hypervolume."
+        )
+    if not comparison.same_baselines:
+        lines.append(
+            "The studies have different baselines: costs, gains and tradeoff scores are each "
+            "against their own, and transferred attacks may come from different surrogates."
+        )
+    if not comparison.same_weight:
+        lines.append(
+            "The tradeoff scores weigh the accuracy cost differently (robustness.tradeoff_weight): "
+            "do not compare them."
+        )
+    lines.append(
+        "Trials that were selected on these figures flatter their study: compare confirmed ones."
+        if comparison.studies[0].info.split == "validation"
+        else "A front picked by test figures flatters itself: compare confirmed trials."
+    )
+    return lines

@@ -1,0 +1,1 @@
+"""What a study shows: fronts, their uncertainty, importance and growth."""

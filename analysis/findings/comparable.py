@@ -1,0 +1,82 @@
+"""Check that studies measured the same thing before they are compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.results.load import ResultsError
+from analysis.results.parameters import format_value
+
+_WEIGHT = "robustness.tradeoff_weight"
+
+
+_CONDITIONS = (
+    "task.dataset",
+    "task.image_size",
+    "task.color",
+    "task.split_seed",
+    "num_train",
+    "num_validation",
+    "num_test",
+)
+
+
+_CONDITIONS_OF_METRIC = {
+    "boundary_distance": "robustness.boundary",
+    "corruption_accuracy": "robustness.corruptions",
+    "tradeoff_score": _WEIGHT,
+}
+
+
+def conditions(complete: pd.DataFrame, metrics: Sequence[str]) -> Mapping[str, str]:
+    """What has to be equal for figures to be comparable: task, sizes of splits, evaluation.
+
+    Args:
+        complete: Complete trials of one study.
+        metrics: Names of the metrics that are compared.
+
+    Returns:
+        Text by name; where the trials of the study differ, all their values.
+    """
+    own = [column for name, column in _CONDITIONS_OF_METRIC.items() if name in metrics]
+    found = {name: _values(complete[name]) for name in (*_CONDITIONS, *own)}
+    pairs = complete[["robustness.reference", "robustness.attacks"]].drop_duplicates()
+    texts = {_reference_text(*pair) for pair in pairs.itertuples(index=False)}
+    return found | {"robustness.reference": " or ".join(sorted(texts))}
+
+
+def _values(column: pd.Series) -> str:
+    return " or ".join(sorted({format_value(value) for value in column}))
+
+
+def _reference_text(reference: object, attacks: object) -> str:
+    """The attacks behind R with their epsilons, and with their options where they have any."""
+    if not isinstance(reference, str):
+        return "none"
+    options = json.loads(attacks) if isinstance(attacks, str) else {}
+    parts = []
+    for attack, epsilon in sorted(json.loads(reference).items()):
+        given = options.get(attack, {}).get("options") or {}
+        text = json.dumps(given, sort_keys=True) if given else ""
+        parts.append(f"{attack} {epsilon:g} {text}".rstrip())
+    return ", ".join(parts)
+
+
+def check_comparable(folders: Sequence[Path], found: Sequence[Mapping[str, str]]) -> None:
+    """Refuse studies under other :func:`conditions` than the first one's, naming the differences.
+
+    Raises:
+        ResultsError: there are differences.
+    """
+    for folder, other in zip(folders[1:], found[1:], strict=True):
+        differences = [
+            f"{name} is {expected} in {folders[0]}, {other[name]} in {folder}"
+            for name, expected in found[0].items()
+            if other[name] != expected
+        ]
+        if differences:
+            raise ResultsError(f"not comparable: {'; '.join(differences)}")

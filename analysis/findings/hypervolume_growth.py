@@ -1,0 +1,102 @@
+"""How the hypervolume of a search grew with trials and with hours of its devices."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.findings.study import Study, numbers
+from analysis.results.parameters import Array
+from simreg_core.statistics.pareto import hypervolume, non_dominated
+
+MAX_STEPS_OF_MANY = 150  # of three objectives, whose volumes take longer
+
+
+class Growth(NamedTuple):
+    """S moments at which the hypervolume was computed; constant in between."""
+
+    trials: Array
+    """(S,), trials that had ended, 0 first."""
+    hours: Array
+    """(S,), that these had taken."""
+    volume: Array
+    """(S,), 0 first."""
+    unit: str
+    how: str
+    """What the hours are, in a sentence."""
+
+
+def device_hours(rows: pd.DataFrame) -> Array:
+    """Hours that each trial kept a device, (N,); of CPUs times threads; 0 where unknown.
+
+    Of several networks, their sum, as the table has it.
+    """
+    seconds = np.nan_to_num(numbers(rows, "train_seconds")) + np.nan_to_num(
+        numbers(rows, "evaluate_seconds")
+    )
+    is_gpu = rows["device"].fillna("").str.startswith("cuda").to_numpy(dtype=np.bool_)
+    threads = rows["num_threads"].fillna(1).to_numpy(dtype=np.float64)
+    return np.asarray(seconds * np.where(is_gpu, 1.0, threads) / 3600)
+
+
+def hours_unit(rows: pd.DataFrame) -> str:
+    """``GPU-hours``, ``CPU-hours`` or, of both, ``device-hours``."""
+    kinds = {str(name).partition("(")[0].strip() for name in rows["device"].dropna().unique()}
+    return {frozenset({"cuda"}): "GPU-hours", frozenset({"cpu"}): "CPU-hours"}.get(
+        frozenset(kinds), "device-hours"
+    )
+
+
+def growth(study: Study, corner: Array) -> Growth:
+    """The hypervolume after each trial that moved the front, in the order in which trials ended.
+
+    Args:
+        study: With at least one usable trial.
+        corner: (M,), the reference point; M from 1 to 3.
+    """
+    rows = study.results.trials
+    # A trial that recorded no time ended, as far as is known, with the one before it.
+    ended_at = rows["finished_at"].ffill().fillna("").to_numpy(dtype=str)
+    order = np.lexsort((rows["trial"], ended_at))
+    hours = np.cumsum(device_hours(rows)[order])
+    place = {int(trial): i for i, trial in enumerate(rows["trial"].iloc[order])}
+    usable = np.flatnonzero(study.feasible)
+    ended = np.array([place[int(t)] for t in study.trials["trial"].iloc[usable]], dtype=np.int64)
+    usable, ended = usable[np.argsort(ended)], np.sort(ended)
+    moments, volumes = _volumes(study.points[usable], ended, corner, study.maximize)
+    last = len(rows)
+    total = float(hours[-1])
+    return Growth(
+        trials=np.array([0, *(m + 1 for m in moments), last], dtype=np.float64),
+        hours=np.array([0.0, *hours[moments], total]),
+        volume=np.array([0.0, *volumes, volumes[-1] if volumes else 0.0]),
+        unit=hours_unit(rows),
+        how=(
+            "Hours are seconds of training and evaluation as recorded (of CPUs times threads); "
+            "trials that recorded none, such as failed ones, count 0."
+        ),
+    )
+
+
+def _volumes(
+    points: Array, ended: NDArray[np.int64], corner: Array, maximize: list[bool]
+) -> tuple[list[int], list[float]]:
+    """Moments (places in the order of ending) at which the front moved, and the volumes then."""
+    moved: list[tuple[int, Array]] = []
+    front = np.empty((0, points.shape[1]))
+    for point, moment in zip(points, ended, strict=True):
+        grown = np.concatenate([front, point[None]])
+        mask = non_dominated(grown, maximize)
+        if mask[-1]:
+            front = grown[mask]
+            moved.append((int(moment), front))
+    if points.shape[1] > 2 and len(moved) > MAX_STEPS_OF_MANY:
+        kept = np.unique(np.linspace(0, len(moved) - 1, MAX_STEPS_OF_MANY).astype(int))
+        moved = [moved[index] for index in kept]
+    return (
+        [moment for moment, _ in moved],
+        [hypervolume(points_then, corner, maximize) for _, points_then in moved],
+    )

@@ -1,0 +1,128 @@
+"""How much each searched parameter matters, by Optuna's PED-ANOVA.
+
+The study is built again in memory from the trials table, so that no study file is needed.
+PED-ANOVA (Watanabe et al., arXiv:2304.10255) compares the distribution of a parameter among the
+best trials with that among all.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.results.parameters import format_value, scale_of
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+MIN_TRIALS = 10
+_NUMERIC = ("int64", "float64")
+
+
+class NoImportanceError(ValueError):
+    """Importances cannot be told from these trials; the message says why."""
+
+
+def importances(
+    trials: pd.DataFrame,
+    values: NDArray[np.float64],
+    parameters: Sequence[str],
+    dtypes: Mapping[str, str],
+    search: Mapping[str, Any],
+    *,
+    maximize: bool,
+) -> dict[str, float]:
+    """Importance of each parameter for one figure; they add up to 1.
+
+    Args:
+        trials: Complete trials, (N rows).
+        values: (N,), the figure.
+        parameters: Columns that vary among the trials.
+        dtypes: The column's dtype as of :mod:`simreg_core.results.schema`.
+        search: The space file's ``search``, for ranges and logarithmic scales; where it says
+            nothing, they are taken from the values.
+        maximize: Whether a larger figure is better.
+
+    Raises:
+        NoImportanceError: fewer than :data:`MIN_TRIALS` trials or than two parameters, or all
+            figures are equal.
+    """
+    if len(trials) < MIN_TRIALS:
+        raise NoImportanceError(
+            f"it needs {MIN_TRIALS} complete trials, and there are {len(trials)}"
+        )
+    if len(parameters) < 2:
+        raise NoImportanceError(f"it needs two parameters that vary, found {len(parameters)}")
+    if np.ptp(values) == 0:
+        raise NoImportanceError("all trials have the same figure")
+    import optuna
+
+    columns = {name: _encode(trials[name], dtypes[name]) for name in parameters}
+    distributions = {
+        name: _distribution(columns[name], search.get(name, {})) for name in parameters
+    }
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            study = optuna.create_study(direction="maximize" if maximize else "minimize")
+            study.add_trials(_trials(columns, distributions, values))
+            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+            found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+    if not all(math.isfinite(value) for value in found.values()):
+        raise NoImportanceError("the best trials do not differ from the others")
+    return dict(found)
+
+
+def _trials(
+    columns: Mapping[str, Sequence[Any]],
+    distributions: dict[str, BaseDistribution],
+    values: NDArray[np.float64],
+) -> list[FrozenTrial]:
+    from optuna.trial import create_trial
+
+    return [
+        create_trial(
+            params={name: column[row] for name, column in columns.items()},
+            distributions=distributions,
+            value=float(value),
+        )
+        for row, value in enumerate(values)
+    ]
+
+
+def _encode(column: pd.Series, dtype: str) -> list[Any]:
+    """Numbers as they are where there are no nulls, everything else as text."""
+    if dtype in _NUMERIC and not column.isna().any():
+        kind = int if dtype == "int64" else float
+        return [kind(value) for value in column]
+    return [format_value(value) for value in column]
+
+
+def _distribution(values: Sequence[Any], asked: Any) -> BaseDistribution:
+    from optuna.distributions import (
+        CategoricalDistribution,
+        FloatDistribution,
+        IntDistribution,
+    )
+
+    asked = asked if isinstance(asked, Mapping) else {}
+    if isinstance(values[0], str) or asked.get("type") == "categorical":
+        return CategoricalDistribution(sorted(set(values)))
+    bounds = [asked[key] for key in ("low", "high") if isinstance(asked.get(key), int | float)]
+    low, high = min([*values, *bounds]), max([*values, *bounds])
+    guessed = scale_of(np.array(values, dtype=np.float64)) == "log"
+    is_log = bool(asked.get("log", guessed)) and low > 0
+    if isinstance(values[0], int):
+        return IntDistribution(int(low), int(high), log=is_log)
+    return FloatDistribution(low, high, log=is_log)

@@ -1,0 +1,1 @@
+"""The Pareto front of one study as picture, table and text."""

@@ -1,0 +1,152 @@
+"""Command line: draw the panels of the poster from the searches in one output folder.
+
+    python -m analysis.poster OUTPUT [--out DIR] [--split SPLIT]
+
+OUTPUT holds the searches of ``search_spaces/poster`` (``curves``, ``datasets``, ``cost``,
+``tradeoff``, ``components``) and ``pairs.parquet``; each panel is drawn if its results are there.
+Exit codes: 0 drawn, 2 there is nothing to draw or the arguments are not usable.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+from analysis.charts.files import picture_files, write_files
+from analysis.poster.layout import draw_panel, draw_poster
+from analysis.poster.panel import Panel
+from analysis.poster.panels import (
+    components_panel,
+    cost_panel,
+    curves_panel,
+    datasets_panel,
+    similarity_panel,
+    spectra_panel,
+    tradeoff_panel,
+)
+from analysis.results.load import ResultsError
+from simreg_core import cli
+from simreg_core.errors import ConfigError
+from simreg_core.results.schema import SPLITS
+from simreg_core.storage.location import as_place
+
+
+class Source(NamedTuple):
+    """Where a panel's results lie and how they are made."""
+
+    section: str
+    panel: str
+    """Stem of its files."""
+    place: str
+    """Folder or file in OUTPUT."""
+    build: Callable[[Path, str], Panel]
+
+
+SOURCES = (
+    Source("2 (similarities)", "2_similarity", "pairs.parquet", similarity_panel),
+    Source("4.i (curves)", "4i_curves", "curves", curves_panel),
+    Source("4.i (datasets)", "4i_datasets", "datasets", datasets_panel),
+    Source("4.ii (frequencies)", "4ii_spectra", "curves", spectra_panel),
+    Source("4.iii (cost)", "4iii_cost", "cost", cost_panel),
+    Source("5 (tradeoff)", "5_tradeoff", "tradeoff", tradeoff_panel),
+    Source("6 (components)", "6_components", "components", components_panel),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write every panel as .png and .pdf and ``poster.png``; say what is missing."""
+    return cli.run(_parser(), argv, _run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    panels, missing = collect(options.output, options.split)
+    if not panels:
+        reasons = "; ".join(dict.fromkeys(missing.values()))
+        raise ConfigError(f"{options.output}: nothing to draw: {reasons} (make poster makes all)")
+    files = render(panels)
+    folder = options.out or options.output / "figures"
+    try:
+        paths = write_files(folder, files)
+        removed = remove_pictures(folder, missing)
+    except OSError as err:
+        raise ConfigError(f"--out: cannot be written: {cli.os_reason(err)}") from err
+    for panel in panels.values():
+        print(f"{panel.title}\n    {panel.caption}")
+    for source, reason in missing.items():
+        print(f"not drawn: {source.section}: {reason}\n    {command(source, options.output)}")
+    for path in removed:
+        print(f"removed {path}, which showed earlier results")
+    for path in paths:
+        print(f"wrote {path}")
+    return 0
+
+
+def collect(output: Path, split: str) -> tuple[dict[str, Panel], dict[Source, str]]:
+    """The panels whose results are in a folder, by name, and why the others are not drawn.
+
+    Args:
+        output: Folder of searches.
+        split: ``validation`` or ``test``.
+    """
+    panels: dict[str, Panel] = {}
+    missing: dict[Source, str] = {}
+    for source in SOURCES:
+        path = output / source.place
+        if not path.exists():
+            missing[source] = f"{path} is not there"
+            continue
+        try:
+            panel = source.build(path, split)
+        except ResultsError as err:
+            missing[source] = str(err)
+        else:
+            panels[panel.name] = panel
+    return panels, missing
+
+
+def remove_pictures(folder: Path, sources: Iterable[Source]) -> list[Path]:
+    """Delete the files of panels that are not drawn; returns those that were there."""
+    paths = [folder / f"{source.panel}.{kind}" for source in sources for kind in ("png", "pdf")]
+    removed = [path for path in paths if path.exists()]
+    for path in removed:
+        path.unlink()
+    return removed
+
+
+def command(source: Source, output: Path) -> str:
+    """The command line that makes a panel's results."""
+    if source.place == "pairs.parquet":
+        command = f"python -m simreg_core.neural compare --output {output / source.place}"
+        return f"{command} --model MODEL --dataset NAME"
+    space = f"search_spaces/poster/{source.place}"
+    return (
+        f"python -m tuner.run --space {space}.yaml --output {output}"
+        f"   (small version: {space}_small.yaml)"
+    )
+
+
+def render(panels: Mapping[str, Panel]) -> dict[str, bytes]:
+    """Every panel as PNG and PDF, the poster as PNG; equal bytes for equal results."""
+    files: dict[str, bytes] = {}
+    for name, panel in panels.items():
+        files |= picture_files(name, draw_panel(panel))
+    png = BytesIO()
+    draw_poster(panels).savefig(png, format="png")
+    return files | {"poster.png": png.getvalue()}
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser("analysis.poster", "Draw the poster's panels from the searches in OUTPUT.")
+    parser.add_argument("output", type=as_place, metavar="OUTPUT", help="folder of the searches")
+    parser.add_argument(
+        "--split", choices=SPLITS, default="test", help="whose images (default: %(default)s)"
+    )
+    parser.add_argument("--out", type=as_place, help="folder to write to (default: OUTPUT/figures)")
+    return parser
+
+
+if __name__ == "__main__":
+    cli.leave(main())

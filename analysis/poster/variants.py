@@ -1,0 +1,190 @@
+"""The networks of one study of the poster, grouped by everything but their seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from analysis.results.load import Results, ResultsError, load_results, load_table, require_finite
+from analysis.results.parameters import format_value, varying_parameters
+from analysis.results.seed_groups import SeedGroup, baseline_groups, trial_networks
+
+_SYMBOLS = {
+    "regularizer.alpha": "alpha",
+    "regularizer.threshold": "Th",
+    "regularizer.threshold_low": "Th2",
+    "regularizer.batch_size": "k",
+    "regularizer.num_images": "N",
+}
+_STATED = (
+    "regularizer.alpha",
+    "regularizer.threshold",
+    "regularizer.batch_size",
+    "regularizer.num_images",
+)
+
+
+class Study(NamedTuple):
+    """One search of the poster, seen on one split."""
+
+    results: Results
+    complete: pd.DataFrame
+    """Its complete trials, in order of their number; of several networks, a row is their mean."""
+    networks: pd.DataFrame
+    """One row per network of the complete trials."""
+    spectra: pd.DataFrame
+    """No rows where none were measured."""
+    split: str
+
+
+class Group(NamedTuple):
+    """Trials that differ in their seed alone."""
+
+    label: str
+    """What tells it from the other groups; empty if it is the only one."""
+    values: dict[str, Any]
+    """Of the parameters that vary among the groups."""
+    trials: tuple[int, ...]
+
+
+def load_study(folder: Path, split: str) -> Study:
+    """The complete trials of a search and what was measured on a split.
+
+    Raises:
+        ResultsError: a table cannot be read, no trial is complete, a complete trial lacks its
+            accuracies, or trials are compared with different baselines.
+    """
+    results = load_results(folder)
+    trials = results.trials
+    complete = trials[trials["status"] == "complete"].reset_index(drop=True)
+    if complete.empty:
+        raise ResultsError(f"{folder}: none of {len(trials)} trials is complete")
+    columns = [f"{split}.clean_accuracy", f"{split}.robust_accuracy", f"num_{split}", "seed"]
+    require_finite(complete, columns, folder / "trials")
+    num_baselines = complete["baseline_digest"].nunique()
+    if num_baselines > 1:
+        raise ResultsError(
+            f"{folder}: its trials are compared with {num_baselines} different baselines; "
+            "a panel needs one"
+        )
+    # Searches of earlier versions have no such table.
+    has_spectra = (folder / "spectra").is_dir()
+    spectra = load_table(folder, "spectra") if has_spectra else pd.DataFrame()
+    return Study(results, complete, trial_networks(results, complete), spectra, split)
+
+
+def groups(study: Study, without: str | None = None) -> tuple[Group, ...]:
+    """Trials grouped by all varying parameters but the seed, in order of their values.
+
+    Args:
+        study: The search.
+        without: A parameter that shall not tell groups apart: that of the x axis.
+    """
+    complete = study.complete
+    names = [name for name in varying_parameters(complete) if name != without]
+    if not names:
+        return (Group("", {}, tuple(complete["trial"])),)
+    found = []
+    for _, rows in complete.groupby(names, dropna=False, sort=True):
+        values = {name: rows[name].iloc[0] for name in names}
+        found.append(Group(group_label(values), values, tuple(rows["trial"])))
+    return tuple(found)
+
+
+def group_label(values: Mapping[str, Any], usual: Mapping[str, Any] | None = None) -> str:
+    """Parameters as short text, those with their usual value (if given) left out."""
+    told = {
+        name: value
+        for name, value in values.items()
+        if usual is None or format_value(value) != format_value(usual[name])
+    }
+    return ", ".join(short_value(name, value) for name, value in told.items())
+
+
+def short_value(name: str, value: object) -> str:
+    """``alpha 0.1``, ``pairs high``: symbol or last part of the name, and the value."""
+    symbol = _SYMBOLS.get(name, name.rpartition(".")[2].replace("_", " "))
+    text = format_value(value)
+    return dataset_name(text) if name == "regularizer.dataset" else f"{symbol} {text}"
+
+
+def dataset_name(dataset: str) -> str:
+    """A dataset's name in a few letters: of a path its last part."""
+    # A path says less than the kind of dataset, unless the path is all there is.
+    kind, _, path = dataset.partition(":")
+    own = {"task": "own images", "parquet": Path(path).name, "folder": Path(path).name}
+    return own.get(kind, kind)
+
+
+def trial_rows(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of curves or spectra that the complete trials have on the split."""
+    if table.empty:
+        return table
+    is_own = (table["role"] == "trial") & (table["split"] == study.split)
+    return table[is_own & table["trial"].isin(study.complete["trial"])].copy()
+
+
+def baseline_rows(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of curves or spectra of the baselines that the trials are compared with."""
+    if table.empty:
+        return table
+    digests = study.complete["baseline_digest"].dropna().unique()
+    is_own = (table["role"] == "baseline") & (table["split"] == study.split)
+    return table[is_own & table["baseline_digest"].isin(digests)].copy()
+
+
+def baseline(study: Study, metric: str) -> SeedGroup | None:
+    """One metric of the baseline's seeds (its first coordinate); None if there is no baseline."""
+    found = baseline_groups(study.results, study.complete, (metric, metric), study.split)
+    return found[0] if found else None
+
+
+def conditions(study: Study, images: str) -> str:
+    """Task, network, constant settings of the regularizer, split, images and seeds, as text.
+
+    Args:
+        study: The search.
+        images: How many images the numbers are over, as text.
+    """
+    row = study.complete.iloc[0]
+    varying = varying_parameters(study.complete)
+    network = [dataset_name(row["task.dataset"]), format_value(row["model.architecture"])]
+    if pd.notna(row["model.base_channels"]):
+        network.append(f"base {row['model.base_channels']}")
+    if pd.notna(row["training.epochs"]):
+        network.append(f"{row['training.epochs']} epochs")
+    settings = [
+        short_value(name, row[name])
+        for name in (*_STATED, "regularizer.dataset")
+        if name not in varying and pd.notna(row[name])
+    ]
+    return (
+        f"{', '.join(network)}; {', '.join(settings)}; {study.split} split, {images}; "
+        f"{_seeds_text(study)}"
+    )
+
+
+def _seeds_text(study: Study) -> str:
+    seeds = study.networks.set_index("trial")["seed"]
+    counts = [seeds.loc[list(group.trials)].nunique() for group in groups(study)]
+    unregularized = baseline(study, "clean_accuracy")
+    number = 0 if unregularized is None else len(unregularized.seeds)
+    if max(counts) > 1:
+        return f"mean ± SD of {_range_text(counts)} seeds, {number} of the unregularized network"
+    if number > 1:
+        return f"1 seed; unregularized network: mean ± SD of {number} seeds"
+    return f"1 seed, {number} of the unregularized network"
+
+
+def num_images_text(counts: Iterable[int]) -> str:
+    """``n = 400 images``; the range where the numbers differ."""
+    numbers = [int(number) for number in counts]
+    return f"n = {_range_text(numbers)} images" if numbers else "not measured"
+
+
+def _range_text(numbers: list[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low}" if low == high else f"{low} to {high}"

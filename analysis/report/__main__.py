@@ -1,0 +1,81 @@
+"""Command line: the report of a search as one page, and its figures as pictures.
+
+    python -m analysis.report OUTPUT/NAME [--split SPLIT] [--reference OUTPUT/NAME2] [--out DIR]
+
+Exit codes: 0 written, 2 the results or the arguments are not usable.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from analysis.charts.chart import Missing
+from analysis.charts.files import write_files
+from analysis.report.answer import answer
+from analysis.report.caveats import warnings_of
+from analysis.report.page import build_report, render_page
+from analysis.results.load import ResultsError
+from simreg_core import cli
+from simreg_core.errors import ConfigError
+from simreg_core.results.schema import SPLITS
+from simreg_core.storage.location import as_place
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write ``report.html`` and ``figures/*.png`` and ``.pdf``. Returns the exit code."""
+    return cli.run(_parser(), argv, _run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        report = build_report(options.folder, options.split, options.reference)
+    except ResultsError as err:
+        raise ConfigError(str(err)) from err
+    page = render_page(report)
+    folder = options.out or options.folder / "report"
+    try:
+        write_files(folder, {"report.html": page.encode()})
+        if options.figures:
+            from analysis.charts.matplotlib_backend import render_pictures
+
+            write_files(folder / "figures", render_pictures(report.figures))
+    except OSError as err:
+        raise ConfigError(f"--out: cannot be written: {cli.os_reason(err)}") from err
+    found = answer(report.study, report.model)
+    print("\n".join([f"{found.verdict}.", *found.sentences]))
+    for warning in warnings_of(report.study):
+        print(f"WARNING: {warning}")
+    for figure in report.figures:
+        if isinstance(figure, Missing):
+            print(f"not drawn: {figure.title}: {figure.reason}")
+    for command in found.commands:
+        print(f"{command.why}:\n    {command.command}")
+    print(f"wrote {folder / 'report.html'}")
+    return 0
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser("analysis.report", "Write the report of a search as one page.")
+    parser.add_argument("folder", type=as_place, help="folder of the search, OUTPUT/NAME")
+    parser.add_argument(
+        "--split", choices=SPLITS, default="validation", help="whose images (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--reference",
+        type=as_place,
+        metavar="OUTPUT/NAME2",
+        help="another search, by random sampling say, whose hypervolume is drawn beside",
+    )
+    parser.add_argument(
+        "--figures",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="write the figures as PNG and PDF, too",
+    )
+    parser.add_argument("--out", type=as_place, help="folder to write to (default: FOLDER/report)")
+    return parser
+
+
+if __name__ == "__main__":
+    cli.leave(main())

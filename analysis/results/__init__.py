@@ -1,0 +1,1 @@
+"""Read result tables and describe what was varied."""

@@ -1,0 +1,130 @@
+"""What goes beyond one seed and one attack: the confirmation's summary and audits of networks."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from simreg_core.storage.location import is_remote
+
+_AUDIT_KEYS = {"weights", "config_digest", "clean_accuracy", "num_images", "curves", "warnings"}
+_AUDIT_PLACES = ("*.json", "audit*/*.json", "checkpoints/*/*.json", "checkpoints/*/*/*.json")
+
+
+class Estimate(NamedTuple):
+    """A mean over fresh seeds with its 95 % interval."""
+
+    mean: float
+    half_width: float
+    """NaN with a single seed."""
+    n: int
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval."""
+        return self.mean - self.half_width
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval."""
+        return self.mean + self.half_width
+
+
+class Confirmed(NamedTuple):
+    """What confirmation found of one trial, on the test split."""
+
+    trial: int
+    estimates: dict[str, Estimate]
+    """``clean_accuracy``, ``robust_accuracy`` and, paired with the baseline of the same seed,
+    ``accuracy_cost``, ``robustness_gain`` and ``score``; empty if nothing is complete."""
+    num_failed: int
+
+
+class Confirmation(NamedTuple):
+    """``confirmation.json``."""
+
+    candidates: tuple[Confirmed, ...]
+    """By score, best first; those without one last."""
+    seeds: tuple[int, ...]
+    problem: str | None
+    """Why a file that is there is not used."""
+
+
+class Audit(NamedTuple):
+    """One file that ``simreg_core.audit --output`` wrote."""
+
+    file: str
+    """Relative to the folder of the search."""
+    trial: int | None
+    """That the network belongs to; None if it is of another search."""
+    num_images: int
+    warnings: tuple[str, ...]
+    problem: str | None = None
+    """Why the file says nothing, though its name says that it is an audit."""
+
+
+def read_confirmation(folder: Path) -> Confirmation:
+    """The summary of a search's confirmation; without candidates if there is none."""
+    path = folder / "confirmation.json"
+    if not path.exists():
+        return Confirmation((), (), None)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        candidates = [_confirmed(candidate) for candidate in content["candidates"]]
+        seeds = tuple(int(seed) for seed in content["seeds"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
+        return Confirmation((), (), f"{path.name} is damaged: {type(err).__name__}: {err}")
+    return Confirmation(tuple(sorted(candidates, key=_rank)), seeds, None)
+
+
+def _confirmed(candidate: dict[str, Any]) -> Confirmed:
+    estimates = {
+        name: Estimate(
+            float(value["mean"]),
+            math.nan if value["half_width"] is None else float(value["half_width"]),
+            int(value["n"]),
+        )
+        for name, value in candidate["estimates"].items()
+    }
+    return Confirmed(int(candidate["trial"]), estimates, int(candidate.get("num_failed", 0)))
+
+
+def _rank(candidate: Confirmed) -> float:
+    score = candidate.estimates.get("score")
+    return math.inf if score is None else -score.mean
+
+
+def read_audits(folder: Path, trials: pd.DataFrame) -> tuple[Audit, ...]:
+    """Audits in a search's folder, told by their fields; other JSON files are passed over.
+
+    Files whose name or folder begins with ``audit`` are none of the others.
+
+    Args:
+        folder: Of the search; its top, ``audit*`` and ``checkpoints/NUMBER`` are looked through
+            (of an object store only the top).
+        trials: Rows of the trials table.
+    """
+    places = _AUDIT_PLACES[:1] if is_remote(folder) else _AUDIT_PLACES
+    by_digest = dict(zip(trials["config_digest"], trials["trial"], strict=True))
+    found = []
+    for path in sorted(path for place in places for path in folder.glob(place)):
+        name = str(path.relative_to(folder))
+        try:
+            found.append(_audit(name, json.loads(path.read_text(encoding="utf-8")), by_digest))
+        except (OSError, ValueError, TypeError) as err:
+            if name.startswith("audit"):
+                found.append(Audit(name, None, 0, (), f"{type(err).__name__}: {err}"))
+    return tuple(found)
+
+
+def _audit(name: str, content: Any, by_digest: Mapping[Any, Any]) -> Audit:
+    if not isinstance(content, dict) or not set(content) >= _AUDIT_KEYS:
+        raise ValueError(f"it lacks fields of an audit: {', '.join(sorted(_AUDIT_KEYS))}")
+    trial = by_digest.get(content["config_digest"])
+    warnings = tuple(map(str, content["warnings"]))
+    return Audit(name, None if trial is None else int(trial), int(content["num_images"]), warnings)

@@ -1,0 +1,1 @@
+"""Serve the reports of all studies in a folder."""

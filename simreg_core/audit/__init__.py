@@ -1,0 +1,1 @@
+"""White-box attacks on one network, and signs of masked gradients."""

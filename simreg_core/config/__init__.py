@@ -1,0 +1,1 @@
+"""The configuration of one trial: its classes, defaults, files and error messages."""

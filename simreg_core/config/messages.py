@@ -1,0 +1,119 @@
+"""Turn validation errors into one line that names the key, the value found and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from simreg_core.errors import ConfigError, describe
+
+T = TypeVar("T")
+
+
+# Pydantic puts the tag of a union into an error's location; no user wrote it.
+_UNION_TAGS = ("float", "int", "categorical")
+
+
+def validated(
+    build: Callable[[Mapping[str, Any]], T],
+    data: Mapping[str, Any],
+    model: type[BaseModel],
+    where: str,
+) -> T:
+    """``build(data)``, with a validation error turned into one :class:`ConfigError` line.
+
+    Args:
+        build: Validates and constructs.
+        data: What the user wrote.
+        model: The class whose fields the error locations refer to.
+        where: File (or flag) that the data came from.
+    """
+    try:
+        return build(data)
+    except ValidationError as err:
+        errors = problems(err)
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise ConfigError(f"{where}: {explain(errors[0], model)}{more}") from err
+
+
+def problems(err: ValidationError) -> list[Any]:
+    """Pydantic's errors, the most telling first: a misspelled key before the one it leaves out."""
+    return sorted(
+        err.errors(include_url=False), key=lambda error: error["type"] != "extra_forbidden"
+    )
+
+
+def explain(error: Any, model: type[BaseModel]) -> str:
+    """One of pydantic's errors in one line: key, what was found, what is allowed.
+
+    Args:
+        error: An element of ``ValidationError.errors()``.
+        model: The class whose fields the error's location refers to.
+    """
+    location = [part for part in error["loc"] if part not in _UNION_TAGS]
+    key = ".".join(str(part) for part in location)
+    kind, found, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        allowed = _fields_at(model, error["loc"][:-1])
+        close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        return f"{key}: unknown key; allowed here: {', '.join(allowed)}{hint}"
+    if kind == "missing":
+        return f"{key}: required, but not given"
+    if kind == "union_tag_invalid":
+        return f"{key}.type: expected {context['expected_tags']}, found {context['tag']!r}"
+    if kind == "union_tag_not_found":
+        return f"{key}.type: required; one of {', '.join(_UNION_TAGS)}"
+    if kind == "value_error":
+        message = str(context["error"])
+        return f"{key}: {message}" if key else message
+    if kind.startswith(("dict", "model", "mapping")):
+        return f"{key}: expected a mapping of keys to values, found {describe(found)}"
+    if kind == "too_short":
+        needed = f"at least {context['min_length']}"
+        return f"{key}: {needed} entries are needed, found {context['actual_length']}"
+    if kind == "string_pattern_mismatch":
+        return f"{key}: expected text that matches {context['pattern']}, found {found!r}"
+    expected = error["msg"].removeprefix("Input should be ")
+    return f"{key}: expected {expected}, found {describe(found)}{_number_hint(found, kind)}"
+
+
+def _number_hint(found: Any, kind: str) -> str:
+    if not isinstance(found, str) or not kind.startswith(("float", "int", "finite")):
+        return ""
+    try:
+        number = float(found)
+    except ValueError:
+        return ""
+    if "e" in found.lower() and math.isfinite(number):
+        mantissa, _, exponent = found.lower().partition("e")
+        sign = "" if exponent[:1] in "+-" else "+"
+        dotted = mantissa if "." in mantissa else f"{mantissa}.0"
+        return f" (YAML needs a dot and a sign: {dotted}e{sign}{exponent})"
+    return " (write it without quotes, in plain decimals)"
+
+
+def _fields_at(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
+    """Names of the fields allowed at ``location`` below ``model``."""
+    candidates: list[Any] = [model]
+    for part in location:
+        found = [c.model_fields[part].annotation for c in candidates if part in c.model_fields]
+        # Below a mapping or a union the part is a free key or a tag: look inside the annotation.
+        inner = [model for annotation in found for model in _models_in(annotation)]
+        candidates = inner or [c for c in candidates if _is_tagged(c, part)] or candidates
+    return list(candidates[0].model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
+def _is_tagged(model: type[BaseModel], tag: Any) -> bool:
+    field = model.model_fields.get("type")
+    return field is not None and tag in get_args(field.annotation)

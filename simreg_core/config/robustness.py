@@ -1,0 +1,143 @@
+"""What all configuration classes share, and the part that says how a network is attacked.
+
+Plain Python and pydantic; the classes are assembled in :mod:`simreg_core.config.trial`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from simreg_core.config.base import Config, IntTuple, Names, PositiveInt, Seed, require_known
+from simreg_core.registry import PLUGIN
+
+ATTACKS = ("gaussian", "uniform", "salt_pepper", "transfer_fgsm")
+CORRUPTIONS = (
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "gaussian_blur",
+    "defocus_blur",
+    "motion_blur",
+    "zoom_blur",
+    "brightness",
+    "contrast",
+    "saturate",
+    "pixelate",
+    "jpeg_compression",
+    "elastic_transform",
+)
+
+
+class AttackConfig(Config):
+    """The range over which one attack is measured, and the attack's own options."""
+
+    max_epsilon: Annotated[float, Field(gt=0, le=1)]
+    """Largest distortion, in pixel units of [0, 1]."""
+    options: dict[str, float | int | str | bool] = {}
+    """Keyword arguments of the attack's function."""
+
+
+class BoundaryConfig(Config):
+    """The decision-based boundary attack (Brendel et al., arXiv:1712.04248)."""
+
+    steps: PositiveInt = 50
+    num_images: PositiveInt = 1000
+    """Images attacked per split, the first ones; all where a split has fewer."""
+    repeats: PositiveInt = 5
+    """Attacks per image, from other starting points; the smallest perturbation counts."""
+
+
+class CorruptionsConfig(Config):
+    """Common corruptions at severities 1 to 5 (Hendrycks, Dietterich, arXiv:1903.12261)."""
+
+    kinds: Names = CORRUPTIONS
+    severities: IntTuple = (1, 2, 3, 4, 5)
+    folder: str | None = None
+    """Folder of CIFAR-10-C's own ``KIND.npy`` and ``labels.npy``, used for the test split where
+    a kind has a file there."""
+
+    @field_validator("kinds")
+    @classmethod
+    def _known_kinds(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        require_known("corruption", kinds, CORRUPTIONS)
+        return kinds
+
+    @field_validator("severities")
+    @classmethod
+    def _in_range(cls, severities: tuple[int, ...]) -> tuple[int, ...]:
+        if not severities or not set(severities) <= set(range(1, 6)):
+            raise ValueError("allowed: one or more of 1, 2, 3, 4, 5")
+        return severities
+
+
+class RobustnessConfig(Config):
+    """What accuracy is measured under, and what it is compared with."""
+
+    attacks: dict[str, AttackConfig] = {
+        "gaussian": AttackConfig(max_epsilon=0.1),
+        "uniform": AttackConfig(max_epsilon=0.1),
+        "salt_pepper": AttackConfig(max_epsilon=0.1),
+        "transfer_fgsm": AttackConfig(max_epsilon=0.02),
+    }
+    reference: dict[str, Annotated[float, Field(gt=0, le=1)]] = {
+        "gaussian": 0.1,
+        "uniform": 0.1,
+        "salt_pepper": 0.1,
+        "transfer_fgsm": 0.02,
+    }
+    """Robust accuracy is the mean accuracy over these attacks at these epsilons."""
+    boundary: BoundaryConfig | None = None
+    """Minimal perturbations by the boundary attack; not measured if not given."""
+    corruptions: CorruptionsConfig | None = None
+    """Accuracy under common corruptions; not measured if not given."""
+    frequency: bool = False
+    """Whether the spectra of the minimal perturbations (``boundary`` is needed) and the accuracy
+    under band-limited noise are measured (poster, section 4.ii)."""
+    num_epsilons: Annotated[int, Field(ge=2)] = 10
+    """Evenly spaced epsilons from 0 to an attack's maximum; its reference joins them."""
+    noise_seed: Seed = 0
+    """Two networks evaluated with one noise seed meet exactly the same noise."""
+    batch_size: PositiveInt = 500
+    baseline_seeds: IntTuple = (101, 102, 103)
+    """Seeds of the unregularized networks whose mean accuracies are C_0 and R_0."""
+    surrogate_seed: Seed = 0
+    """Seed of the network that FGSM is transferred from; a stream of its own, never a baseline."""
+    tradeoff_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the accuracy cost in the tradeoff score."""
+
+    @field_validator("attacks", "reference")
+    @classmethod
+    def _known_attacks(cls, table: dict[str, Any]) -> dict[str, Any]:
+        own = [name for name in table if not PLUGIN.fullmatch(name)]
+        require_known("attack", own, (*ATTACKS, "MODULE:FUNCTION"))
+        if not table:
+            raise ValueError("at least one attack is needed")
+        return table
+
+    @field_validator("baseline_seeds")
+    @classmethod
+    def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= s < 2**32 for s in seeds):
+            raise ValueError("allowed: one or more distinct integers in [0, 2**32)")
+        return seeds
+
+    @model_validator(mode="after")
+    def _references_are_measured(self) -> Self:
+        if self.frequency and self.boundary is None:
+            raise ValueError("frequency needs boundary, whose perturbations it analyses")
+        if missing := sorted(set(self.reference) - set(self.attacks)):
+            raise ValueError(
+                f"reference names attacks that are not measured: {', '.join(missing)}; "
+                f"attacks has: {', '.join(self.attacks)}"
+            )
+        return self
+
+    def epsilons(self, attack: str) -> tuple[float, ...]:
+        """Ascending epsilons at which ``attack`` is measured; 0 first, its reference among them."""
+        top = self.attacks[attack].max_epsilon
+        grid = {round(top * i / (self.num_epsilons - 1), 12) for i in range(self.num_epsilons)}
+        return tuple(
+            sorted(grid | ({self.reference[attack]} if attack in self.reference else set()))
+        )

@@ -1,0 +1,334 @@
+"""The configuration of one trial: what is trained, how it is regularized, how it is attacked.
+
+Every value has one home, is typed strictly (``"1e-4"`` is not a number, ``1`` is not ``true``)
+and is checked on construction. Defaults are the published CIFAR-10 protocol
+(arXiv:2410.03952); :mod:`simreg_core.config.protocols` says what differs for other tasks.
+Symbols: alpha, Th, k, N, gamma, e as in the paper.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, Field, field_validator, model_validator
+
+from simreg_core.config.base import (
+    Config,
+    IntTuple,
+    Names,
+    PositiveInt,
+    Seed,
+    require_known,
+    require_pair,
+)
+from simreg_core.config.protocols import PROTOCOLS, with_protocol
+from simreg_core.config.robustness import (
+    ATTACKS,
+    CORRUPTIONS,
+    AttackConfig,
+    BoundaryConfig,
+    CorruptionsConfig,
+    RobustnessConfig,
+)
+
+__all__ = [
+    "ATTACKS",
+    "CORRUPTIONS",
+    "DATASETS",
+    "PATH_DATASETS",
+    "TORCHVISION_DATASETS",
+    "AttackConfig",
+    "AugmentationConfig",
+    "BoundaryConfig",
+    "CorruptionsConfig",
+    "ModelConfig",
+    "Precision",
+    "RegularizerConfig",
+    "RobustnessConfig",
+    "ScheduleConfig",
+    "TaskConfig",
+    "TrainingConfig",
+    "TrialConfig",
+    "field_paths",
+]
+
+TORCHVISION_DATASETS = ("cifar10", "cifar100", "mnist", "fashion_mnist", "svhn")
+DATASETS = ("digits", *TORCHVISION_DATASETS, "natural")
+# A dataset may also be one of these and a path: NAME:PATH.
+PATH_DATASETS = ("parquet", "folder", "imagenet")
+
+
+class TaskConfig(Config):
+    """The classification task: images, labels and their fixed split."""
+
+    dataset: str
+    """A name in :data:`DATASETS`, ``parquet:PATH`` (a folder with train.parquet and maybe
+    test.parquet), or ``folder:PATH`` or ``imagenet:PATH`` (class folders of images)."""
+    protocol: str | None = None
+    """Whose defaults hold where the configuration is silent; the dataset's own if not given."""
+    image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
+    """Side in pixels that images are resized to (bilinear); the dataset's own if not given."""
+    color: bool = False
+    """RGB instead of grey-scale."""
+    num_train: Annotated[int, Field(ge=2)] | None = None
+    """Training images to use; all that are left if not given."""
+    num_validation: PositiveInt | None = None
+    """Images held out of the training set; a tenth of it if not given."""
+    num_test: PositiveInt | None = None
+    """Test images; the whole test set if not given. Required where a dataset has no test set."""
+    split_seed: Seed = 0
+
+    @field_validator("dataset")
+    @classmethod
+    def _known_task(cls, name: str) -> str:
+        if name == "natural":
+            raise ValueError("'natural' has no labels; it can only be a regularization dataset")
+        return _known_dataset(name, tuple(other for other in DATASETS if other != "natural"))
+
+    @field_validator("protocol")
+    @classmethod
+    def _known_protocol(cls, name: str | None) -> str | None:
+        if name is not None and name not in PROTOCOLS:
+            raise ValueError(f"unknown protocol {name!r}; allowed: {', '.join(PROTOCOLS)}")
+        return name
+
+
+class ModelConfig(Config):
+    """A ResNet for small images: 7x7 stride-1 stem, no max-pooling (arXiv:2410.03952)."""
+
+    architecture: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"
+    base_channels: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Width of the stem and of the first section; every further section doubles it."""
+    blocks: IntTuple | None = None
+    """Blocks per residual section; the architecture's own if not given."""
+    scale: Annotated[float, Field(gt=0)] = 5.0
+    shift: float = 0.5
+    """The network sees ``scale * (x - shift)`` for pixels x in [0, 1]."""
+
+    @field_validator("blocks")
+    @classmethod
+    def _blocks_positive(cls, blocks: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if blocks is not None and not (1 <= len(blocks) <= 5 and min(blocks) >= 1):
+            raise ValueError("allowed: one to five sections of at least one block each")
+        return blocks
+
+    @property
+    def blocks_per_section(self) -> tuple[int, ...]:
+        """Number of blocks in each residual section."""
+        if self.blocks is not None:
+            return self.blocks
+        return (2, 2, 2, 2) if self.architecture == "resnet18" else (3, 4, 6, 3)
+
+
+class ScheduleConfig(Config):
+    """Step decay with restarts: rate = learning_rate * factor ** (steps since the restart)."""
+
+    unit: Literal["epochs", "fraction"] = "epochs"
+    """``fraction``: step and restart are parts of the run, so they scale with its length."""
+    factor: Annotated[float, Field(gt=0, le=1)] = 0.3
+    step: Annotated[float, Field(gt=0)] = 4.0
+    restart: Annotated[float, Field(gt=0)] = 20.0
+
+    @model_validator(mode="after")
+    def _restart_after_step(self) -> Self:
+        if self.restart < self.step:
+            raise ValueError(f"restart ({self.restart:g}) must not be below step ({self.step:g})")
+        return self
+
+
+class AugmentationConfig(Config):
+    """Random crop after reflect padding, and horizontal flip, of the training images."""
+
+    crop_padding: Annotated[int, Field(ge=0)] = 4
+    """Pixels of reflect padding on each side; 0 turns cropping off."""
+    horizontal_flip: bool = True
+
+
+Precision = Literal["float32", "bf16"]
+"""Of a network's passes: bf16 computes convolutions and matrix products in bfloat16, and keeps
+weights, their updates, similarities and losses in float32."""
+
+
+class TrainingConfig(Config):
+    """SGD on cross-entropy plus the similarity loss."""
+
+    epochs: PositiveInt = 40
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: ScheduleConfig = ScheduleConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    keep: Literal["best", "last"] = "best"
+    """Weights that are kept: of the epoch with the lowest validation loss, or of the last."""
+    precision: Precision = "float32"
+    """Of training only; networks are evaluated in float32."""
+
+
+class RegularizerConfig(Config):
+    """The similarity regularizer, L = L_task + alpha * L_sim."""
+
+    alpha: Annotated[float, Field(ge=0)] = 10.0
+    """Weight of L_sim on the published scale, z = 2 arctanh; 0 turns the regularizer off."""
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    """Th: the target is +1 above Th, -1 below -Th, 0 between."""
+    batch_size: PositiveInt = 16
+    """k, image pairs per step; each step forwards 2k regularization images."""
+    dataset: str = "task"
+    """``task`` (the training images of the task), or as ``task.dataset``, or ``natural``."""
+    num_images: Annotated[int, Field(ge=2)] = 5000
+    """N, the number of regularization images."""
+    target: Literal["pixel", "pixel_raw", "label", "neural", "v1_gabor"] = "pixel"
+    """What the features' similarities follow: thresholded or raw pixel similarities, 1 within a
+    class and 0 across, or similarities of (predicted) neural responses."""
+    neural_model: str | None = None
+    """File of the predictive model whose responses the ``neural`` target compares."""
+    pairs: Literal["all", "high", "low", "positive", "negative", "double"] = "all"
+    """Which pairs enter, by their pixel similarity S: ``high`` |S| > Th, ``low`` |S| < Th,
+    ``positive`` S > Th or |S| < Th, ``negative`` S < -Th or |S| < Th, ``double`` |S| > Th or
+    |S| < Th2 (poster, section 6)."""
+    threshold_low: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Th2 of ``pairs: double``, below Th."""
+    layers: Names | None = None
+    """Layers whose features are compared: ``stem``, ``section1``, ...; all if not given."""
+    gamma: str = "trainable"
+    """Weights of the layers: ``trainable``, ``uniform``, or the name of the only layer."""
+    transform: Literal["arctanh", "identity"] = "arctanh"
+    mean_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Weight of the old value in the running mean of the features."""
+    shuffle_targets: bool = False
+    """Control: compute the targets from other images than those the network sees."""
+
+    @field_validator("dataset")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return name if name == "task" else _known_dataset(name, ("task", *DATASETS))
+
+    @model_validator(mode="after")
+    def _options_go_together(self) -> Self:
+        require_pair("target", self.target, "neural", "neural_model", self.neural_model)
+        require_pair("pairs", self.pairs, "double", "threshold_low", self.threshold_low)
+        if self.threshold_low is not None and self.threshold_low >= self.threshold:
+            raise ValueError(
+                f"threshold_low ({self.threshold_low:g}) must be below "
+                f"threshold ({self.threshold:g})"
+            )
+        if self.layers is not None and self.gamma not in ("trainable", "uniform", *self.layers):
+            raise ValueError(
+                f"gamma is {self.gamma!r}; allowed: trainable, uniform, {', '.join(self.layers)}"
+            )
+        return self
+
+
+class TrialConfig(Config):
+    """Everything that one trial depends on, the seed included."""
+
+    task: TaskConfig
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    regularizer: RegularizerConfig = RegularizerConfig()
+    robustness: RobustnessConfig = RobustnessConfig()
+    seed: Seed = 0
+    """Root seed of the initial weights, batches, augmentation and pairs."""
+
+    @model_validator(mode="after")
+    def _layers_exist(self) -> Self:
+        sections = range(1, len(self.model.blocks_per_section) + 1)
+        layers = ("stem", *(f"section{number}" for number in sections))
+        require_known("layer in regularizer.layers", self.regularizer.layers or (), layers)
+        gammas = ("trainable", "uniform", *layers)
+        require_known("regularizer.gamma", [self.regularizer.gamma], gammas)
+        return self
+
+    @model_validator(mode="after")
+    def _padding_fits(self) -> Self:
+        size, padding = self.task.image_size, self.training.augmentation.crop_padding
+        if size is not None and padding >= size:
+            raise ValueError(
+                f"training.augmentation.crop_padding ({padding}) must be below "
+                f"task.image_size ({size})"
+            )
+        return self
+
+    @classmethod
+    def from_dict(cls, trial: Mapping[str, Any]) -> TrialConfig:
+        """The configuration that a nested dictionary describes, its protocol's defaults filled in.
+
+        Raises:
+            pydantic.ValidationError: (a ``ValueError``) a key is unknown or a value not allowed.
+        """
+        return cls.model_validate(with_protocol(trial))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dictionary of JSON types; what ``from_dict`` made, it makes from it again."""
+        return self.model_dump(mode="json")
+
+    def digest(self) -> str:
+        """16 hexadecimal digits that name this configuration; stable across processes."""
+        return _digest(self._identity())
+
+    def unregularized(self, seed: int) -> TrialConfig:
+        """The same task, model and training with ``seed`` and without regularizer."""
+        off = RegularizerConfig(alpha=0.0)
+        return self.model_copy(update={"regularizer": off, "seed": seed})
+
+    def network_digest(self) -> str:
+        """Names the trained network: equal for two trials that differ only in how they attack."""
+        return _digest({k: v for k, v in self._identity().items() if k != "robustness"})
+
+    def _identity(self) -> dict[str, Any]:
+        """The configuration as the first version wrote it: the digests of old results hold."""
+        identity = self.to_dict()
+        if self.training.precision == "float32":
+            del identity["training"]["precision"]
+        return identity
+
+    def flat(self) -> dict[str, Any]:
+        """Every field by its dotted name; values that are no scalars as JSON text."""
+        return dict(_flatten(self))
+
+
+def field_paths(
+    model: type[BaseModel] = TrialConfig, prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """Dotted name and annotation of every leaf field, in order of definition.
+
+    A section that may be absent (``robustness.boundary``) is one leaf.
+    """
+    for name, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from field_paths(info.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", info.annotation
+
+
+def _flatten(config: TrialConfig) -> Iterator[tuple[str, Any]]:
+    for path, _ in field_paths():
+        value: Any = config
+        for name in path.split("."):
+            value = getattr(value, name)
+        if isinstance(value, BaseModel):
+            value = value.model_dump(mode="json")
+        elif isinstance(value, dict):
+            value = {
+                key: item.model_dump(mode="json") if isinstance(item, BaseModel) else item
+                for key, item in value.items()
+            }
+        is_scalar = not isinstance(value, dict | tuple)
+        yield path, value if is_scalar else json.dumps(value, sort_keys=True)
+
+
+def _known_dataset(name: str, known: tuple[str, ...]) -> str:
+    kind, _, path = name.partition(":")
+    if name in known or (kind in PATH_DATASETS and path):
+        return name
+    allowed = ", ".join((*known, *(f"{kind}:PATH" for kind in PATH_DATASETS)))
+    raise ValueError(f"unknown dataset {name!r}; allowed: {allowed}")
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

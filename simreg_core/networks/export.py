@@ -1,0 +1,124 @@
+"""A trained network as files to hand on: weights that cannot run code, and their configuration.
+
+``model.safetensors`` holds the weights. Its metadata has the version of this format and checksums
+of the weights and of the configuration, as safetensors itself has none; ``config.yaml`` is the
+configuration, from which the network is built again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from simreg_core.config.trial import TrialConfig
+from simreg_core.config.yaml_io import read_yaml_mapping, to_yaml
+from simreg_core.errors import ConfigError
+from simreg_core.networks.checkpoint import CheckpointError
+from simreg_core.networks.resnet import ResNet, build_model
+from simreg_core.storage.atomic import atomic_file, write_text
+
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.yaml"
+EXPORT_VERSION = "1"
+_VERSION_KEY = "simreg_export_version"
+
+
+def write_network(folder: Path, config: TrialConfig, model: ResNet) -> None:
+    """Write the two files of a trained classifier into a folder.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    # The format knows only contiguous tensors; the network's are channels_last.
+    weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    metadata = {
+        "format": "pt",
+        _VERSION_KEY: EXPORT_VERSION,
+        "weights_sha256": _weights_digest(weights),
+        "config_sha256": _config_digest(config.to_dict()),
+    }
+    with atomic_file(folder / WEIGHTS_FILE) as stream:
+        stream.write(save(weights, metadata))
+    write_text(folder / CONFIG_FILE, to_yaml(config.to_dict()))
+
+
+def load_exported(folder: Path | str, *, device: torch.device | str = "cpu") -> ResNet:
+    """The classifier in a folder that ``python -m tuner.export`` wrote, in evaluation mode.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, changed, or of another version.
+    """
+    path = Path(folder) / WEIGHTS_FILE
+    metadata, weights = _read_weights(path)
+    config = _read_config(path.with_name(CONFIG_FILE), metadata.get("config_sha256"))
+    try:
+        model = build_model(
+            config.model,
+            channels=weights["stem.0.weight"].shape[1],
+            num_classes=weights["head.weight"].shape[0],
+            seed=0,
+        )
+        model.load_state_dict(weights)
+    except (KeyError, IndexError, RuntimeError) as err:
+        reason = " ".join(str(err).split())
+        raise CheckpointError(f"{path} does not fit its configuration: {reason}") from err
+    return model.to(device).eval()
+
+
+def _read_weights(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}
+    except FileNotFoundError as err:
+        raise CheckpointError(f"{path} does not exist") from err
+    except (SafetensorError, OSError) as err:
+        raise CheckpointError(f"{path} is damaged or no safetensors file: {err}") from err
+    version = metadata.get(_VERSION_KEY)
+    if version != EXPORT_VERSION:
+        raise CheckpointError(
+            f"{path} has export version {version!r}; this program reads {EXPORT_VERSION!r}"
+        )
+    if _weights_digest(weights) != metadata.get("weights_sha256"):
+        raise CheckpointError(f"{path} is damaged: the checksum of its weights is wrong")
+    return metadata, weights
+
+
+def _read_config(path: Path, checksum: str | None) -> TrialConfig:
+    try:
+        content = read_yaml_mapping(path)
+    except ConfigError as err:
+        raise CheckpointError(str(err)) from err
+    if _config_digest(content) != checksum:
+        raise CheckpointError(f"{path} is not the configuration that the weights were saved with")
+    try:
+        return TrialConfig.from_dict(content)
+    except ValidationError as err:
+        reason = " ".join(str(err).split())
+        raise CheckpointError(f"{path} holds a configuration of another version: {reason}") from err
+
+
+def _weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """Of names, types, shapes and values, in order of the names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _config_digest(config: Mapping[str, Any]) -> str:
+    """Of the file's data: a comment or another layout is no other configuration.
+
+    Not ``TrialConfig.digest``, which a new field with a default would change.
+    """
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()

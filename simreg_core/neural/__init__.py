@@ -1,0 +1,1 @@
+"""Predictive models of neural recordings, whose similarities can be the targets."""

@@ -1,0 +1,1 @@
+"""The similarity regularizer: similarities, targets, image pairs and the loss."""

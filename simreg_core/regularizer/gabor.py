@@ -1,0 +1,133 @@
+"""A fixed population of model V1 complex cells: Gabor energy units.
+
+A unit is a quadrature pair of Gabor filters g_0 (cosine) and g_90 (sine) at one place, orientation
+and spatial frequency. Its response is the root of their energy (Adelson and Bergen 1985, J. Opt.
+Soc. Am. A 2:284):
+
+    response = sqrt((g_0 . x)^2 + (g_90 . x)^2)
+
+which hardly depends on the phase of a grating. No weight is learned, nothing is random.
+
+Legend: N images, M units. Lengths are in units of the image's side, frequencies in cycles per
+image; angles are of the wave vector: 0 varies along x (vertical stripes), pi/2 along y (downwards).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from simreg_core.regularizer.responses import grey_pixels
+
+_CHUNK = 1024
+_ENVELOPE_FLOOR = 1e-9
+_SIGMA_CYCLES = 0.5622
+"""Standard deviation of the envelope in periods, for a half-amplitude bandwidth of one octave:
+sqrt(ln(2) / 2) / pi * (2^1 + 1) / (2^1 - 1)."""
+
+
+class GaborUnits(NamedTuple):
+    """What each unit is tuned to; float64 (M,) each."""
+
+    orientation: Tensor
+    """Radians in [0, pi)."""
+    frequency: Tensor
+    """Cycles per image."""
+    x: Tensor
+    y: Tensor
+
+
+class GaborPopulation:
+    """Complex cells at every orientation, frequency and position of a grid.
+
+    At frequency f there are f x f positions, one period apart, and one unit per orientation at
+    each: with the defaults M = 8 * (4 + 16 + 64) = 672. Filters have no response to uniform
+    images and equal gain at all frequencies: a unit in the image's interior responds with about
+    1 to the full-contrast grating (pixels 0 to 1) that it is tuned to. With equal gains, all
+    frequencies respond about equally to natural images, whose amplitudes fall as 1/f (Field 1987,
+    J. Opt. Soc. Am. A 4:2379).
+
+    Images of any size are brought to ``side`` first, so M and what a unit is tuned to, relative
+    to the image, are the same for all.
+
+    Args:
+        orientations: Number of orientations, evenly spaced over half a turn.
+        frequencies: Cycles per image, whole numbers below ``side / 2``.
+        side: Pixels that images are resized to.
+
+    Raises:
+        ValueError: there is no orientation or frequency, or a frequency is out of range.
+    """
+
+    def __init__(
+        self, *, orientations: int = 8, frequencies: Sequence[int] = (2, 4, 8), side: int = 32
+    ) -> None:
+        if orientations < 1 or not frequencies:
+            raise ValueError("at least one orientation and one frequency are needed")
+        if not all(0 < frequency < side / 2 for frequency in frequencies):
+            raise ValueError(
+                f"frequencies must be above 0 and below side / 2 = {side / 2:g} cycles per image, "
+                f"found {tuple(frequencies)}"
+            )
+        self.side = side
+        self.units = _units(orientations, frequencies)
+        even, odd = _filters(self.units, side)
+        self.even, self.odd = even.to(torch.float32), odd.to(torch.float32)
+
+    def __len__(self) -> int:
+        return len(self.units.frequency)
+
+    def responses(self, images: Tensor) -> Tensor:
+        """Responses >= 0, float32 (N, M), of images uint8 (N, C, H, W), on the images' device.
+
+        Colours are averaged first; what is not square is centre-cropped. Beyond the result,
+        memory for about a thousand images is needed.
+
+        Raises:
+            ValueError: ``images`` is not uint8 (N, C, H, W).
+        """
+        even, odd = self.even.to(images.device), self.odd.to(images.device)
+        result = torch.empty(len(images), len(self), device=images.device)
+        for start in range(0, len(images), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            # Without the mean, rounding leaves nothing of the response to a uniform image.
+            pixels = grey_pixels(images[rows], self.side).flatten(1)
+            pixels -= pixels.mean(dim=1, keepdim=True)
+            torch.hypot(pixels @ even.T, pixels @ odd.T, out=result[rows])
+        return result
+
+
+def _units(orientations: int, frequencies: Sequence[int]) -> GaborUnits:
+    rows = [
+        (math.pi * turn / orientations, f, (column + 0.5) / f, (row + 0.5) / f)
+        for f in frequencies
+        for turn in range(orientations)
+        for row in range(f)
+        for column in range(f)
+    ]
+    return GaborUnits(*torch.tensor(rows, dtype=torch.float64).T)
+
+
+def _filters(units: GaborUnits, side: int) -> tuple[Tensor, Tensor]:
+    """Even and odd filters, float64 (M, side * side)."""
+    centres = (torch.arange(side, dtype=torch.float64) + 0.5) / side
+    y, x = torch.meshgrid(centres, centres, indexing="ij")
+    dx = x.flatten() - units.x[:, None]
+    dy = y.flatten() - units.y[:, None]
+    frequency = units.frequency[:, None]
+    envelope = torch.exp(-(dx**2 + dy**2) / (2 * (_SIGMA_CYCLES / frequency) ** 2))
+    # Nothing that float32 would see, but its denormal numbers make products very slow.
+    envelope[envelope < _ENVELOPE_FLOOR] = 0
+    along = dx * units.orientation.cos()[:, None] + dy * units.orientation.sin()[:, None]
+    phase = 2 * math.pi * frequency * along
+    return _balanced(envelope * phase.cos(), envelope), _balanced(envelope * phase.sin(), envelope)
+
+
+def _balanced(filters: Tensor, envelope: Tensor) -> Tensor:
+    """Filters with sum 0 and gain 1: their product with (1 + cos) / 2 of their own phase is 1."""
+    mass = envelope.sum(dim=1, keepdim=True)
+    return (filters - envelope * filters.sum(dim=1, keepdim=True) / mass) * 4 / mass

@@ -1,0 +1,1 @@
+"""The result tables: their schema, the one reader and writer, and the state of a study."""

@@ -1,0 +1,271 @@
+"""The tables of results: every column's name, type, unit and meaning, in one place.
+
+Plain Python, importable without torch. ``SCHEMA_VERSION`` rises when a column changes meaning,
+type or name. Dtypes are ``int64``, ``float64``, ``string``, ``bool`` and ``list<float64>``; every
+column may be null, and is null where a value does not exist (a failed trial has no accuracy).
+"""
+
+from __future__ import annotations
+
+import types
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
+
+import pyarrow as pa
+
+from simreg_core.config.robustness import ATTACKS
+from simreg_core.config.trial import field_paths
+
+SCHEMA_VERSION = 4
+_ADDED_IN_4: dict[str, str | None] = {"training.precision": "float32"}
+ADDED_COLUMNS: dict[int, dict[str, str | None]] = {
+    2: {"feasible": None, "num_seeds": None, **_ADDED_IN_4},
+    3: _ADDED_IN_4,
+}
+"""By an earlier version whose tables can still be read: what it lacks, and what holds there."""
+VERSION_KEY = b"simreg_schema_version"  # in the metadata of every file
+
+SPLITS = ("validation", "test")
+Status = Literal["complete", "pruned", "failed"]
+Role = Literal["trial", "baseline", "surrogate"]
+
+
+class Metric(NamedTuple):
+    """A figure of one trained network that a search may pursue and a figure may show."""
+
+    name: str
+    direction: Literal["maximize", "minimize"] | None
+    """None: recorded, but no objective."""
+    worst: float | None
+    """The value of a useless network, the reference point of a hypervolume; None: no bound."""
+    label: str
+    description: str
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "clean_accuracy", "maximize", 0.0, "clean accuracy", "C: accuracy at zero distortion"
+        ),
+        Metric(
+            "robust_accuracy",
+            "maximize",
+            0.0,
+            "robust accuracy",
+            "R: mean accuracy over the reference attacks at their reference epsilons",
+        ),
+        Metric(
+            "tradeoff_score",
+            "maximize",
+            None,
+            "tradeoff score",
+            "robustness_gain - weight * accuracy_cost; the baseline scores 0",
+        ),
+        Metric("accuracy_cost", "minimize", 1.0, "accuracy cost", "C_0 - C_N"),
+        Metric("robustness_gain", "maximize", -1.0, "robustness gain", "R_N - R_0"),
+        Metric(
+            "tradeoff_ratio",
+            None,
+            None,
+            "tradeoff ratio",
+            "accuracy_cost / robustness_gain; null unless both are positive",
+        ),
+        *(
+            Metric(
+                f"robust_accuracy.{attack}",
+                "maximize",
+                0.0,
+                f"accuracy under {attack}",
+                f"accuracy under {attack} at its reference epsilon",
+            )
+            for attack in ATTACKS
+        ),
+        Metric(
+            "boundary_distance",
+            "maximize",
+            0.0,
+            "boundary distance",
+            "median over images of the squared L2 distance per pixel to the decision boundary",
+        ),
+        Metric(
+            "corruption_accuracy",
+            "maximize",
+            0.0,
+            "accuracy under corruptions",
+            "mean accuracy over the configured corruptions and severities",
+        ),
+    )
+}
+
+
+class Column(NamedTuple):
+    """One column of a result table."""
+
+    name: str
+    dtype: str
+    description: str
+
+
+def _dtype(annotation: Any) -> str:
+    if get_origin(annotation) in (Union, types.UnionType):  # an optional value
+        annotation = next(a for a in get_args(annotation) if a is not types.NoneType)
+    while hasattr(annotation, "__metadata__"):  # Annotated
+        annotation = get_args(annotation)[0]
+    return {int: "int64", float: "float64", bool: "bool"}.get(annotation, "string")
+
+
+PARAMETERS: tuple[Column, ...] = tuple(
+    Column(path, _dtype(annotation), "configuration value; lists and tables as JSON text")
+    for path, annotation in field_paths()
+)
+
+_METRICS: tuple[Column, ...] = tuple(
+    Column(f"{split}.{metric.name}", "float64", f"{metric.description} ({split} split)")
+    for split in SPLITS
+    for metric in METRICS.values()
+)
+
+_BASELINE: tuple[Column, ...] = tuple(
+    Column(f"{split}.baseline_{quantity}", "float64", f"{description} ({split} split)")
+    for split in SPLITS
+    for quantity, description in (
+        ("clean_accuracy", "C_0, mean over the baseline seeds"),
+        ("robust_accuracy", "R_0, mean over the baseline seeds"),
+        ("clean_accuracy_std", "sample standard deviation of the baselines' clean accuracy"),
+        ("robust_accuracy_std", "sample standard deviation of the baselines' robust accuracy"),
+        ("boundary_distance", "mean boundary distance over the baseline seeds"),
+    )
+)
+
+_TRAINING: tuple[Column, ...] = (
+    Column("kept_epoch", "int64", "epoch whose weights were kept, from 0"),
+    Column("validation_loss", "float64", "cross-entropy of the kept weights, nats"),
+    Column("similarity_correlation", "float64", "correlation of S_cnn and S_target, last epoch"),
+    Column("positive_share", "float64", "share of +1 targets, last epoch, [0, 1]"),
+    Column("negative_share", "float64", "share of -1 targets, last epoch, [0, 1]"),
+    Column("num_train", "int64", "training images"),
+    Column("num_validation", "int64", "validation images"),
+    Column("num_test", "int64", "test images"),
+    Column("train_seconds", "float64", "wall-clock seconds of training in this process"),
+    Column("evaluate_seconds", "float64", "wall-clock seconds of evaluation"),
+)
+
+_PROVENANCE: tuple[Column, ...] = (
+    Column("started_at", "string", "UTC, ISO 8601"),
+    Column("finished_at", "string", "UTC, ISO 8601"),
+    Column("host", "string", "machine that ran the trial"),
+    Column("device", "string", "device that trained, with its model name"),
+    Column("num_threads", "int64", "CPU threads of torch; CPU sums depend on it"),
+    Column("python_version", "string", "version of Python"),
+    Column("torch_version", "string", "version of torch"),
+    Column("simreg_version", "string", "version of this project"),
+    Column("commit", "string", "git commit of this project where known"),
+)
+
+TRIAL_COLUMNS: tuple[Column, ...] = (
+    Column("study", "string", "name of the search"),
+    Column("trial", "int64", "number of the trial in the Optuna study"),
+    Column("status", "string", "complete, pruned (below full budget) or failed"),
+    Column("reason", "string", "why a trial is not complete"),
+    Column(
+        "feasible",
+        "bool",
+        "whether it meets the search's constraints; null if incomplete, or one network of several",
+    ),
+    Column("num_seeds", "int64", "networks whose mean the figures are, with seeds from seed on"),
+    Column("config_digest", "string", "digest of the trial's configuration"),
+    Column("baseline_digest", "string", "digest of the references that it is compared with"),
+    *PARAMETERS,
+    *_METRICS,
+    *_BASELINE,
+    *_TRAINING,
+    *_PROVENANCE,
+)
+
+CURVE_COLUMNS: tuple[Column, ...] = (
+    Column("role", "string", "trial, baseline or surrogate"),
+    Column("trial", "int64", "number of the trial; null for baselines and the surrogate"),
+    Column("baseline_digest", "string", "digest of the references compared with"),
+    Column("seed", "int64", "seed of the network"),
+    Column("split", "string", "validation or test"),
+    Column("attack", "string", "name of the attack"),
+    Column("epsilon", "float64", "distortion in pixel units of [0, 1]"),
+    Column("is_reference", "bool", "whether epsilon is the attack's reference distortion"),
+    Column("accuracy", "float64", "fraction of images classified correctly"),
+    Column("num_images", "int64", "images that the accuracy is over"),
+)
+
+SPECTRUM_COLUMNS: tuple[Column, ...] = (
+    Column("role", "string", "trial, baseline or surrogate"),
+    Column("trial", "int64", "number of the trial; null for baselines and the surrogate"),
+    Column("baseline_digest", "string", "digest of the references compared with"),
+    Column("seed", "int64", "seed of the network"),
+    Column("split", "string", "validation or test"),
+    Column("kind", "string", "perturbation_power or band_noise_accuracy"),
+    Column("frequency_low", "float64", "lower edge of the band, cycles per pixel"),
+    Column("frequency_high", "float64", "upper edge of the band, cycles per pixel (excluded)"),
+    Column("epsilon", "float64", "standard deviation of the band's noise; null for power"),
+    Column("value", "float64", "share of the mean power in the band, or accuracy"),
+    Column("num_images", "int64", "images that the value is over"),
+)
+
+EPOCH_COLUMNS: tuple[Column, ...] = (
+    Column("role", "string", "trial, baseline or surrogate"),
+    Column("trial", "int64", "number of the trial; null for baselines and the surrogate"),
+    Column("baseline_digest", "string", "digest of the references compared with"),
+    Column("seed", "int64", "seed of the network"),
+    Column("epoch", "int64", "from 0"),
+    Column("learning_rate", "float64", "of this epoch"),
+    Column("task_loss", "float64", "mean cross-entropy over the epoch's training images, nats"),
+    Column("similarity_loss", "float64", "mean L_sim over the epoch's steps, before alpha"),
+    Column("train_accuracy", "float64", "over the epoch's (augmented) training images"),
+    Column("validation_loss", "float64", "cross-entropy on the validation split, nats"),
+    Column("validation_accuracy", "float64", "on the validation split, no distortion"),
+    Column("gamma", "list<float64>", "layer weights after the epoch: stem, section1, ..."),
+    Column("similarity_correlation", "float64", "Pearson, S_cnn against S_target"),
+    Column("positive_share", "float64", "share of +1 targets among the epoch's pairs"),
+    Column("negative_share", "float64", "share of -1 targets among the epoch's pairs"),
+    Column("seconds", "float64", "wall-clock seconds of the epoch, validation included"),
+)
+
+CONFIRMATION_COLUMNS: tuple[Column, ...] = (
+    Column("role", "string", "trial (a confirmed configuration) or baseline"),
+    Column("trial", "int64", "number of the confirmed trial; null for baselines"),
+    Column("status", "string", "complete or failed"),
+    Column("reason", "string", "why a run failed"),
+    Column("config_digest", "string", "digest of the network's configuration"),
+    *PARAMETERS,
+    # Cost, gain, score and ratio are against the baseline of the same fresh seed (null until that
+    # is trained), not against the search's baselines.
+    *(column for column in _METRICS if column.name.startswith("test.")),
+    Column("num_test", "int64", "test images"),
+    *_PROVENANCE,
+)
+
+TABLES: dict[str, tuple[Column, ...]] = {
+    "trials": TRIAL_COLUMNS,
+    "curves": CURVE_COLUMNS,
+    "epochs": EPOCH_COLUMNS,
+    "spectra": SPECTRUM_COLUMNS,
+    "confirmation": CONFIRMATION_COLUMNS,
+    "seeds": TRIAL_COLUMNS,  # the networks of trials that have several
+}
+
+_ARROW_TYPES = {
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "string": pa.string(),
+    "bool": pa.bool_(),
+    "list<float64>": pa.list_(pa.float64()),
+}
+
+
+def arrow_schema(table: str) -> pa.Schema:
+    """The Arrow schema of one of :data:`TABLES`, with the schema version as metadata."""
+    fields = [
+        pa.field(
+            column.name, _ARROW_TYPES[column.dtype], metadata={"description": column.description}
+        )
+        for column in TABLES[table]
+    ]
+    return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION)})

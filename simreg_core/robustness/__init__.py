@@ -1,0 +1,1 @@
+"""Attacks and corruptions, accuracy under them, and the tradeoff score."""

@@ -1,0 +1,167 @@
+"""Minimal perturbations by the decision-based boundary attack (Brendel et al., arXiv:1712.04248).
+
+The attack asks the attacked network for decisions only. It starts from images that this network
+assigns to another class than the label, moved along the straight line to the attacked image until
+just before the decision changes, and walks along the decision boundary from there.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from simreg_core.config.robustness import BoundaryConfig
+from simreg_core.robustness.foolbox_bridge import (
+    draw_seed,
+    frozen,
+    predict,
+    predict_all,
+    run_foolbox,
+)
+
+# Foolbox shares its draws within a batch, so this size is part of what is measured.
+_BATCH_SIZE = 250
+_BISECTIONS = 10  # leaves a thousandth of the distance to the starting image
+
+
+class Perturbations(NamedTuple):
+    """The smallest perturbations that were found; N images."""
+
+    adversarial: Tensor
+    """(N, C, H, W) in [0, 1]; the image itself where it is misclassified or nothing was found."""
+    squared_distance: Tensor
+    """float64 (N,): squared L2 distance to the image per pixel value; infinite if not found."""
+    found: Tensor
+    """bool (N,): whether the network misclassifies ``adversarial``."""
+
+
+def minimal_perturbations(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    config: BoundaryConfig,
+    rng: torch.Generator,
+) -> Perturbations:
+    """The smallest perturbation of every image that ``config.repeats`` boundary attacks find.
+
+    Images that are misclassified as they are have distance 0. Nothing is found for an image if
+    the network assigns all given images to its label. ``config.num_images`` is the caller's to
+    obey: all given images are attacked.
+
+    Args:
+        model: The attacked network; its mode and gradients' flags are restored.
+        images: Float (N, C, H, W) in [0, 1].
+        labels: int64 (N,).
+        config: Steps and repeats.
+        rng: Generator of all draws (starting points, walks), on any device; advanced.
+    """
+    best = Perturbations(
+        images.clone(),
+        torch.full((len(images),), math.inf, dtype=torch.float64, device=images.device),
+        torch.zeros(len(images), dtype=torch.bool, device=images.device),
+    )
+    with frozen(model):
+        predicted = predict_all(model, images, _BATCH_SIZE)
+        is_wrong = predicted != labels
+        best.found[is_wrong] = True
+        best.squared_distance[is_wrong] = 0
+        for batch in (~is_wrong).nonzero()[:, 0].split(_BATCH_SIZE):
+            for index, starts in starting_points(predicted, labels, batch, config.repeats, rng):
+                _attack(model, images, labels, index, images[starts], config.steps, rng, best)
+    return best
+
+
+def starting_points(
+    predicted: Tensor, labels: Tensor, batch: Tensor, repeats: int, rng: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each repeat, images of a batch and for each of them one of another predicted class.
+
+    A repeat starts elsewhere than those before it, until an image has no more starting points;
+    then they come again. Images without any are left out.
+
+    Args:
+        predicted: int64 (N,), the network's decisions.
+        labels: int64 (N,).
+        batch: int64 (B,), the images to attack.
+        repeats: How many pairs to yield.
+        rng: Advanced.
+
+    Yields:
+        Two int64 tensors of the same length: attacked images and their starting points.
+    """
+    is_start = predicted[None] != labels[batch][:, None]
+    chance = torch.rand(is_start.shape, generator=rng, device=rng.device).to(labels.device)
+    order = chance.masked_fill(~is_start, -1).argsort(dim=1, descending=True)
+    count = is_start.sum(dim=1)
+    has_start = count > 0
+    for repeat in range(repeats):
+        if bool(has_start.any()):
+            column = repeat % count[has_start]
+            yield batch[has_start], order[has_start].gather(1, column[:, None])[:, 0]
+
+
+def median_distance(perturbations: Perturbations) -> float | None:
+    """Median over images of the squared distance per pixel value; an image not found is beyond all.
+
+    Returns:
+        None where that is infinite, or where there is no image.
+    """
+    distances = perturbations.squared_distance.tolist()
+    median = statistics.median(distances) if distances else math.inf
+    return median if math.isfinite(median) else None
+
+
+def _attack(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    index: Tensor,
+    starts: Tensor,
+    steps: int,
+    rng: torch.Generator,
+    best: Perturbations,
+) -> None:
+    """Attack images[index] once; what is better than ``best`` is entered there."""
+    originals, truth = images[index], labels[index]
+    proposal = run_foolbox(
+        "BoundaryAttack",
+        {
+            "init_attack": None,
+            "steps": steps,
+            "spherical_step": 1e-2,
+            "source_step": 1e-2,
+            "source_step_convergance": 1e-7,
+            "step_adaptation": 1.5,
+            "tensorboard": False,
+            "update_stats_every_k": 10,
+        },
+        model,
+        originals,
+        truth,
+        seed=draw_seed(rng),
+        starting_points=to_boundary(model, originals, starts, truth),
+    ).clamp(0, 1)
+    success = predict(model, proposal) != truth
+    distance = (proposal - originals).double().flatten(1).square().mean(dim=1)
+    is_better = success & (distance < best.squared_distance[index])
+    better = index[is_better]
+    best.adversarial[better] = proposal[is_better]
+    best.squared_distance[better] = distance[is_better]
+    best.found[better] = True
+
+
+def to_boundary(model: nn.Module, originals: Tensor, starts: Tensor, labels: Tensor) -> Tensor:
+    """The misclassified ``starts``, moved towards ``originals`` while they stay misclassified."""
+    near = torch.zeros(len(starts), 1, 1, 1, dtype=starts.dtype, device=starts.device)
+    far = torch.ones_like(near)  # known to be misclassified: the starting point itself
+    for _ in range(_BISECTIONS):
+        middle = (near + far) / 2
+        fools = (predict(model, originals.lerp(starts, middle)) != labels)[:, None, None, None]
+        near, far = torch.where(fools, near, middle), torch.where(fools, middle, far)
+    # lerp at 1 may differ from the starting point in the last digit.
+    return torch.where(far == 1, starts, originals.lerp(starts, far)).clamp(0, 1)

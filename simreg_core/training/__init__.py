@@ -1,0 +1,1 @@
+"""Train one network, and measure it against its unregularized baselines."""

@@ -1,0 +1,318 @@
+"""Training of one network: L = L_task + alpha * L_sim by SGD, one record per epoch.
+
+The published protocol (arXiv:2410.03952) is the default of the configuration. Every random draw
+comes from a stream named by seed, purpose and epoch, so a resumed run equals an uninterrupted one
+bit for bit on the CPU (with the same number of threads).
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from simreg_core.config.trial import Precision, ScheduleConfig, TrainingConfig, TrialConfig
+from simreg_core.data.images import Split
+from simreg_core.data.task import RegularizationImages, TaskData, load_regularization_images
+from simreg_core.errors import ConfigError
+from simreg_core.networks import checkpoint
+from simreg_core.networks.resnet import ResNet, build_model
+from simreg_core.regularizer.loss import SimilarityRegularizer
+from simreg_core.regularizer.targets import make_target
+from simreg_core.seeding import generator
+from simreg_core.training.augment import augment, draw_augmentation
+
+_EVAL_BATCH = 1000
+
+
+class NonFiniteLossError(ArithmeticError):
+    """Training produced a loss that is NaN or infinite."""
+
+
+class EpochRecord(NamedTuple):
+    """What one epoch of training did; columns as in ``records.EPOCH_COLUMNS``."""
+
+    epoch: int
+    learning_rate: float
+    task_loss: float
+    similarity_loss: float | None
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    gamma: list[float] | None
+    similarity_correlation: float | None
+    positive_share: float | None
+    negative_share: float | None
+    seconds: float
+
+
+@dataclass
+class TrainingState:
+    """Everything that training carries from one epoch to the next."""
+
+    model: ResNet
+    regularizer: SimilarityRegularizer | None
+    optimizer: torch.optim.Optimizer
+    records: list[EpochRecord] = field(default_factory=list)
+    kept_epoch: int = -1
+    kept_loss: float = math.inf
+    kept_weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def kept_model(self) -> ResNet:
+        """A copy of the network with the kept weights, in evaluation mode."""
+        model = copy.deepcopy(self.model)
+        model.load_state_dict(self.kept_weights)
+        return model.eval()
+
+    def save(self, path: Path, config: TrialConfig) -> None:
+        """Write a checkpoint that :meth:`restore` continues from."""
+        payload: dict[str, Any] = {
+            "config_digest": config.digest(),
+            "model": self.model.state_dict(),
+            "regularizer": None if self.regularizer is None else self.regularizer.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "records": [list(record) for record in self.records],
+            "kept": [self.kept_epoch, self.kept_loss, self.kept_weights],
+        }
+        checkpoint.save(payload, path)
+
+    def restore(self, path: Path, config: TrialConfig) -> None:
+        """Continue from a checkpoint of the same configuration.
+
+        Raises:
+            checkpoint.CheckpointError: damaged, or written by another configuration.
+        """
+        payload = checkpoint.load(path, device=self.model.head.weight.device)
+        if payload.get("config_digest") != config.digest():
+            raise checkpoint.CheckpointError(f"{path} belongs to another configuration")
+        self.model.load_state_dict(payload["model"])
+        if self.regularizer is not None:
+            self.regularizer.load_state_dict(payload["regularizer"])
+        is_fused = self.optimizer.param_groups[0]["fused"]
+        self.optimizer.load_state_dict(payload["optimizer"])
+        for group in self.optimizer.param_groups:  # as this device has it, not the one before
+            group["fused"] = is_fused
+        self.records = [EpochRecord(*record) for record in payload["records"]]
+        self.kept_epoch, self.kept_loss, self.kept_weights = payload["kept"]
+
+
+def start(config: TrialConfig, data: TaskData, device: torch.device) -> TrainingState:
+    """A new network, its regularizer and its optimizer, before the first epoch.
+
+    Raises:
+        ConfigError: the regularization images cannot be had, or the padding exceeds the images.
+    """
+    side, padding = min(data.train.images.shape[2:]), config.training.augmentation.crop_padding
+    if padding >= side:
+        raise ConfigError(
+            f"training.augmentation.crop_padding: {padding} must be below the images' side, {side}"
+        )
+    model = build_model(
+        config.model,
+        channels=data.train.images.shape[1],
+        num_classes=data.num_classes,
+        seed=config.seed,
+    ).to(device)
+    regularizer = None
+    parameters = list(model.parameters())
+    if config.regularizer.alpha > 0:
+        held_out = (data.validation, data.test)
+        source = load_regularization_images(config, data.train, held_out).to(device)
+        target, pairs = make_target(config.regularizer, _source_of_targets(source, config))
+        regularizer = SimilarityRegularizer(
+            config.regularizer, source.images, target, pairs, model
+        ).to(device)
+        parameters += list(regularizer.parameters())
+    optimizer = torch.optim.SGD(
+        parameters,
+        lr=config.training.learning_rate,
+        momentum=config.training.momentum,
+        weight_decay=config.training.weight_decay,
+        fused=True if device.type == "cuda" else None,
+    )
+    return TrainingState(model, regularizer, optimizer)
+
+
+def _source_of_targets(source: RegularizationImages, config: TrialConfig) -> RegularizationImages:
+    """The images that the targets are computed from: for the control, in another order."""
+    if not config.regularizer.shuffle_targets:
+        return source
+    rng = generator(config.seed, "shuffled targets")
+    order = torch.randperm(len(source.images), generator=rng).to(source.images.device)
+    labels = None if source.labels is None else source.labels[order]
+    return RegularizationImages(source.images[order], labels)
+
+
+def fit(config: TrialConfig, state: TrainingState, data: TaskData) -> Iterator[EpochRecord]:
+    """Train from where ``state`` stands to the last epoch; yields each epoch's record.
+
+    ``state`` is complete whenever a record is yielded: saved then, it resumes exactly.
+
+    Args:
+        config: The trial's configuration.
+        state: From :func:`start`, or restored; changed in place.
+        data: The task's splits, on the state's device.
+
+    Raises:
+        NonFiniteLossError: with the epoch and the step at which it happened.
+    """
+    for epoch in range(len(state.records), config.training.epochs):
+        started = time.perf_counter()
+        rate = learning_rate(config.training, epoch)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        trained = _train_epoch(config, state, data.train, epoch)
+        loss, accuracy = mean_loss_and_accuracy(state.model, data.validation)
+        if not math.isfinite(loss):
+            raise NonFiniteLossError(f"validation loss {loss} in epoch {epoch}")
+        if config.training.keep == "last" or loss < state.kept_loss:
+            state.kept_epoch, state.kept_loss = epoch, loss
+            state.kept_weights = copy.deepcopy(state.model.state_dict())
+        record = EpochRecord(
+            epoch=epoch,
+            learning_rate=rate,
+            **trained,
+            validation_loss=loss,
+            validation_accuracy=accuracy,
+            seconds=time.perf_counter() - started,
+        )
+        state.records.append(record)
+        yield record
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """A context in which forward passes have the precision; losses belong outside of it."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def learning_rate(config: TrainingConfig, epoch: int) -> float:
+    """The learning rate of an epoch: a pure function, so that resuming needs no scheduler state."""
+    schedule: ScheduleConfig = config.schedule
+    position = epoch if schedule.unit == "epochs" else epoch / config.epochs
+    slack = 1e-9  # 0.6 / 0.2 is just below 3
+    since_restart = position - schedule.restart * math.floor(position / schedule.restart + slack)
+    num_steps = math.floor(max(since_restart, 0.0) / schedule.step + slack)
+    return config.learning_rate * schedule.factor**num_steps
+
+
+@torch.no_grad()
+def mean_loss_and_accuracy(model: ResNet, split: Split) -> tuple[float, float]:
+    """Mean cross-entropy (nats) and accuracy of ``model``, evaluated; restores its mode."""
+    was_training = model.training
+    model.eval()
+    loss = torch.zeros((), dtype=torch.float64, device=split.images.device)
+    correct = torch.zeros((), dtype=torch.int64, device=split.images.device)
+    for images, labels in zip(
+        split.images.split(_EVAL_BATCH), split.labels.split(_EVAL_BATCH), strict=True
+    ):
+        logits = model(images.to(torch.float32) / 255)
+        loss += functional.cross_entropy(logits, labels, reduction="sum")
+        correct += (logits.argmax(dim=1) == labels).sum()
+    model.train(was_training)
+    return float(loss) / len(split.labels), int(correct) / len(split.labels)
+
+
+def _train_epoch(
+    config: TrialConfig, state: TrainingState, train: Split, epoch: int
+) -> dict[str, Any]:
+    """One pass over the training images; between its steps, nothing waits for the device."""
+    training = config.training
+    task_losses: list[Tensor] = []
+    pair_losses: list[Tensor] = []
+    similarities: list[Tensor] = []
+    correct = torch.zeros((), dtype=torch.int64, device=train.labels.device)
+    num_seen = 0
+    state.model.train()
+    for index, draws, pairs in _draw_epoch(config, state, train, epoch):
+        pixels = augment(train.images, index, draws, training.augmentation).to(torch.float32) / 255
+        labels = train.labels[index]
+        with autocast(pixels.device, training.precision):  # one: it casts each weight once
+            logits = state.model(pixels)
+            if state.regularizer is not None:
+                features = state.regularizer.features(state.model, pairs)
+        logits = logits.to(torch.float32)
+        loss = functional.cross_entropy(logits, labels)
+        task_losses.append(loss.detach())
+        if state.regularizer is not None:
+            batch = state.regularizer.compare(features, pairs)
+            pair_losses.append(batch.loss.detach())
+            similarities.append(torch.stack([batch.s_cnn.detach(), batch.s_target]))
+            loss = loss + config.regularizer.alpha * batch.loss
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        state.optimizer.step()
+        correct += (logits.argmax(dim=1) == labels).sum()
+        num_seen += len(index)
+    task_loss = _mean_finite(task_losses, "task", epoch)
+    return {
+        "task_loss": task_loss,
+        "train_accuracy": int(correct) / num_seen,
+        **_pair_figures(state.regularizer, pair_losses, similarities, epoch),
+    }
+
+
+def _draw_epoch(
+    config: TrialConfig, state: TrainingState, train: Split, epoch: int
+) -> Iterator[tuple[Tensor, Tensor, Any]]:
+    """What each step of an epoch draws: images, their augmentation, and pairs.
+
+    All is drawn on the CPU, so that every device trains on the same, and sent in one go.
+    """
+    order_rng, augment_rng, pair_rng = (
+        generator(config.seed, stream, epoch) for stream in ("batches", "augmentation", "pairs")
+    )
+    device = train.images.device
+    order = torch.randperm(len(train.labels), generator=order_rng)
+    batches = order.split(config.training.batch_size)
+    if len(batches[-1]) < 2:  # batch normalisation needs two images
+        batches = batches[:-1]
+    sizes = [len(batch) for batch in batches]
+    draws = [draw_augmentation(size, config.training.augmentation, augment_rng) for size in sizes]
+    pairs: Iterable[Any] = itertools.repeat(None)
+    if state.regularizer is not None:
+        pairs = state.regularizer.draw(len(sizes), pair_rng).to(device)
+    return zip(
+        torch.cat(batches).to(device).split(sizes),
+        torch.cat(draws, dim=1).to(device).split(sizes, dim=1),
+        pairs,
+        strict=False,
+    )
+
+
+def _pair_figures(
+    regularizer: SimilarityRegularizer | None,
+    losses: list[Tensor],
+    similarities: list[Tensor],
+    epoch: int,
+) -> dict[str, Any]:
+    if regularizer is None:
+        names = ("similarity_loss", "gamma", "similarity_correlation")
+        return dict.fromkeys((*names, "positive_share", "negative_share"))
+    loss = _mean_finite(losses, "similarity", epoch)
+    pairs = torch.cat(similarities, dim=1).to(torch.float64)
+    correlation = float(torch.corrcoef(pairs)[0, 1]) if len(pairs[0].unique()) > 1 else math.nan
+    return {
+        "similarity_loss": loss,
+        "gamma": regularizer.gamma().tolist(),
+        "similarity_correlation": correlation if math.isfinite(correlation) else None,
+        "positive_share": float((pairs[1] == 1).double().mean()),
+        "negative_share": float((pairs[1] == -1).double().mean()),
+    }
+
+
+def _mean_finite(losses: list[Tensor], name: str, epoch: int) -> float:
+    values = torch.stack(losses).to(torch.float64)
+    finite = values.isfinite()
+    if not bool(finite.all()):
+        step = int((~finite).nonzero()[0])
+        raise NonFiniteLossError(f"{name} loss {float(values[step])} in epoch {epoch}, step {step}")
+    return float(values.mean())

@@ -1,0 +1,312 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from analysis.compare.__main__ import main
+from analysis.compare.comparison import compare
+from analysis.compare.picture import draw_comparison
+from analysis.findings.fronts import NoCompleteTrialsError
+from analysis.results.load import ResultsError
+from simreg_core.results.schema import ADDED_COLUMNS, VERSION_KEY
+from tests.analysis_tests.result_rows import (
+    BASELINE,
+    Row,
+    baseline_curves,
+    complete_row,
+    ended_row,
+    random_rows,
+    write_part,
+    write_results,
+)
+
+STEM = "compare_clean_accuracy_robust_accuracy_test"
+NAMES = [f"{STEM}.csv", f"{STEM}.pdf", f"{STEM}.png"]
+REFERENCE = json.dumps({"gaussian": 0.4, "transfer_fgsm": 0.15})
+XY = ("clean_accuracy", "robust_accuracy")
+
+
+def study(folder: Path, points: list[tuple[float, float]], **changes: Any) -> Path:
+    """A study whose complete trials have these accuracies on the test split."""
+    rows = [
+        complete_row(
+            trial, clean + 0.01, robust + 0.01, **{"robustness.reference": REFERENCE} | changes
+        )
+        for trial, (clean, robust) in enumerate(points)
+    ]
+    return write_results(folder, rows)
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> list[Path]:
+    return [
+        study(tmp_path / "first", [(0.9, 0.5), (0.8, 0.7), (0.7, 0.4)]),
+        study(tmp_path / "second", [(0.9, 0.6), (0.5, 0.65)]),
+    ]
+
+
+def test_hypervolumes_by_hand(two: list[Path]) -> None:
+    """First: 0.9 x 0.5 + 0.8 x 0.2 = 0.61. Second: 0.9 x 0.6 + 0.5 x 0.05 = 0.565."""
+    found = compare(two, *XY, "test")
+    assert found.reference == (0.0, 0.0)
+    assert [s.hypervolume for s in found.studies] == pytest.approx([0.61, 0.565])
+    assert [s.difference for s in found.studies] == pytest.approx([0.0, -0.045])
+
+
+def test_intervals_of_two_trials_by_hand(two: list[Path]) -> None:
+    """Of the second study's samples a quarter each has only one of its trials.
+
+    They dominate 0.9 x 0.6 = 0.54 and 0.5 x 0.65 = 0.325.
+    """
+    first, second = compare(two, *XY, "test").studies
+    assert second.interval == pytest.approx((0.325, 0.565))
+    assert first.interval.high == pytest.approx(0.61)
+    assert first.interval.low == pytest.approx(0.28)  # 0.7 x 0.4 alone, in one sample of 27
+    assert first.difference_interval == pytest.approx((0.0, 0.0))
+    low, high = second.difference_interval
+    assert low == pytest.approx(0.325 - 0.61)
+    assert 0 < high <= 0.565 - 0.28 + 1e-12
+
+
+def test_reference_point_without_a_bound_is_the_worst_of_all_studies(two: list[Path]) -> None:
+    """Scores are (robust - 0.42) - (0.92 - clean): worst (0.7, 0.4), with -0.24."""
+    found = compare(two, "tradeoff_score", "robust_accuracy", "test")
+    assert found.reference == pytest.approx((-0.24, 0.0))
+    # Second: scores 0.16 (0.6 robust) and -0.19 (0.65): 0.40 x 0.6 + 0.05 x 0.05.
+    assert found.studies[1].hypervolume == pytest.approx(0.2425)
+
+
+def test_first_interval_does_not_depend_on_the_others(two: list[Path], tmp_path: Path) -> None:
+    third = study(tmp_path / "third", [(0.4, 0.4), (0.3, 0.5)])
+    alone, beside = (compare(folders, *XY, "test") for folders in (two, [*two, third]))
+    assert alone.studies[0].interval == beside.studies[0].interval
+    assert alone.studies[1].difference_interval == beside.studies[1].difference_interval
+
+
+def test_infeasible_trials_add_nothing(two: list[Path], tmp_path: Path) -> None:
+    rows = [
+        complete_row(0, 0.81, 0.51, **{"robustness.reference": REFERENCE}),
+        complete_row(1, 1.0, 1.0, feasible=False, **{"robustness.reference": REFERENCE}),
+    ]
+    third = write_results(tmp_path / "third", rows)
+    found = compare([*two, third], *XY, "test").studies[2]
+    assert found.hypervolume == pytest.approx(0.4)
+    assert found.interval == pytest.approx((0.0, 0.4))
+    assert found.best is not None
+    assert found.best.trial == 0
+
+
+def test_single_trial_has_no_interval(two: list[Path], tmp_path: Path) -> None:
+    third = study(tmp_path / "third", [(0.5, 0.5)])
+    found = compare([two[0], third], *XY, "test").studies[1]
+    assert found.hypervolume == pytest.approx(0.25)
+    assert np.isnan([*found.interval, *found.difference_interval]).all()
+
+
+def test_best_score_and_hours(tmp_path: Path, two: list[Path]) -> None:
+    times = [("10:00:00", "10:30:00"), ("10:15:00", "11:30:00")]
+    rows = [
+        complete_row(trial, 0.9, 0.5 + 0.1 * trial, **{"robustness.reference": REFERENCE})
+        | {"started_at": f"2026-01-01T{start}+00:00", "finished_at": f"2026-01-01T{end}+00:00"}
+        | {"train_seconds": 1800.0, "evaluate_seconds": 360.0}
+        for trial, (start, end) in enumerate(times)
+    ]
+    found = compare([write_results(tmp_path / "timed", rows), two[0]], *XY, "test")
+    timed, untimed = found.studies
+    assert timed.best is not None
+    assert timed.best.trial == 1
+    assert timed.best.tradeoff_score == pytest.approx((0.59 - 0.42) - (0.92 - 0.89))
+    assert (timed.wall_hours, timed.network_hours) == pytest.approx((1.5, 1.2))
+    assert np.isnan([untimed.wall_hours, untimed.network_hours]).all()
+
+
+def test_shared_baselines_are_drawn_once(two: list[Path]) -> None:
+    found = compare(two, *XY, "test")
+    assert found.same_baselines
+    labels = draw_comparison(found).axes[0].get_legend_handles_labels()[1]
+    assert [label for label in labels if label.startswith("baseline,")] == [
+        "baseline, mean ± SD of 3 seeds",
+        "baseline, single seeds",
+    ]
+
+
+def test_different_baselines_are_drawn_per_study(two: list[Path], tmp_path: Path) -> None:
+    moved = {seed: (clean - 0.1, robust) for seed, (clean, robust) in BASELINE.items()}
+    rows = [complete_row(0, 0.9, 0.6, **{"robustness.reference": REFERENCE})]
+    third = write_results(tmp_path / "third", rows, baseline_curves(seeds=moved))
+    found = compare([*two, third], *XY, "test")
+    assert not found.same_baselines
+    labels = draw_comparison(found).axes[0].get_legend_handles_labels()[1]
+    assert "first, second: baseline, mean ± SD of 3 seeds" in labels
+    assert "third: baseline, mean ± SD of 3 seeds" in labels
+
+
+def test_fifteen_studies_have_distinct_lines(tmp_path: Path) -> None:
+    folders = [study(tmp_path / f"s{i}", [(0.5 + i / 50, 0.5), (0.4, 0.6)]) for i in range(15)]
+    lines = draw_comparison(compare(folders, *XY, "test")).axes[0].get_lines()
+    fronts = [line for line in lines if "front" in str(line.get_label())]
+    assert len({(line.get_color(), line.get_linestyle()) for line in fronts}) == 15
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task.dataset": "mnist"}, "task.dataset is digits in {a}, mnist in {b}"),
+        ({"num_test": 399}, "num_test is 400 in {a}, 399 in {b}"),
+        ({"num_validation": 99}, "num_validation is 100 in {a}, 99 in {b}"),
+        ({"num_train": 7}, "num_train is none in {a}, 7 in {b}"),
+        ({"task.split_seed": 1}, "task.split_seed is none in {a}, 1 in {b}"),
+        (
+            {"robustness.reference": '{"transfer_fgsm": 0.1, "gaussian": 0.4}'},
+            "robustness.reference is gaussian 0.4, transfer_fgsm 0.15 in {a}, "
+            "gaussian 0.4, transfer_fgsm 0.1 in {b}",
+        ),
+        (
+            {"robustness.reference": '{"gaussian": 0.4}'},
+            "robustness.reference is gaussian 0.4, transfer_fgsm 0.15 in {a}, gaussian 0.4 in {b}",
+        ),
+        (
+            {"robustness.attacks": '{"gaussian": {"options": {"steps": 3}}}'},
+            'gaussian 0.4 {{"steps": 3}}, transfer_fgsm 0.15 in {b}',
+        ),
+    ],
+    ids=["task", "test", "validation", "train", "split", "epsilon", "attacks", "options"],
+)
+def test_what_is_not_comparable_is_refused(
+    change: Row, message: str, two: list[Path], tmp_path: Path
+) -> None:
+    other = study(tmp_path / "other", [(0.9, 0.6)], **change)
+    with pytest.raises(ResultsError) as refusal:
+        compare([two[0], other], *XY, "test")
+    assert str(refusal.value).startswith("not comparable: ")
+    assert message.format(a=two[0], b=other) in str(refusal.value)
+
+
+def test_measure_of_another_kind_matters_to_its_own_metric_only(
+    two: list[Path], tmp_path: Path
+) -> None:
+    other = study(tmp_path / "other", [(0.9, 0.6)], **{"robustness.tradeoff_weight": 2.0})
+    assert not compare([two[0], other], *XY, "test").same_weight
+    with pytest.raises(ResultsError, match=r"tradeoff_weight is 1 in .*, 2 in "):
+        compare([two[0], other], "clean_accuracy", "tradeoff_score", "test")
+
+
+def test_seeds_and_objectives_may_differ(two: list[Path], tmp_path: Path) -> None:
+    other = study(tmp_path / "other", [(0.9, 0.6)], seed=5, **{"robustness.noise_seed": 3})
+    (other / "space.yaml").write_text("name: demo\nobjectives: [tradeoff_score]\n")
+    assert len(compare([two[0], other], *XY, "test").studies) == 2
+
+
+def test_older_schema_version_is_read(two: list[Path], tmp_path: Path) -> None:
+    folder = study(tmp_path / "old", [(0.9, 0.6)])
+    path = folder / "trials" / "00000.parquet"
+    table = pq.read_table(path, partitioning=None).drop_columns(list(ADDED_COLUMNS[3]))
+    pq.write_table(table.replace_schema_metadata({VERSION_KEY: b"3"}), path)
+    assert compare([two[0], folder], *XY, "test").studies[1].hypervolume == pytest.approx(0.54)
+
+
+def test_fewer_than_two(two: list[Path]) -> None:
+    with pytest.raises(ResultsError, match="1 result folder given; allowed: 2 to 15"):
+        compare(two[:1], *XY, "test")
+
+
+@pytest.mark.parametrize("how", ["same", "dots", "link"])
+def test_same_folder_twice(how: str, two: list[Path], tmp_path: Path) -> None:
+    again = {
+        "same": two[0],
+        "dots": tmp_path / "second" / ".." / "first",
+        "link": tmp_path / "link",
+    }[how]
+    if how == "link":
+        again.symlink_to(two[0])
+    with pytest.raises(ResultsError, match="is given twice"):
+        compare([two[0], two[1], again], *XY, "test")
+
+
+def test_study_without_complete_trials(two: list[Path], tmp_path: Path) -> None:
+    failed = write_results(tmp_path / "failed", [ended_row(0, "failed", "no memory")])
+    with pytest.raises(NoCompleteTrialsError, match="none of 1 trials is complete"):
+        compare([two[0], failed], *XY, "test")
+    assert main([str(two[0]), str(failed)]) == 1
+
+
+def test_folders_of_one_name_are_told_apart(two: list[Path], tmp_path: Path) -> None:
+    other = study(tmp_path / "deep" / "first", [(0.5, 0.5)])
+    labels = [s.label for s in compare([*two, other], *XY, "test").studies]
+    assert labels == [str(two[0]), "second", str(other)]
+
+
+def test_command_writes_and_prints(two: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*map(str, two), "--split", "test"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert sorted(path.name for path in (two[0] / "figures").iterdir()) == NAMES
+    assert not (two[1] / "figures").exists()
+    assert "reference point of all hypervolumes: clean accuracy 0, robust accuracy 0" in out
+    assert "0.61000" in out
+    assert "-0.04500" in out
+    assert "2000 samples, seed 0" in out
+    assert "different numbers of trials" in out
+    with Image.open(two[0] / "figures" / f"{STEM}.png") as picture:
+        assert picture.size == (1080, 840)
+
+
+def test_csv_holds_every_complete_trial_and_what_varies_between_studies(
+    tmp_path: Path, two: list[Path]
+) -> None:
+    other = study(tmp_path / "other", [(0.9, 0.6)], **{"regularizer.alpha": 1.0})
+    assert main([str(two[0]), str(other), "--split", "test", "--out", str(tmp_path / "o")]) == 0
+    table = pd.read_csv(tmp_path / "o" / f"{STEM}.csv")
+    assert table["study"].tolist() == ["first"] * 3 + ["other"]
+    assert table["trial"].tolist() == [0, 1, 2, 0]
+    assert table["on_front"].tolist() == [True, True, False, True]
+    assert table["regularizer.alpha"].tolist() == [10.0, 10.0, 10.0, 1.0]
+    assert table["test.robust_accuracy"].tolist() == pytest.approx([0.5, 0.7, 0.4, 0.6])
+
+
+def test_same_results_give_the_same_bytes(two: list[Path], tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        main([*map(str, two), "--split", "test", "--out", str(tmp_path / name)])
+    for name in NAMES:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_many_trials_in_seconds(tmp_path: Path) -> None:
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for seed, folder in enumerate(folders):
+        write_part(folder, "trials", "all.parquet", random_rows(5000, seed))
+        write_part(folder, "curves", "all.parquet", [])
+    assert len(compare(folders, *XY, "validation").table) == 10000
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--x", "accuracy"], "unknown metric 'accuracy'"),
+        (["--x", "robust_accuracy"], "both 'robust_accuracy'"),
+        (["--split", "train"], "--split: invalid choice"),
+    ],
+    ids=["metric", "same", "split"],
+)
+def test_bad_option_is_one_line(
+    options: list[str], message: str, two: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*map(str, two), *options]) == 2
+    out, err = capsys.readouterr()
+    assert message in err
+    assert (out, err.count("\n")) == ("", 1)
+    assert not (two[0] / "figures").exists()
+
+
+def test_folder_that_is_missing(two: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(two[1])
+    assert main([*map(str, two)]) == 2
+    assert f"{two[1]}: no such folder" in capsys.readouterr().err

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from analysis.poster.__main__ import SOURCES, Source, collect, command, main
+from analysis.poster.layout import ROWS
+from tests.analysis_tests.posters import write_output
+from tests.analysis_tests.result_rows import ended_row, write_part
+from tuner.space.search_space import load_space
+
+PANELS = (
+    "2_similarity",
+    "4i_curves",
+    "4i_datasets",
+    "4ii_spectra",
+    "4iii_cost",
+    "5_tradeoff",
+    "6_components",
+)
+FILES = {f"{name}.{kind}" for name in PANELS for kind in ("png", "pdf")} | {"poster.png"}
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class Run(NamedTuple):
+    """What one call of the program left."""
+
+    output: Path
+    figures: Path
+    code: int
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All searches of the poster; not to be changed."""
+    return write_output(tmp_path_factory.mktemp("poster"))
+
+
+@pytest.fixture(scope="module")
+def run(complete: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The program on all searches, run once."""
+    figures = tmp_path_factory.mktemp("figures")
+    with contextlib.redirect_stdout(io.StringIO()) as stream:
+        code = main([str(complete), "--out", str(figures)])
+    return Run(complete, figures, code, stream.getvalue())
+
+
+@pytest.fixture
+def only(complete: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Factory of an output folder with some of the results, to change."""
+
+    def make(*places: str) -> Path:
+        output = tmp_path / "output"
+        output.mkdir()
+        for place in places:
+            if (complete / place).is_dir():
+                shutil.copytree(complete / place, output / place)
+            else:
+                shutil.copy(complete / place, output / place)
+        return output
+
+    return make
+
+
+def files_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_every_panel_and_the_poster_are_written(run: Run) -> None:
+    assert run.code == 0
+    assert files_in(run.figures) == FILES
+    assert "not drawn" not in run.printed
+    for name in FILES:
+        assert f"wrote {run.figures / name}" in run.printed
+        content = (run.figures / name).read_bytes()
+        assert content.startswith(b"%PDF" if name.endswith("pdf") else b"\x89PNG")
+
+
+def test_poster_holds_every_panel(run: Run) -> None:
+    with Image.open(run.figures / "poster.png") as picture:
+        assert picture.width == 2100
+        assert picture.height > 2500
+        pixels = np.asarray(picture.convert("RGB"))
+    # Ink in every twelfth of the height.
+    parts = np.array_split((pixels != 255).any(axis=(1, 2)), 12)
+    assert all(part.any() for part in parts)
+    assert {name for row in ROWS for name in row} == set(PANELS)
+    assert sorted(source.panel for source in SOURCES) == sorted(PANELS)
+
+
+def test_missing_results_are_named_with_their_command(
+    only: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = only("tradeoff")
+    assert main([str(output)]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert files_in(output / "figures") == {"5_tradeoff.pdf", "5_tradeoff.png", "poster.png"}
+    assert out.count("not drawn: ") == 6
+    assert f"not drawn: 4.iii (cost): {output / 'cost'} is not there" in out
+    assert f"python -m tuner.run --space search_spaces/poster/cost.yaml --output {output}" in out
+    assert f"python -m simreg_core.neural compare --output {output / 'pairs.parquet'}" in out
+
+
+def test_results_that_cannot_be_used_are_named_with_the_reason(
+    only: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = only("tradeoff", "cost")
+    shutil.rmtree(output / "cost" / "trials")
+    write_part(output / "cost", "trials", "0.parquet", [ended_row(0, "failed", "no memory")])
+    assert main([str(output)]) == 0
+    out = capsys.readouterr().out
+    assert "not drawn: 4.iii (cost)" in out
+    assert "none of 1 trials is complete" in out
+
+
+def test_picture_that_is_not_drawn_again_is_removed(
+    only: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = only("tradeoff", "pairs.parquet")
+    assert main([str(output)]) == 0
+    figures = output / "figures"
+    (figures / "mine.png").touch()
+    (output / "pairs.parquet").unlink()
+    capsys.readouterr()
+    assert main([str(output)]) == 0
+    kept = {"5_tradeoff.pdf", "5_tradeoff.png", "poster.png", "mine.png"}
+    assert files_in(figures) == kept
+    out = capsys.readouterr().out
+    assert f"removed {figures / '2_similarity.png'}, which showed earlier results" in out
+
+
+@pytest.mark.parametrize("kept", ["pairs.parquet", "components"])
+def test_any_one_result_makes_a_poster(kept: str, only: Callable[..., Path]) -> None:
+    output = only(kept)
+    assert main([str(output)]) == 0
+    assert "poster.png" in files_in(output / "figures")
+
+
+def test_nothing_at_all_is_one_line_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert f"{tmp_path}: nothing to draw" in err
+    assert files_in(tmp_path) == set()
+
+
+def test_split_is_passed_on(complete: Path) -> None:
+    panels, missing = collect(complete, "validation")
+    assert missing == {}
+    assert "validation split, n = 400 images" in panels["5_tradeoff"].caption
+
+
+def test_same_results_give_the_same_bytes(run: Run, only: Callable[..., Path]) -> None:
+    output = only("tradeoff")
+    main([str(output)])
+    for name in ("5_tradeoff.png", "5_tradeoff.pdf"):
+        assert (output / "figures" / name).read_bytes() == (run.figures / name).read_bytes()
+
+
+def test_output_that_is_a_file(
+    only: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").write_text("mine")
+    assert main([str(only("pairs.parquet")), "--out", str(tmp_path / "taken")]) == 2
+    assert "--out: cannot be written" in capsys.readouterr().err
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+@pytest.mark.parametrize("source", SOURCES[1:], ids=lambda source: source.section)
+def test_commands_name_space_files_whose_results_the_panel_reads(
+    source: Source, tmp_path: Path
+) -> None:
+    words = command(source, tmp_path).replace(")", "").split()
+    spaces = [ROOT / word for word in words if word.endswith(".yaml")]
+    assert [load_space(space).name for space in spaces] == [source.place] * 2
+
+
+def test_command_runs_without_the_libraries_of_training(only: Callable[..., Path]) -> None:
+    program = (
+        "import sys; from analysis.poster import main; code = main(sys.argv[1:]); "
+        "heavy = {'torch', 'ray', 'optuna', 'foolbox', 'matplotlib.pyplot'} & set(sys.modules); "
+        "sys.exit(f'imported {heavy}' if heavy else code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(only("pairs.parquet"))],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,200 @@
+"""Arrays of the figures against values by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.charts.chart import (
+    Chart,
+    Figure,
+    Missing,
+    ParallelChart,
+    Series,
+    log_ticks,
+    staircase,
+)
+from analysis.charts.plotly_backend import plotly_figure
+from analysis.findings.study import load_study, noise_of_score
+from analysis.report.page import build_report, render_page, trial_table
+from tests.analysis_tests.reports import small_results, small_trials, write_space
+from tests.analysis_tests.result_rows import complete_row
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Figure]:
+    folder = small_results(tmp_path_factory.mktemp("small") / "demo")
+    return {figure.name: figure for figure in build_report(folder, "validation").figures}
+
+
+def chart(figures: dict[str, Figure], name: str) -> Chart:
+    figure = figures[name]
+    assert isinstance(figure, Chart), figure
+    return figure
+
+
+def series(found: Chart, label: str, panel: int = 0) -> Series:
+    return next(s for s in found.panels[panel].series if s.label == label)
+
+
+def test_front_with_its_intervals(figures: dict[str, Figure]) -> None:
+    front = series(chart(figures, "pareto"), "on the front")
+    assert front.trials is not None
+    assert front.trials.tolist() == [0, 1]
+    assert front.x.tolist() == [0.9, 0.8]
+    assert front.x_bounds is not None
+    assert front.x_bounds[:, 0] == pytest.approx([0.82563, 0.94477], abs=1e-5)
+    others = series(chart(figures, "pareto"), "trial")
+    assert others.trials is not None
+    assert others.trials.tolist() == [2]
+
+
+def test_baseline_with_its_interval(figures: dict[str, Figure]) -> None:
+    mean = series(chart(figures, "pareto"), "baseline, mean")
+    assert (mean.x[0], mean.y[0]) == pytest.approx((0.92, 0.42))
+    assert mean.x_bounds is not None
+    half = 4.302653 * 0.02 / np.sqrt(3)
+    assert mean.x_bounds[:, 0] == pytest.approx([0.92 - half, 0.92 + half])
+
+
+def test_staircase_between_the_two(figures: dict[str, Figure]) -> None:
+    line = series(chart(figures, "pareto"), "front")
+    corners = list(zip(line.x.tolist(), line.y.tolist(), strict=True))
+    assert corners == [(0.8, 0.7), (0.8, 0.5), (0.9, 0.5)]
+
+
+def test_staircase_of_a_smaller_is_better_metric() -> None:
+    x, y = staircase(np.array([[0.1, 0.5], [0.3, 0.8]]), (False, True))
+    assert list(zip(x.tolist(), y.tolist(), strict=True)) == [(0.1, 0.5), (0.3, 0.5), (0.3, 0.8)]
+
+
+def test_hypervolume_grows_with_trials_and_hours(figures: dict[str, Figure]) -> None:
+    """0.9 x 0.5, then 0.8 x 0.2 on top; trial 3 failed without recording any time."""
+    by_trials = series(chart(figures, "hypervolume"), "this search")
+    by_hours = series(chart(figures, "hypervolume"), "this search", panel=1)
+    steps = dict(zip(by_trials.x.tolist(), by_trials.y.tolist(), strict=True))
+    assert steps[4.0] == pytest.approx(0.61)
+    assert by_trials.x.tolist() == [0.0, 1.0, 1.0, 2.0, 2.0, 4.0, 4.0][: len(by_trials.x)]
+    assert by_trials.y[[0, 2, 4]] == pytest.approx([0.0, 0.45, 0.61])
+    assert by_hours.x[-1] == pytest.approx(3.0)
+    assert chart(figures, "hypervolume").panels[1].x.label == "CPU-hours"
+
+
+def test_nothing_is_attained_beyond_this_baseline(figures: dict[str, Figure]) -> None:
+    assert "attains an area of 0 beyond" in chart(figures, "attainment").caption
+
+
+def test_area_beyond_the_baseline(tmp_path: Path) -> None:
+    folder = small_results(tmp_path / "demo", [complete_row(0, 0.94, 0.52)])
+    found = {figure.name: figure for figure in build_report(folder, "validation").figures}
+    assert "attains an area of 0.002 beyond" in chart(found, "attainment").caption
+
+
+def test_curves_of_trial_and_baseline(figures: dict[str, Figure]) -> None:
+    found = chart(figures, "curves")
+    assert [panel.title for panel in found.panels] == ["gaussian", "uniform"]
+    assert series(found, "trial 0").y.tolist() == [0.9, 0.8, 0.52]
+    assert series(found, "baseline").y == pytest.approx([0.92, 0.7, 0.44])
+    band = series(found, "baseline ± SD")
+    assert band.y_bounds is not None
+    assert band.y_bounds[:, 0] == pytest.approx([0.90, 0.94])
+
+
+def test_warm_starts_are_named_on_the_front_too(tmp_path: Path) -> None:
+    folder = small_results(tmp_path / "demo")
+    write_space(folder, tuning={"warm_starts": [{"regularizer.alpha": 1.0}]})
+    report = build_report(folder, "validation")
+    found = chart({figure.name: figure for figure in report.figures}, "curves")
+    assert series(found, "trial 0 (warm start)").y.tolist() == [0.9, 0.8, 0.52]
+    assert "Warm starts: trial 0." in found.caption
+    page = render_page(report)
+    assert "<td>0 (warm start)</td>" in page
+    assert trial_table(report.study, None)["rows"]["origin"] == ["warm start", "", "", ""]
+
+
+def test_landscape_on_the_scales_of_the_search(figures: dict[str, Figure]) -> None:
+    found = chart(figures, "landscape")
+    panel = found.panels[0]
+    assert (panel.x.label, panel.x.is_log) == ("regularizer.threshold", False)
+    assert (panel.y.label, panel.y.is_log) == ("regularizer.alpha", True)
+    points = panel.series[0]
+    assert points.x.tolist() == [0.2, 0.5, 0.8]
+    assert points.y.tolist() == [1.0, 10.0, 100.0]
+    assert points.shade is not None
+    assert points.shade.values == pytest.approx([0.06, 0.16, -0.24])
+
+
+def test_parallel_coordinates(figures: dict[str, Figure]) -> None:
+    found = figures["parallel"]
+    assert isinstance(found, ParallelChart)
+    alpha = next(d for d in found.dimensions if d.label == "alpha")
+    assert alpha.values.tolist() == [2.0, 0.0, 1.0]  # logarithms, the best score last
+    assert alpha.ticks == ((0.0, "1"), (1.0, "10"), (2.0, "100"))
+    assert found.shade.values == pytest.approx([-0.24, 0.06, 0.16])
+
+
+def test_gamma_and_learning_curves(figures: dict[str, Figure]) -> None:
+    gamma = chart(figures, "gamma")
+    assert [s.y.tolist() for s in gamma.panels[0].series] == [[0.25, 0.25], [0.75, 0.75]]
+    learning = chart(figures, "learning")
+    assert series(learning, "trial 0").y.tolist() == [0.5, 0.9]
+    assert len(learning.panels) == 3
+
+
+def test_importance_says_why_it_is_missing(figures: dict[str, Figure]) -> None:
+    found = figures["importance"]
+    assert isinstance(found, Missing)
+    assert found.reason == "it needs 10 complete trials, and there are 3"
+
+
+def test_probability_bars_are_of_the_usable_trials(figures: dict[str, Figure]) -> None:
+    bars = series(chart(figures, "probability"), "on the observed front")
+    assert bars.trials is not None
+    assert sorted(bars.trials.tolist()) == [0, 1]
+    assert "1000 draws (seed 0)" in chart(figures, "probability").caption
+
+
+def test_noise_of_single_networks_is_at_least_that_of_seeds(tmp_path: Path) -> None:
+    """Binomial 0.03 and 0.05 against an SD of 0.02 over the baseline's seeds."""
+    study = load_study(small_results(tmp_path / "demo"), "validation")
+    assert study.noise[0] == pytest.approx([0.03, 0.05])
+    wide = [complete_row(0, 0.9, 0.5) | {"num_validation": 10**6}]
+    assert load_study(small_results(tmp_path / "wide", wide), "validation").noise[
+        0
+    ] == pytest.approx([0.02, 0.02])
+    noise = noise_of_score(study)
+    assert noise is not None
+    assert noise[0] == pytest.approx(np.sqrt(0.03**2 + 0.05**2 + 2 * 0.02**2 / 3))
+
+
+def test_reference_search_is_drawn_beside(tmp_path: Path) -> None:
+    folder = small_results(tmp_path / "demo")
+    other = small_results(tmp_path / "random", small_trials()[:1])
+    report = build_report(folder, "validation", other)
+    found = {figure.name: figure for figure in report.figures}
+    reference = series(chart(found, "hypervolume"), "reference: demo (sampler: tpe)")
+    assert reference.y[-1] == pytest.approx(0.45)
+
+
+def test_front_of_three_objectives_in_three_panels(tmp_path: Path) -> None:
+    trials = small_trials()
+    trials[2] |= {"validation.boundary_distance": 0.9}
+    trials[0] |= {"validation.boundary_distance": 0.1}
+    trials[1] |= {"validation.boundary_distance": 0.2}
+    folder = small_results(tmp_path / "demo", trials)
+    write_space(folder, objectives=["clean_accuracy", "robust_accuracy", "boundary_distance"])
+    report = build_report(folder, "validation")
+    assert report.study.on_front.tolist() == [True, True, True]
+    found = {figure.name: figure for figure in report.figures}
+    assert len(chart(found, "pareto").panels) == 3
+    assert report.study.baseline is not None  # of the accuracies, which its curves give
+    assert np.isnan(report.study.baseline[0]).tolist() == [False, False, True]
+    drawn = plotly_figure(chart(found, "pareto"))["data"]
+    legend = [trace["name"] for trace in drawn if trace["showlegend"]]
+    assert len(legend) == len(set(legend)) > 3
+
+
+def test_ticks_of_a_long_logarithmic_range() -> None:
+    assert [text for _, text in log_ticks(0.001, 10.0)] == ["0.001", "0.01", "0.1", "1", "10"]

@@ -1,0 +1,449 @@
+"""The server of reports, asked over real connections; the report itself is a stub."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from analysis.results.load import ResultsError
+from analysis.serve.__main__ import create_listener, main, url
+from simreg_core.errors import ConfigError
+from simreg_core.results.study_lock import LOCK_FILE
+from simreg_core.storage.locks import lock
+from tests.analysis_tests.result_rows import complete_row, write_part, write_results
+from tests.analysis_tests.servers import Answer, Client, Renderer, serve
+
+__all__ = ["serve"]
+
+SPACE = "name: demo\ntuning: {num_trials: 3, confirm: null}\n"
+
+
+def study(folder: Path, num_trials: int = 2, space: str = SPACE) -> Path:
+    rows = [complete_row(trial, 0.9, 0.5 + trial / 10) for trial in range(num_trials)]
+    write_results(folder, rows)
+    (folder / "space.yaml").write_text(space)
+    return folder
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    folder = tmp_path / "results"
+    study(folder / "one")
+    study(folder / "poster" / "curves", 3)
+    (folder / "references").mkdir()
+    return folder
+
+
+@pytest.fixture
+def get(serve: Callable[..., Client], output: Path) -> Client:
+    return serve(output)
+
+
+def test_index_lists_all_studies(get: Client) -> None:
+    answer = get("/")
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert '<a href="/study/one/">one</a>' in answer.text
+    assert '<a href="/study/poster/curves/">poster/curves</a>' in answer.text
+    assert "stopped" in answer.text
+    assert "finished" in answer.text
+    text = " ".join(answer.text.split())
+    assert "2 of 3" in text
+    assert "3 of 3" in text
+    # Scores of (0.9, 0.6) and (0.9, 0.7) against the baseline of (0.92, 0.42).
+    assert "+0.160 (trial 1)" in text
+    assert "+0.260 (trial 2)" in text
+    assert "references" not in text
+
+
+def test_study_shows_its_report(get: Client) -> None:
+    assert "report of one, validation: 2 trials" in get("/study/one/").text
+    assert "report of curves, test: 3 trials" in get("/study/poster/curves/?split=test").text
+
+
+def test_served_folder_can_be_a_study(serve: Callable[..., Client], output: Path) -> None:
+    get = serve(output / "one")
+    assert "/study/one/" in get("/").text
+    assert get("/study/one/").status == 200
+
+
+def test_report_is_kept_until_a_file_changes(get: Client, output: Path) -> None:
+    for _ in range(3):
+        get("/study/one/")
+    assert get.render.calls == [("one", "validation")]
+    before = get("/study/one/version")
+    write_part(output / "one", "trials", "00002.parquet", [complete_row(2, 0.8, 0.8)])
+    assert get("/study/one/version").text != before.text
+    assert "3 trials" in get("/study/one/").text
+    assert len(get.render.calls) == 2
+
+
+def test_page_says_which_version_it_shows(get: Client) -> None:
+    version = get("/study/one/version").text
+    page = get("/study/one/").text
+    assert f'data-url="/study/one/version" data-version="{version}"' in page
+    assert page.endswith("</body></html>")
+    assert "Content-Security-Policy" not in page  # a header has it, with the right to ask
+    assert f'data-version="{get("/version").text}"' in get("/").text
+
+
+def test_unchanged_is_told_in_a_word(get: Client) -> None:
+    for path in ("/", "/version", "/study/one/", "/study/one/version", "/serve.js", "/serve.css"):
+        tag = get(path).headers["ETag"]
+        again = get(path, If_None_Match=tag)
+        assert (again.status, again.text) == (304, ""), path
+
+
+def test_driver_that_speaks_every_second_makes_no_new_report(get: Client, output: Path) -> None:
+    (output / "one" / "driver.json").write_text('{"phase": "trials", "updated_at": 1}')
+    before = get("/study/one/version").text
+    (output / "one" / "driver.json").write_text('{"phase": "trials", "updated_at": 2}')
+    (output / "one" / "study.journal").write_text("more")
+    (output / "one" / "trials" / ".00009.tmp").write_text("half")
+    assert get("/study/one/version").text == before
+
+
+@pytest.mark.parametrize(
+    "place", ["audit-00001.json", "audits/1.json", "checkpoints/00001/a.json", "confirmation.json"]
+)
+def test_audits_and_confirmations_make_a_new_report(place: str, get: Client, output: Path) -> None:
+    before = get("/study/one/version").text
+    path = output / "one" / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{}")
+    assert get("/study/one/version").text != before
+
+
+def test_running_search_is_seen_and_its_end_too(get: Client, output: Path) -> None:
+    folder = output / "one"
+    (folder / "driver.json").write_text('{"phase": "trials"}')
+    stopped = get("/version").text
+    with lock(folder / LOCK_FILE):
+        running = get("/version").text
+        version = get("/study/one/version").text
+        assert '<span class="running">running</span>: trials' in get("/").text
+    assert running != stopped
+    assert get("/version").text == stopped
+    assert get("/study/one/version").text != version
+    assert "running" not in get("/").text
+
+
+def test_looking_at_a_study_writes_nothing(get: Client, output: Path) -> None:
+    def files() -> list[tuple[str, int]]:
+        return sorted((str(p), p.stat().st_mtime_ns) for p in output.rglob("*"))
+
+    before = files()
+    for path in ("/", "/version", "/study/one/", "/study/one/version"):
+        get(path)
+    assert files() == before
+
+
+def test_search_that_waits_for_its_confirmation_is_stopped(
+    serve: Callable[..., Client], tmp_path: Path
+) -> None:
+    folder = study(tmp_path / "o" / "a", 3, SPACE.replace("null", "{top: 2, seeds: 3}"))
+    get = serve(tmp_path / "o")
+    (folder / "driver.json").write_text('{"phase": "confirmation"}')
+    assert "stopped" in get("/").text
+    (folder / "driver.json").write_text('{"phase": "done"}')
+    assert "finished" in get("/").text
+
+
+def test_infeasible_trials_are_best_only_where_all_are(
+    serve: Callable[..., Client], tmp_path: Path
+) -> None:
+    rows = [complete_row(0, 0.9, 0.5, feasible=False), complete_row(1, 0.9, 0.45, feasible=True)]
+    write_results(tmp_path / "o" / "a", rows)
+    write_results(tmp_path / "o" / "b", rows[:1])
+    text = " ".join(serve(tmp_path / "o")("/").text.split())
+    assert "+0.010 (trial 1)" in text
+    assert "+0.060 (trial 0)" in text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/study/",
+        "/study/none/",
+        "/study/references/",
+        "/study/poster/",
+        "/study/one/trials/",
+        "/study/one/space.yaml",
+        "/study/../../outside/",
+        "/study/one/../../outside/",
+        "/study/%2e%2e/outside/",
+        "/study/..%2foutside/",
+        "/study/%252e%252e/outside/",
+        "/study/..%5coutside/",
+        "/study/..",
+        "/../outside/",
+        "/study/%2ftmp/",
+        "/study/link/",
+        "/study/one%00/",
+        "/study/ONE/",
+        "/static/x",
+    ],
+)
+def test_nothing_else_is_there(path: str, get: Client, output: Path) -> None:
+    study(output.parent / "outside")
+    (output / "link").symlink_to(output.parent / "outside")
+    answer = get(path)
+    if answer.status == 308:  # a missing slash at the end
+        assert answer.headers["Location"] == f"http://127.0.0.1:{get.port}{path}/"
+        answer = get(f"{path}/")
+    assert answer.status == 404
+    assert "outside" not in get("/").text
+    assert get.render.calls == []
+
+
+def test_absolute_paths_are_no_studies(get: Client, output: Path) -> None:
+    for path in (f"/study/{output}/one/", f"/study//{output}/one/", f"//{output}/one/"):
+        assert get(path).status == 404
+    assert get.render.calls == []
+
+
+@pytest.mark.parametrize("where", ["trials", "trials/00000.parquet", "curves"])
+def test_link_inside_a_study_that_leads_outside(where: str, get: Client, output: Path) -> None:
+    outside = study(output.parent / "outside")
+    target = output / "one" / where
+    target.rename(target.with_name("moved"))
+    (output / "one" / "moved.txt").write_text("")
+    target.symlink_to(outside / where)
+    answer = get("/study/one/")
+    assert "a link that leads out of the folder that is served" in answer.text
+    assert "a link that leads out of the folder that is served" in get("/").text
+    assert get("/study/one/version").status == 200
+    assert get.render.calls == []
+
+
+def test_damaged_study_shows_its_error(get: Client, output: Path) -> None:
+    (output / "one" / "trials" / "00001.parquet").write_bytes(b"<script>alert(1)</script>")
+    answer = get("/study/one/")
+    assert answer.status == 500
+    assert "00001.parquet: not a readable Parquet file" in answer.text
+    assert "data-version" in answer.text
+    index = get("/").text
+    assert "one/trials/00001.parquet: not a readable Parquet file" in index
+    assert str(output) not in index + answer.text
+    assert "unknown" in index
+    (output / "one" / "trials" / "00001.parquet").unlink()
+    assert "report of one, validation: 1 trials" in get("/study/one/").text
+
+
+def test_report_that_cannot_be_made_is_said_in_the_index_until_a_file_changes(
+    get: Client, output: Path
+) -> None:
+    before = get("/version").text
+    curves = output / "one" / "curves" / "00001.parquet"
+    get.render.error = ResultsError(f"{curves}: not a readable\nParquet file")
+    assert get("/study/one/?split=test").status == 500
+    said = "no test report: one/curves/00001.parquet: not a readable Parquet file"
+    assert said in get("/").text
+    assert get("/version").text != before
+    get.render.error = None
+    assert get("/study/one/").status == 200
+    assert said in get("/").text  # of the other split
+    curves.write_bytes(b"changed")
+    assert said not in get("/").text
+
+
+def test_best_score_is_finite(serve: Callable[..., Client], tmp_path: Path) -> None:
+    scores = (math.inf, 0.1, math.nan, -math.inf)
+    write_results(
+        tmp_path / "o" / "a",
+        [
+            complete_row(i, 0.9, 0.5) | {"validation.tradeoff_score": s}
+            for i, s in enumerate(scores)
+        ],
+    )
+    assert "+0.100 (trial 1)" in serve(tmp_path / "o")("/").text
+
+
+def test_damaged_space_file_is_said_in_the_index(get: Client, output: Path) -> None:
+    (output / "one" / "space.yaml").write_text("tuning: [")
+    index = get("/")
+    assert index.status == 200
+    assert "not valid YAML" in index.text
+    (output / "one" / "space.yaml").write_text("tuning: [1]")
+    assert "2 of ?" in " ".join(get("/").text.split())
+
+
+def test_report_that_cannot_be_made_does_not_end_the_server(
+    get: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    get.render.error = TypeError("a <b> is missing")
+    answer = get("/study/one/")
+    assert answer.status == 500
+    assert "TypeError: a &lt;b&gt; is missing" in answer.text
+    assert "TypeError" in caplog.text
+    get.render.error = None
+    assert get("/study/one/").status == 200
+
+
+def test_names_are_shown_as_they_are(serve: Callable[..., Client], tmp_path: Path) -> None:
+    study(tmp_path / "o" / "a & <b> é?#%")
+    get = serve(tmp_path / "o")
+    page = get("/").text
+    assert "a &amp; &lt;b&gt; é?#%" in page
+    assert "<b>" not in page
+    link = page.partition('<a href="')[2].partition('"')[0]
+    assert "report of a & <b>" in get(link.replace("&amp;", "&")).text
+
+
+def test_studies_that_come_and_go(get: Client, output: Path) -> None:
+    before = get("/version").text
+    new = study(output / "new")
+    assert get("/study/new/").status == 200
+    assert get("/version").text != before
+    for path in sorted(new.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    assert get("/study/new/").status == 404
+    assert get("/version").text == before
+
+
+def test_empty_folder(serve: Callable[..., Client], tmp_path: Path) -> None:
+    assert "No study is here yet" in serve(tmp_path)("/").text
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+@pytest.mark.parametrize("path", ["/", "/study/one/", "/nothing"])
+def test_only_reading_is_allowed(method: str, path: str, get: Client) -> None:
+    answer = get(path, method)
+    assert answer.status == 405
+    assert answer.headers["Allow"] == "GET, HEAD"
+
+
+def test_head_has_no_body(get: Client) -> None:
+    answer = get("/study/one/", "HEAD")
+    assert (answer.status, answer.text) == (200, "")
+
+
+def test_unknown_split(get: Client) -> None:
+    answer = get("/study/one/?split=train")
+    assert answer.status == 400
+    assert "allowed: validation, test" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/", "/study/one/", "/version", "/nothing", "/serve.js"])
+def test_security_headers(path: str, get: Client) -> None:
+    headers = get(path).headers
+    policy = headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; ")
+    assert "http" not in policy
+    assert "*" not in policy
+    assert ("unsafe" in policy) == (path == "/study/one/")
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert "Server" not in headers
+    assert "Access-Control-Allow-Origin" not in headers
+
+
+OWN = ["localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.2:80", "[::1]:8080", "[::1]"]
+OTHERS = ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example"]
+OTHERS += ["", "192.0.2.1", "[::1", "localhost:80@evil.example", "[2001:db8::1]", "a:b:c"]
+
+
+@pytest.mark.parametrize(("host", "status"), [(h, 200) for h in OWN] + [(h, 403) for h in OTHERS])
+def test_other_names_are_refused(host: str, status: int, get: Client) -> None:
+    answer = get("/", host=host or " ")
+    assert answer.status == status
+    assert ("/study/one/" in answer.text) == (status == 200)
+
+
+def test_open_server_is_called_by_address_or_its_own_name(
+    serve: Callable[..., Client], output: Path
+) -> None:
+    get = serve(output, host="0.0.0.0")
+    for host in ("192.0.2.1:8080", "[2001:db8::1]", "localhost", socket.gethostname()):
+        assert get("/", host=host).status == 200
+    assert get("/", host="evil.example").status == 403
+
+
+def test_requests_at_once_render_once(get: Client) -> None:
+    answers: list[Answer] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(get("/study/one/"))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [answer.status for answer in answers] == [200] * 8
+    assert len(get.render.calls) == 1
+
+
+def test_port_that_is_taken(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with create_listener("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        assert main([str(output), "--port", str(port)]) == 2
+    out, err = capsys.readouterr()
+    assert f"--port: {port} is taken on 127.0.0.1: another program listens there" in err
+    assert (out, err.count("\n")) == ("", 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["OUTPUT", "--port", "65536"], "--port: expected at most 65535, found '65536'"),
+        (["OUTPUT", "--port", "-1"], "--port: expected a whole number of at least 0"),
+        (["OUTPUT", "--host", "192.0.2.1"], "--host: 192.0.2.1: cannot listen there"),
+        (["OUTPUT", "--host", "a..b"], "--host: 'a..b' is no address"),
+        (["NOWHERE"], "no such folder"),
+    ],
+    ids=["port", "negative", "host", "name", "folder"],
+)
+def test_bad_option_is_one_line(
+    options: list[str], message: str, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = {"OUTPUT": str(output), "NOWHERE": str(output / "nowhere")}
+    assert main([places.get(option, option) for option in options]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_address_for_a_browser() -> None:
+    assert url("127.0.0.1", 80) == "http://127.0.0.1:80/"
+    assert url("::1", 81) == "http://[::1]:81/"
+    assert url("0.0.0.0", 82) == f"http://{socket.gethostname()}:82/"
+
+
+def test_listener_on_a_port_that_needs_rights() -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may listen everywhere")
+    with pytest.raises(ConfigError, match="above 1023"):
+        create_listener("127.0.0.1", 1)
+
+
+@pytest.mark.parametrize(("host", "warns"), [("127.0.0.1", False), ("0.0.0.0", True)])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_command_serves_until_interrupted(
+    how: signal.Signals, host: str, warns: bool, output: Path
+) -> None:
+    # A job in the background ignores Ctrl-C, and so would its children: a handler does not pass on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    command = [sys.executable, "-m", "analysis.serve", str(output), "--port", "0", "--host", host]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        port = int(said.partition("//")[2].partition(":")[2].partition("/")[0])
+        assert f"serving the reports of {output} at http://" in said
+        assert Client(port, Renderer())("/").status == 200
+        process.send_signal(how)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, "")
+    lines = err.splitlines()
+    assert lines[-1] == "analysis.serve: interrupted; no longer serving"
+    assert len(lines) == 1 + warns
+    assert not warns or "without a password" in lines[0]

@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from simreg_core.audit.__main__ import LARGE_EPSILON, AuditPlan, AuditReport, audit, main, table
+from simreg_core.config.trial import TaskConfig, TrialConfig
+from simreg_core.data.registry import load_dataset
+from simreg_core.data.task import load_task
+from simreg_core.networks.checkpoint import save, save_weights
+from simreg_core.networks.resnet import build_model
+from simreg_core.robustness.attack import freeze
+from simreg_core.seeding import generator, global_rng
+from simreg_core.training.baselines import load_network, reference_networks
+
+CPU = torch.device("cpu")
+PLAN = AuditPlan(
+    epsilons=(0.05, 0.1, 0.2),
+    steps=20,
+    few_steps=5,
+    restarts=2,
+    num_minimal=8,
+    carlini_wagner_steps=40,
+    hop_skip_jump_steps=5,
+)
+
+
+class _Scaled(nn.Module):
+    """Gradient-masked: the softmax of huge logits is saturated, its gradient exactly 0."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = 1e6 * self.model(pixels)
+        return logits
+
+
+class _Quantised(nn.Module):
+    """Gradient-masked: the derivative of rounding is 0 everywhere."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.model((pixels * 16).round() / 16)
+        return logits
+
+
+def _digits() -> tuple[Tensor, Tensor]:
+    pool = load_dataset("digits", color=False, size=8, key="test")
+    assert pool.labels is not None
+    return pool.images.to(torch.float32) / 255, pool.labels
+
+
+@cache
+def _trained(seed: int) -> nn.Module:
+    with global_rng(seed):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 10))
+    images, labels = _digits()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for step in range(150):
+        batch = torch.randint(1500, (128,), generator=generator(seed, "batch", step))
+        optimizer.zero_grad()
+        functional.cross_entropy(model(images[batch]), labels[batch]).backward()
+        optimizer.step()
+    return freeze(model)
+
+
+def _report(wrap: Callable[[nn.Module], nn.Module]) -> AuditReport:
+    images, labels = _digits()
+    return audit(wrap(_trained(0)), _trained(1), images[1500:1600], labels[1500:1600], PLAN)
+
+
+def test_plain_network_gives_no_warning() -> None:
+    report = _report(lambda model: model)
+    assert report.clean_accuracy > 0.85
+    assert report.warnings == []
+    assert "no sign of masked gradients" in table(report)
+
+
+def test_network_that_is_always_wrong_is_no_robust_one() -> None:
+    report = _report(lambda model: model)._replace(clean_accuracy=0.0, warnings=[])
+    assert "no sign of masked gradients" not in table(report)
+    assert "no image is classified correctly: there was nothing to attack" in table(report)
+
+
+@pytest.mark.parametrize("wrap", [_Scaled, _Quantised])
+def test_masked_gradients_are_noticed(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    report = _report(wrap)
+    text = "\n".join(report.warnings)
+    assert "transfer_fgsm beats the white-box attack" in text
+    assert "where it should be near 0" in text
+    assert all(f"WARNING: {warning}" in table(report) for warning in report.warnings)
+
+
+def test_curves_say_under_what_they_were_measured() -> None:
+    report = _report(lambda model: model)
+    names = [(curve.attack, curve.conditions) for curve in report.curves]
+    assert names[:5] == [
+        ("transfer_fgsm", "black box"),
+        ("uniform", "black box"),
+        ("pgd_linf", "5 steps, 1 restart"),
+        ("pgd_linf", "20 steps, 1 restart"),
+        ("pgd_linf", "20 steps, 2 restarts"),
+    ]
+    assert {curve.epsilons for curve in report.curves} == {(*PLAN.epsilons, LARGE_EPSILON)}
+    assert {curve.num_images for curve in report.curves} == {100}
+    assert [row.attack for row in report.minimal] == [
+        "deepfool_l2",
+        "carlini_wagner_l2",
+        "hop_skip_jump",
+    ]
+    assert {row.num_images for row in report.minimal} == {8}
+    one, all_ = (curve.accuracies for curve in report.curves[3:5])
+    assert all(a >= b for a, b in zip(one, all_, strict=True))
+
+
+# The command line
+
+
+@pytest.fixture
+def weights(
+    tmp_path: Path, tiny_config: Callable[..., TrialConfig], monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """An untrained network, whose audit is quick."""
+    config = tiny_config({"task.num_train": 64, "training.epochs": 1})
+    model = build_model(config.model, channels=1, num_classes=10, seed=0)
+    path = tmp_path / "weights.pt"
+    save_weights(path, config, model)
+    monkeypatch.setattr(
+        "simreg_core.audit.__main__.AuditPlan.__new__.__defaults__", (4, 2, 1, 4, 5, 2, 0)
+    )
+    return path
+
+
+def _arguments(weights: Path, *more: str) -> list[str]:
+    cache = weights.parent / "references"
+    return [str(weights), "--cache", str(cache), "--device", "cpu", "--images", "12", *more]
+
+
+def test_weights_are_audited_against_the_cached_surrogate(
+    weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = weights.parent / "audit.json"
+    assert main(_arguments(weights, "--output", str(output), "--seed", "3")) == 0
+    out = capsys.readouterr().out
+    assert "n = 12 test images" in out
+    found = json.loads(output.read_text())
+    assert found["num_images"] == 12
+    assert found["plan"]["seed"] == 3
+    assert found["plan"]["epsilons"] == [0.1, 0.15, 0.2]
+    assert found["curves"][0]["epsilons"] == [0.1, 0.15, 0.2, 0.5]
+    assert {"curves", "minimal", "warnings", "provenance", "config_digest"} <= set(found)
+    assert len(list((weights.parent / "references").glob("surrogate-*.pt"))) == 1
+
+
+def test_same_seed_gives_the_same_report(weights: Path) -> None:
+    texts = []
+    for name in ("one", "two"):
+        output = weights.parent / name
+        assert main(_arguments(weights, "--output", str(output))) == 0
+        texts.append(output.read_text())
+    assert texts[0] == texts[1]
+
+
+def _error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.strip().splitlines()[-1:]
+    assert line.startswith("simreg_core.audit: ")
+    return line
+
+
+def test_missing_weights_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "absent.pt does not exist" in _error(_arguments(tmp_path / "absent.pt"), capsys)
+
+
+def test_file_of_something_else_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save({"state": 1}, tmp_path / "state.pt")
+    assert "is no weights file: it lacks" in _error(_arguments(tmp_path / "state.pt"), capsys)
+
+
+def test_weights_of_another_version_are_told(
+    weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    payload: dict[str, Any] = torch.load(weights, weights_only=True)
+    payload["config"]["model"]["heads"] = 2
+    save(payload, weights)
+    assert "holds a configuration of another version" in _error(_arguments(weights), capsys)
+
+
+@pytest.mark.parametrize("images", ["0", "many"])
+def test_number_of_images_is_checked(
+    images: str, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*_arguments(weights), "--images", images]
+    assert "--images: expected a whole number of at least 1" in _error(arguments, capsys)
+
+
+def test_output_that_cannot_be_written_is_told(
+    weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (weights.parent / "file").touch()
+    arguments = _arguments(weights, "--output", str(weights.parent / "file" / "audit.json"))
+    assert main(arguments) == 2
+    assert "--output: " in capsys.readouterr().err
+
+
+def test_surrogate_is_the_one_of_the_references(
+    weights: Path, tiny_config: Callable[..., TrialConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config({"task.num_train": 64, "training.epochs": 1})
+    seen: list[nn.Module] = []
+
+    def spy(model: nn.Module, surrogate: nn.Module, *rest: Any) -> AuditReport:
+        seen.append(surrogate)
+        return AuditReport(1.0, 1, [], [], [])
+
+    monkeypatch.setattr("simreg_core.audit.__main__.audit", spy)
+    assert main(_arguments(weights)) == 0
+    data = load_task(TaskConfig(**config.task.model_dump()))
+    expected = load_network(
+        reference_networks(config)[-1], data, weights.parent / "references", CPU
+    )
+    for name, value in seen[0].state_dict().items():
+        assert torch.equal(value, expected.state_dict()[name])

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import pytest
+
+from simreg_core.audit.masking import AuditCurve, MinimalNorms, exceeds, masking_warnings
+
+EPSILONS = (0.1, 0.2, 0.5)
+STRONG = (0.5, 0.2, 0.0)
+
+
+def _curve(accuracies: tuple[float, ...], attack: str = "pgd_linf") -> AuditCurve:
+    return AuditCurve(attack, "linf", "10 steps", 200, EPSILONS, accuracies)
+
+
+def _norms(median: float | None, attack: str = "deepfool_l2") -> MinimalNorms:
+    return MinimalNorms(attack, "50 steps", 30, 1.0, median)
+
+
+def _warnings(
+    strong: tuple[float, ...] = STRONG,
+    few: tuple[float, ...] = (0.52, 0.22, 0.0),
+    one_restart: tuple[float, ...] = (0.51, 0.2, 0.0),
+    black_box: tuple[float, ...] = (0.8, 0.7, 0.6),
+    gradient: float | None = 1.0,
+    decision_based: float | None = 1.2,
+) -> list[str]:
+    return masking_warnings(
+        _curve(strong),
+        _curve(few),
+        _curve(one_restart),
+        [_curve(black_box, "transfer_fgsm")],
+        [_norms(gradient), _norms(None, "carlini_wagner_l2")],
+        _norms(decision_based, "hop_skip_jump"),
+    )
+
+
+def test_sound_figures_warn_of_nothing() -> None:
+    assert _warnings() == []
+
+
+def test_differences_within_the_noise_warn_of_nothing() -> None:
+    assert _warnings(black_box=(0.46, 0.17, 0.0), few=(0.46, 0.17, 0.0)) == []
+
+
+@pytest.mark.parametrize(
+    ("figures", "message"),
+    [
+        (
+            {"black_box": (0.8, 0.02, 0.6)},
+            "transfer_fgsm beats the white-box attack at epsilon 0.2: accuracy 0.020 against "
+            "0.200 under pgd_linf (n = 200)",
+        ),
+        (
+            {"few": (0.3, 0.2, 0.0)},
+            "more steps are weaker: 10 steps is stronger at epsilon 0.1: accuracy 0.300 against "
+            "0.500 under pgd_linf (n = 200)",
+        ),
+        (
+            {
+                "strong": (0.5, 0.2, 0.06),
+                "few": (0.5, 0.2, 0.06),
+                "one_restart": (0.5, 0.2, 0.06),
+            },
+            "accuracy 0.060 under pgd_linf at epsilon 0.5, where it should be near 0 (n = 200)",
+        ),
+        (
+            {"one_restart": (0.75, 0.2, 0.0)},
+            "random restarts matter much at epsilon 0.1: accuracy 0.750 after one, 0.500 after "
+            "all (n = 200)",
+        ),
+        (
+            {"decision_based": 0.8},
+            "hop_skip_jump, which sees decisions only, finds smaller perturbations than the "
+            "gradient attacks: median L2 0.8 against 1 (deepfool_l2, carlini_wagner_l2; n = 30)",
+        ),
+        (
+            {"gradient": None},
+            "hop_skip_jump, which sees decisions only, finds smaller perturbations than the "
+            "gradient attacks: median L2 1.2 against none (deepfool_l2, carlini_wagner_l2; n = 30)",
+        ),
+    ],
+    ids=["black box", "steps", "large epsilon", "restarts", "decisions", "no gradients"],
+)
+def test_each_sign_is_told_alone(figures: dict[str, object], message: str) -> None:
+    assert _warnings(**figures) == [message]  # type: ignore[arg-type]
+
+
+def test_no_decision_based_figure_compares_nothing() -> None:
+    assert _warnings(gradient=None, decision_based=None) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_above"),
+    [
+        (0.5, 0.5, False),
+        (0.58, 0.5, False),
+        (0.62, 0.5, True),
+        (0.005, 0.0, False),
+        (0.3, 0.6, False),
+    ],
+)
+def test_noise_is_two_standard_errors_and_an_image(
+    one: float, other: float, is_above: bool
+) -> None:
+    assert exceeds(one, other, 200) == is_above

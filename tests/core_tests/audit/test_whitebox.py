@@ -1,0 +1,388 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from simreg_core.audit.whitebox import (
+    AttackResult,
+    carlini_wagner_l2,
+    deepfool_l2,
+    hop_skip_jump,
+    inside,
+    pgd,
+    pgd_l2,
+    pgd_linf,
+)
+from simreg_core.seeding import generator
+from tests import oracles
+from tests.linear_models import SIDE, Linear, as_images, problem
+from tests.oracles import Array, LinearAttack
+
+OPTIONS: dict[str, Any] = {"steps": 60, "rel_stepsize": 0.1, "restarts": 1}
+
+
+def _pgd(attack: Callable[..., AttackResult], weights: Array, bias: Array) -> LinearAttack:
+    def run(images: Array, labels: NDArray[np.int64], epsilon: float) -> Array:
+        rng = generator(0, "pgd")
+        result = attack(
+            Linear(weights, bias),
+            as_images(images),
+            torch.from_numpy(labels),
+            epsilon=epsilon,
+            rng=rng,
+            **OPTIONS,
+        )
+        found: Array = result.adversarial.flatten(1).double().numpy()
+        return found
+
+    return run
+
+
+def _assert_best_in_the_ball(attack: LinearAttack, norm: str, epsilon: float) -> None:
+    """Away from the bounds the margin falls by eps times the dual norm of the weights."""
+    p = problem(50)
+    order, dual = (np.inf, 1) if norm == "linf" else (2, 2)
+    perturbed = attack(p.flat, p.labels, epsilon)
+    before, after = (oracles.margins(p.weights, p.bias, x, p.labels) for x in (p.flat, perturbed))
+    best = epsilon * np.linalg.norm(p.weights[0] - p.weights[1], dual)
+    np.testing.assert_allclose(before - after, best, rtol=1e-3)
+    sizes = np.linalg.norm(perturbed - p.flat, order, axis=1)
+    assert sizes.max() <= epsilon * (1 + 1e-5)
+
+    rng = np.random.default_rng(6)
+    anywhere = rng.uniform(-0.3, 1.3, p.flat.shape).clip(0, 1)
+    perturbed = attack(anywhere, p.labels, epsilon)
+    assert perturbed.min() >= 0
+    assert perturbed.max() <= 1
+
+
+def _clipped(attack: LinearAttack) -> LinearAttack:
+    return lambda images, labels, epsilon: attack(images, labels, epsilon).clip(0, 1)
+
+
+@pytest.mark.parametrize("epsilon", [0.01, 0.1])
+def test_linf_pgd_is_the_best_attack_on_a_linear_model(epsilon: float) -> None:
+    p = problem(50)
+    _assert_best_in_the_ball(_pgd(pgd_linf, p.weights, p.bias), "linf", epsilon)
+
+
+@pytest.mark.parametrize("epsilon", [0.05, 0.3])
+def test_l2_pgd_is_the_best_attack_on_a_linear_model(epsilon: float) -> None:
+    p = problem(50)
+    _assert_best_in_the_ball(_pgd(pgd_l2, p.weights, p.bias), "l2", epsilon)
+
+
+def test_assertion_accepts_the_closed_forms() -> None:
+    weights = problem(50).weights
+    _assert_best_in_the_ball(oracles.fgsm(weights), "linf", 0.1)
+    _assert_best_in_the_ball(_clipped(oracles.l2_step(weights)), "l2", 0.1)
+
+
+@pytest.mark.parametrize(
+    "sabotage",
+    [
+        oracles.fgsm_with_random_signs,
+        oracles.fgsm_with_wrong_sign,
+        oracles.fgsm_with_constant_step,
+        oracles.fgsm_without_clipping,
+        oracles.fgsm_with_half_budget,
+        lambda w: lambda x, y, eps: oracles.fgsm(w)(x, y, 1.01 * eps),
+    ],
+)
+def test_linf_assertion_rejects_broken_attacks(sabotage: Callable[[Array], LinearAttack]) -> None:
+    with pytest.raises(AssertionError):
+        _assert_best_in_the_ball(sabotage(problem(50).weights), "linf", 0.1)
+
+
+@pytest.mark.parametrize(
+    "sabotage",
+    [
+        oracles.l2_step_in_random_direction,
+        oracles.l2_step_backwards,
+        oracles.l2_step_along_signs,
+        oracles.l2_step_beyond_the_ball,
+        oracles.l2_step_with_half_budget,
+    ],
+)
+def test_l2_assertion_rejects_broken_attacks(sabotage: Callable[[Array], LinearAttack]) -> None:
+    with pytest.raises(AssertionError):
+        _assert_best_in_the_ball(_clipped(sabotage(problem(50).weights)), "l2", 0.1)
+
+
+# Attacks that minimise the norm: never below the distance to the plane, and near it
+
+
+def _assert_minimal(adversarial: Array, tolerance: float) -> None:
+    p = problem()
+    assert (oracles.margins(p.weights, p.bias, adversarial, p.labels) < 0).all()
+    ratio = np.linalg.norm(adversarial - p.flat, axis=1) / p.distances
+    assert ratio.min() > 1 - 1e-3
+    assert np.median(ratio) < 1 + tolerance
+    assert ratio.max() < 1 + 4 * tolerance
+
+
+def _flat(result: AttackResult) -> Array:
+    found: Array = result.adversarial.flatten(1).double().numpy()
+    return found
+
+
+MINIMAL: list[Any] = [
+    pytest.param(deepfool_l2, {}, 0.05, id="deepfool"),
+    pytest.param(carlini_wagner_l2, {}, 0.02, id="carlini_wagner"),
+    pytest.param(hop_skip_jump, {"steps": 15}, 0.1, id="hop_skip_jump"),
+]
+
+
+def _minimal(attack: Callable[..., AttackResult], options: dict[str, Any]) -> AttackResult:
+    p = problem()
+    if attack is hop_skip_jump:
+        options = {**options, "rng": generator(0, "attack")}
+    return attack(p.model, p.images, p.targets, **options)
+
+
+@pytest.mark.parametrize(("attack", "options", "tolerance"), MINIMAL)
+def test_minimal_attack_finds_the_plane(
+    attack: Callable[..., AttackResult], options: dict[str, Any], tolerance: float
+) -> None:
+    result = _minimal(attack, options)
+    assert bool(result.success.all())
+    _assert_minimal(_flat(result), tolerance)
+    p = problem()
+    sizes = np.linalg.norm(_flat(result) - p.images.flatten(1).double().numpy(), axis=1)
+    np.testing.assert_allclose(result.norms.numpy(), sizes, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "factor"),
+    [
+        pytest.param(oracles.l2_step, 0.95, id="stops short"),
+        pytest.param(oracles.l2_step, 2.0, id="goes too far"),
+        pytest.param(oracles.l2_step_in_random_direction, 1.01, id="random direction"),
+        pytest.param(oracles.l2_step_backwards, 1.01, id="wrong sign"),
+        pytest.param(oracles.l2_step_along_signs, 1.4, id="wrong norm"),
+    ],
+)
+def test_minimal_assertion_rejects_broken_attacks(
+    sabotage: Callable[[Array], LinearAttack], factor: float
+) -> None:
+    p = problem()
+    moved = sabotage(p.weights)(p.flat, p.labels, 1.0) - p.flat
+    with pytest.raises(AssertionError):
+        _assert_minimal(p.flat + factor * p.distances[:, None] * moved, 0.1)
+
+
+def test_minimal_assertion_accepts_the_closed_form() -> None:
+    p = problem()
+    moved = oracles.l2_step(p.weights)(p.flat, p.labels, 1.0) - p.flat
+    _assert_minimal(p.flat + 1.001 * p.distances[:, None] * moved, 0.02)
+
+
+@pytest.mark.parametrize(("attack", "options", "tolerance"), MINIMAL)
+def test_misclassified_images_are_left_as_they_are(
+    attack: Callable[..., AttackResult], options: dict[str, Any], tolerance: float
+) -> None:
+    p = problem()
+    wrong = p.targets.clone()
+    wrong[:3] = 1 - wrong[:3]
+    if attack is hop_skip_jump:
+        options = {**options, "rng": generator(0, "attack")}
+    result = attack(p.model, p.images, wrong, **options)
+    assert torch.equal(result.adversarial[:3], p.images[:3])
+    assert result.success[:3].tolist() == [True] * 3
+    assert result.norms[:3].tolist() == [0] * 3
+
+
+def test_hop_skip_jump_in_a_batch_is_as_strong_as_alone() -> None:
+    """Foolbox itself takes steps that are too short by the root of the batch size."""
+    p = problem(40)
+    result = hop_skip_jump(p.model, p.images, p.targets, steps=6, rng=generator(0, "attack"))
+    assert float((result.norms / torch.from_numpy(p.distances)).median()) < 1.3
+
+
+def test_without_a_starting_point_nothing_is_found() -> None:
+    p = problem()
+    one = p.targets == 0
+    result = hop_skip_jump(
+        p.model, p.images[one], p.targets[one], steps=1, rng=generator(0, "attack")
+    )
+    assert not bool(result.success.any())
+    assert torch.equal(result.adversarial, p.images[one])
+
+
+# What the wrapper guarantees
+
+
+class _Hostile(nn.Module):
+    """Logits whose gradient is not a number."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        total = pixels.flatten(1).sum(dim=1)
+        return torch.stack([total, 0 * (total * 0).sqrt()], dim=1)
+
+
+@pytest.mark.parametrize("attack", [pgd_linf, pgd_l2])
+def test_gradients_that_are_not_numbers_leave_images(attack: Callable[..., AttackResult]) -> None:
+    p = problem(5)
+    result = attack(
+        _Hostile(),
+        p.images,
+        torch.zeros(5, dtype=torch.int64),
+        epsilon=0.1,
+        rng=generator(0, "pgd"),
+        **OPTIONS,
+    )
+    assert bool(result.adversarial.isfinite().all())
+    assert result.success.tolist() == [False] * 5
+
+
+@pytest.mark.parametrize(("norm", "order"), [("linf", torch.inf), ("l2", 2)])
+def test_proposals_are_moved_into_ball_and_range(norm: Any, order: float) -> None:
+    images = torch.rand(10, 3, 4, 4, generator=generator(0, "images"))
+    wild = images + 5 * torch.randn(images.shape, generator=generator(1, "noise"))
+    moved = inside(images, wild, norm, 0.2)
+    sizes = torch.linalg.vector_norm((moved - images).flatten(1), ord=order, dim=1)
+    assert float(sizes.max()) <= 0.2 * (1 + 1e-5)
+    assert float(moved.min()) >= 0
+    assert float(moved.max()) <= 1
+    near = images.lerp(moved, 0.5)
+    torch.testing.assert_close(inside(images, near, norm, 0.2), near)
+
+
+@pytest.mark.parametrize("attack", [pgd_linf, pgd_l2])
+def test_restarts_never_make_an_attack_weaker(attack: Callable[..., AttackResult]) -> None:
+    p = problem(30)
+    successes = [
+        attack(
+            p.model,
+            p.images,
+            p.targets,
+            epsilon=0.02,
+            steps=20,
+            rel_stepsize=0.1,
+            restarts=restarts,
+            rng=generator(0, "pgd"),
+        ).success
+        for restarts in (1, 4)
+    ]
+    assert bool((successes[1] | ~successes[0]).all())
+
+
+def test_success_is_what_the_network_says_of_the_result() -> None:
+    p = problem(30)
+    result = pgd_linf(
+        p.model, p.images, p.targets, epsilon=0.03, rng=generator(0, "pgd"), **OPTIONS
+    )
+    assert 0 < int(result.success.sum()) < 30
+    predicted = p.model(result.adversarial).argmax(dim=1)
+    assert result.success.tolist() == (predicted != p.targets).tolist()
+
+
+def test_network_is_left_as_it_was_and_so_are_the_global_generators() -> None:
+    p = problem(5)
+    model = p.model.train()
+    model(p.images).sum().backward()
+    gradients = [parameter.grad for parameter in model.parameters()]
+    before = torch.random.get_rng_state()
+    pgd_linf(model, p.images, p.targets, epsilon=0.1, rng=generator(0, "pgd"), **OPTIONS)
+    deepfool_l2(model, p.images, p.targets)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert model.training
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert all(a is b.grad for a, b in zip(gradients, model.parameters(), strict=True))
+
+
+def test_same_generator_gives_the_same_attack_and_another_one_another() -> None:
+    p = problem(5)
+    one, same, other = (
+        pgd_l2(
+            p.model,
+            p.images,
+            p.targets,
+            epsilon=0.1,
+            steps=2,
+            rel_stepsize=1.0,
+            restarts=1,
+            rng=generator(seed, "pgd"),
+        ).adversarial
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_steps_that_cannot_cross_the_ball_are_refused() -> None:
+    p = problem(5)
+    with pytest.raises(ValueError, match=r"steps \* rel_stepsize must be at least 2, got 1\.9"):
+        pgd_linf(
+            p.model,
+            p.images,
+            p.targets,
+            epsilon=0.1,
+            steps=19,
+            rel_stepsize=0.1,
+            restarts=1,
+            rng=generator(0, "pgd"),
+        )
+
+
+@pytest.mark.parametrize(("epsilon", "restarts"), [(0.0, 1), (0.1, 0)])
+def test_attack_that_cannot_do_anything_is_refused(epsilon: float, restarts: int) -> None:
+    p = problem(5)
+    with pytest.raises(ValueError, match="epsilon and restarts must be positive"):
+        pgd(
+            p.model,
+            p.images,
+            p.targets,
+            norm="l2",
+            epsilon=epsilon,
+            steps=20,
+            rel_stepsize=0.1,
+            restarts=restarts,
+            rng=generator(0, "pgd"),
+        )
+
+
+def test_batches_are_bounded() -> None:
+    flat = np.random.default_rng(0).uniform(0.3, 0.7, (600, SIDE * SIDE))
+    p = problem()
+    model = p.model
+    labels = model(as_images(flat)).argmax(dim=1)
+    model.largest_batch = 0
+    pgd_linf(
+        model,
+        as_images(flat),
+        labels,
+        epsilon=0.01,
+        steps=2,
+        rel_stepsize=1.0,
+        restarts=1,
+        rng=generator(0, "pgd"),
+    )
+    deepfool_l2(model, as_images(flat), labels, steps=2)
+    assert model.largest_batch <= 250
+
+
+@pytest.mark.parametrize("best", [0, 1, 2])
+def test_restart_with_the_lowest_margin_counts(best: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    p = problem(5)
+    away = torch.from_numpy(oracles.l2_step(p.weights)(p.flat, p.labels, 1.0)).float()
+    step = 0.1 * (away.reshape(p.images.shape) - p.images)
+    proposals = iter([p.images + (step if n == best else -step) for n in range(3)])
+    monkeypatch.setattr("simreg_core.audit.whitebox.run_foolbox", lambda *_, **__: next(proposals))
+    result = pgd_l2(
+        p.model,
+        p.images,
+        p.targets,
+        epsilon=0.2,
+        steps=2,
+        rel_stepsize=1.0,
+        restarts=3,
+        rng=generator(0, "pgd"),
+    )
+    torch.testing.assert_close(result.adversarial, p.images + step)

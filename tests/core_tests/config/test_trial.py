@@ -1,0 +1,361 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from simreg_core.config.robustness import ATTACKS, RobustnessConfig
+from simreg_core.config.trial import TaskConfig, TrialConfig, field_paths
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@st.composite
+def trials(draw: st.DrawFn) -> dict[str, Any]:
+    """Valid trials as users write them: some keys given, others left to the protocol."""
+    attacks = draw(st.lists(st.sampled_from(ATTACKS), min_size=1, max_size=4, unique=True))
+    reference = draw(st.lists(st.sampled_from(attacks), min_size=1, unique=True))
+    options: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+        "task": {
+            "image_size": st.none() | st.integers(5, 64),
+            "color": st.booleans(),
+            "protocol": st.none() | st.sampled_from(["cifar10", "cifar100", "mnist", "digits"]),
+            "num_train": st.none() | st.integers(2, 1000),
+            "split_seed": st.integers(0, 2**32 - 1),
+        },
+        "model": {
+            "architecture": st.sampled_from(["resnet18", "resnet34", "resnet50"]),
+            "blocks": st.none() | st.lists(st.integers(1, 4), min_size=1, max_size=5),
+            "scale": st.floats(1e-3, 1e3),
+            "shift": st.floats(0.1, 2.0),
+        },
+        "training": {
+            "epochs": st.integers(1, 100),
+            "learning_rate": st.floats(1e-8, 10) | st.integers(1, 3),
+            "keep": st.sampled_from(["best", "last"]),
+            "augmentation": st.just({"crop_padding": 0}),
+        },
+        "regularizer": {
+            "alpha": st.floats(0.001, 1e6) | st.integers(0, 20),
+            "threshold": st.floats(0, 1, exclude_min=True, exclude_max=True),
+            "dataset": st.sampled_from(["task", "digits", "natural", "parquet:/data/imagenet"]),
+            "shuffle_targets": st.booleans(),
+        },
+        "robustness": {
+            "attacks": st.just({name: {"max_epsilon": 0.25} for name in attacks}),
+            "reference": st.just(dict.fromkeys(reference, 0.125)),
+            "baseline_seeds": st.lists(st.integers(0, 2**32 - 1), min_size=1, unique=True),
+        },
+    }
+    trial: dict[str, Any] = {
+        section: draw(st.fixed_dictionaries({}, optional=keys)) for section, keys in options.items()
+    }
+    # Both or neither: a reference must name attacks that are measured.
+    if len({"attacks", "reference"} & set(trial["robustness"])) == 1:
+        trial["robustness"] = {}
+    trial["training"].setdefault("augmentation", {"crop_padding": 0})
+    trial["task"]["dataset"] = draw(st.sampled_from(["digits", "parquet:/data/cifar10"]))
+    trial["seed"] = draw(st.integers(0, 2**32 - 1))
+    return trial
+
+
+@given(trials())
+def test_dict_round_trip_gives_an_equal_configuration(trial: dict[str, Any]) -> None:
+    config = TrialConfig.from_dict(trial)
+    assert TrialConfig.from_dict(config.to_dict()) == config
+
+
+@given(trials())
+def test_dict_survives_json(trial: dict[str, Any]) -> None:
+    config = TrialConfig.from_dict(trial)
+    assert TrialConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@given(trials(), trials())
+def test_digests_are_equal_exactly_where_configurations_are(
+    trial: dict[str, Any], other: dict[str, Any]
+) -> None:
+    config, another = TrialConfig.from_dict(trial), TrialConfig.from_dict(other)
+    assert (config.digest() == another.digest()) == (config == another)
+
+
+@given(trials())
+def test_digest_ignores_the_order_of_keys(trial: dict[str, Any]) -> None:
+    def backwards(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: backwards(value[key]) for key in reversed(value)}
+        return value
+
+    assert TrialConfig.from_dict(backwards(trial)).digest() == TrialConfig.from_dict(trial).digest()
+
+
+def test_digest_reads_integers_and_floats_alike(tiny_config: Callable[..., TrialConfig]) -> None:
+    as_integer = tiny_config({"regularizer.alpha": 10})
+    as_float = tiny_config({"regularizer.alpha": 10.0})
+    assert as_integer.digest() == as_float.digest()
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "1", "4242"])
+def test_digest_is_the_same_in_another_process(
+    hash_seed: str, tiny_trial: Callable[..., dict[str, Any]]
+) -> None:
+    trial = tiny_trial()
+    code = (
+        "import json, sys; from simreg_core.config.trial import TrialConfig; "
+        "print(TrialConfig.from_dict(json.loads(sys.argv[1])).digest())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(trial)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+    )
+    assert result.stdout.strip() == TrialConfig.from_dict(trial).digest()
+
+
+def test_digest_is_16_hexadecimal_digits(tiny_config: Callable[..., TrialConfig]) -> None:
+    digest = tiny_config().digest()
+    assert len(digest) == 16
+    assert int(digest, 16) >= 0
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("task.dataset", 3),
+        ("task.color", 1),
+        ("task.color", "no"),
+        ("task.image_size", 3),
+        ("task.num_train", 1),
+        ("task.num_train", 10.0),
+        ("model.architecture", "vgg"),
+        ("model.base_channels", 0),
+        ("model.blocks", [1.0, 2]),
+        ("model.blocks", [True]),
+        ("model.scale", 0),
+        ("model.shift", float("inf")),
+        ("training.epochs", 0),
+        ("training.epochs", True),
+        ("training.epochs", "5"),
+        ("training.batch_size", 1),
+        ("training.learning_rate", "0.1"),
+        ("training.learning_rate", True),
+        ("training.learning_rate", 0),
+        ("training.learning_rate", float("nan")),
+        ("training.momentum", 1),
+        ("training.weight_decay", -0.1),
+        ("training.keep", "first"),
+        ("training.schedule.unit", "steps"),
+        ("training.schedule.factor", 1.5),
+        ("training.schedule.step", 0),
+        ("training.augmentation.crop_padding", -1),
+        ("regularizer.alpha", -1),
+        ("regularizer.alpha", float("nan")),
+        ("regularizer.alpha", float("inf")),
+        ("regularizer.threshold", 0),
+        ("regularizer.threshold", 1),
+        ("regularizer.batch_size", 0),
+        ("regularizer.num_images", 1),
+        ("regularizer.transform", "tanh"),
+        ("regularizer.mean_decay", 1),
+        ("regularizer.shuffle_targets", 0),
+        ("robustness.num_epsilons", 1),
+        ("robustness.batch_size", 0),
+        ("robustness.noise_seed", -1),
+        ("robustness.surrogate_seed", 2**32),
+        ("robustness.tradeoff_weight", -1),
+        ("robustness.attacks", {"gaussian": {"max_epsilon": 0}}),
+        ("robustness.attacks", {"gaussian": {"max_epsilon": 1.5}}),
+        ("robustness.attacks", {"gaussian": 0.1}),
+        ("robustness.reference", {"gaussian": 0}),
+        ("robustness.baseline_seeds", ["1"]),
+        ("seed", -1),
+        ("seed", 2**32),
+        ("seed", 1.0),
+    ],
+    ids=lambda value: str(value).replace(" ", ""),
+)
+def test_value_out_of_range_or_of_another_type_is_refused(
+    key: str, value: Any, tiny_config: Callable[..., TrialConfig]
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        tiny_config({key: value})
+    places = {".".join(str(part) for part in error["loc"]) for error in caught.value.errors()}
+    assert all(place.startswith(key) for place in places)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("task.dataset", "natural", "'natural' has no labels"),
+        ("task.dataset", "cifra10", "unknown dataset 'cifra10'"),
+        ("task.dataset", "parquet:", "unknown dataset 'parquet:'"),
+        ("task.protocol", "imagenet", "unknown protocol 'imagenet'.*cifar10"),
+        ("model.blocks", [], "one to five sections"),
+        ("model.blocks", [1] * 6, "one to five sections"),
+        ("model.blocks", [1, 0], "one to five sections"),
+        ("training.schedule", {"step": 5, "restart": 4}, r"restart \(4\).*step \(5\)"),
+        (
+            "regularizer.dataset",
+            "cifar",
+            "unknown dataset 'cifar'; allowed: task, digits, cifar10, .*folder:PATH",
+        ),
+        ("regularizer.target", "neural", "target neural needs neural_model"),
+        ("regularizer.neural_model", "m.pt", "neural_model has no effect with target pixel"),
+        ("regularizer.pairs", "double", "pairs double needs threshold_low"),
+        ("regularizer.threshold_low", 0.1, "threshold_low has no effect with pairs all"),
+        ("regularizer.gamma", "section9", "unknown regularizer.gamma 'section9'; allowed: .*stem"),
+        ("regularizer.layers", ["section9"], "unknown layer .*'section9'; allowed: stem, section1"),
+        ("robustness.frequency", True, "frequency needs boundary"),
+        ("robustness.corruptions", {"kinds": ["fog"]}, "unknown corruption 'fog'; allowed: "),
+        ("robustness.corruptions", {"severities": [0]}, "one or more of 1, 2, 3, 4, 5"),
+        ("robustness.attacks", {"pgd": {"max_epsilon": 0.1}}, "unknown attack 'pgd'"),
+        ("robustness.attacks", {}, "at least one attack"),
+        ("robustness.reference", {"blur": 0.1}, "unknown attack 'blur'"),
+        ("robustness.reference", {}, "at least one attack"),
+        ("robustness.reference", {"uniform": 0.1}, "not measured: uniform"),
+        ("robustness.baseline_seeds", [], "one or more distinct"),
+        ("robustness.baseline_seeds", [3, 3], "one or more distinct"),
+        ("robustness.baseline_seeds", [-1], "one or more distinct"),
+        ("robustness.baseline_seeds", [2**32], "one or more distinct"),
+        ("training.augmentation.crop_padding", 8, r"crop_padding \(8\).*image_size \(8\)"),
+    ],
+)
+def test_rule_names_the_offending_value(
+    key: str, value: Any, message: str, tiny_config: Callable[..., TrialConfig]
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        tiny_config({key: value})
+
+
+def test_dataset_is_required() -> None:
+    with pytest.raises(ValidationError, match=r"task\.dataset"):
+        TrialConfig.from_dict({"task": {}})
+
+
+@pytest.mark.parametrize(
+    "key", ["sed", "task.colour", "training.schedule.gamma", "robustness.attacks.gaussian.eps"]
+)
+def test_unknown_key_is_refused(key: str, tiny_config: Callable[..., TrialConfig]) -> None:
+    with pytest.raises(ValidationError, match=key):
+        tiny_config({key: 1})
+
+
+def test_configuration_cannot_be_changed(tiny_config: Callable[..., TrialConfig]) -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        tiny_config().seed = 7  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "blocks"),
+    [("resnet18", (2, 2, 2, 2)), ("resnet34", (3, 4, 6, 3)), ("resnet50", (3, 4, 6, 3))],
+)
+def test_architecture_has_its_own_blocks(
+    architecture: str, blocks: tuple[int, ...], tiny_config: Callable[..., TrialConfig]
+) -> None:
+    config = tiny_config({"model.architecture": architecture, "model.blocks": None})
+    assert config.model.blocks_per_section == blocks
+
+
+def test_given_blocks_replace_those_of_the_architecture(
+    tiny_config: Callable[..., TrialConfig],
+) -> None:
+    assert tiny_config({"model.blocks": [1, 3]}).model.blocks_per_section == (1, 3)
+
+
+def test_epsilons_are_ten_evenly_spaced_from_zero_by_default() -> None:
+    epsilons = RobustnessConfig().epsilons("gaussian")
+    assert epsilons[0] == 0
+    np.testing.assert_allclose(epsilons, np.linspace(0, 0.1, 10), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        pytest.param({"gaussian": 0.4}, (0, 0.25, 0.4, 0.5), id="joins-the-grid"),
+        pytest.param({"gaussian": 0.25}, (0, 0.25, 0.5), id="on-the-grid-already"),
+        pytest.param({"gaussian": 0.7}, (0, 0.25, 0.5, 0.7), id="beyond-the-grid"),
+        pytest.param({"uniform": 0.4}, (0, 0.25, 0.5), id="of-another-attack"),
+    ],
+)
+def test_reference_epsilon_is_measured_once(
+    reference: dict[str, float], expected: tuple[float, ...]
+) -> None:
+    robustness = RobustnessConfig.model_validate(
+        {
+            "attacks": {"gaussian": {"max_epsilon": 0.5}, "uniform": {"max_epsilon": 0.5}},
+            "reference": reference,
+            "num_epsilons": 3,
+        }
+    )
+    assert robustness.epsilons("gaussian") == expected
+
+
+def test_unregularized_changes_regularizer_and_seed_only(
+    tiny_config: Callable[..., TrialConfig],
+) -> None:
+    config = tiny_config({"seed": 3, "regularizer.threshold": 0.3})
+    plain = config.unregularized(9)
+    assert plain.regularizer.alpha == 0
+    assert plain.seed == 9
+    assert (plain.task, plain.model, plain.training, plain.robustness) == (
+        config.task,
+        config.model,
+        config.training,
+        config.robustness,
+    )
+
+
+def test_unregularized_is_the_same_for_all_regularizers(
+    tiny_config: Callable[..., TrialConfig],
+) -> None:
+    one = tiny_config({"regularizer.alpha": 3.0, "regularizer.threshold": 0.3, "seed": 1})
+    other = tiny_config({"regularizer.alpha": 7.0, "regularizer.dataset": "natural", "seed": 2})
+    assert one.unregularized(5).digest() == other.unregularized(5).digest()
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_same_network"),
+    [
+        pytest.param({"robustness.noise_seed": 5}, True, id="robustness"),
+        pytest.param({"seed": 5}, False, id="seed"),
+        pytest.param({"training.epochs": 5}, False, id="training"),
+        pytest.param({"regularizer.threshold": 0.5}, False, id="regularizer"),
+        pytest.param({"task.split_seed": 5}, False, id="task"),
+        pytest.param({"model.scale": 5.0}, False, id="model"),
+    ],
+)
+def test_network_digest_depends_on_all_but_the_attacks(
+    changes: dict[str, Any], is_same_network: bool, tiny_config: Callable[..., TrialConfig]
+) -> None:
+    same = tiny_config(changes).network_digest() == tiny_config().network_digest()
+    assert same == is_same_network
+
+
+def test_flat_has_every_field_in_order(tiny_config: Callable[..., TrialConfig]) -> None:
+    assert list(tiny_config().flat()) == [path for path, _ in field_paths()]
+
+
+def test_flat_holds_scalars_and_json_text(tiny_config: Callable[..., TrialConfig]) -> None:
+    flat = tiny_config({"model.blocks": [1, 2]}).flat()
+    assert flat["training.epochs"] == 2
+    assert flat["task.protocol"] == "digits"
+    assert json.loads(flat["model.blocks"]) == [1, 2]
+    assert json.loads(flat["robustness.reference"]) == {"gaussian": 0.4, "transfer_fgsm": 0.15}
+    assert all(isinstance(v, str | int | float | bool | None) for v in flat.values())
+
+
+def test_parquet_path_is_kept_as_it_is() -> None:
+    assert TaskConfig(dataset="parquet:/data/a b").dataset == "parquet:/data/a b"

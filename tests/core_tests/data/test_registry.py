@@ -1,0 +1,388 @@
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from simreg_core.config.trial import DATASETS, PATH_DATASETS, TaskConfig
+from simreg_core.data import images as images_module
+from simreg_core.data.images import ImagePool
+from simreg_core.data.registry import LOADERS, PATH_LOADERS, load_dataset
+from simreg_core.data.task import load_task
+from simreg_core.errors import ConfigError
+
+MakeFolder = Callable[..., Path]
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def _load(name: str, **request: Any) -> ImagePool:
+    asked: dict[str, Any] = {"color": False, "size": None, "key": "task.dataset", **request}
+    return load_dataset(name, **asked)
+
+
+# Names
+
+
+def test_every_name_of_the_configuration_has_a_loader() -> None:
+    assert tuple(LOADERS) == DATASETS
+    assert tuple(PATH_LOADERS) == PATH_DATASETS
+
+
+@pytest.mark.parametrize("name", ["cifra10", "folder:", "zip:/a"])
+def test_unknown_name_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^task\.dataset: unknown dataset '{name}'; allowed: d"):
+        _load(name)
+
+
+# Built-in datasets
+
+
+@pytest.mark.parametrize("color", [False, True], ids=["grey", "color"])
+def test_digits_are_as_scikit_learn_has_them(color: bool) -> None:
+    from sklearn.datasets import load_digits
+
+    pool = load_dataset("digits", color=color, size=None, key="task.dataset")
+    original = load_digits()
+    expected = torch.from_numpy(original.images / 16)[:, None]
+    assert pool.images.shape == (1797, 3 if color else 1, 8, 8)
+    assert pool.images.dtype == torch.uint8
+    assert pool.images.to(torch.float64).sub(255 * expected).abs().max() <= 0.5
+    assert pool.labels is not None
+    assert pool.labels.tolist() == original.target.tolist()
+    assert pool.num_classes == 10
+
+
+def test_natural_images_are_patches_of_the_photographs() -> None:
+    from sklearn.datasets import load_sample_images
+
+    pool = load_dataset("natural", color=True, size=None, key="regularizer.dataset")
+    assert pool.images.shape == (7700, 3, 32, 32)
+    assert pool.labels is None
+    photograph = torch.from_numpy(np.array(load_sample_images().images[0])).permute(2, 0, 1)
+    assert torch.equal(pool.images[0], photograph[:, :32, :32])
+    assert torch.equal(pool.images[1], photograph[:, :32, 8:40])
+
+
+def test_grey_is_the_luma_of_color() -> None:
+    color = load_dataset("natural", color=True, size=None, key="key").images[:50].to(torch.float64)
+    grey = load_dataset("natural", color=False, size=None, key="key").images[:50]
+    luma = 0.299 * color[:, 0] + 0.587 * color[:, 1] + 0.114 * color[:, 2]
+    assert grey[:, 0].to(torch.float64).sub(luma).abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", ["digits", "natural"])
+def test_limited_built_in_dataset_is_drawn_from_the_whole(name: str) -> None:
+    whole, part = _load(name, size=9), _load(name, size=9, limit=30, seed=4)
+    contents = {image.numpy().tobytes() for image in whole.images}
+    assert len(part.images) == 30
+    assert {image.numpy().tobytes() for image in part.images} <= contents
+    assert torch.equal(part.images[:10], _load(name, size=9, limit=10, seed=4).images)
+
+
+# Class folders
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path, make_png: Callable[..., bytes]) -> MakeFolder:
+    """Factory of class folders: each path below them gets an image of a number of its own."""
+    numbers = itertools.count()
+
+    def make(*paths: str, name: str = "set", **options: Any) -> Path:
+        for path in paths:
+            file = tmp_path / name / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(make_png(next(numbers), **options))
+        return tmp_path / name
+
+    return make
+
+
+def _pixels(path: Path, mode: str = "L") -> torch.Tensor:
+    with Image.open(path) as image:
+        array = np.array(image.convert(mode))
+    return torch.from_numpy(array[None] if mode == "L" else array.transpose(2, 0, 1).copy())
+
+
+@pytest.mark.parametrize("below", ["", "train/"], ids=["direct", "train"])
+def test_label_is_the_rank_of_the_class_name(below: str, make_folder: MakeFolder) -> None:
+    names = ["b/2.png", "b/10.png", "a/x.png", "C/z.PNG"]
+    root = make_folder(*(below + name for name in names))
+    pool = _load(f"folder:{root}")
+    assert pool.labels is not None
+    assert pool.labels.tolist() == [0, 1, 2, 2]
+    assert (pool.num_classes, pool.test) == (3, None)
+    for image, name in zip(pool.images, ["C/z.PNG", "a/x.png", "b/10.png", "b/2.png"], strict=True):
+        assert torch.equal(image, _pixels(root / below / name))
+
+
+@pytest.mark.parametrize("test", ["test", "val"])
+def test_test_folder_is_the_test_set(test: str, make_folder: MakeFolder) -> None:
+    root = make_folder("train/a/1.png", "train/b/2.png", "train/c/3.png", f"{test}/c/4.png")
+    pool = _load(f"folder:{root}")
+    assert pool.test is not None
+    assert pool.test.labels.tolist() == [2]
+    assert torch.equal(pool.test.images[0], _pixels(root / test / "c/4.png"))
+    data = load_task(TaskConfig(dataset=f"folder:{root}", num_validation=1))
+    assert torch.equal(data.test.images, pool.test.images)
+
+
+def test_test_comes_before_val(make_folder: MakeFolder) -> None:
+    root = make_folder("train/a/1.png", "val/a/2.png", "test/a/3.png")
+    pool = _load(f"folder:{root}")
+    assert pool.test is not None
+    assert torch.equal(pool.test.images[0], _pixels(root / "test/a/3.png"))
+
+
+def test_imagenet_has_val_as_its_test_set_and_no_other(make_folder: MakeFolder) -> None:
+    root = make_folder("train/n01/1.JPEG", "train/n02/images/2.JPEG", "test/x/3.JPEG")
+    pool = _load(f"imagenet:{root}")
+    assert (len(pool.images), pool.num_classes, pool.test) == (2, 2, None)
+    make_folder("val/n02/4.JPEG")
+    test = _load(f"imagenet:{root}").test
+    assert test is not None
+    assert test.labels.tolist() == [1]
+
+
+def test_hidden_and_other_files_are_ignored(make_folder: MakeFolder) -> None:
+    root = make_folder("a/1.png", "a/.2.png", ".b/3.png", "a/.d/4.png")
+    (root / "a" / "notes.txt").write_text("no image")
+    (root / "notes.txt").write_text("no image")
+    assert len(_load(f"folder:{root}").images) == 1
+
+
+@pytest.mark.parametrize("is_stored_in_color", [False, True], ids=["stored-grey", "stored-color"])
+@pytest.mark.parametrize(("color", "mode"), [(False, "L"), (True, "RGB")], ids=["grey", "color"])
+def test_images_have_the_asked_channels(
+    color: bool, mode: str, is_stored_in_color: bool, make_folder: MakeFolder
+) -> None:
+    root = make_folder("a/1.png", color=is_stored_in_color)
+    assert torch.equal(
+        _load(f"folder:{root}", color=color).images[0], _pixels(root / "a/1.png", mode)
+    )
+
+
+def test_photographs_of_different_sizes_are_cropped_and_resized(make_folder: MakeFolder) -> None:
+    root = make_folder("a/1.png", height=12, width=30)
+    make_folder("a/2.png", height=20, width=9)
+    images = _load(f"folder:{root}", size=12).images
+    assert images.shape == (2, 1, 12, 12)
+    assert torch.equal(images[0], _pixels(root / "a/1.png")[:, :, 9:21])
+
+
+def test_different_sizes_without_a_size_are_refused(make_folder: MakeFolder) -> None:
+    root = make_folder("a/1.png")
+    make_folder("a/2.png", height=9)
+    with pytest.raises(ConfigError, match=r"set holds images of different sizes; set task\.image_"):
+        _load(f"folder:{root}")
+
+
+def test_test_set_of_another_size_is_refused(make_folder: MakeFolder) -> None:
+    root = make_folder("train/a/1.png")
+    make_folder("test/a/2.png", height=9, width=9)
+    with pytest.raises(ConfigError, match=r"test .*\(1, 9, 9\).*\(1, 8, 8\); set task\.image_size"):
+        _load(f"folder:{root}")
+
+
+@pytest.mark.parametrize(
+    ("files", "folders", "message"),
+    [
+        ([], [], r"set is not a folder \(expected PATH/train/CLASS/"),
+        (["1.png"], [], "set holds no class folders"),
+        (["train/1.png", "test/2.png"], [], "train holds no class folders"),
+        (["train/a/1.png", "test/2.png"], [], "test holds no class folders"),
+        (["a/1.png"], ["b"], r"set/b holds no images \(suffixes: \.png"),
+        (["train/a/1.png"], ["test/a"], "test/a holds no images"),
+        (["train/a/1.png", "test/b/2.png"], [], "class 'b' is in .*test, but not in .*train"),
+    ],
+    ids=["none", "flat", "flat-train", "flat-test", "empty", "empty-test", "test-only"],
+)
+def test_wrong_layout_is_refused(
+    files: list[str], folders: list[str], message: str, make_folder: MakeFolder
+) -> None:
+    root = make_folder(*files)
+    for folder in folders:
+        (root / folder).mkdir(parents=True)
+    with pytest.raises(ConfigError, match=rf"^regularizer\.dataset: .*{message}"):
+        _load(f"folder:{root}", key="regularizer.dataset")
+
+
+def test_flat_validation_set_is_refused_with_the_layout_that_is_expected(
+    make_folder: MakeFolder,
+) -> None:
+    root = make_folder("train/n01/a.JPEG", "val/a.JPEG", "val/b.JPEG")
+    message = rf"^task\.dataset: {root}/val holds no class folders \(expected {root}/val/CLASS/\*; "
+    with pytest.raises(ConfigError, match=message):
+        _load(f"imagenet:{root}")
+    assert len(_load(f"imagenet:{root}", limit=1).images) == 1
+
+
+def test_imagenet_needs_a_train_folder(make_folder: MakeFolder) -> None:
+    root = make_folder("n01/1.JPEG")
+    with pytest.raises(ConfigError, match=r"train is not a folder \(expected PATH/train/WNID"):
+        _load(f"imagenet:{root}")
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n"])
+def test_damaged_image_is_refused_by_name(content: bytes, make_folder: MakeFolder) -> None:
+    root = make_folder("a/1.png", "a/2.png", "b/3.png")
+    (root / "a/2.png").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"set/a/2\.png is not a readable image: ") as caught:
+        _load(f"folder:{root}")
+    assert "0x" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_pipe_is_refused_by_name(make_folder: MakeFolder) -> None:
+    root = make_folder("train/a/1.png", "train/b/2.png")
+    os.mkfifo(root / "train" / "b" / "3.png")
+    with pytest.raises(ConfigError, match=r"^task\.dataset: .*3\.png is no regular file$"):
+        _load(f"folder:{root}")
+
+
+def test_dangling_link_is_refused_by_name(make_folder: MakeFolder) -> None:
+    root = make_folder("a/1.png")
+    (root / "a/2.png").symlink_to(root / "absent.png")
+    with pytest.raises(ConfigError, match=r"a/2\.png cannot be read: No such file"):
+        _load(f"folder:{root}")
+
+
+# Decoding once
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The images that have been decoded."""
+    names: list[str] = []
+    decode = images_module._decode
+
+    def counting(encoded: Any, request: Any) -> Any:
+        names.append(encoded.where)
+        return decode(encoded, request)
+
+    monkeypatch.setattr(images_module, "_decode", counting)
+    return names
+
+
+@pytest.mark.parametrize("kind", ["folder", "parquet"])
+def test_second_load_decodes_nothing(
+    kind: str, decoded: list[str], make_folder: MakeFolder, make_dataset: Callable[..., Path]
+) -> None:
+    root = make_folder("train/a/1.png", "test/a/2.png") if kind == "folder" else make_dataset()
+    first = _load(f"{kind}:{root}")
+    num_decoded = len(decoded)
+    second = _load(f"{kind}:{root}")
+    assert len(decoded) == num_decoded > 0
+    assert torch.equal(first.images, second.images)
+    assert (first.test is None) == (second.test is None)
+
+
+@pytest.mark.parametrize(
+    "change", [{"color": True}, {"size": 5}, {"limit": 2}, {"limit": 2, "seed": 1}]
+)
+def test_other_request_decodes_again(
+    change: dict[str, Any], decoded: list[str], make_folder: MakeFolder
+) -> None:
+    root = make_folder("a/1.png", "a/2.png", "b/3.png")
+    _load(f"folder:{root}")
+    if "seed" in change:
+        _load(f"folder:{root}", limit=2)
+    before = len(decoded)
+    _load(f"folder:{root}", **change)
+    assert len(decoded) == before + change.get("limit", 3)
+
+
+def test_changed_file_is_decoded_again(make_folder: MakeFolder) -> None:
+    root = make_folder("a/1.png", "a/2.png")
+    before = _load(f"folder:{root}").images
+    make_folder("a/2.png")
+    os.utime(root / "a/2.png", ns=(1, 1))
+    after = _load(f"folder:{root}").images
+    assert torch.equal(after[0], before[0])
+    assert torch.equal(after[1], _pixels(root / "a/2.png"))
+    assert not torch.equal(after[1], before[1])
+
+
+def test_limit_decodes_only_the_images_it_gives(
+    decoded: list[str], make_folder: MakeFolder
+) -> None:
+    root = make_folder(*(f"train/{c}/{i}.png" for c in "abc" for i in range(7)), "test/a/x.png")
+    large = _load(f"folder:{root}", limit=9, seed=5)
+    assert len(decoded) == 9
+    small = _load(f"folder:{root}", limit=4, seed=5)
+    assert torch.equal(small.images, large.images[:4])
+    assert small.labels is not None
+    assert large.labels is not None
+    assert small.labels.tolist() == large.labels[:4].tolist()
+    assert (large.test, large.num_classes) == (None, 3)
+
+
+@pytest.mark.parametrize("group_size", [1, 3, 100])
+def test_limited_parquet_dataset_keeps_images_and_labels_together(
+    group_size: int, make_dataset: Callable[..., Path]
+) -> None:
+    import pyarrow.parquet as pq
+
+    path = make_dataset(num_train=20) / "train.parquet"
+    pq.write_table(pq.read_table(path), path, row_group_size=group_size)
+    whole = _load(f"parquet:{path.parent}")
+    part = _load(f"parquet:{path.parent}", limit=8, seed=2)
+    assert whole.labels is not None
+    assert part.labels is not None
+    label_of = dict(zip([i.numpy().tobytes() for i in whole.images], whole.labels, strict=True))
+    assert len(part.images) == 8
+    for image, label in zip(part.images, part.labels, strict=True):
+        assert label_of[image.numpy().tobytes()] == label
+
+
+_LOGGED_LOAD = """
+import sys
+from pathlib import Path
+from simreg_core import images
+from simreg_core.datasets import load_dataset
+
+decode = images._decode
+
+def logged(encoded, request):
+    with Path(sys.argv[2]).open("a") as log:
+        log.write(encoded.where + "\\n")
+    return decode(encoded, request)
+
+images._decode = logged
+print("ready", flush=True)
+sys.stdin.readline()
+print(load_dataset(sys.argv[1], color=False, size=6, key="key").images.sum().item())
+"""
+
+
+def test_processes_that_load_at_once_decode_once(
+    make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIMREG_DATA", str(tmp_path / "data"))
+    root = make_folder(*(f"a/{i}.png" for i in range(200)), height=64, width=64)
+    command = [sys.executable, "-c", _LOGGED_LOAD, f"folder:{root}", str(tmp_path / "log")]
+    pipe = subprocess.PIPE
+    processes = [
+        subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    sums = []
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        sums.append(process.communicate()[0])
+        assert process.returncode == 0
+    assert sums[0] == sums[1]
+    assert len((tmp_path / "log").read_text().splitlines()) == 200

@@ -1,0 +1,401 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import urllib.error
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from PIL import Image
+
+from simreg_core.config.trial import TORCHVISION_DATASETS, TaskConfig, TrialConfig
+from simreg_core.data import torchvision_sets
+from simreg_core.data.images import ImagePool
+from simreg_core.data.registry import load_dataset
+from simreg_core.data.task import load_regularization_images, load_task
+from simreg_core.data.torchvision_sets import SOURCES, download
+from simreg_core.datasets import main
+from simreg_core.errors import ConfigError
+
+NUM_TRAIN, NUM_TEST = 20, 7
+ROOT = Path(__file__).resolve().parents[3]
+Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
+Files = Callable[[str], dict[str, Arrays]]
+
+
+def _md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+def _write_idx(path: Path, array: NDArray[np.uint8]) -> None:
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    path.write_bytes(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes())
+
+
+def _write_mnist(folder: Path, split: str, images: NDArray[np.uint8], labels: Any) -> None:
+    prefix = "train" if split == "train" else "t10k"
+    _write_idx(folder / f"{prefix}-images-idx3-ubyte", images)
+    _write_idx(folder / f"{prefix}-labels-idx1-ubyte", labels.astype(np.uint8))
+
+
+def _write_pickle(path: Path, content: Any) -> None:
+    path.write_bytes(pickle.dumps(content))
+
+
+def _write_cifar(
+    folder: Path, names: list[str], images: NDArray[np.uint8], labels: Any, key: str
+) -> None:
+    rows = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+    for name, index in zip(names, np.array_split(np.arange(len(rows)), len(names)), strict=True):
+        _write_pickle(folder / name, {"data": rows[index], key: labels[index].tolist()})
+
+
+def _datasets() -> Any:
+    return torchvision_sets._import_datasets("test")
+
+
+@pytest.fixture
+def make_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
+    """Factory of a dataset's files; returns images (N, H, W[, 3]) and labels of each split."""
+    monkeypatch.setenv("SIMREG_DATA", str(tmp_path))
+    rng = np.random.default_rng(0)
+
+    def make(name: str) -> dict[str, Arrays]:
+        source = SOURCES[name]
+        shape = (28, 28) if "mnist" in name else (32, 32, 3)
+        splits: dict[str, Arrays] = {}
+        for split, count in (("train", NUM_TRAIN), ("test", NUM_TEST)):
+            images = rng.integers(0, 256, (count, *shape), dtype=np.uint8)
+            splits[split] = (images, rng.integers(0, source.num_classes, count))
+        folder = tmp_path / source.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        constructor = getattr(_datasets(), source.class_name)
+        for split, (images, labels) in splits.items():
+            if "mnist" in name:
+                _write_mnist(folder, split, images, labels)
+            elif name == "svhn":
+                stored = {"X": images.transpose(1, 2, 3, 0), "y": np.where(labels, labels, 10)}
+                scipy.io.savemat(folder / f"{split}_32x32.mat", stored)
+            else:
+                key = "labels" if name == "cifar10" else "fine_labels"
+                files = [row[0] for row in getattr(constructor, f"{split}_list")]
+                _write_cifar(folder, files, images, labels, key)
+        if "cifar" in name:
+            meta = constructor.meta
+            _write_pickle(folder / meta["filename"], {meta["key"]: ["a", "b"]})
+            _accept_cifar(constructor, folder, monkeypatch)
+        if name == "svhn":
+            _accept_svhn(constructor, folder, monkeypatch)
+        return splits
+
+    return make
+
+
+def _accept_cifar(constructor: Any, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    for attribute in ("train_list", "test_list"):
+        rows = [[row[0], _md5(folder / row[0])] for row in getattr(constructor, attribute)]
+        patch.setattr(constructor, attribute, rows)
+    meta = constructor.meta
+    patch.setattr(constructor, "meta", {**meta, "md5": _md5(folder / meta["filename"])})
+
+
+def _accept_svhn(constructor: Any, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    rows = {
+        split: [url, file, _md5(folder / file) if split != "extra" else ""]
+        for split, (url, file, _) in constructor.split_list.items()
+    }
+    patch.setattr(constructor, "split_list", rows)
+
+
+def _load(name: str, **request: Any) -> ImagePool:
+    asked: dict[str, Any] = {"color": False, "size": None, "key": "task.dataset", **request}
+    return load_dataset(name, **asked)
+
+
+def _expected(images: NDArray[np.uint8], color: bool) -> NDArray[np.uint8]:
+    """As Pillow converts them, (N, C, H, W)."""
+    converted = [np.array(Image.fromarray(i).convert("RGB" if color else "L")) for i in images]
+    stacked = np.stack(converted)
+    return stacked.transpose(0, 3, 1, 2) if color else stacked[:, None]
+
+
+# Loading
+
+
+@pytest.mark.parametrize("color", [False, True], ids=["grey", "color"])
+@pytest.mark.parametrize("name", TORCHVISION_DATASETS)
+def test_images_and_labels_are_those_of_the_files(
+    name: str, color: bool, make_files: Files
+) -> None:
+    files = make_files(name)
+    pool = _load(name, color=color)
+    assert pool.labels is not None
+    assert pool.test is not None
+    for (images, labels), split in zip(
+        files.values(), ((pool.images, pool.labels), pool.test), strict=True
+    ):
+        np.testing.assert_array_equal(split[0].numpy(), _expected(images, color))
+        assert split[0].dtype == torch.uint8
+        assert split[1].tolist() == labels.tolist()
+        assert split[1].dtype == torch.int64
+    assert pool.num_classes == (100 if name == "cifar100" else 10)
+
+
+def test_own_test_set_is_the_tasks(make_files: Files) -> None:
+    files = make_files("cifar10")
+    data = load_task(TaskConfig(dataset="cifar10"))
+    np.testing.assert_array_equal(data.test.images.numpy(), _expected(files["test"][0], False))
+    assert (len(data.train.labels), len(data.validation.labels)) == (18, 2)
+
+
+def test_images_are_resized(make_files: Files) -> None:
+    make_files("mnist")
+    pool = _load("mnist", size=32)
+    assert pool.test is not None
+    assert pool.images.shape == (NUM_TRAIN, 1, 32, 32)
+    assert pool.test.images.shape == (NUM_TEST, 1, 32, 32)
+
+
+def test_limit_draws_a_prefix_of_a_larger_limit(make_files: Files) -> None:
+    make_files("fashion_mnist")
+    small, large = (_load("fashion_mnist", limit=limit, seed=3) for limit in (6, 15))
+    assert torch.equal(small.images, large.images[:6])
+    assert small.labels is not None
+    assert large.labels is not None
+    assert small.labels.tolist() == large.labels[:6].tolist()
+    assert small.test is None
+
+
+def test_one_dataset_regularizes_another(make_files: Files) -> None:
+    make_files("mnist")
+    make_files("cifar100")
+    config = TrialConfig.from_dict(
+        {
+            "task": {"dataset": "mnist"},
+            "regularizer": {"dataset": "cifar100", "num_images": 9},
+        }
+    )
+    found = load_regularization_images(config, load_task(config.task).train, ())
+    assert found.images.shape == (9, 1, 28, 28)
+    assert found.labels is not None
+    assert len(found.labels) == 9
+
+
+def test_second_load_does_not_read_the_files(
+    make_files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_files("svhn")
+    first = _load("svhn")
+    monkeypatch.setattr(torchvision_sets, "_import_datasets", lambda key: pytest.fail("read"))
+    assert torch.equal(_load("svhn").images, first.images)
+
+
+# Missing and damaged files
+
+
+@pytest.mark.parametrize("name", TORCHVISION_DATASETS)
+def test_missing_file_is_refused_with_the_command(
+    name: str, tmp_path: Path, make_files: Files
+) -> None:
+    make_files(name)
+    source = SOURCES[name]
+    missing = tmp_path / source.folder / source.files[-1]
+    missing.unlink()
+    with pytest.raises(ConfigError) as caught:
+        _load(name, key="regularizer.dataset")
+    message = str(caught.value)
+    assert message.startswith(f"regularizer.dataset: {name}: {missing} does not exist")
+    assert f"expected in {tmp_path}: " in message
+    assert all(file in message for file in source.files)
+    assert message.endswith(f"python -m simreg_core.datasets {name} --data {tmp_path}")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", TORCHVISION_DATASETS)
+@pytest.mark.parametrize("size", [0, 3, 30], ids=["empty", "no-header", "cut"])
+def test_damaged_file_is_refused(name: str, size: int, tmp_path: Path, make_files: Files) -> None:
+    make_files(name)
+    path = tmp_path / SOURCES[name].folder / SOURCES[name].files[0]
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ConfigError, match=rf"^task\.dataset: {name}: the files in .* are damaged"):
+        _load(name)
+
+
+@pytest.mark.parametrize("labels", [np.zeros(3), np.full(NUM_TRAIN, 10)], ids=["fewer", "ten"])
+def test_labels_that_do_not_fit_are_refused(
+    labels: NDArray[np.float64], tmp_path: Path, make_files: Files
+) -> None:
+    make_files("mnist")
+    _write_idx(tmp_path / "MNIST/raw/train-labels-idx1-ubyte", labels.astype(np.uint8))
+    with pytest.raises(ConfigError, match=r"are damaged: .*labels"):
+        _load("mnist")
+
+
+# Importing torchvision
+
+
+def _import_fails(monkeypatch: pytest.MonkeyPatch, *errors: Exception | None) -> list[str]:
+    """Make importing fail with one error after the other; returns what gets declared."""
+    remaining, declared = list(errors), list[str]()
+
+    def fail(name: str) -> str:
+        error = remaining.pop(0)
+        if error is not None:
+            raise error
+        return name
+
+    monkeypatch.setattr("importlib.import_module", fail)
+    monkeypatch.setattr(torchvision_sets, "_declare_operators", lambda: declared.append("all"))
+    return declared
+
+
+def test_missing_operators_are_declared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = RuntimeError("operator torchvision::nms does not exist")
+    declared = _import_fails(monkeypatch, missing, None)
+    assert torchvision_sets._import_datasets("key") == "torchvision.datasets"
+    assert declared == ["all"]
+
+
+def test_import_that_works_declares_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = _import_fails(monkeypatch, None)
+    torchvision_sets._import_datasets("key")
+    assert declared == []
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [
+        (ImportError("no module\nnamed torchvision"),),
+        (RuntimeError("compiled with different CUDA"),),
+        (RuntimeError("operator torchvision::nms does not exist"), RuntimeError("still")),
+    ],
+    ids=["absent", "other-error", "twice"],
+)
+def test_import_that_fails_is_one_line(
+    errors: tuple[Exception, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _import_fails(monkeypatch, *errors)
+    with pytest.raises(ConfigError, match=r"^key: torchvision cannot be imported: [^\n]*$"):
+        torchvision_sets._import_datasets("key")
+
+
+# Downloading
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """No name resolves; the addresses that were asked for."""
+    asked: list[str] = []
+
+    def refuse(request: Any, *_: Any, **__: Any) -> None:
+        asked.append(request.full_url)
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    return asked
+
+
+@pytest.mark.parametrize("name", TORCHVISION_DATASETS)
+def test_download_without_network_is_one_line(
+    name: str, tmp_path: Path, offline: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([name, "--data", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert offline
+    assert error.startswith(f"simreg_core.datasets: {name}: cannot be downloaded to {tmp_path}: ")
+    assert all(file in error for file in SOURCES[name].files)
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", TORCHVISION_DATASETS)
+def test_files_that_exist_are_not_downloaded(
+    name: str,
+    tmp_path: Path,
+    make_files: Files,
+    offline: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make_files(name)
+    assert main([name]) == 0
+    assert offline == []
+    assert capsys.readouterr().out == f"{name}: {tmp_path}\n"
+
+
+def test_damaged_idx_files_are_unpacked_again(
+    tmp_path: Path, make_files: Files, offline: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gzip
+
+    make_files("mnist")
+    expected = _load("mnist")
+    folder, resources = tmp_path / "MNIST" / "raw", []
+    for name in SOURCES["mnist"].files:
+        archive = folder / f"{name}.gz"
+        archive.write_bytes(gzip.compress((folder / name).read_bytes()))
+        resources.append((archive.name, _md5(archive)))
+    monkeypatch.setattr(_datasets().MNIST, "resources", resources)
+    damaged = folder / "train-images-idx3-ubyte"
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    assert main(["mnist"]) == 0
+    assert torch.equal(_load("mnist").images, expected.images)
+    assert offline == []
+
+
+def test_offline_download_keeps_files_that_torchvision_would_check(
+    tmp_path: Path, make_files: Files, offline: list[str]
+) -> None:
+    make_files("cifar10")
+    path = tmp_path / "cifar-10-batches-py" / "data_batch_1"
+    path.write_bytes(b"damaged")
+    assert main(["cifar10"]) == 2
+    assert offline
+    assert path.with_name("data_batch_2").is_file()
+
+
+def test_downloads_of_one_dataset_take_turns(tmp_path: Path, make_files: Files) -> None:
+    make_files("mnist")
+    thread = threading.Thread(target=download, args=("mnist", tmp_path))
+    with FileLock(tmp_path / ".mnist.lock"):
+        thread.start()
+        thread.join(timeout=0.3)
+        assert thread.is_alive()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "required: NAME"),
+        (["digits"], "'digits'"),
+        (["mnist", "--data"], "--data"),
+        (["mnist", "--data", os.devnull], "cannot be downloaded to /dev/null"),
+    ],
+    ids=["no-name", "other-name", "no-folder", "file-as-folder"],
+)
+def test_wrong_command_line_is_one_line(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_command_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "simreg_core.datasets", "--help"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0
+    assert "python -m simreg_core.datasets" in result.stdout
+    assert result.stderr == ""

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from simreg_core.config.trial import TrialConfig
+from simreg_core.networks.checkpoint import CheckpointError, load, load_weights, save, save_weights
+from simreg_core.networks.resnet import ResNet, build_model
+from simreg_core.seeding import generator
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "state.pt"
+
+
+def _payload() -> dict[str, Any]:
+    return {"weights": torch.arange(50.0), "records": [[1, None, 0.5, "x"]], "nested": {"a": True}}
+
+
+def test_what_is_saved_is_loaded(path: Path) -> None:
+    save(_payload(), path)
+    loaded = load(path)
+    assert torch.equal(loaded["weights"], torch.arange(50.0))
+    assert loaded["records"] == [[1, None, 0.5, "x"]]
+    assert loaded["nested"] == {"a": True}
+
+
+def test_saving_leaves_nothing_else_in_the_folder(path: Path) -> None:
+    save(_payload(), path)
+    save(_payload(), path)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_failed_save_keeps_the_old_file_and_cleans_up(path: Path) -> None:
+    save(_payload(), path)
+    before = path.read_bytes()
+    with pytest.raises((AttributeError, pickle.PicklingError), match="lambda"):
+        save({"weights": torch.arange(3.0), "unpicklable": lambda: None}, path)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_kill_before_the_rename_keeps_the_old_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(_payload(), path)
+    before = path.read_bytes()
+
+    def killed(source: object, destination: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save({"weights": torch.zeros(3)}, path)
+    assert path.read_bytes() == before
+
+
+def test_missing_file_is_refused(path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"state\.pt does not exist"):
+        load(path)
+
+
+def test_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="damaged or not a checkpoint"):
+        load(tmp_path)
+
+
+def test_file_truncated_anywhere_is_refused(path: Path) -> None:
+    save(_payload(), path)
+    content = path.read_bytes()
+    for length in range(0, len(content), 23):
+        path.write_bytes(content[:length])
+        with pytest.raises(CheckpointError, match="damaged"):
+            load(path)
+
+
+def test_flipped_bit_in_a_tensor_is_refused(path: Path) -> None:
+    save(_payload(), path)
+    content = bytearray(path.read_bytes())
+    tensor = torch.arange(50.0).numpy().tobytes()
+    content[content.index(tensor) + 100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="checksum"):
+        load(path)
+
+
+def test_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "state.pt")
+    with pytest.raises(CheckpointError, match=r"state\.pt is .*: no regular file$"):
+        load(tmp_path / "state.pt")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"training: 3\n" * 20, id="text"),
+        pytest.param(bytes(range(256)) * 4, id="noise"),
+        pytest.param(pickle.dumps({"checkpoint_version": 1}), id="bare-pickle"),
+        pytest.param(b"PK\x05\x06" + bytes(18), id="empty-archive"),
+    ],
+)
+def test_file_of_another_kind_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"state\.pt is damaged or not a checkpoint"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("payload", "found"),
+    [
+        pytest.param({"checkpoint_version": 2}, "2", id="later"),
+        pytest.param({"weights": torch.zeros(2)}, "None", id="none"),
+        pytest.param([1, 2], "None", id="no-mapping"),
+    ],
+)
+def test_other_version_is_refused(payload: object, found: str, tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    torch.save(payload, path)
+    with pytest.raises(CheckpointError, match=f"checkpoint version {found}; this program reads 1"):
+        load(path)
+
+
+class _Intruder:
+    """What it pickles to would create a file when unpickled carelessly."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return Path.touch, (self.target,)
+
+
+@pytest.mark.parametrize("kind", ["archive", "bare"])
+def test_malicious_pickle_is_refused_and_not_run(kind: str, tmp_path: Path) -> None:
+    path, target = tmp_path / "state.pt", tmp_path / "intruded"
+    payload = {"checkpoint_version": 1, "x": _Intruder(target)}
+    if kind == "archive":
+        torch.save(payload, path)
+    else:
+        path.write_bytes(pickle.dumps(payload))
+    with pytest.raises(CheckpointError, match="damaged or not a checkpoint"):
+        load(path)
+    assert not target.exists()
+    pickle.loads(pickle.dumps(payload))
+    assert target.exists(), "the test's pickle is harmless, so it proves nothing"
+
+
+# Weights files
+
+
+def _model(config: TrialConfig) -> ResNet:
+    model = build_model(config.model, channels=1, num_classes=10, seed=4)
+    model(torch.rand(8, 1, 8, 8, generator=generator(0, "pixels")))  # moves the running statistics
+    return model
+
+
+def test_classifier_survives_bit_for_bit(
+    path: Path, tiny_config: Callable[..., TrialConfig]
+) -> None:
+    model = _model(tiny_config())
+    save_weights(path, tiny_config(), model)
+    pixels = torch.rand(5, 1, 8, 8, generator=generator(1, "pixels"))
+    with torch.no_grad():
+        assert torch.equal(load_weights(path)(pixels), model.eval()(pixels))
+
+
+def test_classifier_is_loaded_in_evaluation_mode(
+    path: Path, tiny_config: Callable[..., TrialConfig]
+) -> None:
+    save_weights(path, tiny_config(), _model(tiny_config()))
+    assert not any(module.training for module in load_weights(path).modules())
+
+
+def test_loading_a_classifier_leaves_the_global_rng_alone(
+    path: Path, tiny_config: Callable[..., TrialConfig]
+) -> None:
+    save_weights(path, tiny_config(), _model(tiny_config()))
+    before = torch.random.get_rng_state()
+    load_weights(path)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_file_without_weights_is_refused(path: Path) -> None:
+    save(_payload(), path)
+    with pytest.raises(CheckpointError, match=r"lacks channels, config, num_classes$"):
+        load_weights(path)
+
+
+def test_archive_of_something_else_is_refused(tmp_path: Path) -> None:
+    path, stream = tmp_path / "state.pt", io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("notes.txt", "no tensors")
+    path.write_bytes(stream.getvalue())
+    with pytest.raises(CheckpointError, match="damaged or not a checkpoint"):
+        load(path)

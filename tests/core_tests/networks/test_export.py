@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load, save
+from torch import Tensor
+
+import simreg_core
+from simreg_core.config.trial import TrialConfig
+from simreg_core.networks.checkpoint import CheckpointError
+from simreg_core.networks.export import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    _weights_digest,
+    load_exported,
+    write_network,
+)
+from simreg_core.networks.resnet import ResNet, build_model
+from simreg_core.seeding import generator
+
+
+@pytest.fixture
+def config(tiny_config: Callable[..., TrialConfig]) -> TrialConfig:
+    return tiny_config()
+
+
+@pytest.fixture
+def model(config: TrialConfig) -> ResNet:
+    model = build_model(config.model, channels=1, num_classes=10, seed=4)
+    model(torch.rand(8, 1, 8, 8, generator=generator(0, "pixels")))  # moves the running statistics
+    return model.eval()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, config: TrialConfig, model: ResNet) -> Path:
+    write_network(tmp_path / "network", config, model)
+    return tmp_path / "network"
+
+
+def _pixels(channels: int = 1) -> Tensor:
+    return torch.rand(5, channels, 8, 8, generator=generator(1, "pixels"))
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata())
+
+
+def test_classifier_survives_bit_for_bit(folder: Path, model: ResNet) -> None:
+    with torch.no_grad():
+        assert torch.equal(load_exported(folder)(_pixels()), model(_pixels()))
+
+
+@pytest.mark.parametrize("architecture", ["resnet34", "resnet50"])
+def test_other_architectures_and_colours_survive(
+    architecture: str, tmp_path: Path, tiny_config: Callable[..., TrialConfig]
+) -> None:
+    config = tiny_config({"model.architecture": architecture, "task.color": True})
+    model = build_model(config.model, channels=3, num_classes=7, seed=1).eval()
+    write_network(tmp_path, config, model)
+    with torch.no_grad():
+        assert torch.equal(load_exported(tmp_path)(_pixels(3)), model(_pixels(3)))
+
+
+def test_folder_may_be_named_by_text_through_the_package(folder: Path) -> None:
+    assert isinstance(simreg_core.load_exported(str(folder)), ResNet)
+
+
+def test_classifier_is_loaded_in_evaluation_mode(folder: Path) -> None:
+    assert not any(module.training for module in load_exported(folder).modules())
+
+
+def test_weights_keep_the_fast_memory_layout(folder: Path) -> None:
+    weight = load_exported(folder).state_dict()["stem.0.weight"]
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_loading_leaves_the_global_rng_alone(folder: Path) -> None:
+    before = torch.random.get_rng_state()
+    load_exported(folder)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_weights_file_holds_a_header_and_the_bare_numbers(folder: Path, model: ResNet) -> None:
+    content = (folder / WEIGHTS_FILE).read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    num_bytes = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    assert header.keys() == {"__metadata__", *model.state_dict()}
+    assert len(content) == 8 + length + num_bytes
+
+
+def test_comment_in_the_configuration_does_no_harm(folder: Path) -> None:
+    path = folder / CONFIG_FILE
+    path.write_text("# from a search\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    load_exported(folder)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("name", [WEIGHTS_FILE, CONFIG_FILE])
+def test_missing_file_is_refused(name: str, folder: Path) -> None:
+    (folder / name).unlink()
+    with pytest.raises(CheckpointError, match=name):
+        load_exported(folder)
+
+
+def test_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"model\.safetensors does not exist"):
+        load_exported(tmp_path / "nowhere")
+
+
+def test_file_truncated_anywhere_is_refused(folder: Path) -> None:
+    path = folder / WEIGHTS_FILE
+    content = path.read_bytes()
+    for length in range(0, len(content), 997):
+        path.write_bytes(content[:length])
+        with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged"):
+            load_exported(folder)
+
+
+def test_flipped_bit_in_a_weight_is_refused(folder: Path) -> None:
+    path = folder / WEIGHTS_FILE
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="checksum of its weights is wrong"):
+        load_exported(folder)
+
+
+def test_flipped_bit_anywhere_in_the_header_changes_nothing_unnoticed(
+    folder: Path, model: ResNet
+) -> None:
+    """It is refused, or (in a note that nothing reads) the network is the same."""
+    path = folder / WEIGHTS_FILE
+    content = path.read_bytes()
+    with torch.no_grad():
+        expected = model(_pixels())
+        for position in range(0, 8 + int.from_bytes(content[:8], "little"), 61):
+            changed = bytearray(content)
+            changed[position] ^= 1
+            path.write_bytes(changed)
+            try:
+                found = load_exported(folder)(_pixels())
+            except CheckpointError:
+                continue
+            assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("content", [b"", b"weights", bytes(range(256)) * 4], ids=len)
+def test_file_of_another_kind_is_refused(content: bytes, folder: Path) -> None:
+    (folder / WEIGHTS_FILE).write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged or no safetensors file"):
+        load_exported(folder)
+
+
+def test_folder_in_place_of_the_weights_is_refused(tmp_path: Path) -> None:
+    (tmp_path / WEIGHTS_FILE).mkdir()
+    with pytest.raises(CheckpointError, match="damaged or no safetensors file"):
+        load_exported(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "found"), [(None, "None"), ({"simreg_export_version": "2"}, "'2'")]
+)
+def test_other_version_is_refused(
+    metadata: dict[str, str] | None, found: str, folder: Path
+) -> None:
+    (folder / WEIGHTS_FILE).write_bytes(save({"a": torch.zeros(2)}, metadata))
+    with pytest.raises(CheckpointError, match=f"export version {found}; this program reads '1'"):
+        load_exported(folder)
+
+
+def test_changed_configuration_is_refused(folder: Path) -> None:
+    path = folder / CONFIG_FILE
+    text = path.read_text(encoding="utf-8")
+    assert "scale: 1.0" in text
+    path.write_text(text.replace("scale: 1.0", "scale: 2.0"), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="not the configuration that the weights were saved"):
+        load_exported(folder)
+
+
+def test_configuration_that_is_no_yaml_is_refused(folder: Path) -> None:
+    (folder / CONFIG_FILE).write_text("{", encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"config\.yaml: .*not valid YAML"):
+        load_exported(folder)
+
+
+def test_configuration_of_another_version_is_refused(folder: Path, config: TrialConfig) -> None:
+    """A later version wrote a field that this one does not know."""
+
+    class Later(TrialConfig):
+        novelty: int = 1
+
+    later = Later.model_validate({**config.to_dict(), "novelty": 1})
+    write_network(folder, later, build_model(config.model, channels=1, num_classes=2, seed=0))
+    with pytest.raises(CheckpointError, match="another version"):
+        load_exported(folder)
+
+
+def test_weights_of_another_network_are_refused(
+    folder: Path, tiny_config: Callable[..., TrialConfig], model: ResNet
+) -> None:
+    write_network(folder, tiny_config({"model.base_channels": 8}), model)
+    with pytest.raises(CheckpointError, match="does not fit its configuration"):
+        load_exported(folder)
+
+
+def test_weights_without_a_head_are_refused(folder: Path, model: ResNet) -> None:
+    path = folder / WEIGHTS_FILE
+    weights = load(path.read_bytes())
+    del weights["head.weight"]
+    metadata = {**_metadata(path), "weights_sha256": _weights_digest(weights)}
+    path.write_bytes(save(weights, metadata))
+    with pytest.raises(CheckpointError, match=r"does not fit its configuration: 'head\.weight'"):
+        load_exported(folder)

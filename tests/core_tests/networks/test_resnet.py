@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from simreg_core.config.trial import ModelConfig
+from simreg_core.networks.resnet import ResNet, build_model
+from simreg_core.seeding import generator
+
+
+def _model(seed: int = 0, channels: int = 1, **options: Any) -> ResNet:
+    config = ModelConfig.model_validate({"base_channels": 4, "blocks": [1, 1], **options})
+    return build_model(config, channels=channels, num_classes=7, seed=seed)
+
+
+def _pixels(batch: int = 3, channels: int = 1, side: int = 12) -> Tensor:
+    return torch.rand(batch, channels, side, side, generator=generator(0, "pixels"))
+
+
+def _num_weights(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _basic(channels_in: int, width: int, stride: int) -> int:
+    shortcut = channels_in * width + 2 * width if stride > 1 or channels_in != width else 0
+    return 9 * channels_in * width + 9 * width * width + 4 * width + shortcut
+
+
+def _bottleneck(channels_in: int, width: int, stride: int) -> int:
+    out = 4 * width
+    shortcut = channels_in * out + 2 * out if stride > 1 or channels_in != out else 0
+    return channels_in * width + 9 * width**2 + width * out + 4 * width + 2 * out + shortcut
+
+
+@pytest.mark.parametrize(
+    ("architecture", "blocks", "expansion"),
+    [
+        ("resnet18", (2, 2, 2, 2), 1),
+        ("resnet34", (3, 4, 6, 3), 1),
+        ("resnet50", (3, 4, 6, 3), 4),
+    ],
+)
+def test_number_of_weights_is_that_of_the_architecture(
+    architecture: str, blocks: tuple[int, ...], expansion: int
+) -> None:
+    model = _model(architecture=architecture, blocks=None, base_channels=8)
+    count = _bottleneck if expansion == 4 else _basic
+    expected, channels_in, width = 49 * 8 + 2 * 8, 8, 8
+    for section, num_blocks in enumerate(blocks):
+        for block in range(num_blocks):
+            expected += count(channels_in, width, 2 if section > 0 and block == 0 else 1)
+            channels_in = width * expansion
+        width *= 2
+    assert _num_weights(model) == expected + 7 * channels_in + 7
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet50"])
+def test_sections_halve_the_side_and_double_the_width(architecture: str) -> None:
+    expansion = 4 if architecture == "resnet50" else 1
+    model = _model(architecture=architecture, blocks=[1, 1, 1, 1])
+    shapes = [tuple(layer.shape) for layer in model.features(_pixels(2, side=16)).values()]
+    sections = [(2, expansion * 4 * 2**n, 16 // 2**n, 16 // 2**n) for n in range(4)]
+    assert shapes == [(2, 4, 16, 16), *sections]
+
+
+@pytest.mark.parametrize("blocks", [[1], [1, 2], [1, 1, 1, 1, 1]], ids=str)
+def test_layers_are_the_stem_and_every_section(blocks: list[int]) -> None:
+    model = _model(blocks=blocks)
+    expected = ("stem", *(f"section{number + 1}" for number in range(len(blocks))))
+    assert model.layer_names == expected
+    assert tuple(model.features(_pixels())) == expected
+
+
+def test_logits_are_the_head_on_the_pooled_last_section() -> None:
+    model = _model().eval()
+    with torch.no_grad():
+        last = model.features(_pixels())["section2"]
+        expected = last.mean(dim=(2, 3)) @ model.head.weight.T + model.head.bias
+        torch.testing.assert_close(model(_pixels()), expected)
+
+
+def test_normalisation_is_the_first_layer() -> None:
+    plain = _model(scale=1.0, shift=0.0).eval()
+    scaled = _model(scale=5.0, shift=0.5).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(scaled(_pixels()), plain(5 * (_pixels() - 0.5)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("side", [4, 9, 16])
+def test_any_size_and_both_kinds_of_color_go_through(side: int, channels: int) -> None:
+    model = _model(channels=channels, blocks=[1, 1, 1, 1]).eval()
+    assert model(_pixels(2, channels, side)).shape == (2, 7)
+
+
+def test_same_seed_gives_the_same_weights() -> None:
+    one, other = _model(5).state_dict(), _model(5).state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_another_seed_gives_other_weights() -> None:
+    assert not torch.equal(_model(5).head.weight, _model(6).head.weight)
+
+
+def test_building_leaves_the_global_rng_alone() -> None:
+    before = torch.random.get_rng_state()
+    _model()
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_weights_do_not_depend_on_the_global_rng() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        one = _model(5)
+        torch.manual_seed(2)
+        other = _model(5)
+    assert torch.equal(one.head.weight, other.head.weight)
+
+
+def test_logits_do_not_depend_on_the_rest_of_the_batch() -> None:
+    model = _model().eval()
+    with torch.no_grad():
+        together = model(_pixels(6))
+        alone = torch.cat([model(image[None]) for image in _pixels(6)])
+    torch.testing.assert_close(together, alone)
+
+
+def test_double_precision_is_followed() -> None:
+    model = _model().double()
+    assert model(_pixels().double()).dtype == torch.float64

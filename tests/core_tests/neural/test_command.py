@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from simreg_core.neural import __main__
+from simreg_core.neural.compare import compare, correlations
+from simreg_core.neural.model import load_model
+from simreg_core.neural.recordings import load_recordings
+from simreg_core.neural.simulate import simulate, simulated_rates
+from simreg_core.regularizer.gabor import GaborPopulation
+from simreg_core.regularizer.similarity import PixelSimilarity
+from simreg_core.seeding import generator
+from tests import oracles
+
+TINY = ["--set", "image_size=8", "--set", "channels=2", "--set", "first_kernel=3"]
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    """Simulated, of 60 handwritten digits."""
+    path = tmp_path / "recordings.npz"
+    flags = ["--dataset", "digits", "--num-images", "60", "--num-neurons", "4"]
+    assert __main__.main(["simulate", "--output", str(path), *flags, "--mean-count", "5"]) == 0
+    return path
+
+
+@pytest.fixture
+def model(recordings: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "model.pt"
+    flags = ["--recordings", str(recordings), "--output", str(path), "--epochs", "3"]
+    assert __main__.main(["fit", *flags, *TINY]) == 0
+    return path
+
+
+# The command line
+
+
+def test_simulated_recording_holds_its_truth(recordings: Path) -> None:
+    found = load_recordings(recordings)
+    assert found.trials.shape == (120, 4)
+    assert found.num_trials().tolist() == [2] * 60
+    with np.load(recordings) as arrays:
+        rates = arrays["rates"]
+    np.testing.assert_allclose(rates.mean(axis=0), 5, rtol=1e-4)
+    expected = simulated_rates(found.images, num_neurons=4, mean_count=5, seed=0)
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)
+
+
+def test_fit_writes_a_model_and_reports(
+    model: Path, recordings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--recordings", str(recordings), "--output", str(model), "--epochs", "3", *TINY]
+    capsys.readouterr()
+    assert __main__.main(["fit", *flags]) == 0
+    printed = capsys.readouterr().out
+    assert "test correlation of 4 neurons: median " in printed
+    assert "noise ceiling: median " in printed
+    fitted = load_model(model, key="--model")
+    table = pq.read_table(model.with_suffix(".neurons.parquet"))
+    assert table.column("neuron").to_pylist() == ["0", "1", "2", "3"]
+    assert table.column("test_correlation").to_pylist() == fitted.test_correlation.tolist()
+    assert table.column("weight").to_pylist() == fitted.weights.tolist()
+    report = json.loads(model.with_suffix(".fit.json").read_text())
+    assert [epoch["epoch"] for epoch in report["epochs"]] == [1, 2, 3]
+    assert report["config"]["channels"] == 2
+    assert report["figures"]["median"] == pytest.approx(
+        float(fitted.test_correlation.quantile(0.5))
+    )
+
+
+@pytest.mark.parametrize("source", ["dataset", "recordings"])
+def test_compare_writes_and_prints_similarities(
+    source: str,
+    model: Path,
+    recordings: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / "pairs.parquet"
+    value = str(recordings) if source == "recordings" else "digits"
+    flags = [f"--{source}", value, "--num-pairs", "50", "--num-images", "60"]
+    capsys.readouterr()
+    assert __main__.main(["compare", "--model", str(model), "--output", str(output), *flags]) == 0
+    similarities = ["pixel", "neural", "v1_gabor"]
+    similarities += ["recorded"] if source == "recordings" else []
+    table = pq.read_table(output)
+    names = ["first", "second", *(f"{name}_similarity" for name in similarities)]
+    assert table.column_names == names
+    assert len(table) == 50
+    columns = {name: table.column(name).to_numpy() for name in table.column_names}
+    expected = np.corrcoef(columns["pixel_similarity"], columns["neural_similarity"])[0, 1]
+    printed = capsys.readouterr().out
+    assert f"pixel     neural    {expected:6.3f}" in printed
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "the following arguments are required: command"),
+        (["fit"], "the following arguments are required: --recordings, --output"),
+        (["fit", "--recordings", "none.npz", "--output", "m"], "none.npz: not a readable .npz"),
+        (["fit", "--recordings", "x", "--output", "m", "--set", "chanels=2"], "did you mean"),
+        (["fit", "--recordings", "x", "--output", "m", "--epochs", "0"], "--epochs: expected a"),
+        (["fit", "--recordings", "x", "--output", "m", "--set", "kernel=4"], "odd number of"),
+        (["compare", "--model", "no.pt", "--dataset", "digits", "--output", "p"], "does not exist"),
+        (["compare", "--model", "no.pt", "--output", "p"], "--dataset --recordings is required"),
+        (["simulate", "--output", "r", "--dataset", "nowhere"], "unknown dataset 'nowhere'"),
+        (["simulate", "--output", "r", "--dataset", "nowhere"], "neural: --dataset: unknown"),
+        (["simulate", "--output", "r", "--dataset", "nowhere"], "fashion_mnist, svhn, natural, "),
+        (["simulate", "--output", "."], "--output: . is a folder; expected a file"),
+        (["fit", "--recordings", "x", "--output", "."], "--output: . is a folder; expected a file"),
+        (["simulate", "--output", "r", "--mean-count", "1e39"], "at most 1e+06, found '1e39'"),
+        (["simulate", "--output", "r", "--num-neurons", "9999"], "1 to 672 neurons, found 9999"),
+        (["simulate", "--output", "r", "--mean-count", "-1"], "--mean-count: expected a number"),
+    ],
+)
+def test_bad_input_is_one_line(
+    flags: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert __main__.main(flags) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("simreg_core.neural")
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_negative_responses_are_one_line(
+    recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with np.load(recordings) as arrays:
+        changed = {**arrays, "responses": arrays["responses"] - 100}
+    np.savez(recordings, **changed)
+    flags = ["--recordings", str(recordings), "--output", str(tmp_path / "m.pt"), *TINY]
+    capsys.readouterr()
+    assert __main__.main(["fit", *flags]) == 2
+    assert f"{recordings}: responses: the Poisson loss needs" in capsys.readouterr().err
+    assert __main__.main(["fit", *flags, "--loss", "mse", "--epochs", "1"]) == 0
+
+
+def test_output_that_cannot_be_written_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    flags = [
+        "--output",
+        str(tmp_path / "file" / "r.npz"),
+        "--dataset",
+        "digits",
+        "--num-images",
+        "5",
+    ]
+    assert __main__.main(["simulate", *flags]) == 2
+    assert "simreg_core.neural: --output: " in capsys.readouterr().err
+
+
+# Comparison and simulation
+
+
+def test_compared_similarities_are_the_formulas(model: Path, recordings: Path) -> None:
+    images = load_recordings(recordings).images
+    fitted = load_model(model, key="--model")
+    columns = compare(fitted, images, num_pairs=20, seed=3)
+    first, second = columns["first"], columns["second"]
+    assert torch.all(first < second)
+    torch.testing.assert_close(columns["pixel"], PixelSimilarity(images)(first, second))
+    responses = {
+        "neural": fitted.denoise(images),
+        "v1_gabor": GaborPopulation().responses(images),
+    }
+    for name, response in responses.items():
+        centred = (response - response.mean(dim=0)).double().numpy()
+        expected = [
+            oracles.cosine(centred[i], centred[j]) for i, j in zip(first, second, strict=True)
+        ]
+        np.testing.assert_allclose(columns[name].numpy(), expected, atol=1e-4)
+
+
+def test_correlations_are_of_every_two_similarities() -> None:
+    rng = generator(0, "test")
+    columns = {name: torch.randn(30, generator=rng) for name in ("first", "second", "a", "b", "c")}
+    found = correlations(columns)
+    assert list(found) == [("a", "b"), ("a", "c"), ("b", "c")]
+    for (a, b), value in found.items():
+        expected = np.corrcoef(columns[a], columns[b])[0, 1]
+        assert value == pytest.approx(expected, abs=1e-6)
+
+
+def test_simulated_counts_have_the_rates_as_mean_and_variance() -> None:
+    images = torch.from_numpy(
+        np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), dtype=np.uint8)
+    )
+    simulation = simulate(images, num_neurons=5, repeats=4000, mean_count=3, seed=1)
+    recordings, rates = simulation
+    torch.testing.assert_close(recordings.mean_responses().float(), rates, atol=0.25, rtol=0)
+    ratio = recordings.noise_variance().sum() / rates.sum()
+    assert ratio.item() == pytest.approx(1, abs=0.02)
+
+
+def test_simulation_is_by_the_seed() -> None:
+    images = torch.arange(10 * 64, dtype=torch.uint8).reshape(10, 1, 8, 8)
+    options = {"num_neurons": 3, "repeats": 2, "mean_count": 2.0}
+    first, again, other = (simulate(images, **options, seed=s) for s in (0, 0, 1))  # type: ignore[arg-type]
+    assert torch.equal(first.recordings.trials, again.recordings.trials)
+    assert not torch.equal(first.recordings.trials, other.recordings.trials)

@@ -1,0 +1,399 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks import neural_denoising
+from simreg_core.errors import ConfigError
+from simreg_core.networks import checkpoint
+from simreg_core.neural import model as model_module
+from simreg_core.neural.fitting import fit, noise_ceiling, split_images
+from simreg_core.neural.model import (
+    FitRecord,
+    FittedModel,
+    NeuralConfig,
+    build_network,
+    denoised_responses,
+    load_model,
+)
+from simreg_core.neural.recordings import Recordings
+from simreg_core.regularizer.responses import pearson
+
+TINY = NeuralConfig(image_size=8, channels=3, first_kernel=3, epochs=2, batch_size=16)
+
+
+def _images(number: int, seed: int = 0, side: int = 8) -> Tensor:
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy(rng.integers(0, 256, (number, 1, side, side), dtype=np.uint8))
+
+
+def _rng() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def _recordings(number: int = 60, repeats: int = 2, neurons: int = 3) -> Recordings:
+    """Neurons that see the mean of one half of the image, with Poisson noise."""
+    images = _images(number)
+    level = torch.linspace(0, 1, number)[torch.randperm(number, generator=_rng())]
+    images[..., :4] = (images[..., :4] * level[:, None, None, None]).to(torch.uint8)
+    half = images.to(torch.float32)[:, 0, :, :4].mean(dim=(1, 2))
+    rates = (half / 20)[:, None].repeat(repeats, neurons)
+    trials = torch.poisson(rates, generator=_rng())
+    return Recordings(
+        images=images,
+        trials=trials,
+        image_index=torch.arange(number).repeat(repeats),
+        neurons=tuple("abcdefgh"[:neurons]),
+    )
+
+
+@pytest.fixture(scope="module")
+def model() -> FittedModel:
+    return fit(_recordings(), TINY)
+
+
+# The split
+
+
+def test_splits_are_disjoint_and_together_all() -> None:
+    split = split_images(_images(40), TINY)
+    assert [len(part) for part in split] == [28, 6, 6]
+    assert torch.cat(split).sort().values.tolist() == list(range(40))
+
+
+def test_copies_of_an_image_are_in_one_split() -> None:
+    images = _images(30)
+    split = split_images(torch.cat([images, images]), TINY)
+    for part in split:
+        assert set(part.tolist()) == {(i + 30) % 60 for i in part.tolist()}
+
+
+def test_split_is_by_the_seed() -> None:
+    images = _images(40)
+    again, other = TINY, TINY.model_copy(update={"seed": 1})
+    assert torch.equal(split_images(images, TINY).test, split_images(images, again).test)
+    assert not torch.equal(split_images(images, TINY).test, split_images(images, other).test)
+
+
+def test_too_few_images_are_refused() -> None:
+    with pytest.raises(ConfigError, match="10 different images are too few"):
+        split_images(_images(10).repeat(5, 1, 1, 1), TINY)
+
+
+# The noise ceiling
+
+
+def test_ceiling_is_the_expected_correlation_of_the_truth() -> None:
+    """A perfect model, the true rates, reaches the ceiling."""
+    rng = torch.Generator().manual_seed(1)
+    rates = torch.rand(4000, 4, generator=rng) * torch.tensor([0.5, 2.0, 8.0, 0.0])
+    repeats = 3
+    recordings = Recordings(
+        images=torch.zeros(4000, 1, 1, 1, dtype=torch.uint8),
+        trials=torch.poisson(rates.repeat(repeats, 1), generator=rng),
+        image_index=torch.arange(4000).repeat(repeats),
+        neurons=("a", "b", "c", "silent"),
+    )
+    reached = pearson(rates, recordings.mean_responses())
+    ceiling = noise_ceiling(recordings, torch.arange(4000))
+    torch.testing.assert_close(ceiling, reached, atol=0.04, rtol=0)
+    # Closed form: rate variance a^2 / 12, noise variance a / 2 / R.
+    for number, top in enumerate((0.5, 2.0, 8.0)):
+        signal = top**2 / 12
+        expected = math.sqrt(signal / (signal + top / 2 / repeats))
+        assert ceiling[number].item() == pytest.approx(expected, abs=0.04)
+    assert ceiling[3].item() == 0
+
+
+def test_ceiling_without_repeats_is_unknown() -> None:
+    recordings = _recordings(repeats=1)
+    assert noise_ceiling(recordings, torch.arange(60)).isnan().all()
+
+
+def test_images_without_repeats_do_not_count_for_the_ceiling() -> None:
+    both = _recordings(number=60, repeats=2)
+    keep = torch.arange(120) < 90  # images 0 to 29 have two trials
+    part = Recordings(
+        images=both.images,
+        trials=both.trials[keep],
+        image_index=both.image_index[keep],
+        neurons=both.neurons,
+    )
+    torch.testing.assert_close(
+        noise_ceiling(part, torch.arange(60)), noise_ceiling(both, torch.arange(30))
+    )
+
+
+# Fitting
+
+
+def test_predictable_neurons_are_predicted() -> None:
+    config = TINY.model_copy(update={"epochs": 40})
+    model = fit(_recordings(number=300), config)
+    assert model.test_correlation.min() > 0.5 * model.noise_ceiling.max() > 0.2
+    assert model.weights.min() > 0.2
+
+
+def test_every_epoch_is_recorded() -> None:
+    seen: list[FitRecord] = []
+    model = fit(_recordings(), TINY, on_epoch=seen.append)
+    assert tuple(seen) == model.records
+    assert [record.epoch for record in seen] == [1, 2]
+    assert all(math.isfinite(record.train_loss) for record in seen)
+
+
+def test_fitting_stops_after_the_last_decay_and_keeps_the_best() -> None:
+    config = TINY.model_copy(update={"epochs": 500, "patience": 2, "decays": 1})
+    model = fit(_recordings(), config)
+    assert len(model.records) < 500
+    rates = [record.learning_rate for record in model.records]
+    assert sorted(set(rates), reverse=True) == pytest.approx([0.01, 0.003])
+    best = max(record.validation_correlation for record in model.records)
+    assert model.validation_correlation.mean().item() == pytest.approx(best, abs=1e-6)
+
+
+def test_same_seed_gives_the_same_model(model: FittedModel) -> None:
+    again = fit(_recordings(), TINY)
+    for name, value in again.network.state_dict().items():
+        assert torch.equal(value, model.network.state_dict()[name])
+    other = fit(_recordings(), TINY.model_copy(update={"seed": 1}))
+    assert not torch.equal(other.network.mask, model.network.mask)
+
+
+def test_fitting_leaves_the_global_generator_alone() -> None:
+    before = torch.random.get_rng_state()
+    fit(_recordings(), TINY)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_negative_responses_need_the_other_loss() -> None:
+    recordings = _recordings()
+    recordings.trials.sub_(50)
+    with pytest.raises(ConfigError, match=r"at least 0, found -.*\(image 0, neuron 0\).*loss=mse"):
+        fit(recordings, TINY)
+    model = fit(recordings, TINY.model_copy(update={"loss": "mse"}))
+    assert model.outputs(recordings.images).min() < 0
+
+
+@pytest.mark.parametrize("loss", ["poisson", "mse"])
+def test_responses_that_depend_on_no_image_are_refused(loss: str) -> None:
+    recordings = Recordings(
+        images=_images(30),
+        trials=torch.tensor([[1.0, 2.0]]).repeat(30, 1),
+        image_index=torch.arange(30),
+        neurons=("a", "b"),
+    )
+    message = "^responses: the mean response of each of the 2 neurons is the same to all 22 train"
+    with pytest.raises(ConfigError, match=message):
+        fit(recordings, NeuralConfig.model_validate({"loss": loss}))
+
+
+def test_silent_neuron_gets_no_weight() -> None:
+    recordings = _recordings()
+    recordings.trials[:, 1] = 0
+    model = fit(recordings, TINY.model_copy(update={"epochs": 10}))
+    assert model.test_correlation[1].item() == 0
+    assert model.weights[1].item() == 0 < model.weights[0].item()
+    assert model.denoise(_images(9)).isfinite().all()
+
+
+def test_diverged_fitting_is_refused() -> None:
+    with pytest.raises(ConfigError, match="learning_rate: the loss is"):
+        fit(_recordings(), TINY.model_copy(update={"learning_rate": 1e18, "epochs": 9}))
+
+
+@pytest.mark.parametrize("key", ["first_kernel", "kernel"])
+def test_even_kernels_are_refused(key: str) -> None:
+    with pytest.raises(ValueError, match="odd number of pixels, found 4"):
+        NeuralConfig.model_validate({key: 4})
+
+
+def test_network_is_the_formula() -> None:
+    config = TINY.model_copy(update={"layers": 1})
+    network = build_network(config, 2).eval()
+    pixels = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        core = network.core(pixels).reshape(3, 3, 16).double()
+        mask, features = network.mask.double(), network.features.double()
+        expected = torch.einsum("bcp,mp,mc->bm", core, mask / 16, features) + network.bias
+        torch.testing.assert_close(
+            network(pixels).double(), torch.log1p(expected.exp()) + 1e-4, atol=1e-5, rtol=0
+        )
+
+
+# Predictions
+
+
+def test_predictions_are_z_scores_over_the_training_images(model: FittedModel) -> None:
+    recordings = _recordings()
+    train = recordings.images[split_images(recordings.images, TINY).train]
+    z = model.predict(train)
+    torch.testing.assert_close(z.mean(dim=0), torch.zeros(3), atol=1e-3, rtol=0)
+    torch.testing.assert_close(z.std(dim=0), torch.ones(3), atol=1e-3, rtol=0)
+
+
+def test_denoised_responses_are_weighted_predictions(model: FittedModel) -> None:
+    images = _images(7, seed=3)
+    expected = model.predict(images) * model.validation_correlation.clamp_min(0).float()
+    torch.testing.assert_close(model.denoise(images), expected)
+
+
+def test_weighting_can_be_turned_off() -> None:
+    model = fit(_recordings(), TINY.model_copy(update={"weighting": "none"}))
+    assert model.weights.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (3, 20, 14), (1, 5, 5)])
+def test_images_of_any_size_and_channels_are_predicted(
+    model: FittedModel, shape: tuple[int, ...]
+) -> None:
+    prediction = model.predict(torch.zeros(4, *shape, dtype=torch.uint8))
+    assert prediction.shape == (4, 3)
+    assert prediction.dtype == torch.float32
+
+
+def test_predictions_do_not_depend_on_the_batches(model: FittedModel) -> None:
+    images = _images(300, seed=4)
+    torch.testing.assert_close(
+        model.predict(images)[290:], model.predict(images[290:]), atol=1e-3, rtol=0
+    )
+
+
+# Files
+
+
+def test_saved_model_predicts_the_same(model: FittedModel, tmp_path: Path) -> None:
+    model.save(tmp_path / "model.pt")
+    loaded = load_model(tmp_path / "model.pt", key="key")
+    assert torch.equal(loaded.denoise(_images(5)), model.denoise(_images(5)))
+    assert (loaded.config, loaded.neurons, loaded.records) == (
+        model.config,
+        model.neurons,
+        model.records,
+    )
+    assert torch.equal(loaded.test_correlation, model.test_correlation)
+
+
+def test_missing_model_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^key: .*model\.pt does not exist"):
+        load_model(tmp_path / "model.pt", key="key")
+
+
+def test_other_checkpoint_is_no_model(tmp_path: Path) -> None:
+    checkpoint.save({"weights": torch.zeros(1)}, tmp_path / "w.pt")
+    with pytest.raises(ConfigError, match=r"^key: .*w\.pt is no predictive model"):
+        load_model(tmp_path / "w.pt", key="key")
+
+
+@pytest.mark.parametrize("key", ["network", "config", "test_correlation", "neurons"])
+def test_incomplete_model_is_one_line(model: FittedModel, tmp_path: Path, key: str) -> None:
+    path = tmp_path / "model.pt"
+    model.save(path)
+    payload = checkpoint.load(path)
+    del payload[key]
+    checkpoint.save(payload, path)
+    with pytest.raises(ConfigError, match=r"^key: .* of another version") as caught:
+        load_model(path, key="key")
+    assert "\n" not in str(caught.value)
+
+
+# The cache
+
+
+@pytest.fixture
+def model_file(model: FittedModel, tmp_path: Path) -> Path:
+    model.save(tmp_path / "model.pt")
+    return tmp_path / "model.pt"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SIMREG_DATA", str(tmp_path / "data"))
+    return tmp_path / "data" / "arrays"
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The model files that were read, in order."""
+    found: list[Path] = []
+
+    def counted(path: Path, **options: Any) -> FittedModel:
+        found.append(path)
+        return load_model(path, **options)
+
+    monkeypatch.setattr(model_module, "load_model", counted)
+    return found
+
+
+@pytest.mark.usefixtures("cache")
+def test_responses_are_computed_once_for_the_same_images(
+    model: FittedModel, model_file: Path, loads: list[Path]
+) -> None:
+    images = _images(6)
+    for _ in range(2):
+        found = denoised_responses(model_file, images, "key")
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, model.denoise(images))
+    assert loads == [model_file]
+    denoised_responses(model_file, images.flip(0), "key")
+    assert loads == [model_file] * 2
+
+
+@pytest.mark.usefixtures("cache")
+def test_damaged_responses_are_computed_again(model_file: Path, cache: Path) -> None:
+    images = _images(3)
+    expected = denoised_responses(model_file, images, "key").clone()
+    (entry,) = cache.glob("*.responses.npy")
+    content = bytearray(entry.read_bytes())
+    content[-1] ^= 64
+    entry.write_bytes(content)
+    assert torch.equal(denoised_responses(model_file, images, "key"), expected)
+
+
+def test_images_of_other_shape_but_equal_bytes_have_other_responses(
+    model_file: Path, loads: list[Path]
+) -> None:
+    images = _images(6)
+    denoised_responses(model_file, images, "key")
+    wide = images.reshape(len(images), 1, images.shape[2] // 2, -1)
+    denoised_responses(model_file, wide, "key")
+    assert len(loads) == 2
+
+
+@pytest.mark.usefixtures("cache")
+def test_another_model_has_other_responses(model_file: Path) -> None:
+    images = _images(6)
+    first = denoised_responses(model_file, images, "key")
+    fit(_recordings(), TINY.model_copy(update={"seed": 5})).save(model_file)
+    assert not torch.equal(denoised_responses(model_file, images, "key"), first)
+
+
+def test_missing_model_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^key: .*model\.pt cannot be read: No such file"):
+        denoised_responses(tmp_path / "model.pt", _images(2), "key")
+
+
+@pytest.mark.usefixtures("cache")
+def test_damaged_model_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(b"junk")
+    with pytest.raises(ConfigError, match=r"^key: .*model\.pt ") as caught:
+        denoised_responses(tmp_path / "model.pt", _images(2), "key")
+    assert "\n" not in str(caught.value)
+
+
+# What it is for
+
+
+@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_denoised_similarities_are_closer_to_the_truth_than_recorded_ones() -> None:
+    found = neural_denoising.measure(seed=1)
+    assert found.denoised > found.recorded + 0.05
+    assert found.denoised_held_out > found.recorded_held_out + 0.05

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import gc
+import math
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from simreg_core.config.trial import ModelConfig, RegularizerConfig
+from simreg_core.data.task import RegularizationImages
+from simreg_core.networks.resnet import ResNet, build_model
+from simreg_core.regularizer.loss import SimilarityRegularizer, similarity_loss, stretched
+from simreg_core.regularizer.pairs import sample_pairs
+from simreg_core.regularizer.similarity import FeatureSimilarity
+from simreg_core.regularizer.targets import make_target
+from simreg_core.seeding import generator
+from tests import oracles
+
+Transform = Literal["arctanh", "identity"]
+
+similarities = st.lists(st.floats(-1, 1), min_size=2, max_size=12)
+
+
+@given(similarities)
+def test_arctanh_transform_is_the_formula(values: list[float]) -> None:
+    z = stretched(torch.tensor(values, dtype=torch.float64), "arctanh")
+    np.testing.assert_allclose(z.numpy(), [oracles.z(s) for s in values], atol=1e-12)
+
+
+@pytest.mark.parametrize("similarity", [-0.9, -0.3, 0.0, 0.5, 0.95])
+def test_arctanh_transform_is_twice_arctanh(similarity: float) -> None:
+    z = stretched(torch.tensor(similarity, dtype=torch.float64), "arctanh")
+    assert float(z) == pytest.approx(2 * math.atanh(similarity), abs=2e-4)
+
+
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_arctanh_transform_is_finite_at_the_ends(sign: float) -> None:
+    z = stretched(torch.tensor(sign), "arctanh")
+    # log(2 + e) - log(e); float32 resolves 1 + 1e-5 to 1 %.
+    assert float(z) == pytest.approx(sign * math.log(2 / 1e-5), rel=1e-3)
+
+
+def test_identity_transform_changes_nothing() -> None:
+    values = torch.tensor([-1.0, 0.3, 1.0])
+    assert torch.equal(stretched(values, "identity"), values)
+
+
+@pytest.mark.parametrize("transform", ["arctanh", "identity"])
+@given(values=similarities, seed=st.integers(0, 10**6))
+def test_similarity_loss_is_the_formula(
+    transform: Transform, values: list[float], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    targets = rng.choice([-1.0, 0.0, 1.0], len(values)).tolist()
+    loss = similarity_loss(
+        torch.tensor(values, dtype=torch.float64),
+        torch.tensor(targets, dtype=torch.float64),
+        transform,
+    )
+    expected = oracles.similarity_loss(values, targets, transform)
+    assert float(loss) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_similarity_loss_is_the_mean_over_pairs() -> None:
+    s_cnn, s_target = torch.tensor([0.2, -0.4, 0.7]), torch.tensor([0.0, -1.0, 1.0])
+    once = similarity_loss(s_cnn, s_target)
+    torch.testing.assert_close(similarity_loss(s_cnn.repeat(5), s_target.repeat(5)), once)
+
+
+def test_similarity_loss_vanishes_where_targets_are_met() -> None:
+    values = torch.tensor([-1.0, 0.0, 1.0])
+    assert float(similarity_loss(values, values)) == 0
+
+
+@pytest.mark.parametrize("transform", ["arctanh", "identity"])
+def test_gradient_of_the_loss_with_respect_to_features_and_gamma_is_right(
+    transform: Transform,
+) -> None:
+    rng = generator(0, "features")
+    shapes = ((6, 2, 3, 3), (6, 4, 2, 2))
+    module = FeatureSimilarity([2, 4], mean_decay=0.9).double()
+    module([torch.randn(*shape, generator=rng, dtype=torch.float64) for shape in shapes])
+    module.eval()
+    targets = torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64)
+
+    def loss(logits: Tensor, *features: Tensor) -> Any:
+        s_cnn = torch.func.functional_call(module, {"layer_logits": logits}, (features,))
+        return similarity_loss(s_cnn, targets, transform)
+
+    logits = torch.tensor([0.4, -0.3], dtype=torch.float64)
+    features = [torch.randn(*shape, generator=rng, dtype=torch.float64) for shape in shapes]
+    inputs = [tensor.requires_grad_(True) for tensor in (logits, *features)]
+    assert torch.autograd.gradcheck(loss, inputs)
+
+
+# The regularizer
+
+
+def _images(num_images: int = 30, channels: int = 1, side: int = 6) -> Tensor:
+    shape = (num_images, channels, side, side)
+    return torch.randint(256, shape, generator=generator(0, "images"), dtype=torch.uint8)
+
+
+def _model(channels: int = 1) -> ResNet:
+    config = ModelConfig(base_channels=4, blocks=(1, 1))
+    return build_model(config, channels=channels, num_classes=3, seed=0)
+
+
+def _regularizer(images: Tensor, model: ResNet, **options: Any) -> SimilarityRegularizer:
+    config = RegularizerConfig(**{"batch_size": 8, "threshold": 0.1, **options})
+    target, pairs = make_target(config, RegularizationImages(images, None))
+    return SimilarityRegularizer(config, images, target, pairs, model)
+
+
+@pytest.mark.parametrize("transform", ["arctanh", "identity"])
+@pytest.mark.parametrize("channels", [1, 3], ids=["grey", "color"])
+def test_regularizer_is_the_formula_on_the_pairs_it_draws(
+    channels: int, transform: Transform
+) -> None:
+    images, model = _images(channels=channels), _model(channels)
+    regularizer = _regularizer(images, model, transform=transform)
+    batch = regularizer(model, regularizer.draw(1, generator(7, "pairs"))[0])
+    first, second = sample_pairs(30, 8, generator(7, "pairs"))
+
+    targets = [
+        oracles.target(oracles.pixel_similarity(images.numpy(), i, j), 0.1)
+        for i, j in zip(first.tolist(), second.tolist(), strict=True)
+    ]
+    assert len(set(targets)) == 3
+    assert batch.s_target.tolist() == targets
+
+    twin = _model(channels)
+    with torch.no_grad():
+        features = twin.features(images[torch.cat([first, second])] / 255)
+    arrays = [layer.double().numpy() for layer in features.values()]
+    means = oracles.running_means([arrays], 0.9)
+    s_cnn = oracles.cnn_similarity(arrays, means, [0, 0, 0])
+    np.testing.assert_allclose(batch.s_cnn.detach().numpy(), s_cnn, atol=1e-5)
+    expected = oracles.similarity_loss(batch.s_cnn.tolist(), targets, transform)
+    assert float(batch.loss.detach()) == pytest.approx(expected, rel=1e-4)
+
+
+def test_loss_reaches_every_weight_but_the_heads_and_gamma() -> None:
+    model = _model()
+    regularizer = _regularizer(_images(), model)
+    regularizer(model, regularizer.draw(1, generator(7, "pairs"))[0]).loss.backward()
+    for name, parameter in model.named_parameters():
+        has_gradient = parameter.grad is not None and bool((parameter.grad != 0).any())
+        assert has_gradient != name.startswith("head."), name
+    gradient = regularizer.feature_similarity.layer_logits.grad
+    assert gradient is not None
+    assert bool((gradient != 0).any())
+
+
+def test_pairs_are_those_of_the_generator() -> None:
+    model = _model()
+    regularizer = _regularizer(_images(), model).eval()
+    draws = [
+        regularizer(model.eval(), regularizer.draw(1, generator(seed, "pairs"))[0]).s_target
+        for seed in (1, 1, 2)
+    ]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+
+
+def test_building_leaves_the_model_as_it_was() -> None:
+    model = _model().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    _regularizer(_images(), model)
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_evaluation_leaves_the_regularizer_as_it_was() -> None:
+    model = _model()
+    regularizer = _regularizer(_images(), model)
+    regularizer(model, regularizer.draw(1, generator(1, "pairs"))[0])
+    before = {name: value.clone() for name, value in regularizer.state_dict().items()}
+    regularizer.eval()
+    regularizer(model.eval(), regularizer.draw(1, generator(2, "pairs"))[0])
+    assert all(torch.equal(value, before[name]) for name, value in regularizer.state_dict().items())
+
+
+def test_model_knows_nothing_of_the_regularizer() -> None:
+    model = _model()
+    names = set(model.state_dict())
+    regularizer = _regularizer(_images(), model)
+    regularizer(model, regularizer.draw(1, generator(1, "pairs"))[0])
+    assert set(model.state_dict()) == names
+    owned = {id(parameter) for parameter in model.parameters()}
+    assert not owned & {id(parameter) for parameter in regularizer.parameters()}
+
+
+@pytest.mark.parametrize("gamma", ["trainable", "uniform"])
+def test_chosen_layers_only_are_compared(gamma: str) -> None:
+    images, model = _images(), _model()
+    layers = ("section2", "stem")
+    regularizer = _regularizer(images, model, layers=layers, gamma=gamma)
+    batch = regularizer(model, regularizer.draw(1, generator(7, "pairs"))[0])
+    first, second = sample_pairs(30, 8, generator(7, "pairs"))
+    with torch.no_grad():
+        features = _model().features(images[torch.cat([first, second])] / 255)
+    arrays = [features[name].double().numpy() for name in layers]
+    s_cnn = oracles.cnn_similarity(arrays, oracles.running_means([arrays], 0.9), [0, 0])
+    np.testing.assert_allclose(batch.s_cnn.detach().numpy(), s_cnn, atol=1e-5)
+
+
+def test_gamma_of_one_layer_compares_that_layer_alone_and_runs_nothing_above_it() -> None:
+    images, model = _images(), _model()
+    alone = _regularizer(images, model, gamma="section1")
+    batch = alone(model, alone.draw(1, generator(7, "pairs"))[0])
+    batch.loss.backward()
+    assert alone.gamma().tolist() == [1.0]
+    assert all(p.grad is None for p in model.sections["section2"].parameters())
+    twin = _model()
+    layers = _regularizer(images, twin, layers=("section1",))
+    assert torch.equal(layers(twin, layers.draw(1, generator(7, "pairs"))[0]).s_cnn, batch.s_cnn)
+
+
+@pytest.mark.parametrize(
+    ("gamma", "is_trained"), [("trainable", True), ("uniform", False), ("stem", False)]
+)
+def test_gamma_is_trained_only_where_it_is_trainable(gamma: str, is_trained: bool) -> None:
+    model = _model()
+    regularizer = _regularizer(_images(), model, gamma=gamma)
+    optimizer = torch.optim.SGD(regularizer.parameters(), lr=1.0)
+    before = regularizer.gamma().tolist()
+    regularizer(model, regularizer.draw(1, generator(7, "pairs"))[0]).loss.backward()
+    optimizer.step()
+    assert (regularizer.gamma().tolist() != before) == is_trained
+    assert sum(before) == pytest.approx(1)
+
+
+def _bytes_of_live_tensors() -> int:
+    gc.collect()
+    tensors = [value for value in gc.get_objects() if issubclass(type(value), Tensor)]
+    storages = [tensor.untyped_storage() for tensor in tensors]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+@pytest.mark.parametrize("pairs", ["all", "low"])
+def test_set_up_with_50000_images_holds_no_matrix_of_pairs(pairs: str) -> None:
+    images, model = _images(50_000, side=4), _model()
+    before = _bytes_of_live_tensors()
+    regularizer = _regularizer(images, model, pairs=pairs)
+    # Running means, gamma and one mean image.
+    assert _bytes_of_live_tensors() - before < 2000
+    assert regularizer(model, regularizer.draw(1, generator(0, "pairs"))[0]).s_target.shape == (8,)

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from simreg_core.config.trial import RegularizerConfig
+from simreg_core.errors import ConfigError
+from simreg_core.regularizer import pairs as pairs_module
+from simreg_core.regularizer.pairs import PairSampler, sample_pairs
+from simreg_core.regularizer.similarity import PixelSimilarity
+from simreg_core.seeding import generator
+from tests import oracles
+
+RANGES = {
+    "high": lambda s, th, low: abs(s) > th,
+    "low": lambda s, th, low: abs(s) < th,
+    "positive": lambda s, th, low: s > th or abs(s) < th,
+    "negative": lambda s, th, low: s < -th or abs(s) < th,
+    "double": lambda s, th, low: abs(s) > th or abs(s) < low,
+}
+
+
+def all_pairs(num_images: int) -> list[tuple[int, int]]:
+    return list(itertools.combinations(range(num_images), 2))
+
+
+@given(st.integers(2, 60), st.integers(1, 50), st.integers(0, 1000))
+def test_pairs_are_ordered_and_in_range(num_images: int, num_pairs: int, seed: int) -> None:
+    first, second = sample_pairs(num_images, num_pairs, generator(seed, "pairs"))
+    assert first.shape == second.shape == (num_pairs,)
+    assert bool(((first >= 0) & (first < second) & (second < num_images)).all())
+
+
+@pytest.mark.parametrize("num_images", [3, 7, 12])
+def test_pairs_are_uniform_over_all_pairs(num_images: int) -> None:
+    pairs = all_pairs(num_images)
+    num_draws = 400 * len(pairs)
+    first, second = sample_pairs(num_images, num_draws, generator(11, "pairs"))
+    codes = first * num_images + second
+    counts = np.array([int((codes == i * num_images + j).sum()) for i, j in pairs])
+    assert counts.sum() == num_draws
+    chi_square = float(((counts - 400) ** 2 / 400).sum())
+    degrees = len(pairs) - 1
+    # Four standard deviations above the mean of the chi-square distribution.
+    assert chi_square < degrees + 4 * (2 * degrees) ** 0.5
+
+
+def test_two_images_have_one_pair() -> None:
+    first, second = sample_pairs(2, 40, generator(0, "pairs"))
+    assert first.tolist() == [0] * 40
+    assert second.tolist() == [1] * 40
+
+
+def test_pairs_of_many_images_need_no_list_of_pairs() -> None:
+    # 5 * 10**17 pairs: whatever enumerates them does not return.
+    first, second = sample_pairs(10**9, 16, generator(0, "pairs"))
+    assert len(first) == len(second) == 16
+
+
+# Ranges of similarity
+
+
+def images_of(num_images: int, seed: int = 0) -> Tensor:
+    shape = (num_images, 1, 3, 3)
+    return torch.randint(256, shape, generator=generator(seed, "images"), dtype=torch.uint8)
+
+
+def sampler(images: Tensor, **options: Any) -> PairSampler:
+    return PairSampler(RegularizerConfig(**options), PixelSimilarity(images))
+
+
+def allowed_pairs(images: Tensor, name: str, th: float, low: float) -> set[tuple[int, int]]:
+    return {
+        (i, j)
+        for i, j in all_pairs(len(images))
+        if RANGES[name](oracles.pixel_similarity(images.numpy(), i, j), th, low)
+    }
+
+
+def options_of(name: str, threshold: float = 0.5) -> dict[str, Any]:
+    low = {"threshold_low": 0.2} if name == "double" else {}
+    return {"pairs": name, "threshold": threshold, **low}
+
+
+@pytest.mark.parametrize("is_listed", [False, True], ids=["rejected", "listed"])
+@pytest.mark.parametrize("name", RANGES)
+def test_every_pair_of_the_range_is_drawn_and_no_other(
+    name: str, is_listed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairs_module, "_RARE", 2.0 if is_listed else 0.0)
+    monkeypatch.setattr(pairs_module, "_TILE", 4)
+    images = images_of(14)
+    draw = sampler(images, **options_of(name))
+    first, second = draw(4000, generator(0, "pairs"))
+    assert first.dtype == second.dtype == torch.int64
+    drawn = set(zip(first.tolist(), second.tolist(), strict=True))
+    expected = allowed_pairs(images, name, 0.5, 0.2)
+    assert 0 < len(expected) < len(all_pairs(14))
+    assert drawn == expected
+
+
+@pytest.mark.parametrize("is_listed", [False, True], ids=["rejected", "listed"])
+def test_pairs_are_uniform_within_the_range(
+    is_listed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairs_module, "_RARE", 2.0 if is_listed else 0.0)
+    images = images_of(12)
+    expected = sorted(allowed_pairs(images, "high", 0.5, 0.0))
+    num_draws = 400 * len(expected)
+    first, second = sampler(images, **options_of("high"))(num_draws, generator(3, "pairs"))
+    codes = first * 12 + second
+    counts = np.array([int((codes == i * 12 + j).sum()) for i, j in expected])
+    assert counts.sum() == num_draws
+    chi_square = float(((counts - 400) ** 2 / 400).sum())
+    degrees = len(expected) - 1
+    assert chi_square < degrees + 4 * (2 * degrees) ** 0.5
+
+
+def test_all_pairs_are_those_of_the_plain_sampler() -> None:
+    drawn = sampler(images_of(9), pairs="all")(50, generator(5, "pairs"))
+    expected = sample_pairs(9, 50, generator(5, "pairs"))
+    assert all(torch.equal(a, b) for a, b in zip(drawn, expected, strict=True))
+
+
+@pytest.mark.parametrize("name", ["high", "low"])
+def test_same_generator_gives_the_same_pairs(name: str) -> None:
+    draw = sampler(images_of(20), **options_of(name))
+    a, b, c = (draw(30, generator(seed, "pairs"))[0] for seed in (1, 1, 2))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+
+
+@pytest.mark.parametrize("is_listed", [False, True], ids=["rejected", "listed"])
+@pytest.mark.parametrize("name", RANGES)
+def test_pairs_of_many_steps_are_of_the_range(
+    name: str, is_listed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairs_module, "_RARE", 2.0 if is_listed else 0.0)
+    monkeypatch.setattr(pairs_module, "_CHUNK", 7)
+    images = images_of(14)
+    drawn = sampler(images, **options_of(name)).batches(5, 9, generator(0, "pairs"))
+    assert drawn.shape == (5, 2, 9)
+    allowed = allowed_pairs(images, name, 0.5, 0.2)
+    assert {(int(i), int(j)) for step in drawn for i, j in step.T} <= allowed
+    assert len({tuple(step.flatten().tolist()) for step in drawn}) > 1
+
+
+def test_many_steps_of_all_pairs_are_those_drawn_step_by_step() -> None:
+    draw, rng = sampler(images_of(20)), generator(0, "pairs")
+    expected = torch.stack([torch.stack(draw(6, rng)) for _ in range(4)])
+    assert torch.equal(draw.batches(4, 6, generator(0, "pairs")), expected)
+
+
+def test_single_pair_among_many_is_found() -> None:
+    # All images are noise but the last, a near copy of the first: one pair above 0.999.
+    images = images_of(300, seed=4).repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)
+    images[-1] = images[0]
+    images[-1, 0, 0, 0] ^= 1
+    first, second = sampler(images, pairs="high", threshold=0.999)(5, generator(0, "pairs"))
+    assert first.tolist() == [0] * 5
+    assert second.tolist() == [299] * 5
+
+
+def test_empty_range_is_refused_with_the_counts() -> None:
+    message = (
+        r"^regularizer\.pairs: no pair is in the range high \(Th 0\.999\): "
+        r"0 of 190 pairs of 20 images$"
+    )
+    with pytest.raises(ConfigError, match=message):
+        sampler(images_of(20), pairs="high", threshold=0.999)
+
+
+def test_too_many_pairs_to_list_are_drawn_by_rejection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs_module, "_RARE", 2.0)
+    monkeypatch.setattr(pairs_module, "_MAX_LISTED", 3)
+    images = images_of(14)
+    first, second = sampler(images, **options_of("high"))(500, generator(0, "pairs"))
+    drawn = set(zip(first.tolist(), second.tolist(), strict=True))
+    assert drawn == allowed_pairs(images, "high", 0.5, 0.0)
+
+
+@pytest.mark.slow
+def test_rare_pairs_of_many_images_need_no_matrix() -> None:
+    # 8,000 images: a matrix of their similarities would take 256 MB.
+    shape = (8000, 1, 8, 8)
+    images = torch.randint(256, shape, generator=generator(1, "images"), dtype=torch.uint8)
+    draw = sampler(images, pairs="high", threshold=0.45)
+    first, second = draw(16, generator(0, "pairs"))
+    similarity = PixelSimilarity(images)(first, second)
+    assert bool((similarity.abs() > 0.45).all())

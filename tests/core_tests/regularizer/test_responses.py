@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from simreg_core.regularizer.responses import ResponseSimilarity, grey_pixels, pearson
+from tests import oracles
+
+
+def _responses(seed: int, num_images: int, num_neurons: int) -> oracles.Array:
+    return np.random.default_rng(seed).normal(1, 2, (num_images, num_neurons))
+
+
+def _every_pair(num_images: int) -> tuple[Tensor, Tensor]:
+    first, second = zip(*oracles.all_pairs(num_images), strict=True)
+    return torch.tensor(first), torch.tensor(second)
+
+
+@given(st.integers(0, 10**6), st.integers(2, 9), st.integers(1, 7))
+def test_similarity_is_the_formula(seed: int, num_images: int, num_neurons: int) -> None:
+    responses = _responses(seed, num_images, num_neurons)
+    similarity = ResponseSimilarity(torch.from_numpy(responses))(*_every_pair(num_images))
+    centred = responses - responses.mean(axis=0)
+    expected = [oracles.cosine(centred[i], centred[j]) for i, j in oracles.all_pairs(num_images)]
+    # Near the mean float32 does not resolve the angle.
+    np.testing.assert_allclose(similarity.numpy(), expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-12, 1.0, 1e12, 1e30])
+def test_scale_of_all_responses_does_not_matter(scale: float) -> None:
+    responses = _responses(1, 8, 5)
+    pairs = _every_pair(8)
+    torch.testing.assert_close(
+        ResponseSimilarity(torch.from_numpy(responses * scale))(*pairs),
+        ResponseSimilarity(torch.from_numpy(responses))(*pairs),
+        atol=1e-5,
+        rtol=0,
+    )
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -7e5])
+def test_equal_responses_have_similarity_zero(value: float) -> None:
+    similarity = ResponseSimilarity(torch.full((5, 3), value))
+    assert similarity(*_every_pair(5)).tolist() == [0] * 10
+
+
+def test_image_is_fully_similar_to_itself_and_never_more() -> None:
+    similarity = ResponseSimilarity(torch.from_numpy(_responses(2, 500, 9)))
+    index = torch.arange(500)
+    values = similarity(index, index)
+    torch.testing.assert_close(values, torch.ones(500))
+    assert values.max() <= 1
+
+
+def test_mean_is_exact_over_more_images_than_a_chunk() -> None:
+    responses = _responses(3, 9001, 2).astype(np.float32)
+    mean = ResponseSimilarity(torch.from_numpy(responses)).mean_response
+    np.testing.assert_allclose(mean.numpy(), responses.mean(axis=0, dtype=np.float64), rtol=1e-6)
+
+
+def test_float32_responses_are_kept_without_a_copy() -> None:
+    responses = torch.ones(10, 4)
+    assert ResponseSimilarity(responses).responses.data_ptr() == responses.data_ptr()
+
+
+@pytest.mark.parametrize("shape", [(3,), (0, 2), (2, 0), (2, 2, 2)])
+def test_responses_that_are_no_matrix_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"must be \(N, M\), found shape"):
+        ResponseSimilarity(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_responses_that_are_not_finite_are_refused(value: float) -> None:
+    responses = torch.zeros(3, 2)
+    responses[1, 1] = value
+    with pytest.raises(ValueError, match="must be finite"):
+        ResponseSimilarity(responses)
+
+
+@given(st.integers(0, 10**6), st.integers(3, 20))
+def test_pearson_is_the_formula(seed: int, num_images: int) -> None:
+    a, b = _responses(seed, num_images, 3), _responses(seed + 1, num_images, 3)
+    expected = [np.corrcoef(a[:, n], b[:, n])[0, 1] for n in range(3)]
+    found = pearson(torch.from_numpy(a), torch.from_numpy(b))
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-9)
+
+
+def test_correlation_with_a_constant_is_zero() -> None:
+    constant = torch.full((7, 1), 0.1)
+    assert pearson(constant, torch.arange(7.0)[:, None]).item() == 0
+
+
+def test_grey_pixels_average_channels_and_resize() -> None:
+    images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    images[:, 0] = 255
+    pixels = grey_pixels(images, 16)
+    assert pixels.shape == (2, 1, 16, 16)
+    torch.testing.assert_close(pixels, torch.full((2, 1, 16, 16), 1 / 3))
+
+
+@pytest.mark.parametrize(
+    "images", [torch.zeros(2, 8, 8, dtype=torch.uint8), torch.zeros(2, 1, 8, 8)]
+)
+def test_images_of_another_kind_are_refused(images: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"uint8 \(N, C, H, W\), found"):
+        grey_pixels(images, 8)

@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor
+
+from simreg_core.regularizer.similarity import FeatureSimilarity, PixelSimilarity, threshold_targets
+from simreg_core.seeding import generator
+from tests import oracles
+
+
+def _uint8(seed: int, *shape: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def _every_pair(num_images: int) -> tuple[Tensor, Tensor]:
+    first, second = zip(*oracles.all_pairs(num_images), strict=True)
+    return torch.tensor(first), torch.tensor(second)
+
+
+# S_pixel
+
+
+@given(
+    st.integers(0, 10**6),
+    st.integers(2, 9),
+    st.sampled_from([1, 3]),
+    st.integers(1, 5),
+    st.integers(1, 5),
+)
+def test_pixel_similarity_is_the_formula(
+    seed: int, num_images: int, channels: int, height: int, width: int
+) -> None:
+    images = _uint8(seed, num_images, channels, height, width)
+    first, second = _every_pair(num_images)
+    similarity = PixelSimilarity(torch.from_numpy(images))(first, second)
+    expected = [oracles.pixel_similarity(images, i, j) for i, j in oracles.all_pairs(num_images)]
+    # An image near the mean image has a short vector, whose angle float32 does not resolve.
+    np.testing.assert_allclose(similarity.numpy(), expected, atol=2e-4)
+
+
+def test_pixel_similarity_is_symmetric() -> None:
+    similarity = PixelSimilarity(torch.from_numpy(_uint8(1, 12, 1, 6, 6)))
+    first, second = _every_pair(12)
+    assert torch.equal(similarity(first, second), similarity(second, first))
+
+
+def test_image_is_fully_similar_to_itself() -> None:
+    similarity = PixelSimilarity(torch.from_numpy(_uint8(2, 12, 3, 6, 6)))
+    index = torch.arange(12)
+    torch.testing.assert_close(similarity(index, index), torch.ones(12))
+
+
+def test_two_images_are_opposite_of_each_other() -> None:
+    similarity = PixelSimilarity(torch.from_numpy(_uint8(3, 2, 1, 6, 6)))
+    torch.testing.assert_close(similarity(*_every_pair(2)), -torch.ones(1))
+
+
+def test_image_equal_to_the_mean_is_similar_to_none() -> None:
+    images = np.stack([np.full((1, 2, 2), value, dtype=np.uint8) for value in (10, 20, 30)])
+    similarity = PixelSimilarity(torch.from_numpy(images))
+    assert similarity(torch.tensor([1, 0]), torch.tensor([2, 1])).tolist() == [0, 0]
+
+
+def test_brighter_copies_of_all_images_have_the_same_similarities() -> None:
+    images = _uint8(4, 8, 1, 5, 5) // 2
+    pairs = _every_pair(8)
+    torch.testing.assert_close(
+        PixelSimilarity(torch.from_numpy(images))(*pairs),
+        PixelSimilarity(torch.from_numpy(images + 100))(*pairs),
+        atol=1e-5,
+        rtol=0,
+    )
+
+
+def test_mean_image_is_exact_over_more_images_than_a_chunk() -> None:
+    images = _uint8(5, 9001, 1, 2, 3)
+    mean = PixelSimilarity(torch.from_numpy(images)).mean_image
+    np.testing.assert_allclose(mean.numpy(), images.astype(np.float64).mean(axis=(0, 1)), rtol=1e-6)
+
+
+def test_set_up_of_50000_images_keeps_nothing_but_images_and_one_mean() -> None:
+    images = torch.from_numpy(_uint8(6, 50_000, 1, 4, 4))
+    similarity = PixelSimilarity(images)
+    held = [value for value in vars(similarity).values() if isinstance(value, Tensor)]
+    assert sum(tensor.nbytes for tensor in held) == images.nbytes + 4 * 4 * 4
+    assert similarity.images.data_ptr() == images.data_ptr()
+    assert similarity(torch.tensor([0]), torch.tensor([49_999])).shape == (1,)
+
+
+# S_target
+
+
+@given(
+    st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=30),
+    st.floats(1 / 128, 127 / 128, width=32),
+)
+def test_targets_are_the_formula(similarities: list[float], threshold: float) -> None:
+    targets = threshold_targets(torch.tensor(similarities), threshold)
+    assert targets.tolist() == [oracles.target(s, threshold) for s in similarities]
+
+
+def test_similarity_at_the_threshold_has_target_zero() -> None:
+    targets = threshold_targets(torch.tensor([0.5, -0.5, 0.75, -0.75]), 0.5)
+    assert targets.tolist() == [0, 0, 1, -1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_targets_have_the_type_of_the_similarities(dtype: torch.dtype) -> None:
+    assert threshold_targets(torch.zeros(2, dtype=dtype), 0.5).dtype == dtype
+
+
+# S_cnn
+
+SHAPES = ((3, 4, 5), (5, 2, 2), (2, 1, 1))  # channels, height, width of three layers
+
+
+def _features(seed: int, num_pairs: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    rng = generator(seed, "features")
+    return [torch.randn(2 * num_pairs, *s, generator=rng, dtype=dtype) + 0.5 for s in SHAPES]
+
+
+def _similarity(decay: float = 0.9, logits: Any = (0.0, 0.0, 0.0)) -> FeatureSimilarity:
+    module = FeatureSimilarity([shape[0] for shape in SHAPES], mean_decay=decay).double()
+    with torch.no_grad():
+        module.layer_logits.copy_(torch.tensor(logits, dtype=torch.float64))
+    return module
+
+
+def _means(module: FeatureSimilarity) -> list[Tensor]:
+    return [module.get_buffer(f"mean{layer}").clone() for layer in range(len(SHAPES))]
+
+
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 5),
+    st.integers(1, 4),
+    st.floats(0, 0.99),
+    st.lists(st.floats(-3, 3), min_size=3, max_size=3),
+)
+def test_feature_similarity_is_the_formula(
+    seed: int, num_pairs: int, num_batches: int, decay: float, logits: list[float]
+) -> None:
+    module = _similarity(decay, logits)
+    batches = [_features(seed + number, num_pairs) for number in range(num_batches)]
+    for batch in batches:
+        similarity = module(batch)
+    arrays = [[layer.numpy() for layer in batch] for batch in batches]
+    means = oracles.running_means(arrays, decay)
+    expected = oracles.cnn_similarity(arrays[-1], means, logits)
+    # The decay itself is a float32.
+    np.testing.assert_allclose(similarity.detach().numpy(), expected, atol=1e-6)
+
+
+def test_features_by_name_and_in_a_list_are_the_same() -> None:
+    features = _features(0, 3)
+    by_name = dict(zip(("stem", "section1", "section2"), features, strict=True))
+    assert torch.equal(_similarity()(features), _similarity()(by_name))
+
+
+def test_running_mean_starts_at_zero() -> None:
+    module = _similarity()
+    features = _features(0, 4)
+    module(features)
+    for mean, layer in zip(_means(module), features, strict=True):
+        torch.testing.assert_close(mean, 0.1 * layer.mean(dim=(0, 2, 3)))
+
+
+def test_evaluation_never_updates_the_running_means() -> None:
+    module = _similarity()
+    module(_features(0, 4))
+    before = _means(module)
+    module.eval()
+    module(_features(1, 4))
+    assert all(torch.equal(a, b) for a, b in zip(_means(module), before, strict=True))
+
+
+def test_evaluation_before_training_does_not_start_the_running_means() -> None:
+    module = _similarity().eval()
+    module(_features(0, 4))
+    assert all(bool((mean == 0).all()) for mean in _means(module))
+
+
+def test_evaluation_subtracts_the_means_of_training() -> None:
+    module = _similarity()
+    shown = _features(0, 4)
+    module(shown)
+    features = _features(1, 4)
+    similarity = module.eval()(features)
+    means = oracles.running_means([[layer.numpy() for layer in shown]], 0.9)
+    expected = oracles.cnn_similarity([f.numpy() for f in features], means, [0, 0, 0])
+    np.testing.assert_allclose(similarity.detach().numpy(), expected, atol=1e-12)
+
+
+def test_gamma_is_uniform_at_first() -> None:
+    torch.testing.assert_close(
+        FeatureSimilarity([2, 4, 8, 8], mean_decay=0.9).gamma(), torch.full((4,), 0.25)
+    )
+
+
+@given(st.lists(st.floats(-50, 50), min_size=3, max_size=3))
+def test_gamma_is_a_weighting(logits: list[float]) -> None:
+    gamma = _similarity(logits=logits).gamma()
+    assert bool((gamma >= 0).all())
+    torch.testing.assert_close(gamma.sum(), torch.tensor(1.0, dtype=torch.float64))
+
+
+def test_feature_similarity_lies_between_minus_one_and_one() -> None:
+    similarity = FeatureSimilarity([3, 5, 2], mean_decay=0.9)
+    for seed in range(20):
+        values = similarity(_features(seed, 16, torch.float32))
+        assert float(values.detach().abs().max()) <= 1 + 1e-6
+
+
+def test_pair_of_equal_images_is_fully_similar() -> None:
+    module = _similarity()
+    halves = _features(0, 4)
+    doubled = [torch.cat([layer[:4], layer[:4]]) for layer in halves]
+    torch.testing.assert_close(module(doubled), torch.ones(4, dtype=torch.float64))
+
+
+def test_similarity_does_not_depend_on_the_scale_of_a_layer() -> None:
+    features = _features(0, 4)
+    scaled = [features[0] * 100, features[1], features[2] * 0.01]
+    torch.testing.assert_close(_similarity()(features), _similarity()(scaled))
+
+
+def test_gradient_with_respect_to_features_and_gamma_is_right() -> None:
+    module = _similarity(logits=(0.3, -0.2, 0.1))
+    module(_features(0, 3))
+    module.eval()
+
+    def similarity(logits: Tensor, *features: Tensor) -> Any:
+        return torch.func.functional_call(module, {"layer_logits": logits}, (features,))
+
+    inputs = [module.layer_logits.detach().clone(), *_features(1, 3)]
+    for tensor in inputs:
+        tensor.requires_grad_(True)
+    assert torch.autograd.gradcheck(similarity, inputs)
+
+
+def test_running_mean_carries_no_gradient() -> None:
+    trained, evaluated = _similarity(decay=0.0), _similarity(decay=0.0)
+    features = _features(0, 3)
+    evaluated(features)  # its means are now those that training will subtract
+    evaluated.eval()
+    gradients = []
+    for module in (trained, evaluated):
+        leaves = [layer.clone().requires_grad_(True) for layer in features]
+        weights = torch.arange(1, 4, dtype=torch.float64)
+        (module(leaves) * weights).sum().backward()
+        gradients.append([leaf.grad for leaf in leaves])
+    for in_training, in_evaluation in zip(*gradients, strict=True):
+        torch.testing.assert_close(in_training, in_evaluation)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_type_of_the_features_is_followed(dtype: torch.dtype) -> None:
+    module = FeatureSimilarity([3, 5, 2], mean_decay=0.9).to(dtype)
+    assert module(_features(0, 2, dtype)).dtype == dtype
+
+
+def test_state_carries_the_running_means() -> None:
+    module, other = _similarity(), _similarity()
+    module(_features(0, 4))
+    other.load_state_dict(module.state_dict())
+    assert torch.equal(module(_features(1, 4)), other(_features(1, 4)))

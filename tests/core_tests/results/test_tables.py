@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from simreg_core.errors import ConfigError
+from simreg_core.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY, arrow_schema
+from simreg_core.results.tables import ResultStore
+from tests.object_stores import bucket, make_bucket, s3_server
+
+__all__ = ["bucket", "make_bucket", "s3_server"]
+
+ROOT = Path(__file__).parents[3]
+# Writes trials of 300 rows as fast as it can, until it is killed; prints a line for every trial.
+WRITE_LOOP = """
+import itertools, sys
+from pathlib import Path
+from simreg_core.results.tables import ResultStore
+
+store = ResultStore(Path(sys.argv[1]))
+for number in itertools.count():
+    rows = [{"role": "trial", "trial": number, "epsilon": float(i)} for i in range(300)]
+    store.write_trial("curves", number, rows)
+    print(number, flush=True)
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ResultStore:
+    store = ResultStore(tmp_path)
+    store.create()
+    return store
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_columns_are_those_of_the_records(table: str) -> None:
+    schema = arrow_schema(table)
+    assert [(field.name, str(field.type)) for field in schema] == [
+        (column.name, {"float64": "double", "list<float64>": "list<item: double>"}.get(
+            column.dtype, column.dtype
+        ))
+        for column in TABLES[table]
+    ]  # fmt: skip
+
+
+def test_parts_carry_schema_version_and_descriptions(store: ResultStore) -> None:
+    store.write("trials", "00000", [{"trial": 0}])
+    schema = pq.read_schema(store.folder / "trials" / "00000.parquet")
+    assert schema.metadata[VERSION_KEY] == str(SCHEMA_VERSION).encode()
+    assert schema.field("status").metadata[b"description"].startswith(b"complete")
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_empty_table_is_readable_and_has_its_columns(table: str, store: ResultStore) -> None:
+    frame = pd.read_parquet(store.folder / table)
+    assert list(frame.columns) == [column.name for column in TABLES[table]]
+    assert len(frame) == 0
+    assert store.read(table) == []
+
+
+def test_rows_come_back_as_they_were_written(store: ResultStore) -> None:
+    row: dict[str, Any] = dict.fromkeys(column.name for column in TABLES["epochs"])
+    row |= {"trial": 3, "role": "trial", "task_loss": 0.1, "gamma": [0.5, 1 / 3]}
+    store.write("epochs", "trial-00003", [row])
+    assert store.read("epochs") == [row]
+
+
+def test_rows_are_read_in_order_of_part_names(store: ResultStore) -> None:
+    for number in (10, 2, 7):
+        store.write("trials", f"{number:05d}", [{"trial": number}])
+    assert [row["trial"] for row in store.read("trials")] == [2, 7, 10]
+
+
+def test_writing_a_part_again_replaces_it(store: ResultStore) -> None:
+    store.write("trials", "00000", [{"trial": 0, "status": "failed"}])
+    store.write("trials", "00000", [{"trial": 0, "status": "complete"}])
+    assert [row["status"] for row in store.read("trials")] == ["complete"]
+
+
+def test_part_exists_once_it_is_written(store: ResultStore) -> None:
+    assert not store.has("trials", "00000")
+    store.write("trials", "00000", [{"trial": 0}])
+    assert store.has("trials", "00000")
+
+
+def test_columns_that_are_null_everywhere_keep_their_type(store: ResultStore) -> None:
+    # The first part says nothing of these columns; a guessed type would be null, and the folder
+    # unreadable as soon as another part has numbers.
+    store.write("trials", "00000", [{"trial": 0, "status": "failed"}])
+    store.write("trials", "00001", [{"trial": 1, "validation.clean_accuracy": 0.5, "seed": 4}])
+    schema = pq.read_schema(store.folder / "trials" / "00000.parquet")
+    assert schema.field("validation.clean_accuracy").type == pa.float64()
+    frame = pd.read_parquet(store.folder / "trials")
+    assert sorted(frame["validation.clean_accuracy"].dropna()) == [0.5]
+
+
+def test_unknown_column_is_refused_by_name(store: ResultStore) -> None:
+    with pytest.raises(ValueError, match="table curves has no columns acuracy"):
+        store.write("curves", "trial-00000", [{"role": "trial", "acuracy": 0.5}])
+    assert not store.has("curves", "trial-00000")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(object(), id="object"),
+        pytest.param("0.5", id="text-for-a-number"),
+        pytest.param([0.5], id="list-for-a-number"),
+    ],
+)
+def test_failed_write_leaves_nothing_behind(value: object, store: ResultStore) -> None:
+    before = sorted(store.folder.rglob("*"))
+    with pytest.raises((pa.ArrowException, TypeError)):
+        store.write("curves", "trial-00000", [{"accuracy": value}])
+    assert sorted(store.folder.rglob("*")) == before
+
+
+def test_failed_write_keeps_the_part_that_was_there(store: ResultStore) -> None:
+    store.write("curves", "trial-00000", [{"accuracy": 0.5}])
+    with pytest.raises(pa.ArrowException):
+        store.write("curves", "trial-00000", [{"accuracy": "much"}])
+    assert [row["accuracy"] for row in store.read("curves")] == [0.5]
+
+
+def test_damaged_file_is_named_when_it_is_read(store: ResultStore) -> None:
+    (store.folder / "trials" / "00000.parquet").write_bytes(b"PAR1 cut off")
+    with pytest.raises(ConfigError, match=r"trials/00000\.parquet: not a readable Parquet file"):
+        store.read("trials")
+
+
+def test_file_that_is_still_being_written_is_not_read(store: ResultStore) -> None:
+    store.write("trials", "00000", [{"trial": 0}])
+    (store.folder / "trials" / ".00001.parquet.77.tmp").write_bytes(b"PAR1 half")
+    assert len(store.read("trials")) == len(pd.read_parquet(store.folder / "trials")) == 1
+
+
+# blocks of trials
+
+
+def names(store: ResultStore, table: str) -> list[str]:
+    return sorted(path.name for path in (store.folder / table).iterdir())
+
+
+def curves_of(number: int, *accuracies: float) -> list[dict[str, Any]]:
+    return [{"role": "trial", "trial": number, "accuracy": value} for value in accuracies]
+
+
+def pairs_of(frame: pd.DataFrame) -> list[tuple[int, float]]:
+    return list(zip(frame["trial"], frame["accuracy"], strict=True))
+
+
+def test_trials_of_a_block_share_a_file(store: ResultStore) -> None:
+    for number in (0, 199, 200, 12345, 100_000):
+        store.write_trial("trials", number, [{"trial": number}])
+    assert names(store, "trials") == [
+        "00000-00199.parquet",
+        "00200-00399.parquet",
+        "100000-100199.parquet",
+        "12200-12399.parquet",
+        "empty.parquet",
+    ]
+    assert sorted(row["trial"] for row in store.read("trials")) == [0, 199, 200, 12345, 100_000]
+
+
+def test_rows_are_those_written_last_whatever_the_order(store: ResultStore) -> None:
+    """Against a dictionary, with trials that end out of order, again, and with other rows."""
+    rng = random.Random(0)
+    store.write("curves", "baseline-a-1", [{"role": "baseline", "accuracy": 2.0}])
+    expected: dict[int, list[float]] = {}
+    for _ in range(40):
+        number = rng.choice([0, 1, 2, 50, 198, 199, 200, 201, 450])
+        expected[number] = [rng.random() for _ in range(rng.randrange(4))]
+        # A process of its own now and then: none rests on what it has written before.
+        writer = store if rng.random() < 0.5 else ResultStore(store.folder)
+        writer.write_trial("curves", number, curves_of(number, *expected[number]))
+        frame = pd.read_parquet(store.folder / "curves")
+        assert list(frame[frame["trial"].isna()]["accuracy"]) == [2.0]
+        assert pairs_of(frame.dropna(subset="trial")) == [
+            (number, value) for number in sorted(expected) for value in expected[number]
+        ]
+
+
+def test_trial_of_an_earlier_version_stays_in_its_own_file(store: ResultStore) -> None:
+    """A search that wrote a file per trial was killed after the curves of trial 1."""
+    store.write("trials", "00000", [{"trial": 0, "status": "complete"}])
+    for number in (0, 1):
+        store.write("curves", f"trial-{number:05d}", curves_of(number, 0.5))
+    resumed = ResultStore(store.folder)
+    for number in (1, 2, 1):
+        resumed.write_trial("curves", number, curves_of(number, 0.7, 0.8))
+        resumed.write_trial("trials", number, [{"trial": number, "status": "complete"}])
+    resumed.write_trial("trials", 0, [{"trial": 0, "status": "failed"}])
+    trials = pd.read_parquet(store.folder / "trials").sort_values("trial")
+    assert trials[["trial", "status"]].to_numpy().tolist() == [
+        [0, "failed"],
+        [1, "complete"],
+        [2, "complete"],
+    ]
+    curves = pd.read_parquet(store.folder / "curves")
+    assert sorted(pairs_of(curves)) == [(0, 0.5), (1, 0.7), (1, 0.8), (2, 0.7), (2, 0.8)]
+    assert names(store, "curves") == [
+        "00000-00199.parquet",
+        "empty.parquet",
+        "trial-00000.parquet",
+        "trial-00001.parquet",
+    ]
+
+
+def test_damaged_block_is_named_and_left_alone(store: ResultStore) -> None:
+    store.write_trial("trials", 3, [{"trial": 3}])
+    path = store.folder / "trials" / "00000-00199.parquet"
+    damaged = path.read_bytes()[:-20]
+    path.write_bytes(damaged)
+    with pytest.raises(ConfigError, match=f"^{path}: not a readable Parquet file: [^\n]*$"):
+        store.write_trial("trials", 4, [{"trial": 4}])
+    assert path.read_bytes() == damaged
+
+
+@pytest.mark.parametrize("other", [4, None])
+def test_rows_of_another_trial_are_refused(other: int | None, store: ResultStore) -> None:
+    with pytest.raises(ValueError, match="table curves: a row is not of trial 3"):
+        store.write_trial("curves", 3, [{"trial": 3}, {"trial": other}])
+    assert names(store, "curves") == ["empty.parquet"]
+
+
+def test_blocks_are_written_and_read_in_an_object_store(bucket: Path) -> None:
+    store = ResultStore(bucket / "search")
+    store.create()
+    for number in (200, 1, 0, 1):
+        store.write_trial("curves", number, curves_of(number, 0.1, 0.2))
+    assert names(store, "curves") == [
+        "00000-00199.parquet",
+        "00200-00399.parquet",
+        "empty.parquet",
+    ]
+    rows = [(row["trial"], row["accuracy"]) for row in store.read("curves")]
+    assert rows == [(n, value) for n in (0, 1, 200) for value in (0.1, 0.2)]
+
+
+@pytest.mark.slow  # Arrow is imported anew by every process that is killed
+def test_kill_at_any_moment_of_writing_leaves_whole_trials(store: ResultStore) -> None:
+    for kill in range(8):
+        command = [sys.executable, "-c", WRITE_LOOP, str(store.folder)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "0\n"
+            while_written = pd.read_parquet(store.folder / "curves")
+            time.sleep(0.05 + 0.0017 * kill)  # a write takes a few milliseconds
+            process.send_signal(signal.SIGKILL)
+            done = [0, *(int(line) for line in process.stdout.read().split())]
+        assert len(done) > 1
+        after = pd.read_parquet(store.folder / "curves")
+        for frame in (while_written, after):
+            assert set(frame.groupby("trial")["epsilon"].agg(tuple)) == {tuple(range(300))}
+        assert set(done) <= set(after["trial"])
+        assert len(after) == len(store.read("curves"))

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from simreg_core.config.robustness import CorruptionsConfig
+from simreg_core.config.trial import TaskConfig
+from simreg_core.data.images import Split
+from simreg_core.data.task import order_of_test_images
+from simreg_core.errors import ConfigError
+from simreg_core.robustness.cifar10c import open_folder, stored_digest
+
+NUM = 10_000
+LABELS = np.random.default_rng(0).integers(0, 10, NUM).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labels and one file, whose images say by their colour which they are; mostly a hole."""
+    folder = tmp_path_factory.mktemp("cifar10c")
+    np.save(folder / "labels.npy", np.tile(LABELS, 5))
+    shape = (5 * NUM, 32, 32, 3)
+    images = np.lib.format.open_memmap(folder / "contrast.npy", "w+", np.uint8, shape)
+    for severity in range(5):
+        rows = severity * NUM + np.arange(30)
+        images[rows] = np.stack([rows % 251, rows % 241, rows % 239], axis=-1)[:, None, None]
+    images.flush()
+    return folder
+
+
+def _config(folder: Path, **options: Any) -> CorruptionsConfig:
+    return CorruptionsConfig(folder=str(folder), kinds=("contrast", "saturate"), **options)
+
+
+def _test_split(num: int = NUM, channels: int = 3, size: int = 32, **task: Any) -> Any:
+    config = TaskConfig(dataset="parquet:x", **task)
+    order = order_of_test_images(config, NUM, num)
+    images = torch.zeros((), dtype=torch.uint8).expand(num, channels, size, size)
+    return config, Split(images, torch.from_numpy(LABELS.astype(np.int64))[order])
+
+
+def _color(row: int) -> list[int]:
+    return [row % 251, row % 241, row % 239]
+
+
+@pytest.mark.parametrize("severity", [1, 3, 5])
+def test_images_of_a_severity_are_found(severity: int, stored: Path) -> None:
+    found = open_folder(_config(stored), *_test_split())
+    assert found is not None
+    assert list(found.files) == ["contrast"]
+    images = found.images("contrast", severity, 10, 20)
+    assert images.dtype == torch.uint8
+    expected = [_color((severity - 1) * NUM + row) for row in range(10, 20)]
+    assert images[:, :, 5, 7].tolist() == expected
+
+
+def test_subset_of_the_test_split_is_followed(stored: Path) -> None:
+    config, split = _test_split(500, num_test=500)
+    found = open_folder(_config(stored), config, split)
+    assert found is not None
+    assert found.order.tolist() == order_of_test_images(config, NUM, 500).tolist()
+    assert (LABELS[found.order] == split.labels.numpy()).all()
+    assert found.order.tolist() != list(range(500))
+
+
+def test_grey_is_pillows(stored: Path) -> None:
+    found = open_folder(_config(stored), *_test_split(channels=1))
+    assert found is not None
+    images = found.images("contrast", 2, 0, 30)
+    assert images.shape == (30, 1, 32, 32)
+    colors = np.array([_color(NUM + row) for row in range(30)], dtype=np.uint8)[None]
+    grey = np.asarray(Image.fromarray(colors).convert("L"))[0]
+    assert images[:, 0, 0, 0].tolist() == grey.tolist()
+
+
+def test_images_have_the_tasks_size(stored: Path) -> None:
+    found = open_folder(_config(stored), *_test_split(size=16))
+    assert found is not None
+    assert found.images("contrast", 1, 0, 4).shape == (4, 3, 16, 16)
+
+
+def test_without_a_folder_nothing_is_opened() -> None:
+    assert open_folder(CorruptionsConfig(), *_test_split()) is None
+
+
+def _assert_refused(folder: Path, message: str, **task: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"^robustness\.corruptions\.folder: {message}") as found:
+        open_folder(_config(folder), *_test_split(**task))
+    assert "\n" not in str(found.value)
+
+
+def test_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    _assert_refused(tmp_path / "absent", ".*absent does not exist")
+
+
+def test_folder_without_any_of_the_kinds_is_told(tmp_path: Path) -> None:
+    _assert_refused(tmp_path, r".*holds none of contrast\.npy, saturate\.npy")
+
+
+def test_missing_labels_are_told(stored: Path, tmp_path: Path) -> None:
+    (tmp_path / "contrast.npy").symlink_to(stored / "contrast.npy")
+    _assert_refused(tmp_path, r".*labels\.npy does not exist")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((10, 32, 32, 3), np.uint8), r"holds uint8 \(10, 32, 32, 3\), expected"),
+        (np.zeros(3), r"holds float64 \(3,\), expected uint8 \(50000, 32, 32, 3\)"),
+    ],
+)
+def test_file_of_another_layout_is_told(array: Any, message: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "contrast.npy", array)
+    _assert_refused(tmp_path, rf".*contrast\.npy {message}")
+
+
+@pytest.mark.parametrize("content", [b"", b"no numpy file"], ids=["empty", "text"])
+def test_damaged_file_is_told(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "contrast.npy").write_bytes(content)
+    _assert_refused(tmp_path, r".*contrast\.npy is not a readable \.npy file")
+
+
+def test_archive_is_told(tmp_path: Path) -> None:
+    with (tmp_path / "contrast.npy").open("wb") as stream:
+        np.savez(stream, images=np.zeros(3, np.uint8))
+    _assert_refused(tmp_path, r".*contrast\.npy is not a readable \.npy file: the magic string")
+
+
+def test_text_is_not_taken_for_a_pickle(tmp_path: Path) -> None:
+    (tmp_path / "contrast.npy").write_text("some text, long enough for a header")
+    with pytest.raises(ConfigError, match="is not a readable") as caught:
+        open_folder(_config(tmp_path), *_test_split())
+    assert "pickle" not in str(caught.value)
+
+
+def test_pipe_is_not_waited_for(stored: Path, tmp_path: Path) -> None:
+    (tmp_path / "contrast.npy").symlink_to(stored / "contrast.npy")
+    os.mkfifo(tmp_path / "labels.npy")
+    _assert_refused(tmp_path, r".*labels\.npy does not exist, or is no file")
+
+
+def test_digest_follows_the_files_that_are_used(tmp_path: Path) -> None:
+    assert stored_digest(CorruptionsConfig()) is None
+    digests = [stored_digest(_config(tmp_path))]
+    for name, content in [("contrast", b"a"), ("brightness", b"b"), ("contrast", b"cc")]:
+        (tmp_path / f"{name}.npy").write_bytes(content)
+        digests.append(stored_digest(_config(tmp_path)))
+    assert digests[1] == digests[2]
+    assert len(set(digests)) == 3
+
+
+def test_labels_of_other_images_are_told(stored: Path) -> None:
+    config, split = _test_split()
+    other = split._replace(labels=split.labels.flip(0))
+    with pytest.raises(ConfigError, match="has other labels than the task's 10000 test images"):
+        open_folder(_config(stored), config, other)

@@ -1,0 +1,358 @@
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from simreg_core.config.robustness import ATTACKS, RobustnessConfig
+from simreg_core.config.trial import ModelConfig
+from simreg_core.data.images import Split
+from simreg_core.networks.resnet import ResNet, build_model
+from simreg_core.robustness.attack import freeze
+from simreg_core.robustness.corruptions import corrupt
+from simreg_core.robustness.evaluate import (
+    CurvePoint,
+    accuracies,
+    boundary_perturbations,
+    corruption_curves,
+    evaluate,
+    fgsm_directions,
+)
+from simreg_core.seeding import generator
+from simreg_core.training.fit import mean_loss_and_accuracy
+from tests import oracles
+
+
+def _config(**options: Any) -> RobustnessConfig:
+    return RobustnessConfig.model_validate(
+        {
+            "attacks": {name: {"max_epsilon": 0.3} for name in ATTACKS},
+            "reference": {"gaussian": 0.2, "transfer_fgsm": 0.3},
+            "num_epsilons": 4,
+            "batch_size": 16,
+            **options,
+        }
+    )
+
+
+def _split(num_images: int = 40) -> Split:
+    rng = generator(0, "split")
+    images = torch.randint(256, (num_images, 1, 6, 6), generator=rng, dtype=torch.uint8)
+    return Split(images, torch.randint(3, (num_images,), generator=rng))
+
+
+def _model(seed: int = 0) -> ResNet:
+    config = ModelConfig(base_channels=4, blocks=(1, 1))
+    model = build_model(config, channels=1, num_classes=3, seed=seed)
+    model(_split().images / 255)  # moves the running statistics
+    return model.eval()
+
+
+def _surrogate() -> nn.Module:
+    return freeze(_model(99))
+
+
+class _Recorder(nn.Module):
+    """A network that keeps what it is shown."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.seen: list[Tensor] = []
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        self.seen.append(pixels.clone())
+        logits: Tensor = self.model(pixels)
+        return logits
+
+
+def _seen(model: nn.Module, name: str = "test", **options: Any) -> list[Tensor]:
+    recorder = _Recorder(model)
+    evaluate(recorder, _split(), name, _config(**options), _surrogate())
+    return recorder.seen
+
+
+class _Linear(nn.Module):
+    def __init__(self, weights: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.weights, self.bias = weights, bias
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels.flatten(1) @ self.weights.T + self.bias
+
+
+def test_fgsm_curve_of_a_linear_classifier_is_the_closed_form() -> None:
+    rng = np.random.default_rng(1)
+    weights, bias = rng.normal(size=(2, 36)), np.zeros(2)
+    stored = rng.integers(90, 166, (200, 36), dtype=np.uint8)  # 0.3 away from black and white
+    logits = stored / 255 @ weights.T
+    labels = logits.argmax(axis=1)
+    labels[::10] = 1 - labels[::10]
+    split = Split(torch.from_numpy(stored.reshape(200, 1, 6, 6)), torch.from_numpy(labels))
+    model = _Linear(torch.from_numpy(weights).float(), torch.from_numpy(bias).float())
+    config = _config(
+        attacks={"transfer_fgsm": {"max_epsilon": 0.1}}, reference={"transfer_fgsm": 0.03}
+    )
+    margins = oracles.margins(weights, bias, stored / 255, labels)
+    reach = np.abs(weights[0] - weights[1]).sum()
+    points = evaluate(model, split, "test", config, freeze(model))
+    expected = [float((margins > point.epsilon * reach).mean()) for point in points]
+    assert [point.accuracy for point in points] == expected
+    assert len(set(expected)) > 2
+
+
+def test_accuracy_at_epsilon_zero_is_the_clean_accuracy_exactly() -> None:
+    model, split = _model(), _split()
+    points = evaluate(model, split, "test", _config(), _surrogate())
+    _, clean = mean_loss_and_accuracy(model, split)
+    assert [p.accuracy for p in points if p.epsilon == 0] == [clean] * len(ATTACKS)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 39, 40, 500])
+def test_accuracy_is_over_images_however_they_are_batched(batch_size: int) -> None:
+    options: dict[str, Any] = {
+        "attacks": {"transfer_fgsm": {"max_epsilon": 0.3}},
+        "reference": {"transfer_fgsm": 0.3},
+    }
+    whole = evaluate(_model(), _split(), "test", _config(**options), _surrogate())
+    options["batch_size"] = batch_size
+    assert evaluate(_model(), _split(), "test", _config(**options), _surrogate()) == whole
+
+
+def test_points_are_every_epsilon_of_every_attack_in_order() -> None:
+    config = _config()
+    points = evaluate(_model(), _split(), "validation", config, _surrogate())
+    expected = [(name, epsilon) for name in ATTACKS for epsilon in config.epsilons(name)]
+    assert [(point.attack, point.epsilon) for point in points] == expected
+    assert {(point.split, point.num_images) for point in points} == {("validation", 40)}
+
+
+def test_reference_points_are_marked() -> None:
+    points = evaluate(_model(), _split(), "test", _config(), _surrogate())
+    marked = [(point.attack, point.epsilon) for point in points if point.is_reference]
+    assert marked == [("gaussian", 0.2), ("transfer_fgsm", 0.3)]
+
+
+def test_two_networks_meet_exactly_the_same_images() -> None:
+    one, other = _seen(_model(0)), _seen(_model(1))
+    # Three batches; each clean, and under four attacks at three epsilons.
+    assert len(one) == len(other) == 3 * (1 + 4 * 3)
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        pytest.param("test", {"noise_seed": 1}, id="seed"),
+        pytest.param("validation", {}, id="split"),
+    ],
+)
+def test_noise_follows_the_seed_and_the_split(name: str, options: dict[str, Any]) -> None:
+    noise: dict[str, Any] = {
+        "attacks": {"uniform": {"max_epsilon": 0.3}},
+        "reference": {"uniform": 0.3},
+        "num_epsilons": 2,
+    }
+    one, other = _seen(_model(), **noise), _seen(_model(), name, **noise, **options)
+    is_same = [torch.equal(a, b) for a, b in zip(one, other, strict=True)]
+    assert is_same == [True, False] * 3  # the clean images of a batch, then the noisy ones
+
+
+def test_noise_of_one_attack_does_not_depend_on_the_others() -> None:
+    alone = {"attacks": {"uniform": {"max_epsilon": 0.3}}, "reference": {"uniform": 0.3}}
+    among = evaluate(_model(), _split(), "test", _config(), _surrogate())
+    only = evaluate(_model(), _split(), "test", _config(**alone), _surrogate())
+    assert [p.accuracy for p in among if p.attack == "uniform"] == [p.accuracy for p in only]
+
+
+@pytest.mark.parametrize("is_training", [False, True], ids=["evaluation", "training"])
+def test_evaluation_leaves_the_network_as_it_was(is_training: bool) -> None:
+    model, surrogate = _model().train(is_training), _surrogate()
+    model(_split().images / 255).sum().backward()
+    states = [{k: v.clone() for k, v in net.state_dict().items()} for net in (model, surrogate)]
+    gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    evaluate(model, _split(), "test", _config(), surrogate)
+    assert all(module.training == is_training for module in model.modules())
+    for net, state in zip((model, surrogate), states, strict=True):
+        assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+    after = [p.grad for p in model.parameters() if p.grad is not None]
+    assert len(after) == len(gradients)
+    assert all(torch.equal(a, b) for a, b in zip(after, gradients, strict=True))
+    assert all(parameter.grad is None for parameter in surrogate.parameters())
+
+
+def test_network_in_training_mode_is_evaluated_all_the_same() -> None:
+    evaluated = evaluate(_model(), _split(), "test", _config(), _surrogate())
+    assert evaluate(_model().train(), _split(), "test", _config(), _surrogate()) == evaluated
+
+
+def test_large_images_go_through_the_network_in_pieces_that_change_nothing() -> None:
+    rng = generator(1, "large")
+    images = torch.randint(256, (110, 1, 56, 56), generator=rng, dtype=torch.uint8)
+    split = Split(images, torch.randint(3, (110,), generator=rng))
+    model = _model()
+    recorder = _Recorder(model)
+    attacks = {"gaussian": {"max_epsilon": 0.2}}
+    config = _config(attacks=attacks, reference={"gaussian": 0.2}, batch_size=100)
+    points = evaluate(recorder, split, "test", config, _surrogate())
+    sizes = [len(seen) for seen in recorder.seen]
+    assert max(sizes) < 100
+    assert sum(sizes) == 110 * 4  # clean and three epsilons
+    with torch.no_grad():
+        correct = (model(images / 255).argmax(dim=1) == split.labels).sum()
+    assert points[0].accuracy == int(correct) / 110
+
+
+def test_known_directions_of_fgsm_change_no_figure() -> None:
+    split, surrogate = _split(), _surrogate()
+    directions = fgsm_directions(surrogate, split)
+    assert directions.dtype == torch.int8
+    assert directions.shape == split.images.shape
+    images = (split.images / 255).requires_grad_()
+    loss = nn.functional.cross_entropy(surrogate(images), split.labels)
+    (gradient,) = torch.autograd.grad(loss, images)
+    # At the borders of [0, 1], where a step would be clipped away, there is no direction.
+    inside = (split.images > 0) & (split.images < 255)
+    assert torch.equal(directions[inside].float(), gradient.sign()[inside])
+    found = evaluate(_model(), split, "test", _config(), surrogate, directions)
+    assert found == evaluate(_model(), split, "test", _config(), surrogate)
+
+
+def test_given_directions_are_used() -> None:
+    split, model = _split(), _model()
+    recorder = _Recorder(model)
+    config = _config(
+        attacks={"transfer_fgsm": {"max_epsilon": 0.5}},
+        reference={"transfer_fgsm": 0.5},
+        num_epsilons=2,
+    )
+    ahead = torch.ones_like(split.images, dtype=torch.int8)
+    evaluate(recorder, split, "test", config, _surrogate(), ahead)
+    seen = torch.cat(recorder.seen[1::2])
+    torch.testing.assert_close(seen, (split.images / 255 + 0.5).clamp(max=1))
+
+
+def test_evaluation_leaves_the_global_rngs_alone() -> None:
+    model, surrogate = _model(), _surrogate()
+    before = (random.getstate(), str(np.random.get_state()), torch.random.get_rng_state().tolist())
+    evaluate(model, _split(), "test", _config(), surrogate)
+    after = (random.getstate(), str(np.random.get_state()), torch.random.get_rng_state().tolist())
+    assert before == after
+
+
+def test_evaluation_is_repeatable() -> None:
+    one, other = (evaluate(_model(), _split(), "test", _config(), _surrogate()) for _ in range(2))
+    assert one == other
+
+
+def _point(attack: str, epsilon: float, is_reference: bool, accuracy: float) -> CurvePoint:
+    return CurvePoint("test", attack, epsilon, is_reference, accuracy, 40)
+
+
+def test_robust_accuracy_is_the_mean_over_the_reference_points() -> None:
+    points = [
+        _point("gaussian", 0.0, False, 0.9),
+        _point("gaussian", 0.2, True, 0.6),
+        _point("gaussian", 0.3, False, 0.5),
+        _point("uniform", 0.0, False, 0.9),
+        _point("uniform", 0.3, False, 0.1),
+        _point("transfer_fgsm", 0.0, False, 0.9),
+        _point("transfer_fgsm", 0.3, True, 0.3),
+    ]
+    assert accuracies(points) == {
+        "clean_accuracy": 0.9,
+        "robust_accuracy": pytest.approx(0.45),
+        "robust_accuracy.gaussian": 0.6,
+        "robust_accuracy.transfer_fgsm": 0.3,
+    }
+
+
+# Corruptions and the boundary
+
+
+CORRUPTIONS: dict[str, Any] = {
+    "corruptions": {"kinds": ["impulse_noise", "contrast"], "severities": [1, 5]}
+}
+
+
+def test_corruption_curves_are_every_severity_of_every_kind_in_order() -> None:
+    points = corruption_curves(_model(), _split(), "test", _config(**CORRUPTIONS))
+    assert [(point.attack, point.epsilon) for point in points] == [
+        ("corruption:impulse_noise", 1.0),
+        ("corruption:impulse_noise", 5.0),
+        ("corruption:contrast", 1.0),
+        ("corruption:contrast", 5.0),
+    ]
+    assert {(p.split, p.num_images, p.is_reference) for p in points} == {("test", 40, False)}
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 40])
+def test_accuracy_under_a_corruption_is_over_the_corrupted_images(batch_size: int) -> None:
+    model, split = _model(), _split()
+    config = _config(corruptions={"kinds": ["contrast"]}, batch_size=batch_size)
+    expected = []
+    for severity in range(1, 6):
+        images = corrupt(split.images, "contrast", severity, generator(0, "unused"))
+        _, accuracy = mean_loss_and_accuracy(model, Split(images, split.labels))
+        expected.append(accuracy)
+    points = corruption_curves(model, split, "test", config)
+    assert [point.accuracy for point in points] == expected
+
+
+def test_two_networks_meet_the_same_corruptions_and_splits_meet_others() -> None:
+    def seen(seed: int, name: str) -> list[Tensor]:
+        recorder = _Recorder(_model(seed)).train()
+        corruption_curves(recorder, _split(), name, _config(**CORRUPTIONS))
+        assert recorder.training
+        return recorder.seen
+
+    one, other, elsewhere = seen(0, "test"), seen(1, "test"), seen(0, "validation")
+    assert len(one) == 3 * 4  # three batches, twice two severities
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    is_same = [torch.equal(a, b) for a, b in zip(one, elsewhere, strict=True)]
+    assert is_same == [False] * 6 + [True] * 6  # contrast draws nothing
+
+
+def test_corruptions_count_for_neither_clean_nor_robust_accuracy() -> None:
+    points = [
+        _point("corruption:contrast", 1.0, False, 0.5),
+        _point("gaussian", 0.0, False, 0.9),
+        _point("gaussian", 0.2, True, 0.6),
+        _point("corruption:contrast", 5.0, False, 0.2),
+    ]
+    assert accuracies(points) == {
+        "clean_accuracy": 0.9,
+        "robust_accuracy": 0.6,
+        "robust_accuracy.gaussian": 0.6,
+        "corruption_accuracy": pytest.approx(0.35),
+    }
+
+
+def test_boundary_is_not_measured_unless_asked_for() -> None:
+    assert boundary_perturbations(_model(), _split(), "test", _config()) is None
+
+
+def test_boundary_attack_meets_the_first_images_of_the_split() -> None:
+    split, config = _split(), _config(boundary={"steps": 3, "num_images": 10, "repeats": 1})
+    found = boundary_perturbations(_model(), split, "test", config)
+    again = boundary_perturbations(_model(), split, "test", config)
+    assert found is not None
+    assert again is not None
+    assert torch.equal(found.adversarial, again.adversarial)
+    is_wrong = _model()(split.images[:10] / 255).argmax(dim=1) != split.labels[:10]
+    assert torch.equal(found.adversarial[is_wrong], split.images[:10][is_wrong] / 255)
+    assert (found.squared_distance == 0).tolist() == is_wrong.tolist()
+
+
+def test_options_reach_the_attack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "def shift(batch, by=0.0):\n    return lambda epsilon: batch.images * 0 + by\n"
+    (tmp_path / "shifting.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    table = {"shifting:shift": {"max_epsilon": 0.1, "options": {"by": 0.25}}}
+    seen = _seen(_model(), attacks=table, reference={"shifting:shift": 0.1}, num_epsilons=2)
+    assert all(torch.equal(images, torch.full_like(images, 0.25)) for images in seen[1::2])

@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from simreg_core.statistics import gaussian_process
+from simreg_core.statistics.gaussian_process import Hyperparameters, fit, pooled_variance
+
+Array = NDArray[np.float64]
+
+
+def smooth(points: Array) -> Array:
+    return np.asarray(np.sin(3 * points[:, 0]) + points[:, 1] ** 2, dtype=np.float64)
+
+
+def points_of(number: int, seed: int = 0, inputs: int = 2) -> Array:
+    return np.random.default_rng(seed).uniform(size=(number, inputs))
+
+
+def noisy(number: int, noise: float, seed: int = 0) -> tuple[Array, Array]:
+    points = points_of(number, seed)
+    return points, smooth(points) + np.random.default_rng(seed + 1).normal(0, noise, number)
+
+
+def predicted(
+    prior: Hyperparameters, points: Array, values: Array, noise: Array, at: Array, center: float
+) -> tuple[float, float]:
+    """Mean and standard deviation at one point, element by element, by solving one system."""
+
+    def covariance(first: Array, second: Array) -> float:
+        squares = ((a - b) / s for a, b, s in zip(first, second, prior.length_scales, strict=True))
+        distance = math.sqrt(5 * sum(float(square) ** 2 for square in squares))
+        matern = (1 + distance + distance**2 / 3) * math.exp(-distance)
+        return prior.mean_variance + prior.signal_variance * matern
+
+    matrix = np.array([[covariance(a, b) for b in points] for a in points]) + np.diag(noise)
+    cross = np.array([covariance(at, point) for point in points])
+    weights = np.linalg.solve(matrix, cross)
+    variance = covariance(at, at) - float(weights @ cross)
+    return center + float(weights @ (values - center)), math.sqrt(max(variance, 0.0))
+
+
+# what follows from given hyperparameters
+
+
+@pytest.mark.parametrize("known", [0.0, 0.02], ids=["unknown noise", "partly known noise"])
+def test_posterior_is_the_one_computed_element_by_element(known: float) -> None:
+    points, values = noisy(20, 0.2)
+    variances = np.linspace(0, known, 20)
+    surface = fit(points, values, variances)
+    prior = surface.hyperparameters
+    assert prior is not None
+    for place in (0, 7, 19):
+        mean, std = predicted(
+            prior,
+            points,
+            values,
+            prior.noise_variance + variances,
+            points[place],
+            float(values.mean()),
+        )
+        assert surface.mean[place] == pytest.approx(mean, abs=1e-6)
+        assert surface.std[place] == pytest.approx(std, abs=1e-5)
+
+
+@pytest.mark.parametrize("known", [0.0, 0.02], ids=["unknown noise", "partly known noise"])
+def test_leave_one_out_is_what_refitting_without_each_point_gives(known: float) -> None:
+    points, values = noisy(20, 0.2)
+    variances = np.linspace(0, known, 20)
+    surface = fit(points, values, variances)
+    prior = surface.hyperparameters
+    assert prior is not None
+    means, stds = [], []
+    for place in range(20):
+        rest = np.arange(20) != place
+        noise = prior.noise_variance + variances
+        mean, std = predicted(
+            prior, points[rest], values[rest], noise[rest], points[place], float(values.mean())
+        )
+        means.append(mean)
+        stds.append(math.hypot(std, math.sqrt(noise[place])))
+    found = surface.leave_one_out
+    assert found.mean == pytest.approx(means, abs=1e-6)
+    assert found.std == pytest.approx(stds, abs=1e-5)
+    assert found.num_points == 20
+    errors = [value - mean for value, mean in zip(values, means, strict=True)]
+    by_mean = [v - (values.sum() - v) / 19 for v in values]
+    ratio = sum(e**2 for e in errors) / sum(e**2 for e in by_mean)
+    assert found.r2 == pytest.approx(1 - ratio, abs=1e-6)
+    assert found.mean_absolute_error == pytest.approx(sum(map(abs, errors)) / 20, abs=1e-6)
+    inside = [abs(e) <= 1.959964 * s for e, s in zip(errors, stds, strict=True)]
+    assert found.coverage == pytest.approx(sum(inside) / 20)
+
+
+# what the fit finds
+
+
+def test_smooth_function_without_noise_is_recovered() -> None:
+    points = points_of(40)
+    surface = fit(points, smooth(points))
+    assert np.abs(surface.mean - smooth(points)).max() < 0.01
+    assert surface.leave_one_out.r2 > 0.99
+    assert surface.noise_std < 0.02
+
+
+def test_mean_is_nearer_to_the_truth_than_the_values_are() -> None:
+    points, values = noisy(60, 0.3)
+    surface = fit(points, values)
+    truth = smooth(points)
+    error = math.sqrt(((surface.mean - truth) ** 2).mean())
+    assert error < 0.5 * math.sqrt(((values - truth) ** 2).mean())
+    assert surface.noise_std == pytest.approx(0.3, rel=0.25)
+    assert np.mean(np.abs(surface.mean - truth) <= 1.96 * surface.std) > 0.8
+
+
+def test_intervals_and_errors_of_values_left_out_are_calibrated() -> None:
+    found = [fit(*noisy(40, 0.3, seed)).leave_one_out for seed in range(5)]
+    assert 0.85 < np.mean([one.coverage for one in found]) <= 1
+    # Of a normal error, the mean absolute value is sqrt(2 / pi) of its deviation, 0.3.
+    assert np.mean([one.mean_absolute_error for one in found]) == pytest.approx(0.26, abs=0.06)
+
+
+def test_equal_points_show_the_noise() -> None:
+    points = np.repeat(points_of(12), 3, axis=0)
+    values = smooth(points) + np.random.default_rng(5).normal(0, 0.2, 36)
+    surface = fit(points, values)
+    assert surface.noise_std == pytest.approx(0.2, rel=0.3)
+    for first in range(0, 36, 3):
+        assert np.ptp(surface.mean[first : first + 3]) < 1e-8
+    assert np.isfinite(surface.leave_one_out.mean).all()
+
+
+def test_input_without_influence_gets_the_longer_scale() -> None:
+    points = points_of(50, inputs=3)
+    values = smooth(points[:, :2]) + np.random.default_rng(3).normal(0, 0.05, 50)
+    prior = fit(points, values).hyperparameters
+    assert prior is not None
+    assert prior.length_scales[2] > 2 * prior.length_scales[:2].max()
+
+
+def test_pure_noise_is_rarely_taken_for_a_pattern() -> None:
+    shares = [
+        fit(points_of(24, seed), np.random.default_rng(99 - seed).normal(size=24)).leave_one_out.r2
+        for seed in range(10)
+    ]
+    assert np.median(shares) < 0.05
+    assert max(shares) < 0.5
+
+
+def test_known_noise_is_not_fitted_away() -> None:
+    points, values = noisy(12, 0.05)
+    assert fit(points, values, 0.3**2).noise_std >= 0.3
+    values[0] += 3
+    surface = fit(points, values, np.where(np.arange(12) == 0, 9.0, 0.0))
+    assert abs(surface.mean[0] - smooth(points)[0]) < 0.4
+
+
+def test_scale_and_offset_of_the_values_do_not_matter() -> None:
+    points, values = noisy(20, 0.2)
+    surface, other = fit(points, values), fit(points, 1000 + 0.01 * values)
+    assert other.mean == pytest.approx(1000 + 0.01 * surface.mean, abs=1e-5)
+    assert other.std == pytest.approx(0.01 * surface.std, rel=1e-2)
+    assert other.leave_one_out.r2 == pytest.approx(surface.leave_one_out.r2, abs=1e-3)
+
+
+def test_same_arguments_give_the_same_model() -> None:
+    first, second = (fit(*noisy(20, 0.2), seed=3) for _ in range(2))
+    assert np.array_equal(first.mean, second.mean)
+
+
+# what there is no model of
+
+
+def test_single_value_is_its_own_mean() -> None:
+    surface = fit([[0.5]], [0.7])
+    assert surface.mean.tolist() == [0.7]
+    assert surface.hyperparameters is None
+    assert math.isnan(surface.std[0])
+    assert math.isnan(surface.leave_one_out.r2)
+    assert not surface.explains
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_few_values_have_their_mean_as_model(number: int) -> None:
+    values = np.array([0.1, 0.4, 0.3])[:number]
+    surface = fit(points_of(number), values)
+    assert surface.mean == pytest.approx([values.mean()] * number)
+    assert surface.std == pytest.approx([values.std(ddof=1) / math.sqrt(number)] * number)
+    others = [(values.sum() - value) / (number - 1) for value in values]
+    assert surface.leave_one_out.mean == pytest.approx(others)
+    assert surface.leave_one_out.r2 == pytest.approx(0)
+    assert not surface.explains
+
+
+def test_equal_values_are_a_constant_without_noise() -> None:
+    surface = fit(points_of(10), np.full(10, 0.3))
+    assert surface.mean == pytest.approx([0.3] * 10)
+    assert surface.noise_std == pytest.approx(0, abs=1e-12)
+    assert math.isnan(surface.leave_one_out.r2)
+    assert surface.leave_one_out.coverage == 1
+    assert not surface.explains
+
+
+def test_without_inputs_the_mean_is_the_model() -> None:
+    surface = fit(np.empty((6, 0)), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    assert surface.mean == pytest.approx([3.5] * 6)
+
+
+# missing values, many values, wrong values
+
+
+def test_point_without_a_value_is_predicted_and_teaches_nothing() -> None:
+    points, values = noisy(20, 0.1)
+    gaps = values.copy()
+    gaps[[2, 11]] = np.nan
+    surface = fit(points, gaps)
+    without = fit(np.delete(points, [2, 11], axis=0), np.delete(values, [2, 11]))
+    assert np.delete(surface.mean, [2, 11]) == pytest.approx(without.mean, abs=1e-9)
+    assert np.abs(surface.mean[[2, 11]] - smooth(points[[2, 11]])).max() < 0.4
+    assert np.isnan(surface.leave_one_out.mean[[2, 11]]).all()
+    assert surface.leave_one_out.num_points == 18
+
+
+def test_more_points_than_a_model_can_rest_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gaussian_process, "MAX_POINTS", 40)
+    monkeypatch.setattr(gaussian_process, "MAX_FITTED", 30)
+    points, values = noisy(200, 0.1)
+    surface = fit(points, values)
+    assert surface.leave_one_out.num_points == 40
+    assert np.isfinite(surface.mean).all()
+    assert math.sqrt(((surface.mean - smooth(points)) ** 2).mean()) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("points", "values", "noise", "reason"),
+    [
+        ([[0.1], [0.2]], [1.0], 0.0, r"shapes \(N, d\) and \(N,\)"),
+        ([0.1], [1.0], 0.0, r"shapes \(N, d\) and \(N,\)"),
+        ([[1.5]], [1.0], 0.0, r"in \[0, 1\]"),
+        ([[np.nan]], [1.0], 0.0, r"in \[0, 1\]"),
+        ([[0.1]], [np.inf], 0.0, "must be finite"),
+        ([[0.1]], [np.nan], 0.0, "no number to fit"),
+        ([[0.1]], [1.0], -1.0, "not negative"),
+        ([[0.1]], [1.0], [0.1, 0.2], "noise_variance must have shape"),
+    ],
+)
+def test_wrong_arguments_are_refused(
+    points: object, values: object, noise: object, reason: str
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        fit(np.array(points), np.array(values), np.array(noise))
+
+
+# variance within groups
+
+
+def test_pooled_variance_is_that_within_the_groups() -> None:
+    # Deviations -1, 1 and -2, 0, 2: squares 10, three degrees of freedom; the lone one adds none.
+    assert pooled_variance([1, 3, 10, 12, 14, 99], [0, 0, 5, 5, 5, 7]) == pytest.approx(10 / 3)
+    assert pooled_variance([1.0, 2.0], [0, 1]) == 0
+    assert pooled_variance([], []) == 0

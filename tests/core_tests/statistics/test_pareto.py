@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from simreg_core.statistics import pareto
+from simreg_core.statistics.pareto import hypervolume, non_dominated
+
+Points = NDArray[Any]
+
+
+def brute_force_front(values: Points, maximize: list[bool]) -> list[bool]:
+    def better(a: Any, b: Any, larger_is_better: bool) -> bool:
+        return bool(a > b) if larger_is_better else bool(a < b)
+
+    def dominates(a: Points, b: Points) -> bool:
+        sides = list(zip(a.tolist(), b.tolist(), maximize, strict=True))
+        no_worse = not any(better(y, x, up) for x, y, up in sides)
+        return no_worse and any(better(x, y, up) for x, y, up in sides)
+
+    return [not any(dominates(other, point) for other in values) for point in values]
+
+
+def brute_force_volume(values: Points, reference: list[int], maximize: list[bool]) -> int:
+    """Counts the unit cells between the reference and -6..6 that some integer point dominates."""
+    signs = [1 if up else -1 for up in maximize]
+    corners = [[s * (v - r) for s, v, r in zip(signs, p, reference, strict=True)] for p in values]
+    cells = product(range(13), repeat=len(reference))
+    return sum(
+        any(all(low < c for low, c in zip(cell, p, strict=True)) for p in corners) for cell in cells
+    )
+
+
+@st.composite
+def sets_of_points(
+    draw: st.DrawFn, objectives: st.SearchStrategy[int], max_size: int = 12
+) -> tuple[Points, list[bool]]:
+    """Few distinct integers or halves, so that ties and duplicates are common."""
+    num_objectives = draw(objectives)
+    maximize = draw(st.lists(st.booleans(), min_size=num_objectives, max_size=num_objectives))
+    number = st.integers(-3, 3)
+    row = st.lists(number, min_size=num_objectives, max_size=num_objectives)
+    values = np.array(draw(st.lists(row, min_size=1, max_size=max_size)))
+    return (values / 2 if draw(st.booleans()) else values), maximize
+
+
+@given(sets_of_points(st.just(2)))
+def test_two_objectives_equal_brute_force(case: tuple[Points, list[bool]]) -> None:
+    values, maximize = case
+    assert non_dominated(values, maximize).tolist() == brute_force_front(values, maximize)
+
+
+@given(sets_of_points(st.sampled_from([1, 3, 4])))
+def test_other_numbers_of_objectives_equal_brute_force(case: tuple[Points, list[bool]]) -> None:
+    values, maximize = case
+    assert non_dominated(values, maximize).tolist() == brute_force_front(values, maximize)
+
+
+@given(sets_of_points(st.just(2), max_size=40))
+def test_fast_and_general_branch_agree(case: tuple[Points, list[bool]]) -> None:
+    ranks = pareto._ranks(*case)
+    assert pareto._two_objectives(ranks).tolist() == pareto._any_objectives(ranks).tolist()
+
+
+@pytest.mark.parametrize(
+    ("num_objectives", "branch"), [(1, "any"), (2, "two"), (3, "any")], ids=["1", "2", "3"]
+)
+def test_branch_that_runs(
+    num_objectives: int, branch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = {"two": "_any_objectives", "any": "_two_objectives"}[branch]
+    monkeypatch.delattr(pareto, other)
+    mask = non_dominated(np.eye(num_objectives), [True] * num_objectives)
+    assert mask.all()
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([[1, 2]], [True]),
+        ([[1, 2], [1, 2], [1, 2]], [True, True, True]),
+        ([[1, 2], [1, 3], [0, 3]], [False, True, False]),
+        ([[0, 2], [2, 0], [1, 1], [1, 1], [0, 0]], [True, True, True, True, False]),
+        ([[np.inf, 0], [1, 1], [0, np.inf]], [True, True, True]),
+        ([[0.0, -0.0], [-0.0, 0.0]], [True, True]),
+    ],
+    ids=["one point", "all equal", "ties", "duplicates", "infinite", "signed zeros"],
+)
+def test_front_by_hand(values: list[list[float]], expected: list[bool]) -> None:
+    assert non_dominated(values, [True, True]).tolist() == expected
+
+
+def test_no_points_have_no_front() -> None:
+    assert non_dominated(np.empty((0, 2)), [True, True]).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([[2**62, 0], [2**62 + 1, 0]], dtype=np.int64),
+        np.array([[0, 7], [1, 7]], dtype=np.uint8),
+        np.array([[np.iinfo(np.int64).min, 0], [0, 0]], dtype=np.int64),
+    ],
+    ids=["beyond float64", "unsigned", "smallest integer"],
+)
+def test_integers_are_compared_exactly(values: Points) -> None:
+    assert non_dominated(values, [True, True]).tolist() == [False, True]
+    assert non_dominated(values, [False, True]).tolist() == [True, False]
+
+
+def test_order_of_points_does_not_matter() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 30, (200, 2))
+    order = rng.permutation(200)
+    mask = non_dominated(values, [True, False])
+    assert (non_dominated(values[order], [True, False]) == mask[order]).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "maximize", "message"),
+    [
+        ([[0.0, np.nan]], [True, True], "NaN"),
+        ([1.0, 2.0], [True], r"\(2,\)"),
+        (np.empty((3, 0)), [], r"\(3, 0\)"),
+        ([[1.0, 2.0]], [True], "1 entries for 2"),
+    ],
+    ids=["NaN", "one dimension", "no objective", "directions"],
+)
+def test_front_refuses(values: Any, maximize: list[bool], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        non_dominated(values, maximize)
+
+
+@given(sets_of_points(st.sampled_from([1, 2, 3]), max_size=6), st.data())
+def test_hypervolume_counts_unit_cells(
+    case: tuple[Points, list[bool]], data: st.DataObject
+) -> None:
+    values, maximize = np.round(case[0]).astype(int), case[1]
+    size = values.shape[1]
+    reference = data.draw(st.lists(st.integers(-3, 3), min_size=size, max_size=size))
+    expected = brute_force_volume(values, reference, maximize)
+    assert hypervolume(values, reference, maximize) == expected
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0)), min_size=1, max_size=5),
+)
+def test_hypervolume_equals_inclusion_and_exclusion(points: list[tuple[float, float]]) -> None:
+    values = np.array(points)
+    expected = 0.0
+    for members in product((False, True), repeat=len(values)):
+        chosen = values[np.array(members)]
+        if len(chosen):
+            expected -= (-1) ** len(chosen) * float(np.prod(chosen.min(axis=0)))
+    assert hypervolume(values, [0.0, 0.0], [True, True]) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("values", "reference", "maximize", "expected"),
+    [
+        ([[3.0]], [1.0], [True], 2.0),
+        ([[0.9, 0.5], [0.8, 0.7]], [0.0, 0.0], [True, True], 0.61),
+        ([[0.1, 0.5]], [1.0, -1.0], [False, True], 1.35),
+        ([[1.0, 2.0, 3.0], [2.0, 1.0, 1.0]], [0.0, 0.0, 0.0], [True] * 3, 7.0),
+        ([[0.5, -0.1]], [0.0, 0.0], [True, True], 0.0),
+        (np.empty((0, 2)), [0.0, 0.0], [True, True], 0.0),
+    ],
+    ids=["length", "area", "mixed directions", "volume", "beyond the reference", "no points"],
+)
+def test_hypervolume_by_hand(
+    values: Any, reference: list[float], maximize: list[bool], expected: float
+) -> None:
+    assert hypervolume(values, reference, maximize) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("values", "reference", "message"),
+    [
+        ([[1.0, np.inf]], [0.0, 0.0], "finite"),
+        ([[1.0, 1.0]], [0.0, -np.inf], "finite"),
+        ([[1.0, 1.0]], [0.0], r"\(1,\)"),
+        ([[1.0] * 4], [0.0] * 4, "got 4"),
+    ],
+    ids=["infinite point", "infinite reference", "shape", "four objectives"],
+)
+def test_hypervolume_refuses(values: Any, reference: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        hypervolume(values, reference, [True] * len(values[0]))

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import argparse
+import io
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from simreg_core.errors import ConfigError
+from simreg_core.networks import checkpoint
+from simreg_core.storage import location
+from simreg_core.storage.atomic import atomic_file, write_text
+from simreg_core.storage.location import as_place, is_remote, read_all, readable, require_reachable
+from tests.object_stores import SECRET, bucket, make_bucket, s3_server
+
+__all__ = ["bucket", "make_bucket", "s3_server"]
+
+
+@pytest.mark.parametrize("text", ["results", "/tmp/a", "a:b", "./s3:/x"])
+def test_path_of_this_machine_is_a_plain_path(text: str) -> None:
+    place = as_place(text)
+    assert type(place) is type(Path())
+    assert place == Path(text)
+    assert not is_remote(place)
+
+
+@pytest.mark.parametrize("text", ["ftp://host/x", "s3://", "gs:///x", "http://h/x"])
+def test_url_of_no_known_store_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=text):
+        as_place(text)
+
+
+@pytest.mark.parametrize(("text", "extra"), [("s3://b/x", "s3"), ("gs://b/x", "gcs")])
+def test_missing_client_is_named_by_its_extra(
+    text: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(location, "find_spec", lambda name: None)
+    with pytest.raises(argparse.ArgumentTypeError, match=rf"simreg-tune\[{extra}\]"):
+        as_place(text)
+
+
+def test_file_in_a_store_appears_when_the_block_ends(bucket: Path) -> None:
+    path = bucket / "deep" / "a.csv"
+    with atomic_file(path) as stream:
+        stream.write(b"new")
+        assert not path.exists()
+    assert path.read_bytes() == b"new"
+    assert [place.name for place in path.parent.iterdir()] == ["a.csv"]
+
+
+def test_interrupted_write_leaves_the_old_object(bucket: Path) -> None:
+    path = bucket / "a.csv"
+    write_text(path, "old")
+
+    def write() -> None:
+        with atomic_file(path) as stream:
+            stream.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert path.read_text() == "old"
+
+
+def test_new_file_does_not_replace_another(bucket: Path) -> None:
+    location.put(bucket / "a", b"1", is_new=True)
+    with pytest.raises(FileExistsError):
+        location.put(bucket / "a", b"2", is_new=True)
+    assert (bucket / "a").read_bytes() == b"1"
+
+
+def test_many_files_are_read_in_order(bucket: Path) -> None:
+    paths = [bucket / "many" / str(number) for number in range(12)]
+    for number, path in enumerate(paths):
+        write_text(path, str(number))
+    streams = read_all(paths)
+    assert [s.read() for s in streams if isinstance(s, io.BytesIO)] == [
+        str(number).encode() for number in range(12)
+    ]
+
+
+def test_removing_what_is_gone_is_no_error(bucket: Path) -> None:
+    write_text(bucket / "a", "")
+    location.remove([bucket / "a"])
+    location.remove([bucket / "a"])
+    location.remove([])
+    assert not (bucket / "a").exists()
+
+
+def test_checkpoint_comes_back_from_a_store(bucket: Path) -> None:
+    path = bucket / "state.pt"
+    checkpoint.save({"weights": torch.arange(3.0)}, path)
+    assert torch.equal(checkpoint.load(path)["weights"], torch.arange(3.0))
+
+
+def test_missing_and_damaged_checkpoints_of_a_store_are_told_apart(bucket: Path) -> None:
+    with pytest.raises(checkpoint.CheckpointError, match="does not exist"):
+        checkpoint.load(bucket / "none.pt")
+    write_text(bucket / "bad.pt", "no zip file")
+    with pytest.raises(checkpoint.CheckpointError, match="damaged"):
+        checkpoint.load(bucket / "bad.pt")
+
+
+def test_pickled_place_holds_no_secret_and_still_reads(bucket: Path) -> None:
+    write_text(bucket / "a", "text")  # so that the client has logged in
+    pickled = pickle.dumps(bucket / "a")
+    assert SECRET.encode() not in pickled
+    assert b"tester" not in pickled
+    assert pickle.loads(pickled).read_text() == "text"
+
+
+def test_file_of_this_machine_is_given_to_libraries_as_it_is(tmp_path: Path) -> None:
+    assert readable(tmp_path) is tmp_path
+    assert read_all([tmp_path]) == [tmp_path]
+
+
+def test_place_with_nothing_in_it_is_reachable(bucket: Path) -> None:
+    require_reachable(bucket / "none" / "deep")
+    require_reachable(bucket)
+
+
+def test_missing_bucket_is_refused(s3_server: str) -> None:
+    with pytest.raises(ConfigError, match="s3://absent/x: The specified bucket does not exist"):
+        require_reachable(as_place("s3://absent/x"))
+
+
+@pytest.mark.timeout(120)
+def test_missing_credentials_are_named(
+    make_bucket: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    place = make_bucket("private")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    place.fs.clear_instance_cache()  # type: ignore[attr-defined]
+    try:
+        with pytest.raises(ConfigError, match="Unable to locate credentials"):
+            require_reachable(as_place("s3://private/x"))
+    finally:
+        place.fs.clear_instance_cache()  # type: ignore[attr-defined]
+
+
+def test_other_errors_are_not_taken_for_the_stores() -> None:
+    assert location.store_problem(ValueError("x")) is None
+    assert not location.is_store_error(FileNotFoundError("x"))

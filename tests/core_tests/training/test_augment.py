@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from simreg_core.config.trial import AugmentationConfig
+from simreg_core.seeding import generator
+from simreg_core.training import augment
+
+
+def _images(batch: int = 6, channels: int = 2, height: int = 5, width: int = 7) -> Tensor:
+    return torch.rand(batch, channels, height, width, generator=generator(0, "images"))
+
+
+def _augment(images: Tensor, config: AugmentationConfig, rng: torch.Generator) -> Tensor:
+    """All images, each once."""
+    draws = augment.draw_augmentation(len(images), config, rng)
+    return augment.augment(images, torch.arange(len(images)), draws, config)
+
+
+def _cropped(images: Tensor, padding: int, rng: torch.Generator) -> Tensor:
+    return _augment(images, AugmentationConfig(crop_padding=padding, horizontal_flip=False), rng)
+
+
+def _windows(image: Tensor, padding: int) -> list[Tensor]:
+    """Every window of the original size of one reflect-padded image, by NumPy."""
+    _, height, width = image.shape
+    margin = ((0, 0), (padding, padding), (padding, padding))
+    padded = np.pad(image.numpy(), margin, mode="reflect")
+    return [
+        torch.from_numpy(padded[:, top : top + height, left : left + width])
+        for top in range(2 * padding + 1)
+        for left in range(2 * padding + 1)
+    ]
+
+
+@pytest.mark.parametrize("padding", [1, 2, 4])
+def test_crop_is_a_window_of_the_reflect_padded_image(padding: int) -> None:
+    images = _images()
+    cropped = _cropped(images, padding, generator(1, "augmentation"))
+    assert cropped.shape == images.shape
+    for image, crop in zip(images, cropped, strict=True):
+        assert any(torch.equal(crop, window) for window in _windows(image, padding))
+
+
+def test_crop_positions_are_uniform() -> None:
+    image = _images(1, 1)[0]
+    repeated = image.expand(5000, -1, -1, -1)
+    cropped = _cropped(repeated, 1, generator(2, "augmentation"))
+    counts = np.array(
+        [int((cropped == window).all(dim=(1, 2, 3)).sum()) for window in _windows(image, 1)]
+    )
+    expected = 5000 / 9
+    assert counts.sum() == 5000
+    # The 99.9 % quantile of chi-square with 8 degrees of freedom.
+    assert ((counts - expected) ** 2 / expected).sum() < 26.1
+
+
+def test_images_of_a_batch_are_cropped_independently() -> None:
+    repeated = _images(1).expand(50, -1, -1, -1)
+    cropped = _cropped(repeated, 2, generator(3, "augmentation"))
+    assert len(torch.unique(cropped, dim=0)) > 10
+
+
+def test_flip_mirrors_about_half_of_the_images() -> None:
+    images = _images(2000, 1, 2, 3)
+    flipped = _augment(images, AugmentationConfig(crop_padding=0), generator(4, "augmentation"))
+    is_same = (flipped == images).all(dim=(1, 2, 3))
+    is_mirrored = (flipped == images.flip(-1)).all(dim=(1, 2, 3))
+    assert bool((is_same ^ is_mirrored).all())
+    # Four standard deviations of a fair coin.
+    assert abs(int(is_mirrored.sum()) - 1000) < 4 * (2000 / 4) ** 0.5
+
+
+def test_nothing_is_drawn_where_nothing_is_applied() -> None:
+    rng = generator(5, "augmentation")
+    before = rng.get_state()
+    images = _images()
+    config = AugmentationConfig(crop_padding=0, horizontal_flip=False)
+    assert torch.equal(_augment(images, config, rng), images)
+    assert torch.equal(rng.get_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("padding", "flip"), [(2, False), (0, True), (2, True)], ids=["crop", "flip", "both"]
+)
+def test_augment_applies_what_the_configuration_names(padding: int, flip: bool) -> None:
+    images = _images(64)
+    config = AugmentationConfig(crop_padding=padding, horizontal_flip=flip)
+    augmented = _augment(images, config, generator(6, "augmentation"))
+    for image, result in zip(images, augmented, strict=True):
+        windows = _windows(image, padding)
+        mirrored = [window.flip(-1) for window in windows] if flip else []
+        assert any(torch.equal(result, window) for window in [*windows, *mirrored])
+    assert not torch.equal(augmented, images)
+
+
+def test_input_is_left_as_it_was() -> None:
+    images = _images()
+    before = images.clone()
+    _augment(images, AugmentationConfig(crop_padding=2), generator(7, "augmentation"))
+    assert torch.equal(images, before)
+
+
+def test_images_are_picked_by_their_index() -> None:
+    images = _images()
+    config = AugmentationConfig(crop_padding=2)
+    index = torch.tensor([4, 4, 1])
+    draws = augment.draw_augmentation(3, config, generator(9, "augmentation"))
+    picked = augment.augment(images[index], torch.arange(3), draws, config)
+    assert torch.equal(augment.augment(images, index, draws, config), picked)
+
+
+def test_same_generator_state_gives_the_same_images() -> None:
+    results = [
+        _augment(_images(), AugmentationConfig(crop_padding=2), generator(8, "augmentation"))
+        for _ in range(2)
+    ]
+    assert torch.equal(*results)

@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from simreg_core.config.trial import TrialConfig
+from simreg_core.data.task import TaskData, load_task
+from simreg_core.robustness.evaluate import evaluate
+from simreg_core.training import baselines
+from simreg_core.training.baselines import (
+    ReferenceNetwork,
+    ensure_network,
+    load_network,
+    load_references,
+    reference_networks,
+    references_digest,
+)
+from simreg_core.training.fit import EpochRecord, NonFiniteLossError, fit, start
+
+CPU = torch.device("cpu")
+MakeConfig = Callable[..., TrialConfig]
+
+
+def _files(cache: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        path.name: (path.stat().st_mtime_ns, path.read_bytes())
+        for path in cache.iterdir()
+        if path.suffix != ".lock"
+    }
+
+
+def _weights(network: ReferenceNetwork, data: TaskData, cache: Path) -> dict[str, list[Any]]:
+    state = load_network(network, data, cache, CPU).state_dict()
+    return {name: value.tolist() for name, value in state.items()}
+
+
+def test_networks_are_the_baselines_in_order_and_the_surrogate(tiny_config: MakeConfig) -> None:
+    config = tiny_config({"robustness.baseline_seeds": [7, 3], "robustness.surrogate_seed": 5})
+    networks = reference_networks(config)
+    assert [(n.role, n.seed) for n in networks] == [
+        ("baseline", 7),
+        ("baseline", 3),
+        ("surrogate", 5),
+    ]
+    assert [n.config.seed for n in networks[:2]] == [7, 3]
+    assert all(n.config.regularizer.alpha == 0 for n in networks)
+
+
+def test_baseline_is_the_unregularized_network_of_its_seed(
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
+) -> None:
+    config = tiny_config()
+    baseline = reference_networks(config)[0]
+    plain = tiny_config({"regularizer.alpha": 0, "seed": 1})
+    state = start(plain, tiny_data, CPU)
+    list(fit(plain, state, tiny_data))
+    expected = {name: value.tolist() for name, value in state.kept_weights.items()}
+    assert _weights(baseline, tiny_data, tmp_path) == expected
+
+
+@pytest.mark.parametrize("seed", [0, 1, 101])
+def test_surrogate_is_not_the_baseline_of_the_same_seed(
+    seed: int, tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
+) -> None:
+    config = tiny_config({"robustness.baseline_seeds": [seed], "robustness.surrogate_seed": seed})
+    baseline, surrogate = reference_networks(config)
+    assert baseline.config.seed != surrogate.config.seed
+    assert _weights(baseline, tiny_data, tmp_path) != _weights(surrogate, tiny_data, tmp_path)
+
+
+def test_no_choice_of_seeds_makes_the_surrogate_a_baseline(tiny_config: MakeConfig) -> None:
+    usual = reference_networks(tiny_config())[-1].config.seed
+    for seeds in ([usual], [usual, 1]):
+        *baselines, surrogate = reference_networks(
+            tiny_config({"robustness.baseline_seeds": seeds})
+        )
+        assert surrogate.config.seed not in [network.config.seed for network in baselines]
+    assert usual == 4240665349  # that of all results so far
+
+
+def test_surrogate_is_frozen(tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path) -> None:
+    surrogate = load_references(tiny_config(), tiny_data, tmp_path, CPU).surrogate
+    assert not surrogate.training
+    assert not any(parameter.requires_grad for parameter in surrogate.parameters())
+
+
+def test_results_are_those_of_every_network_on_both_splits(
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
+) -> None:
+    config = tiny_config({"robustness.baseline_seeds": [1, 2]})
+    found = load_references(config, tiny_data, tmp_path, CPU)
+    assert [(r.role, r.seed) for r in found.results] == [
+        ("baseline", 1),
+        ("baseline", 2),
+        ("surrogate", 0),
+    ]
+    for network, result in zip(reference_networks(config), found.results, strict=True):
+        model = load_network(network, tiny_data, tmp_path, CPU)
+        expected = [
+            point
+            for split in ("validation", "test")
+            for point in evaluate(
+                model, tiny_data.split(split), split, config.robustness, found.surrogate
+            )
+        ]
+        assert list(result.curves) == expected
+        assert [record.epoch for record in result.epochs] == [0, 1]
+        assert all(record.similarity_loss is None for record in result.epochs)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_baseline_accuracy_is_the_mean_over_the_baselines_alone(
+    split: str, tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
+) -> None:
+    config = tiny_config({"robustness.baseline_seeds": [1, 2]})
+    found = load_references(config, tiny_data, tmp_path, CPU)
+    one, other, _ = (result.accuracies(split) for result in found.results)
+    baseline = found.baseline(split)
+    for name in ("clean_accuracy", "robust_accuracy"):
+        assert getattr(baseline, name) == pytest.approx((one[name] + other[name]) / 2)
+        deviation = abs(one[name] - other[name]) / 2**0.5
+        assert getattr(baseline, f"{name}_std") == pytest.approx(deviation)
+
+
+def test_second_call_trains_and_writes_nothing(
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path, trained: list[TrialConfig]
+) -> None:
+    first = load_references(tiny_config(), tiny_data, tmp_path, CPU)
+    assert len(trained) == 2
+    before = _files(tmp_path)
+    second = load_references(tiny_config(), tiny_data, tmp_path, CPU)
+    assert len(trained) == 2
+    assert _files(tmp_path) == before
+    assert second.results == first.results
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"seed": 9}, id="seed"),
+        pytest.param({"regularizer.alpha": 3}, id="alpha"),
+        pytest.param({"regularizer.dataset": "natural"}, id="regularization-images"),
+    ],
+)
+def test_trials_that_differ_in_this_share_their_references(
+    changes: dict[str, Any],
+    tiny_config: MakeConfig,
+    tiny_data: TaskData,
+    tmp_path: Path,
+    trained: list[TrialConfig],
+) -> None:
+    first = load_references(tiny_config(), tiny_data, tmp_path, CPU)
+    second = load_references(tiny_config(changes), tiny_data, tmp_path, CPU)
+    assert len(trained) == 2
+    assert second.digest == first.digest
+    assert second.results == first.results
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"training.learning_rate": 0.05}, id="training"),
+        pytest.param({"model.scale": 2.0}, id="model"),
+    ],
+)
+def test_another_protocol_has_references_of_its_own(
+    changes: dict[str, Any],
+    tiny_config: MakeConfig,
+    tiny_data: TaskData,
+    tmp_path: Path,
+    trained: list[TrialConfig],
+) -> None:
+    first = load_references(tiny_config(), tiny_data, tmp_path, CPU)
+    second = load_references(tiny_config(changes), tiny_data, tmp_path, CPU)
+    assert len(trained) == 4
+    assert second.digest != first.digest
+
+
+def test_other_attacks_are_measured_on_the_same_networks(
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path, trained: list[TrialConfig]
+) -> None:
+    first = load_references(tiny_config(), tiny_data, tmp_path, CPU)
+    changed = tiny_config({"robustness.noise_seed": 5})
+    second = load_references(changed, tiny_data, tmp_path, CPU)
+    assert len(trained) == 2
+    assert second.digest != first.digest
+    assert second.results != first.results
+
+
+def test_changed_images_have_references_of_their_own(
+    make_dataset: Callable[..., Path],
+    tiny_config: MakeConfig,
+    tmp_path: Path,
+    trained: list[TrialConfig],
+) -> None:
+    changes = {"task.num_train": 20, "task.num_validation": 8, "task.num_test": 6}
+    digests = []
+    for first_image in (0, 700):
+        folder = make_dataset(first=first_image)  # the same path both times
+        config = tiny_config({**changes, "task.dataset": f"parquet:{folder}"})
+        data = load_task(config.task)
+        digests.append(load_references(config, data, tmp_path / "cache", CPU).digest)
+    assert digests[0] != digests[1]
+    assert len(trained) == 4
+
+
+def test_digest_is_known_before_anything_is_trained(
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
+) -> None:
+    digest = references_digest(tiny_config({"seed": 5}), tiny_data)
+    assert digest == load_references(tiny_config(), tiny_data, tmp_path, CPU).digest
+
+
+def test_two_that_ask_at_once_train_one_network(
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path, trained: list[TrialConfig]
+) -> None:
+    network = reference_networks(tiny_config())[0]
+    paths: list[Path] = []
+    threads = [
+        threading.Thread(
+            target=lambda: paths.append(ensure_network(network, tiny_data, tmp_path, CPU))
+        )
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(paths) == 3
+    assert len(set(paths)) == 1
+    assert len(trained) == 1
+
+
+def test_interrupted_training_leaves_no_network_behind(
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = reference_networks(tiny_config())[0]
+
+    def interrupted(config: TrialConfig, *rest: Any) -> Iterator[EpochRecord]:
+        yield next(fit(config, *rest))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(baselines, "fit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ensure_network(network, tiny_data, tmp_path, CPU)
+    assert [name for name in _files(tmp_path) if not name.endswith(".state.pt")] == []
+    path = ensure_network(network, tiny_data, tmp_path, CPU)
+    assert set(_files(tmp_path)) == {path.name, path.with_suffix(".epochs.json").name}
+
+
+def test_diverged_baseline_is_told_and_not_cached(
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
+) -> None:
+    network = reference_networks(tiny_config({"training.learning_rate": 1e30}))[0]
+    with pytest.raises(NonFiniteLossError, match="in epoch 0"):
+        ensure_network(network, tiny_data, tmp_path, CPU)
+    assert _files(tmp_path) == {}
+
+
+def test_cached_figures_are_plain_json(
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
+) -> None:
+    load_references(tiny_config(), tiny_data, tmp_path, CPU)
+    texts = sorted(path for path in tmp_path.iterdir() if path.suffix == ".json")
+    assert len(texts) == 4  # curves and epochs of two networks
+    assert [type(json.loads(path.read_text())) for path in texts] == [dict, list] * 2

@@ -1,0 +1,329 @@
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from simreg_core.config.trial import TrialConfig
+from simreg_core.data.task import load_task
+from simreg_core.errors import ConfigError
+from simreg_core.networks.checkpoint import CheckpointError, save
+from simreg_core.results.schema import METRICS, SPLITS, TRIAL_COLUMNS
+from simreg_core.robustness.evaluate import accuracies, evaluate
+from simreg_core.robustness.tradeoff import tradeoff
+from simreg_core.training.baselines import load_references
+from simreg_core.training.experiment import Progress, TrialResult, run_experiment
+from simreg_core.training.fit import EpochRecord, NonFiniteLossError, mean_loss_and_accuracy
+
+CPU = torch.device("cpu")
+MakeConfig = Callable[..., TrialConfig]
+
+_CLOCK = {"train_seconds", "evaluate_seconds", "started_at", "finished_at"}
+
+
+def _figures(result: TrialResult) -> dict[str, Any]:
+    return {name: value for name, value in result.columns.items() if name not in _CLOCK}
+
+
+def _epochs(result: TrialResult) -> list[EpochRecord]:
+    return [record._replace(seconds=0.0) for record in result.epochs]
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Reference networks, trained once for all tests of this file."""
+    return tmp_path_factory.mktemp("references")
+
+
+@pytest.fixture
+def result(tiny_config: MakeConfig, cache: Path) -> TrialResult:
+    return run_experiment(tiny_config(), cache=cache, device=CPU)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_metrics_are_those_of_the_kept_network_against_the_references(
+    split: str, result: TrialResult, cache: Path
+) -> None:
+    config = result.config
+    data = load_task(config.task)
+    references = load_references(config, data, cache, CPU)
+    points = evaluate(
+        result.model, data.split(split), split, config.robustness, references.surrogate
+    )
+    own = accuracies(points)
+    expected = own | tradeoff(
+        own["clean_accuracy"], own["robust_accuracy"], references.baseline(split), 1.0
+    )
+    found = {name: result.columns[f"{split}.{name}"] for name in expected}
+    assert found == expected
+    assert [point for point in result.curves if point.split == split] == points
+
+
+def test_network_with_the_kept_weights_is_evaluated(tiny_config: MakeConfig, cache: Path) -> None:
+    changes = {"training.epochs": 6, "training.learning_rate": 0.5, "regularizer.alpha": 0}
+    config = tiny_config({**changes, "training.schedule": {"factor": 1.0}, "seed": 2})
+    result = run_experiment(config, cache=cache, device=CPU)
+    assert result.columns["kept_epoch"] < 5, "this run cannot tell the best epoch from the last"
+    kept = result.epochs[result.columns["kept_epoch"]]
+    assert result.metric("clean_accuracy", "validation") == kept.validation_accuracy
+    loss, _ = mean_loss_and_accuracy(result.model, load_task(config.task).validation)
+    assert loss == kept.validation_loss
+
+
+def test_unregularized_trial_of_the_baselines_seed_scores_exactly_zero(
+    tiny_config: MakeConfig, cache: Path
+) -> None:
+    config = tiny_config({"regularizer.alpha": 0, "seed": 1})
+    result = run_experiment(config, cache=cache, device=CPU)
+    for split in SPLITS:
+        for name in ("accuracy_cost", "robustness_gain", "tradeoff_score"):
+            assert result.metric(name, split) == 0
+        assert result.metric("tradeoff_ratio", split) is None
+
+
+def test_weight_of_the_cost_enters_the_score(tiny_config: MakeConfig, cache: Path) -> None:
+    config = tiny_config({"robustness.tradeoff_weight": 3.0})
+    result = run_experiment(config, cache=cache, device=CPU)
+    cost, gain, score = (
+        result.metric(name, "test")
+        for name in ("accuracy_cost", "robustness_gain", "tradeoff_score")
+    )
+    assert cost is not None
+    assert gain is not None
+    assert cost != 0
+    assert score == pytest.approx(gain - 3 * cost)
+
+
+def test_metric_reads_the_column_of_its_split(result: TrialResult) -> None:
+    assert result.metric("clean_accuracy", "test") == result.columns["test.clean_accuracy"]
+    assert (
+        result.metric("clean_accuracy", "validation")
+        == (result.columns["validation.clean_accuracy"])
+    )
+
+
+def test_metrics_of_attacks_that_were_not_referred_to_are_absent(result: TrialResult) -> None:
+    present = {name for name in METRICS if f"test.{name}" in result.columns}
+    assert present == set(METRICS) - {
+        "robust_accuracy.uniform",
+        "robust_accuracy.salt_pepper",
+        "boundary_distance",
+        "corruption_accuracy",
+    }
+
+
+def test_columns_tell_what_was_run(result: TrialResult) -> None:
+    columns, config = result.columns, result.config
+    assert columns["config_digest"] == config.digest()
+    assert columns["baseline_digest"] == result.references.digest
+    assert {name: columns[name] for name in config.flat()} == config.flat()
+    assert [columns[f"num_{name}"] for name in ("train", "validation", "test")] == [128, 64, 64]
+
+
+def test_columns_tell_how_training_ended(result: TrialResult) -> None:
+    losses = [record.validation_loss for record in result.epochs]
+    assert result.columns["validation_loss"] == min(losses)
+    assert result.columns["kept_epoch"] == losses.index(min(losses))
+    last = result.epochs[-1]
+    for name in ("similarity_correlation", "positive_share", "negative_share"):
+        assert result.columns[name] == getattr(last, name)
+
+
+def test_columns_tell_when_it_ran(result: TrialResult) -> None:
+    begun, ended = (
+        datetime.fromisoformat(result.columns[f"{name}_at"]) for name in ("started", "finished")
+    )
+    assert begun <= ended
+    assert result.columns["train_seconds"] > 0
+    assert result.columns["evaluate_seconds"] > 0
+
+
+def test_result_is_a_function_of_the_configuration(
+    result: TrialResult, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    fresh = run_experiment(tiny_config(), cache=tmp_path, device=CPU)
+    assert _figures(fresh) == _figures(result)
+    assert _epochs(fresh) == _epochs(result)
+    assert fresh.curves == result.curves
+
+
+def test_every_epoch_is_told_when_its_checkpoint_is_safe(
+    tiny_config: MakeConfig, cache: Path, tmp_path: Path
+) -> None:
+    path, told = tmp_path / "state.pt", []
+
+    def on_epoch(progress: Progress) -> None:
+        assert path.exists()
+        told.append(progress.records[-1].epoch)
+
+    run_experiment(tiny_config(), cache=cache, device=CPU, checkpoint=path, on_epoch=on_epoch)
+    assert told == [0, 1]
+
+
+def test_run_that_was_killed_continues_to_the_same_result(
+    tiny_config: MakeConfig, cache: Path, tmp_path: Path
+) -> None:
+    config, path = tiny_config({"training.epochs": 4}), tmp_path / "state.pt"
+
+    def killed(progress: Progress) -> None:
+        if len(progress.records) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(config, cache=cache, device=CPU, checkpoint=path, on_epoch=killed)
+    told: list[int] = []
+    resumed = run_experiment(
+        config,
+        cache=cache,
+        device=CPU,
+        checkpoint=path,
+        on_epoch=lambda progress: told.append(progress.records[-1].epoch),
+    )
+    whole = run_experiment(config, cache=cache, device=CPU)
+    assert told == [2, 3]
+    assert _figures(resumed) == _figures(whole)
+    assert _epochs(resumed) == _epochs(whole)
+    assert resumed.curves == whole.curves
+
+
+def test_damaged_checkpoint_stops_the_run_instead_of_starting_over(
+    tiny_config: MakeConfig, cache: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "state.pt"
+    path.write_bytes(b"half a file")
+    with pytest.raises(CheckpointError, match=r"state\.pt is damaged"):
+        run_experiment(tiny_config(), cache=cache, device=CPU, checkpoint=path)
+    assert path.read_bytes() == b"half a file"
+
+
+def test_checkpoint_of_something_else_stops_the_run(
+    tiny_config: MakeConfig, cache: Path, tmp_path: Path
+) -> None:
+    save({"config_digest": "another"}, tmp_path / "state.pt")
+    with pytest.raises(CheckpointError, match="another configuration"):
+        run_experiment(tiny_config(), cache=cache, device=CPU, checkpoint=tmp_path / "state.pt")
+
+
+def test_divergence_is_told(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config({"training.learning_rate": 1e30})
+    with pytest.raises(NonFiniteLossError, match="in epoch 0"):
+        run_experiment(config, cache=tmp_path, device=CPU)
+
+
+def test_missing_data_is_told(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config({"task.dataset": f"parquet:{tmp_path}"})
+    with pytest.raises(ConfigError, match=r"task\.dataset: .* does not exist"):
+        run_experiment(config, cache=tmp_path / "cache", device=CPU)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_boundary_and_corruptions_are_columns_where_configured(
+    tiny_config: MakeConfig, cache: Path
+) -> None:
+    config = tiny_config(
+        {
+            "robustness.boundary": {"steps": 5, "num_images": 20, "repeats": 1},
+            "robustness.corruptions": {"kinds": ["contrast"], "severities": [1, 5]},
+        }
+    )
+    result = run_experiment(config, cache=cache, device=CPU)
+    plain = run_experiment(tiny_config(), cache=cache, device=CPU)
+    for split in SPLITS:
+        points = [p for p in result.curves if p.split == split and p.attack[0] == "c"]
+        assert [point.epsilon for point in points] == [1.0, 5.0]
+        mean = statistics.fmean(point.accuracy for point in points)
+        assert result.metric("corruption_accuracy", split) == mean
+        distance = result.metric("boundary_distance", split)
+        assert distance is not None
+        assert 0 <= distance < 1
+        for name in ("clean_accuracy", "robust_accuracy", "tradeoff_score"):
+            assert result.metric(name, split) == plain.metric(name, split)
+
+
+def test_plugin_counts_towards_r_but_has_no_column(
+    tiny_config: MakeConfig, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "def halve(batch):\n    return lambda epsilon: batch.images / 2\n"
+    (tmp_path / "halving.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "halving:halve"
+    attacks = {"gaussian": {"max_epsilon": 0.4}, name: {"max_epsilon": 0.2}}
+    config = tiny_config(
+        {
+            "robustness.attacks": attacks,
+            "robustness.reference": {"gaussian": 0.4, name: 0.2},
+        }
+    )
+    result = run_experiment(config, cache=cache, device=CPU)
+    under = {p.attack: p.accuracy for p in result.curves if p.split == "test" and p.is_reference}
+    assert result.columns["test.robust_accuracy"] == statistics.fmean(under.values())
+    assert set(under) == {"gaussian", name}
+    assert set(result.columns) <= {column.name for column in TRIAL_COLUMNS}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"robustness.attacks": {"gaussian": {"max_epsilon": 0.4, "options": {"x": 1}}}},
+            r"robustness\.attacks\.gaussian\.options\.x: unknown option",
+        ),
+        (
+            {"robustness.corruptions": {"folder": "/nowhere/at/all"}},
+            r"robustness\.corruptions\.folder: /nowhere/at/all does not exist",
+        ),
+    ],
+)
+def test_what_cannot_be_measured_is_told_before_training(
+    changes: dict[str, Any], message: str, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    changes = {**changes, "robustness.reference": {"gaussian": 0.4}}
+    with pytest.raises(ConfigError, match=message):
+        run_experiment(tiny_config(changes), cache=tmp_path / "cache", device=CPU)
+    assert not (tmp_path / "cache").exists()
+
+
+# figures of single epochs, for a rule that stops trials early
+
+
+def test_metrics_of_an_epoch_are_those_that_its_network_is_measured_to_have(
+    tiny_config: MakeConfig, cache: Path
+) -> None:
+    """With the network of the last epoch kept, the last epoch's are the final ones, exactly."""
+    attacks = {name: {"max_epsilon": 0.4} for name in ("gaussian", "uniform", "salt_pepper")}
+    changes = {
+        "training.keep": "last",
+        "training.epochs": 3,
+        "robustness.attacks": {**attacks, "transfer_fgsm": {"max_epsilon": 0.2}},
+        "robustness.reference": {"transfer_fgsm": 0.15, "uniform": 0.3, "salt_pepper": 0.4},
+        "robustness.corruptions": {"kinds": ["brightness"], "severities": [1]},
+        "robustness.tradeoff_weight": 2.0,
+    }
+    found: list[dict[str, float]] = []
+    result = run_experiment(
+        tiny_config(changes),
+        cache=cache,
+        device=CPU,
+        on_epoch=lambda progress: found.append(progress.metrics()),
+    )
+    assert found[-1] == {name: result.metric(name, "validation") for name in found[-1]}
+    assert found[-1].keys() == {"clean_accuracy", "robust_accuracy", "tradeoff_score"}
+    clean = [metrics["clean_accuracy"] for metrics in found]
+    assert clean == [record.validation_accuracy for record in result.epochs]
+
+
+def test_measuring_every_epoch_changes_no_figure(tiny_config: MakeConfig, cache: Path) -> None:
+    config = tiny_config({"training.epochs": 3})
+    measured = run_experiment(
+        config, cache=cache, device=CPU, on_epoch=lambda progress: (progress.metrics(), None)[1]
+    )
+    alone = run_experiment(config, cache=cache, device=CPU)
+    assert _figures(measured) == _figures(alone)
+    assert _epochs(measured) == _epochs(alone)
+    own, other = measured.model.state_dict(), alone.model.state_dict()
+    assert all(torch.equal(own[name], other[name]) for name in own)

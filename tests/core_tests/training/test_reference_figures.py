@@ -1,0 +1,182 @@
+"""What is measured of reference networks, and when it is measured again."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from simreg_core.config.trial import TrialConfig
+from simreg_core.data.images import Split
+from simreg_core.data.task import TaskData
+from simreg_core.errors import ConfigError
+from simreg_core.robustness.evaluate import SplitFigures, fgsm_directions, measure
+from simreg_core.training import baselines
+from simreg_core.training.baselines import load_network, load_references, reference_networks
+
+CPU = torch.device("cpu")
+MakeConfig = Callable[..., TrialConfig]
+MEASURED = {
+    "robustness.boundary": {"steps": 5, "num_images": 20, "repeats": 1},
+    "robustness.corruptions": {"kinds": ["contrast", "impulse_noise"], "severities": [2, 5]},
+}
+
+
+def test_references_are_measured_like_trials_and_read_back_the_same(
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
+) -> None:
+    config = tiny_config(MEASURED)
+    fresh = load_references(config, tiny_data, tmp_path, CPU)
+    for network, result in zip(reference_networks(config), fresh.results, strict=True):
+        model = load_network(network, tiny_data, tmp_path, CPU)
+        for split in ("validation", "test"):
+            expected = measure(model, tiny_data.split(split), split, config, fresh.surrogate)
+            assert [point for point in result.curves if point.split == split] == expected.curves
+            assert result.boundary_distance[split] == expected.boundary_distance is not None
+    assert load_references(config, tiny_data, tmp_path, CPU).results == fresh.results
+
+
+@pytest.mark.parametrize("key", MEASURED)
+def test_other_measurements_are_made_of_the_same_networks(
+    key: str,
+    tiny_config: MakeConfig,
+    tiny_data: TaskData,
+    tmp_path: Path,
+    trained: list[TrialConfig],
+) -> None:
+    plain = load_references(tiny_config(), tiny_data, tmp_path, CPU)
+    more = load_references(tiny_config({key: MEASURED[key]}), tiny_data, tmp_path, CPU)
+    assert len(trained) == 2
+    assert more.results != plain.results
+    assert more.baseline("test") == plain.baseline("test")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param(
+            {"robustness.attacks": {"failing_attack:attack": {"max_epsilon": 0.2}}},
+            "^attack failing_attack:attack: ValueError: boom$",
+            id="plug-in",
+        ),
+        pytest.param(
+            {"robustness.boundary": {}, "robustness.frequency": True},
+            r"^robustness\.frequency: images of 3x3 have no frequency in \[0\.5, 0\.71\)",
+            id="bands",
+        ),
+    ],
+)
+def test_what_cannot_be_measured_is_told_before_any_training(
+    changes: dict[str, Any],
+    message: str,
+    tiny_config: MakeConfig,
+    tiny_data: TaskData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = "def attack(batch):\n    raise ValueError('boom')\n"
+    (tmp_path / "failing_attack.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    if "robustness.attacks" in changes:
+        changes |= {"robustness.reference": {"failing_attack:attack": 0.2}}
+    else:
+        small = tiny_data.test._replace(images=tiny_data.test.images[..., :3, :3])
+        tiny_data = tiny_data._replace(test=small)
+    with pytest.raises(ConfigError, match=message):
+        load_references(tiny_config(changes), tiny_data, tmp_path / "cache", CPU)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_edited_plugin_is_measured_again(
+    tiny_config: MakeConfig,
+    tiny_data: TaskData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = "def attack(batch):\n    return lambda epsilon: batch.images * {}\n"
+    (tmp_path / "edited_attack.py").write_text(source.format(1.0))
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "edited_attack:attack"
+    table = {name: {"max_epsilon": 0.2}}
+    config = tiny_config({"robustness.attacks": table, "robustness.reference": {name: 0.2}})
+    cache = tmp_path / "cache"
+    baseline = load_references(config, tiny_data, cache, CPU).baseline("test")
+    assert baseline.robust_accuracy == baseline.clean_accuracy
+    (tmp_path / "edited_attack.py").write_text(source.format("0.0"))
+    monkeypatch.delitem(sys.modules, "edited_attack")
+    importlib.invalidate_caches()
+    baseline = load_references(config, tiny_data, cache, CPU).baseline("test")
+    assert baseline.robust_accuracy < baseline.clean_accuracy
+
+
+def test_changed_file_of_corruptions_is_measured_again(
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "stored"
+    folder.mkdir()
+    (folder / "contrast.npy").write_bytes(b"one")
+    monkeypatch.setattr("simreg_core.robustness.evaluate.open_folder", lambda *_: None)
+    measured: list[str] = []
+
+    def counted(*arguments: Any) -> SplitFigures:
+        measured.append(arguments[2])
+        return measure(*arguments)
+
+    monkeypatch.setattr(baselines, "measure", counted)
+    corruptions = {"kinds": ["contrast"], "severities": [1], "folder": str(folder)}
+    config = tiny_config({"robustness.corruptions": corruptions})
+    network, *_, surrogate = reference_networks(config)
+    for content in (b"one", b"one", b"changed"):
+        if content != (folder / "contrast.npy").read_bytes():
+            (folder / "contrast.npy").write_bytes(content)
+        baselines.reference_result(network, surrogate, tiny_data, tmp_path / "cache", CPU)
+    assert measured == ["validation", "test"] * 2
+
+
+def test_directions_of_fgsm_are_computed_once_and_read_back_the_same(
+    tiny_config: MakeConfig,
+    tiny_data: TaskData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    computed: list[int] = []
+
+    def counted(surrogate: torch.nn.Module, split: Split) -> torch.Tensor:
+        computed.append(len(split.labels))
+        return fgsm_directions(surrogate, split)
+
+    monkeypatch.setattr(baselines, "fgsm_directions", counted)
+    for seed in (0, 1):
+        found = load_references(tiny_config({"seed": seed}), tiny_data, tmp_path, CPU)
+        assert sorted(found.directions) == ["test", "validation"]
+        for name, directions in found.directions.items():
+            split = tiny_data.split(name)
+            assert torch.equal(directions, fgsm_directions(found.surrogate, split))
+    assert computed == [64, 64]
+
+
+def test_without_fgsm_there_are_no_directions(
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
+) -> None:
+    attacks = {"gaussian": {"max_epsilon": 0.4}}
+    changes = {"robustness.attacks": attacks, "robustness.reference": {"gaussian": 0.4}}
+    found = load_references(tiny_config(changes), tiny_data, tmp_path, CPU)
+    assert found.directions == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"PK damaged"])
+def test_damaged_directions_are_computed_again(
+    content: bytes, tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
+) -> None:
+    before = load_references(tiny_config(), tiny_data, tmp_path, CPU).directions
+    (path,) = tmp_path.glob("*.fgsm.pt")
+    whole = path.read_bytes()
+    path.write_bytes(content or whole[: len(whole) // 2])
+    after = load_references(tiny_config(), tiny_data, tmp_path, CPU).directions
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert path.read_bytes() == whole

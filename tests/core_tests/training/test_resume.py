@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from simreg_core.config.trial import TrialConfig
+from simreg_core.data.task import TaskData
+from simreg_core.networks.checkpoint import CheckpointError, save
+from simreg_core.training.fit import fit, start
+from tests.core_tests.trained_networks import snapshot_of, trained
+
+CPU = torch.device("cpu")
+MakeConfig = Callable[..., TrialConfig]
+
+# Resuming
+
+
+@pytest.fixture
+def full(tiny_config: MakeConfig) -> TrialConfig:
+    """A run that uses every part of the state."""
+    return tiny_config(
+        {
+            "training.epochs": 4,
+            "training.batch_size": 50,
+            "training.learning_rate": 0.3,
+            "training.schedule": {"unit": "epochs", "step": 1, "restart": 3, "factor": 0.5},
+            "training.augmentation": {"crop_padding": 1, "horizontal_flip": True},
+            "regularizer.alpha": 1,
+            "regularizer.shuffle_targets": True,
+        }
+    )
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+@pytest.mark.parametrize("stop_after", [1, 2, 3, 4])
+def test_resumed_run_is_the_uninterrupted_one_bit_for_bit(
+    stop_after: int, keep: str, full: TrialConfig, tiny_data: TaskData, tmp_path: Path
+) -> None:
+    config = full.model_copy(update={"training": full.training.model_copy(update={"keep": keep})})
+    interrupted = start(config, tiny_data, CPU)
+    for record in fit(config, interrupted, tiny_data):
+        if record.epoch + 1 == stop_after:
+            break
+    interrupted.save(tmp_path / "state.pt", config)
+
+    resumed = start(config, tiny_data, CPU)
+    resumed.restore(tmp_path / "state.pt", config)
+    assert snapshot_of(resumed) == snapshot_of(interrupted)
+    epochs = [record.epoch for record in fit(config, resumed, tiny_data)]
+    assert epochs == list(range(stop_after, 4))
+    assert snapshot_of(resumed) == snapshot_of(trained(config, tiny_data))
+
+
+def test_plain_run_resumes_bit_for_bit(
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
+) -> None:
+    config = tiny_config({"regularizer.alpha": 0})
+    interrupted = start(config, tiny_data, CPU)
+    next(fit(config, interrupted, tiny_data))
+    interrupted.save(tmp_path / "state.pt", config)
+    resumed = start(config, tiny_data, CPU)
+    resumed.restore(tmp_path / "state.pt", config)
+    list(fit(config, resumed, tiny_data))
+    assert snapshot_of(resumed) == snapshot_of(trained(config, tiny_data))
+
+
+def test_checkpoint_of_another_configuration_is_refused(
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
+) -> None:
+    other = tiny_config({"training.learning_rate": 0.2})
+    trained(other, tiny_data).save(tmp_path / "state.pt", other)
+    state = start(tiny_config(), tiny_data, CPU)
+    with pytest.raises(CheckpointError, match=r"state\.pt belongs to another configuration"):
+        state.restore(tmp_path / "state.pt", tiny_config())
+
+
+def test_file_that_holds_no_training_state_is_refused(
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
+) -> None:
+    save({"weights": torch.zeros(3)}, tmp_path / "state.pt")
+    state = start(tiny_config(), tiny_data, CPU)
+    with pytest.raises(CheckpointError, match=r"state\.pt belongs to another configuration"):
+        state.restore(tmp_path / "state.pt", tiny_config())

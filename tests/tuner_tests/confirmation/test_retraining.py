@@ -1,0 +1,400 @@
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pytest
+from rich.console import Console
+from scipy import stats
+
+from simreg_core.results.tables import ResultStore
+from simreg_core.robustness.tradeoff import TRADEOFF_METRICS
+from tests.tuner_tests.spaces import make_space, write_space
+from tuner.confirm import main
+from tuner.confirmation.retraining import confirm, fresh_seeds
+from tuner.confirmation.selection import choose
+from tuner.confirmation.summary import SUMMARY_FILE, Candidate, confirmation_table, estimate
+from tuner.execution.ray_session import Resources
+from tuner.execution.worker import WorkerSettings
+from tuner.space.search_space import SearchSpace
+
+TUNING = "tuning: {num_trials: 2, sampler: random}"
+
+pytestmark = pytest.mark.timeout(180)  # of the first test, which trains
+
+
+def trial(number: int, **validation: float | None) -> dict[str, Any]:
+    """A row of the trials table."""
+    values = {f"validation.{name}": value for name, value in validation.items()}
+    status = "failed" if None in validation.values() else "complete"
+    return {"trial": number, "status": status, **values}
+
+
+# choosing
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"),
+    [("clean_accuracy", [2, 0, 1]), ("accuracy_cost", [1, 0, 2])],
+    ids=["maximized", "minimized"],
+)
+def test_best_of_one_objective_come_first(
+    objective: str, expected: list[int], tmp_path: Path
+) -> None:
+    space = make_space(tmp_path, ("[clean_accuracy, robust_accuracy]", f"[{objective}]"))
+    rows = [trial(number, **{objective: value}) for number, value in enumerate([0.5, 0.2, 0.8])]
+    assert choose(rows, {0, 1, 2}, space, 3) == expected
+
+
+def test_members_of_the_front_come_first_then_the_tradeoff_score_decides(tmp_path: Path) -> None:
+    rows = [
+        trial(number, tradeoff_score=score) for number, score in enumerate([0.1, 0.4, 0.3, 0.2])
+    ]
+    assert choose(rows, {0, 2}, make_space(tmp_path), 4) == [2, 0, 1, 3]
+
+
+def test_equal_trials_are_chosen_in_order_of_their_numbers(tmp_path: Path) -> None:
+    rows = [trial(number, tradeoff_score=0.2) for number in (3, 1, 2)]
+    assert choose(rows, set(), make_space(tmp_path), 2) == [1, 2]
+
+
+def test_only_complete_trials_are_chosen(tmp_path: Path) -> None:
+    rows = [
+        trial(0, tradeoff_score=None),
+        trial(1, tradeoff_score=-0.5),
+        {**trial(2, tradeoff_score=0.9), "status": "pruned"},
+    ]
+    assert choose(rows, set(), make_space(tmp_path), 3) == [1]
+
+
+def test_test_figures_do_not_decide(tmp_path: Path) -> None:
+    rows = [
+        {**trial(0, tradeoff_score=0.2), "test.tradeoff_score": -1.0},
+        {**trial(1, tradeoff_score=0.1), "test.tradeoff_score": 1.0},
+    ]
+    assert choose(rows, set(), make_space(tmp_path), 1) == [0]
+
+
+# seeds and intervals
+
+
+def test_fresh_seeds_leave_out_those_that_were_used() -> None:
+    seeds = fresh_seeds(4, {1001, 1002, 5})
+    assert seeds == [1000, 1003, 1004, 1005]
+
+
+def test_more_fresh_seeds_begin_with_the_same_ones() -> None:
+    assert fresh_seeds(5, {1001})[:3] == fresh_seeds(3, {1001})
+
+
+def test_interval_of_two_values_is_the_one_computed_by_hand() -> None:
+    # Mean 0.5, standard error 0.1, and the t quantile for one degree of freedom is tan(0.475 pi).
+    found = estimate([0.4, 0.6])
+    assert found.mean == pytest.approx(0.5)
+    assert found.half_width == pytest.approx(0.1 * math.tan(0.475 * math.pi))
+    assert found.n == 2
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.4, 0.35], [0.9, 0.91, 0.87, 0.5, 0.77], [1.0, 1.0]])
+def test_interval_is_that_of_scipy(values: list[float]) -> None:
+    found = estimate(values)
+    mean, error = sum(values) / len(values), stats.sem(values)
+    assert found.half_width is not None
+    if error == 0:
+        assert found.half_width == 0
+        return
+    low, high = stats.t.interval(0.95, len(values) - 1, loc=mean, scale=error)
+    assert found.mean - found.half_width == pytest.approx(low)
+    assert found.mean + found.half_width == pytest.approx(high)
+
+
+def test_single_value_has_no_interval() -> None:
+    assert estimate([0.7]) == (0.7, None, 1)
+
+
+# the whole confirmation, with real training
+
+
+class Confirmation(NamedTuple):
+    """What one confirmation was given and what it left."""
+
+    space: SearchSpace
+    store: ResultStore
+    settings: WorkerSettings
+    candidates: list[Candidate]
+
+    def rows(self) -> pd.DataFrame:
+        """The confirmation table."""
+        return pd.read_parquet(self.store.folder / "confirmation")
+
+    def summary(self) -> dict[str, Any]:
+        """The written summary."""
+        content: dict[str, Any] = json.loads((self.store.folder / SUMMARY_FILE).read_text())
+        return content
+
+    def parts(self) -> dict[str, int]:
+        """Part files of the confirmation table with the time of their writing."""
+        folder = self.store.folder / "confirmation"
+        return {part.name: part.stat().st_mtime_ns for part in folder.iterdir()}
+
+    def again(self, chosen: dict[int, dict[str, Any]], num_seeds: int) -> tuple[Any, str]:
+        """Confirm once more; returns the candidates and what was printed."""
+        console = Console(file=io.StringIO(), width=200)
+        resources = Resources(cpus=1.0, gpus=0.0, max_concurrent=2)
+        found = confirm(
+            self.space, self.store, chosen, num_seeds, self.settings, resources, console
+        )
+        assert isinstance(console.file, io.StringIO)
+        return found, console.file.getvalue()
+
+
+CHOSEN = {
+    4: {"regularizer.threshold": 0.5, "regularizer.alpha": 0.05},
+    1: {"regularizer.threshold": 0.2, "regularizer.alpha": 0.5},
+}
+
+
+@pytest.fixture(scope="module")
+def confirmation(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Confirmation:
+    """Two candidates with three fresh seeds. Seeds 1000 and 1001 were used by the search."""
+    folder = tmp_path_factory.mktemp("confirmation")
+    space = make_space(
+        folder,
+        ("baseline_seeds: [1, 2]", "baseline_seeds: [1, 1001]"),
+        ("num_epsilons: 3", "num_epsilons: 2\n    tradeoff_weight: 0.5"),
+    )
+    store = ResultStore(folder)
+    store.create()
+    for number in CHOSEN:
+        row = {**trial(number, tradeoff_score=0.1 * number), "seed": 1000}
+        store.write("trials", f"{number:05d}", [row])
+    settings = WorkerSettings(folder, folder / "references", "cpu", 1)
+    first = Confirmation(space, store, settings, [])
+    candidates, _ = first.again(CHOSEN, 3)
+    return first._replace(candidates=candidates)
+
+
+trains = pytest.mark.slow  # nine networks
+
+
+@trains
+def test_fresh_seeds_are_none_of_the_trials_or_baselines(confirmation: Confirmation) -> None:
+    assert confirmation.summary()["seeds"] == [1002, 1003, 1004]
+    assert set(confirmation.rows()["seed"]) == {1002, 1003, 1004}
+
+
+@trains
+def test_every_network_has_one_row_and_candidates_share_their_baselines(
+    confirmation: Confirmation,
+) -> None:
+    rows = confirmation.rows()
+    assert set(rows["status"]) == {"complete"}
+    assert sorted(rows["trial"].dropna()) == [1, 1, 1, 4, 4, 4]
+    baselines = rows[rows["role"] == "baseline"]
+    assert sorted(baselines["seed"]) == [1002, 1003, 1004]
+    assert set(baselines["regularizer.alpha"]) == {0.0}
+
+
+@trains
+def test_cost_gain_and_score_are_paired_with_the_baseline_of_the_same_seed(
+    confirmation: Confirmation,
+) -> None:
+    rows = confirmation.rows().set_index(["role", "seed"])
+    for candidate in confirmation.candidates:
+        mine = rows[rows["trial"] == candidate.trial]
+        costs, gains = [], []
+        for _, seed in mine.index:
+            own, baseline = mine.loc[("trial", seed)], rows.loc[("baseline", seed)]
+            costs.append(baseline["test.clean_accuracy"] - own["test.clean_accuracy"])
+            gains.append(own["test.robust_accuracy"] - baseline["test.robust_accuracy"])
+        scores = [gain - 0.5 * cost for cost, gain in zip(costs, gains, strict=True)]
+        for name, values in (("accuracy_cost", costs), ("robustness_gain", gains)):
+            assert list(mine[f"test.{name}"]) == pytest.approx(values)
+        assert list(mine["test.tradeoff_score"]) == pytest.approx(scores)
+        for name, values in (
+            ("accuracy_cost", costs),
+            ("robustness_gain", gains),
+            ("score", scores),
+            ("clean_accuracy", list(mine["test.clean_accuracy"])),
+            ("robust_accuracy", list(mine["test.robust_accuracy"])),
+        ):
+            assert candidate.estimates[name] == pytest.approx(estimate(values))
+
+
+@trains
+def test_baseline_scores_nothing_against_itself(confirmation: Confirmation) -> None:
+    rows = confirmation.rows()
+    baselines = rows[rows["role"] == "baseline"]
+    for name in ("accuracy_cost", "robustness_gain", "tradeoff_score"):
+        assert list(baselines[f"test.{name}"]) == [0, 0, 0]
+
+
+@trains
+def test_killed_before_the_baseline_was_there_it_is_paired_by_the_next_confirmation(
+    confirmation: Confirmation, tmp_path: Path
+) -> None:
+    other = _copy(confirmation, tmp_path)
+    rows = {row["config_digest"]: row for row in other.store.read("confirmation")}
+    unpaired = dict.fromkeys(f"test.{name}" for name in TRADEOFF_METRICS)
+    for digest, row in rows.items():
+        if row["role"] == "baseline" and row["seed"] == 1003:
+            (tmp_path / "confirmation" / f"baseline-{digest}.parquet").unlink()
+        if row["role"] == "trial" and row["seed"] == 1003:
+            part = f"trial-{row['trial']:05d}-{digest}"
+            other.store.write("confirmation", part, [row | unpaired])
+    candidates, _ = other.again(CHOSEN, 3)
+    assert [c.num_failed for c in candidates] == [0, 0]
+    for row in other.store.read("confirmation"):
+        for name in unpaired:
+            assert row[name] == rows[row["config_digest"]][name]
+
+
+@trains
+def test_summary_says_what_was_found(confirmation: Confirmation) -> None:
+    summary = confirmation.summary()
+    assert summary["split"] == "test"
+    assert [c["trial"] for c in summary["candidates"]] == [4, 1]
+    assert [c["params"] for c in summary["candidates"]] == list(CHOSEN.values())
+    assert [c["screened_score"] for c in summary["candidates"]] == [0.4, 0.1]
+    for candidate, written in zip(confirmation.candidates, summary["candidates"], strict=True):
+        assert written["num_failed"] == 0
+        for name, value in candidate.estimates.items():
+            assert written["estimates"][name] == value._asdict()
+    rows = confirmation.rows()
+    clean = rows[rows["role"] == "baseline"]["test.clean_accuracy"]
+    (baseline,) = summary["baselines"]
+    assert baseline["clean_accuracy"]["mean"] == pytest.approx(clean.mean())
+    assert baseline["clean_accuracy"]["n"] == 3
+
+
+@trains
+def test_table_for_the_console_has_baseline_and_candidates(confirmation: Confirmation) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(confirmation_table(confirmation.store.folder / SUMMARY_FILE))
+    assert isinstance(console.file, io.StringIO)
+    title, _, *lines = console.file.getvalue().splitlines()
+    assert title.startswith("Confirmed on test, mean ± 95 % interval over 3 fresh seeds")
+    assert [line.split()[:2] for line in lines] == [["baseline", "3"], ["4", "3"], ["1", "3"]]
+    assert lines[1].rstrip().endswith("threshold 0.5, alpha 0.05")
+
+
+@trains
+def test_confirming_again_trains_nothing_and_says_the_same(confirmation: Confirmation) -> None:
+    before, summary = confirmation.parts(), confirmation.summary()
+    candidates, _ = confirmation.again(CHOSEN, 3)
+    assert confirmation.parts() == before
+    assert candidates == confirmation.candidates
+    assert confirmation.summary() == summary
+
+
+@trains
+def test_failed_network_is_recorded_and_named(confirmation: Confirmation, tmp_path: Path) -> None:
+    other = _copy(confirmation, tmp_path)
+    diverging = {9: {"regularizer.threshold": 0.5, "regularizer.alpha": 1.0e30}}
+    (candidate,), printed = other.again(diverging, 2)
+    assert candidate.num_failed == 2
+    assert candidate.estimates == {}
+    rows = other.rows()
+    failed = rows[rows["status"] == "failed"]
+    assert set(failed["trial"]) == {9}
+    assert sorted(failed["seed"]) == [1002, 1003]
+    assert set(failed["regularizer.alpha"]) == {1.0e30}
+    for reason in failed["reason"]:
+        assert reason.startswith("NonFiniteLossError")
+    for seed in (1002, 1003):
+        assert f"failed: trial 9, seed {seed}: NonFiniteLossError" in printed
+    assert other.summary()["candidates"][0]["num_failed"] == 2
+
+
+@trains
+def test_more_seeds_train_only_the_new_ones(confirmation: Confirmation, tmp_path: Path) -> None:
+    other = _copy(confirmation, tmp_path)
+    before = other.parts()
+    (candidate,), _ = other.again({4: CHOSEN[4]}, 4)
+    after = other.parts()
+    assert {name: after[name] for name in before} == before
+    rows = other.rows()
+    assert sorted(rows[rows["seed"] == 1005]["role"]) == ["baseline", "trial"]
+    assert len(after) == len(before) + 2
+    assert candidate.estimates["score"].n == 4
+
+
+@trains
+def test_network_that_failed_before_is_trained_again_and_its_row_replaced(
+    confirmation: Confirmation, tmp_path: Path
+) -> None:
+    other = _copy(confirmation, tmp_path)
+    lost = next(row for row in other.store.read("confirmation") if row["trial"] == 4)
+    failed = {name: lost[name] for name in ("role", "trial", "config_digest", "seed")}
+    part = f"trial-00004-{lost['config_digest']}"
+    other.store.write("confirmation", part, [{**failed, "status": "failed", "reason": "lost"}])
+    (candidate,), _ = other.again({4: CHOSEN[4]}, 3)
+    assert candidate.num_failed == 0
+    again = other.rows().set_index("config_digest").loc[lost["config_digest"]]
+    assert again["status"] == "complete"
+    assert again["test.robust_accuracy"] == lost["test.robust_accuracy"]
+
+
+def _copy(confirmation: Confirmation, folder: Path) -> Confirmation:
+    """The same confirmation in another folder, for a test that adds to it."""
+    store = ResultStore(folder)
+    store.create()
+    for table in ("trials", "confirmation"):
+        for part in (confirmation.store.folder / table).iterdir():
+            (folder / table / part.name).write_bytes(part.read_bytes())
+    return confirmation._replace(store=store)
+
+
+# the command line
+
+
+def test_folder_without_a_search_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (
+        f"tuner.confirm: {tmp_path}: no results of a search (it has no space.yaml)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"), [("1", "trial 1 is failed"), ("7", "trial 7 is not there")]
+)
+def test_trial_without_figures_is_refused(
+    number: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_space(tmp_path)
+    store = ResultStore(tmp_path)
+    store.create()
+    store.write_trial("trials", 0, [trial(0, tradeoff_score=0.1)])
+    store.write_trial("trials", 1, [trial(1, tradeoff_score=None)])
+    assert main([str(tmp_path), "--trials", "0", number]) == 2
+    assert f"--trials: {reason}; complete: 0" in capsys.readouterr().err
+
+
+def test_named_trials_leave_nothing_to_choose(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_space(tmp_path)
+    assert main([str(tmp_path), "--trials", "0", "--by", "model"]) == 2
+    assert "--by model: it chooses the --top" in capsys.readouterr().err
+    assert main([str(tmp_path), "--trials", "0", "--top", "2"]) == 2
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_single_seed_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path), "--seeds", "1"]) == 2
+    message = "--seeds: expected a whole number of at least 2, found '1'"
+    assert message in capsys.readouterr().err
+
+
+def test_unknown_way_of_choosing_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path), "--by", "luck"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--by: invalid choice: 'luck'" in line

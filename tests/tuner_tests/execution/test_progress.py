@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+from tuner.execution.progress import SearchView
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the time that the view reads, in seconds since it was made."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def set_time(seconds: float) -> None:
+        now[0] = seconds
+
+    return set_time
+
+
+@pytest.fixture
+def plain() -> Console:
+    """A console that is no terminal."""
+    return Console(file=io.StringIO(), force_terminal=False, width=60)
+
+
+def printed(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_finished_item_is_a_plain_line_where_there_is_no_terminal(
+    plain: Console, clock: Callable[[float], None]
+) -> None:
+    with SearchView(plain, "trial", 4) as view:
+        view.started(0)
+        view.started(1)
+        clock(20)
+        view.finished(0, score=0.0625)
+        view.finished(1)
+    assert printed(plain) == (
+        "trials 1/4, 1 running, best score +0.062 (trial 0), 0:20 elapsed\n"
+        "trials 2/4, best score +0.062 (trial 0), 0:20 elapsed, about 0:20 left\n"
+    )
+
+
+def test_nothing_is_printed_before_the_first_item_is_finished(plain: Console) -> None:
+    with SearchView(plain, "trial", 4) as view:
+        view.started(0)
+    assert printed(plain) == ""
+
+
+def test_failed_item_is_counted_and_its_reason_printed_in_one_line(
+    plain: Console, clock: Callable[[float], None]
+) -> None:
+    reason = "NonFiniteLossError: [red]loss[/red] is " + "very " * 30 + "large"
+    with SearchView(plain, "trial", 1) as view:
+        view.started(7)
+        view.finished(7, "failed", reason)
+    assert printed(plain) == f"trial 7 failed: {reason}\ntrials 1/1, 1 failed, 0:00 elapsed\n"
+
+
+def test_pruned_item_is_done_but_not_failed(plain: Console, clock: Callable[[float], None]) -> None:
+    with SearchView(plain, "trial", 2) as view:
+        view.finished(0, "pruned", "stopped after 1 epochs")
+    assert "trials 1/2, 0:00 elapsed" in printed(plain)
+    assert view.num_failed == 0
+
+
+def test_best_score_is_the_highest_so_far(plain: Console) -> None:
+    view = SearchView(plain, "trial", 3)
+    for number, score in enumerate([-0.2, 0.1, 0.05]):
+        view.finished(number, score=score)
+    assert "best score +0.100 (trial 1)" in view.line()
+
+
+def test_items_are_named_by_what_they_are(plain: Console, clock: Callable[[float], None]) -> None:
+    assert SearchView(plain, "reference network", 3).line() == (
+        "reference networks 0/3, 0:00 elapsed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01")],
+)
+def test_time_is_shown_in_minutes_and_hours(
+    seconds: float, text: str, plain: Console, clock: Callable[[float], None]
+) -> None:
+    view = SearchView(plain, "trial", 1)
+    clock(seconds)
+    assert view.line() == f"trials 0/1, {text} elapsed"
+
+
+def test_remaining_time_is_in_proportion_to_what_is_done(
+    plain: Console, clock: Callable[[float], None]
+) -> None:
+    view = SearchView(plain, "trial", 10)
+    clock(30)
+    for number in range(4):
+        view.finished(number)
+    assert view.line().endswith("0:30 elapsed, about 0:45 left")
+
+
+def test_terminal_shows_one_line_that_is_redrawn() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with SearchView(console, "trial", 2) as view:
+        for number in range(2):
+            view.started(number)
+            view.finished(number, score=0.5)
+            time.sleep(0.3)  # it is drawn four times a second
+    text = printed(console)
+    assert "trials 1/2, best score +0.500 (trial 0)" in text
+    assert "trials 2/2, best score +0.500 (trial 0)" in text
+    assert text.count("\n") <= 1
+    assert "\x1b[2K" in text  # the line is erased before it is drawn again
+
+
+def test_terminal_keeps_the_reason_of_a_failure_above_the_line() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with SearchView(console, "trial", 2) as view:
+        view.finished(0, "failed", "RuntimeError: no")
+    text = printed(console)
+    assert text.index("trial 0 failed: RuntimeError: no") < text.rindex("trials 1/2, 1 failed")
+
+
+def test_cursor_is_shown_again_after_an_error() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with pytest.raises(KeyboardInterrupt), SearchView(console, "trial", 2):
+        raise KeyboardInterrupt
+    assert printed(console).rstrip("\n").endswith("\x1b[?25h")

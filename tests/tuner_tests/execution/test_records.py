@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from simreg_core.config.trial import TrialConfig
+from simreg_core.results.schema import METRICS, SPLITS
+from simreg_core.training.experiment import run_experiment
+from tuner.execution.records import joined_record, mean_record, trial_record
+
+WEIGHT = 2.0
+
+
+@pytest.fixture(scope="session")
+def records(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Three networks of one configuration, really trained."""
+    trial = {
+        "task": {"dataset": "digits", "image_size": 8}
+        | {"num_train": 64, "num_validation": 48, "num_test": 32},
+        "model": {"base_channels": 4, "blocks": [1]},
+        "training": {"epochs": 1, "batch_size": 16},
+        "regularizer": {"num_images": 32, "batch_size": 4},
+        "robustness": {
+            "attacks": {"gaussian": {"max_epsilon": 0.4}, "transfer_fgsm": {"max_epsilon": 0.2}},
+            "reference": {"gaussian": 0.4, "transfer_fgsm": 0.15},
+            "num_epsilons": 3,
+            "baseline_seeds": [1],
+            "tradeoff_weight": WEIGHT,
+        },
+    }
+    cache, device = tmp_path_factory.mktemp("cache"), torch.device("cpu")
+    configs = [TrialConfig.from_dict({**trial, "seed": seed}) for seed in (0, 1, 2)]
+    return [trial_record(run_experiment(c, cache=cache, device=device), 7) for c in configs]
+
+
+def columns(records: list[dict[str, Any]], name: str) -> list[Any]:
+    return [record["columns"].get(name) for record in records]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_metrics_are_means_over_the_networks(split: str, records: list[dict[str, Any]]) -> None:
+    found = mean_record(records)["columns"]
+    measured = [name for name in METRICS if columns(records, f"{split}.{name}")[0] is not None]
+    assert len(measured) >= 7
+    for name in measured:
+        if name != "tradeoff_ratio":
+            expected = np.mean(columns(records, f"{split}.{name}"))
+            assert found[f"{split}.{name}"] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_score_and_ratio_are_those_of_the_mean_accuracies(
+    split: str, records: list[dict[str, Any]]
+) -> None:
+    """From the pooled counts of images, which all networks have in common."""
+    found = mean_record(records)["columns"]
+    curves = mean_record(records)["curves"]
+
+    def accuracy(attack: str, epsilon: float) -> float:
+        rows = [r for r in curves if (r["split"], r["attack"], r["epsilon"]) ==
+                (split, attack, epsilon)]  # fmt: skip
+        assert [row["seed"] for row in rows] == [0, 1, 2]
+        correct = sum(round(row["accuracy"] * row["num_images"]) for row in rows)
+        return float(correct / sum(row["num_images"] for row in rows))
+
+    clean = accuracy("gaussian", 0.0)
+    robust = (accuracy("gaussian", 0.4) + accuracy("transfer_fgsm", 0.15)) / 2
+    cost = found[f"{split}.baseline_clean_accuracy"] - clean
+    gain = robust - found[f"{split}.baseline_robust_accuracy"]
+    assert found[f"{split}.clean_accuracy"] == pytest.approx(clean)
+    assert found[f"{split}.robust_accuracy"] == pytest.approx(robust)
+    assert found[f"{split}.tradeoff_score"] == pytest.approx(gain - WEIGHT * cost)
+    ratio = found[f"{split}.tradeoff_ratio"]
+    assert ratio == (pytest.approx(cost / gain) if cost > 0 and gain > 0 else None)
+
+
+@pytest.mark.parametrize(
+    ("costs", "gains", "expected"),
+    [
+        ((0.1, 0.3), (0.2, 0.6), 0.5),
+        ((-0.1, 0.3), (0.2, 0.6), 0.25),
+        ((-0.3, 0.1), (0.2, 0.6), None),
+    ],
+    ids=["both positive", "one negative", "negative in the mean"],
+)
+def test_ratio_is_of_the_mean_cost_and_gain_and_no_mean_of_ratios(
+    costs: tuple[float, ...],
+    gains: tuple[float, ...],
+    expected: float | None,
+    records: list[dict[str, Any]],
+) -> None:
+    changed = [
+        {**record, "columns": {**record["columns"], "validation.accuracy_cost": cost,
+                               "validation.robustness_gain": gain}}
+        for record, cost, gain in zip(records, costs, gains, strict=False)
+    ]  # fmt: skip
+    found = mean_record(changed)["columns"]["validation.tradeoff_ratio"]
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+def test_figure_that_one_network_lacks_has_no_mean(records: list[dict[str, Any]]) -> None:
+    lacking = {**records[0]["columns"], "similarity_correlation": None}
+    found = mean_record([{**records[0], "columns": lacking}, *records[1:]])
+    assert found["columns"]["similarity_correlation"] is None
+
+
+def test_seconds_are_sums_and_times_those_of_the_whole_trial(
+    records: list[dict[str, Any]],
+) -> None:
+    found = mean_record(records)["columns"]
+    for name in ("train_seconds", "evaluate_seconds"):
+        assert found[name] == pytest.approx(math.fsum(columns(records, name)))
+    assert found["started_at"] == columns(records, "started_at")[0]
+    assert found["finished_at"] == columns(records, "finished_at")[-1]
+    assert found["seed"] == 0
+    assert found["kept_epoch"] is None
+
+
+def test_rows_of_all_networks_are_there_by_seed(records: list[dict[str, Any]]) -> None:
+    found = mean_record(records)
+    for table in ("curves", "epochs"):
+        assert {row["seed"] for row in found[table]} == {0, 1, 2}
+        assert len(found[table]) == sum(len(record[table]) for record in records)
+    assert found["seeds"] == [record["columns"] for record in records]
+    parts = [part["part"] for part in found["references"]]
+    assert len(parts) == len(set(parts)) == 2
+
+
+def test_trial_that_is_lost_has_its_networks_and_no_mean(records: list[dict[str, Any]]) -> None:
+    found = joined_record([records[0], {"epochs": [{"seed": 1, "epoch": 0}]}, {}])
+    assert "columns" not in found
+    assert found["seeds"] == [records[0]["columns"]]
+    assert {row["seed"] for row in found["epochs"]} == {0, 1}
+    assert len(found["references"]) == 2
+
+
+def test_means_of_one_network_are_its_own(records: list[dict[str, Any]]) -> None:
+    alone = mean_record(records[:1])["columns"]
+    found = {name: value for name, value in alone.items() if value is not None}
+    own = {name: value for name, value in records[0]["columns"].items() if value is not None}
+    assert found == {name: value for name, value in own.items() if name != "kept_epoch"}

@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from tests.tuner_tests.drivers import Driver, report
+from tests.tuner_tests.spaces import make_space
+from tuner.execution.searcher import Outcome
+from tuner.study.samplers import make_sampler
+from tuner.study.study import open_study
+
+THRESHOLD = "regularizer.threshold: {type: float, low: 0.1, high: 0.9}"
+SINGLE = ("[clean_accuracy, robust_accuracy]", "[tradeoff_score]")
+SAMPLERS = ("tpe", "nsgaii", "gp", "random")
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Callable[..., Driver]:
+    """Factory of drivers of the good space, changed; the study is in ``tmp_path``."""
+
+    def make(*changes: tuple[str, str], num_trials: int = 5) -> Driver:
+        number = ("num_trials: 2,", f"num_trials: {num_trials},")
+        return Driver(tmp_path, make_space(tmp_path, number, *changes))
+
+    return make
+
+
+def reopened(driver: Driver, folder: Path) -> optuna.Study:
+    """The study as another process reads it from its file."""
+    return open_study(folder, driver.space)
+
+
+# outcomes
+
+
+def test_full_budget_with_finite_values_is_complete_with_these_values(
+    drive: Callable[..., Driver],
+) -> None:
+    driver = drive()
+    driver.run(report(clean_accuracy=0.75, robust_accuracy=0.25))
+    assert driver.trial().state is TrialState.COMPLETE
+    assert driver.trial().values == [0.75, 0.25]
+    assert driver.outcomes[0].status == "complete"
+    assert driver.outcomes[0].reason is None
+
+
+def test_less_than_the_full_budget_is_pruned_without_values(drive: Callable[..., Driver]) -> None:
+    driver = drive()
+    driver.run(report(num_epochs=1))
+    assert driver.trial().state is TrialState.PRUNED
+    assert driver.trial().values is None
+    assert driver.trial().user_attrs["reason"] == "stopped after 1 of 2 epochs"
+
+
+def test_trial_that_was_stopped_before_its_last_report_is_pruned_and_keeps_its_epochs(
+    drive: Callable[..., Driver],
+) -> None:
+    driver = drive()
+    epochs = {"epochs": [{"epoch": 0}]}
+    driver.run({"epochs_done": 1, "record": json.dumps(epochs)})
+    assert driver.trial().state is TrialState.PRUNED
+    assert driver.outcomes[0].reason == "stopped after 1 of 2 epochs"
+    assert driver.outcomes[0].record == epochs
+
+
+def test_trial_without_any_report_is_not_complete(drive: Callable[..., Driver]) -> None:
+    driver = drive()
+    driver.ask("a")
+    driver.searcher.on_trial_complete("a", None)
+    assert driver.trial().state is TrialState.PRUNED
+
+
+def test_reported_failure_fails_with_its_reason(drive: Callable[..., Driver]) -> None:
+    driver = drive()
+    driver.run({"failure": "NonFiniteLossError: loss is nan", "epochs_done": 1})
+    assert driver.trial().state is TrialState.FAIL
+    assert driver.trial().user_attrs["reason"] == "NonFiniteLossError: loss is nan"
+    assert driver.outcomes[0].config is not None
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
+def test_objective_that_is_no_finite_number_fails_by_name(
+    value: float | None, drive: Callable[..., Driver]
+) -> None:
+    driver = drive()
+    driver.run(report(robust_accuracy=value))
+    assert driver.trial().state is TrialState.FAIL
+    assert driver.trial().user_attrs["reason"].startswith(f"robust_accuracy is {value}")
+
+
+def test_missing_objective_fails_by_name(drive: Callable[..., Driver]) -> None:
+    driver = drive(("[clean_accuracy, robust_accuracy]", "[clean_accuracy, accuracy_cost]"))
+    driver.run(report())
+    assert driver.trial().state is TrialState.FAIL
+    assert "accuracy_cost is None" in driver.trial().user_attrs["reason"]
+
+
+@pytest.mark.parametrize("tune_speaks_first", [True, False])
+def test_lost_worker_fails_with_its_reason(
+    tune_speaks_first: bool, drive: Callable[..., Driver]
+) -> None:
+    driver = drive()
+    driver.ask("a")
+    if tune_speaks_first:
+        driver.searcher.on_trial_complete("a", None, error=True)
+    driver.searcher.fail("a", "worker lost: node died")
+    if not tune_speaks_first:
+        driver.searcher.on_trial_complete("a", None, error=True)
+    assert driver.trial().state is TrialState.FAIL
+    assert [outcome.reason for outcome in driver.outcomes] == ["worker lost: node died"]
+
+
+def test_trial_is_told_only_once(drive: Callable[..., Driver]) -> None:
+    driver = drive()
+    driver.ask("a")
+    for _ in range(2):
+        driver.searcher.on_trial_complete("a", report())
+    driver.searcher.fail("a", "too late")
+    assert driver.trial().state is TrialState.COMPLETE
+    assert len(driver.outcomes) == 1
+
+
+# recording
+
+
+@pytest.mark.parametrize(
+    "result",
+    [report(), report(num_epochs=1), {"failure": "RuntimeError: no"}],
+    ids=["complete", "pruned", "failed"],
+)
+def test_rows_are_recorded_before_the_study_is_told(
+    result: dict[str, Any], drive: Callable[..., Driver]
+) -> None:
+    driver = drive()
+    driver.run(result)
+    assert driver.states == [TrialState.RUNNING]
+
+
+def test_error_of_recording_is_kept_and_ends_the_search(tmp_path: Path) -> None:
+    full = OSError("no space left on device")
+
+    class FullDisk(Driver):
+        def ended(self, outcome: Outcome) -> Mapping[str, Any]:
+            raise full
+
+    driver = FullDisk(tmp_path, make_space(tmp_path))
+    for name in ("a", "b"):
+        driver.ask(name)
+    driver.searcher.on_trial_complete("a", report())
+    assert driver.searcher.error is full
+    assert driver.searcher.suggest("c") == Searcher.FINISHED
+    # Its rows are not written, so the study must not call it complete.
+    assert driver.trial().state is TrialState.RUNNING
+
+
+def test_full_disk_of_a_worker_ends_the_search_and_leaves_the_trial_open(
+    drive: Callable[..., Driver],
+) -> None:
+    driver = drive()
+    driver.run({"full_disk": "OSError: [Errno 28] No space left on device"})
+    assert "No space left" in str(driver.searcher.error)
+    assert driver.searcher.suggest("next") == Searcher.FINISHED
+    assert driver.trial().state is TrialState.RUNNING
+    assert driver.outcomes == []
+
+
+def test_suggestion_holds_number_and_configuration(drive: Callable[..., Driver]) -> None:
+    driver = drive()
+    suggestion = driver.ask()
+    assert suggestion["trial"] == 0
+    config = driver.space.trial_config(driver.trial().params)
+    assert suggestion["config"] == config.to_dict()
+    assert json.loads(json.dumps(suggestion)) == suggestion
+
+
+def test_list_choice_reaches_the_configuration_as_a_list(drive: Callable[..., Driver]) -> None:
+    driver = drive(
+        (", blocks: [1, 1]", ""),
+        (THRESHOLD, "model.blocks: {type: categorical, choices: [[1], [1, 1]]}"),
+    )
+    assert driver.ask()["config"]["model"]["blocks"] in ([1], [1, 1])
+
+
+# number of trials
+
+
+def test_search_is_finished_after_the_number_of_trials(drive: Callable[..., Driver]) -> None:
+    driver = drive(num_trials=3)
+    driver.run(report(), {"failure": "RuntimeError: no"}, report())
+    assert driver.searcher.suggest("last") == Searcher.FINISHED
+    assert len(driver.study.trials) == 3
+
+
+def test_combination_that_is_not_valid_is_recorded_as_failed_and_counts(
+    drive: Callable[..., Driver],
+) -> None:
+    padding = "training.augmentation.crop_padding: {type: int, low: 3, high: 4}"
+    driver = drive(
+        ("image_size: 8, ", ""),
+        (THRESHOLD, f"{padding}\n  task.image_size: {{type: categorical, choices: [4, 8]}}"),
+        ("sampler: random", "warm_starts: [{training.augmentation.crop_padding: 4, "
+         "task.image_size: 4}, {training.augmentation.crop_padding: 4, task.image_size: 8}]"),
+        num_trials=2,
+    )  # fmt: skip
+    assert driver.ask()["trial"] == 1
+    assert driver.trial(0).state is TrialState.FAIL
+    (outcome,) = driver.outcomes
+    assert (outcome.number, outcome.status, outcome.config) == (0, "failed", None)
+    assert outcome.reason is not None
+    assert outcome.reason.startswith("no valid configuration: training.augmentation.crop_padding")
+    assert driver.searcher.suggest("last") == Searcher.FINISHED
+
+
+def test_every_trial_that_ends_has_started(drive: Callable[..., Driver]) -> None:
+    driver = drive(
+        ("image_size: 8, ", "image_size: 4, "),
+        (THRESHOLD, "training.augmentation.crop_padding: {type: int, low: 3, high: 4}"),
+        num_trials=8,
+    )
+    while driver.searcher.suggest("a") != Searcher.FINISHED:
+        driver.searcher.on_trial_complete("a", report())
+    assert driver.begun == [outcome.number for outcome in driver.outcomes] == list(range(8))
+    assert {outcome.status for outcome in driver.outcomes} == {"complete", "failed"}
+
+
+# warm starts
+
+
+def test_warm_starts_come_first_and_what_they_leave_out_is_sampled(
+    drive: Callable[..., Driver],
+) -> None:
+    starts = (
+        "warm_starts: [{regularizer.alpha: 0.5, regularizer.threshold: 0.25}, "
+        "{regularizer.alpha: 0.75}]"
+    )
+    driver = drive(("sampler: random", starts))
+    driver.run(report(), report(), report())
+    first, second, third = (driver.trial(number) for number in range(3))
+    assert first.params == {"regularizer.threshold": 0.25, "regularizer.alpha": 0.5}
+    assert second.params["regularizer.alpha"] == 0.75
+    assert 0.1 <= second.params["regularizer.threshold"] <= 0.9
+    assert [trial.user_attrs.get("warm_start") for trial in (first, second, third)] == [
+        True,
+        True,
+        None,
+    ]
+
+
+def test_warm_starts_are_not_repeated_when_the_study_is_reopened(
+    drive: Callable[..., Driver], tmp_path: Path
+) -> None:
+    driver = drive(("sampler: random", "warm_starts: [{regularizer.alpha: 0.5}]"))
+    driver.run(report())
+    study = reopened(driver, tmp_path)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE]
+
+
+# the file
+
+
+def test_study_reopened_from_its_file_knows_everything(
+    drive: Callable[..., Driver], tmp_path: Path
+) -> None:
+    driver = drive(("[clean_accuracy, robust_accuracy]", "[clean_accuracy, accuracy_cost]"))
+    driver.run(report(accuracy_cost=0.05), {"failure": "RuntimeError: no"}, report(num_epochs=1))
+    study = reopened(driver, tmp_path)
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert study.metric_names == ["clean_accuracy", "accuracy_cost"]
+    assert study.study_name == "tiny"
+    assert [trial.values for trial in study.trials] == [[0.9, 0.05], None, None]
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "PRUNED"]
+    assert [trial.user_attrs.get("reason") for trial in study.trials] == [
+        None,
+        "RuntimeError: no",
+        "stopped after 1 of 2 epochs",
+    ]
+    assert [trial.params for trial in study.trials] == [
+        trial.params for trial in driver.study.trials
+    ]
+
+
+# samplers
+
+
+@pytest.mark.parametrize("objectives", [1, 2])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_sampler_proposes_within_the_space_after_good_and_bad_trials(
+    sampler: str, objectives: int, drive: Callable[..., Driver]
+) -> None:
+    changes = [SINGLE] if objectives == 1 else []
+    driver = drive(
+        ("sampler: random", f"sampler: {sampler}"),
+        (THRESHOLD, f"{THRESHOLD}\n  regularizer.transform: "
+         "{type: categorical, choices: [arctanh, identity]}"),
+        *changes,
+        num_trials=20,
+    )  # fmt: skip
+    good = [report(clean_accuracy=i / 20, robust_accuracy=(i * 7 % 10) / 10) for i in range(10)]
+    driver.run(*good, report(num_epochs=1), {"failure": "RuntimeError: no"}, report())
+    assert driver.searcher.error is None
+    distributions = driver.space.distributions()
+    for trial in driver.study.trials:
+        assert trial.params.keys() == distributions.keys()
+        for key, value in trial.params.items():
+            assert driver.space.search[key].contains(value)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_same_seed_gives_the_same_suggestions(sampler: str, tmp_path: Path) -> None:
+    proposals = []
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        folder.mkdir()
+        tuning = ("num_trials: 2, sampler: random", f"num_trials: 20, sampler: {sampler}, seed: 3")
+        space = make_space(folder, tuning, SINGLE)
+        driver = Driver(folder, space)
+        driver.run(*[report(tradeoff_score=i / 20) for i in range(12)])
+        proposals.append([trial.params for trial in driver.study.trials])
+    assert proposals[0] == proposals[1]
+
+
+def test_another_seed_gives_other_suggestions() -> None:
+    values = []
+    for seed in (0, 1):
+        study = optuna.create_study(sampler=make_sampler("tpe", seed))
+        values.append(study.ask().suggest_float("x", 0, 1))
+    assert values[0] != values[1]
+
+
+def test_unknown_sampler_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="unknown sampler 'cmaes'"):
+        make_sampler("cmaes", 0)

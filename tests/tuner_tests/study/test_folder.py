@@ -1,0 +1,206 @@
+"""What can be gone on with, what cannot, and what status says of it; without Ray."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simreg_core.errors import ConfigError
+from simreg_core.results.study_lock import DRIVER_FILE, StudyLock
+from simreg_core.results.tables import ResultStore
+from tests.tuner_tests.spaces import make_space
+from tuner.run import main as run
+from tuner.space.search_space import SearchSpace
+from tuner.status import describe, search_status
+from tuner.status import main as status
+from tuner.study.folder import SearchPlan, check_resumable, create_folder, resume_plan
+from tuner.study.study import open_study, tell
+
+MakeSearch = Callable[..., SearchPlan]
+
+
+def _finish(store: ResultStore, number: int, score: float, **columns: Any) -> dict[str, Any]:
+    names = ("clean_accuracy", "robust_accuracy", "tradeoff_score")
+    row: dict[str, Any] = {"trial": number, "status": "complete", "reason": None, "feasible": True}
+    row |= {f"validation.{name}": score for name in names} | columns
+    store.write_trial("trials", number, [row])
+    return row
+
+
+def _ask_and_finish(plan: SearchPlan, num_trials: int) -> None:
+    study, store = open_study(plan.folder, plan.space), ResultStore(plan.folder)
+    for number in range(num_trials):
+        trial = study.ask(plan.space.distributions())
+        tell(study, trial, _finish(store, number, number / 10), plan.space)
+
+
+@pytest.fixture
+def make_search(tmp_path: Path) -> MakeSearch:
+    """Factory of searches of which some trials have finished and some have begun."""
+
+    def make(*changes: tuple[str, str], finished: int = 3, begun: int = 0) -> SearchPlan:
+        space = make_space(tmp_path, ("num_trials: 2", "num_trials: 4"), *changes)
+        plan = SearchPlan(space, tmp_path / "out" / "tiny", tmp_path / "out" / "references")
+        plan = create_folder(plan)
+        _ask_and_finish(plan, finished)
+        study = open_study(plan.folder, space)
+        for _ in range(begun):
+            study.ask(space.distributions())
+        return plan
+
+    return make
+
+
+def test_whole_results_can_be_gone_on_with(make_search: MakeSearch) -> None:
+    plan = make_search(finished=2, begun=1)
+    check_resumable(resume_plan(plan.folder, None, ()))
+
+
+def test_folder_in_which_nothing_has_begun_can_be_gone_on_with(tmp_path: Path) -> None:
+    space = make_space(tmp_path)
+    plan = create_folder(SearchPlan(space, tmp_path / "new", tmp_path / "references"))
+    check_resumable(resume_plan(plan.folder, None, ()))
+
+
+def test_lost_study_is_refused_before_anything_is_overwritten(
+    make_search: MakeSearch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = make_search()
+    (plan.folder / "study.journal").unlink()
+    before = sorted(path.name for path in plan.folder.iterdir())
+    assert run(["--resume", str(plan.folder), "--dry-run"]) == 2
+    assert f"{plan.folder}: has no study" in capsys.readouterr().err
+    assert sorted(path.name for path in plan.folder.iterdir()) == before
+
+
+def test_study_that_was_cut_short_is_refused(make_search: MakeSearch) -> None:
+    plan = make_search()
+    journal = plan.folder / "study.journal"
+    lines = journal.read_text().splitlines(keepends=True)
+    cut = max(n for n, line in enumerate(lines) if json.loads(line)["op_code"] == 4)  # a new trial
+    journal.write_text("".join(lines[:cut]))
+    with pytest.raises(ConfigError, match="its study has lost trial 2, which trials/ has"):
+        check_resumable(resume_plan(plan.folder, None, ()))
+
+
+def test_study_that_is_damaged_is_told_by_its_file(make_search: MakeSearch) -> None:
+    plan = make_search()
+    journal = plan.folder / "study.journal"
+    journal.write_text("garbage\n" + journal.read_text())
+    with pytest.raises(ConfigError, match=r"study\.journal: damaged: "):
+        check_resumable(resume_plan(plan.folder, None, ()))
+
+
+def test_lost_row_is_refused(make_search: MakeSearch) -> None:
+    plan = make_search()
+    ResultStore(plan.folder).write_trial("trials", 1, [])
+    with pytest.raises(ConfigError, match="trials/ has lost the row of trial 1, which its study"):
+        check_resumable(resume_plan(plan.folder, None, ()))
+
+
+@pytest.mark.parametrize(("finished", "begun"), [(3, 0), (2, 1), (0, 3)])
+def test_fewer_trials_than_have_begun_are_refused(
+    finished: int, begun: int, make_search: MakeSearch
+) -> None:
+    plan = make_search(finished=finished, begun=begun)
+    check_resumable(resume_plan(plan.folder, None, ["tuning.num_trials=3"]))
+    with pytest.raises(ConfigError, match=r"num_trials: 2 asked, but 3 trials .* allowed: 3 or"):
+        check_resumable(resume_plan(plan.folder, None, ["tuning.num_trials=2"]))
+
+
+def test_warm_starts_beyond_the_first_trials_are_tried_when_there_are_more(tmp_path: Path) -> None:
+    starts = "[{regularizer.alpha: 0.1}, {regularizer.alpha: 0.2}, {regularizer.alpha: 0.3}]"
+
+    def space(num_trials: int) -> SearchSpace:
+        tuning = f"num_trials: {num_trials}, warm_starts: {starts}"
+        return make_space(tmp_path, ("num_trials: 2", tuning))
+
+    plan = create_folder(SearchPlan(space(1), tmp_path / "starts", tmp_path / "references"))
+    for num_trials in (1, 3):
+        study = open_study(plan.folder, space(num_trials))
+        while len([t for t in study.trials if t.state.name != "WAITING"]) < num_trials:
+            study.ask(plan.space.distributions())
+    assert [t.params["regularizer.alpha"] for t in study.trials] == [0.1, 0.2, 0.3]
+
+
+def test_name_cannot_be_changed(make_search: MakeSearch) -> None:
+    plan = make_search()
+    with pytest.raises(ConfigError, match="--set name: a search keeps its name, tiny"):
+        resume_plan(plan.folder, None, ["name=other"])
+
+
+def test_storage_of_a_study_that_is_a_file_is_refused_by_the_dry_run(
+    make_search: MakeSearch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = make_search()
+    url = "postgresql://me@127.0.0.1:1/absent"
+    assert run(["--resume", str(plan.folder), "--storage", url, "--dry-run"]) == 2
+    assert "leave it out" in capsys.readouterr().err
+
+
+def test_looking_whether_a_driver_works_hinders_none(make_search: MakeSearch) -> None:
+    plan = make_search()
+    with StudyLock(plan.folder):
+        assert search_status(plan.folder)["is_running"]
+    assert not search_status(plan.folder)["is_running"]
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1"])
+def test_damaged_table_is_told_by_its_file(
+    content: bytes, make_search: MakeSearch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = make_search()
+    (path,) = (plan.folder / "trials").glob("0*.parquet")
+    path.write_bytes(content)
+    for main in (status, lambda words: run(["--resume", *words])):
+        assert main([str(plan.folder)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert str(path) in line
+
+
+def test_missing_table_is_told(make_search: MakeSearch, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = make_search()
+    shutil.rmtree(plan.folder / "trials")
+    for main in (status, lambda words: run(["--resume", *words])):
+        assert main([str(plan.folder)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{plan.folder}: no results of a search (it has no trials/)" in line
+
+
+# status
+
+
+def test_best_trial_is_one_that_meets_the_constraints(make_search: MakeSearch) -> None:
+    constraints = "[clean_accuracy, robust_accuracy]\nconstraints: [clean_accuracy <= 0.05]"
+    plan = make_search(("[clean_accuracy, robust_accuracy]", constraints), finished=0)
+    store = ResultStore(plan.folder)
+    _finish(store, 0, 0.0)
+    _finish(store, 1, 0.9, feasible=False)
+    assert search_status(plan.folder)["best"] == {"trial": 0, "tradeoff_score": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("phase", "state"),
+    [("trials", "stopped; go on"), ("confirmation", "stopped; go on"), ("done", "finished")],
+)
+def test_search_whose_confirmation_is_missing_is_not_finished(
+    phase: str, state: str, make_search: MakeSearch
+) -> None:
+    confirm = "num_trials: 4, confirm: {top: 1, seeds: 2}"
+    plan = make_search(("num_trials: 4", confirm), finished=4)
+    with StudyLock(plan.folder) as driver:
+        driver.enter_phase(phase)
+    shown = describe(search_status(plan.folder), plan.folder)
+    assert f"state        {state}" in shown
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"pid": 3}', "[1]", "garbage"])
+def test_damaged_word_of_the_driver_is_no_obstacle(content: str, make_search: MakeSearch) -> None:
+    plan = make_search()
+    (plan.folder / DRIVER_FILE).write_text(content)
+    assert "stopped; go on with" in describe(search_status(plan.folder), plan.folder)

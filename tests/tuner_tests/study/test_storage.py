@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+
+from simreg_core.errors import ConfigError
+from tests.postgres_server import PASSWORD, USER, postgres, postgres_server
+from tests.tuner_tests.spaces import make_space, write_space
+from tuner.run import main
+from tuner.space.search_space import SearchSpace
+from tuner.study.folder import SearchPlan, create_folder, resume_plan
+from tuner.study.storage import URL_FILE, database_url, require_free
+from tuner.study.study import open_study, read_study
+
+__all__ = ["postgres", "postgres_server"]
+
+
+@pytest.fixture
+def url(postgres: str) -> str:
+    """With the password."""
+    return database_url(postgres.replace(USER, f"{USER}:{PASSWORD}"))
+
+
+@pytest.fixture
+def make_plan(tmp_path: Path, url: str) -> Callable[..., SearchPlan]:
+    """Factory of new searches whose study is in the database."""
+
+    def make(name: str, output: str = "out") -> SearchPlan:
+        folder = tmp_path / output / name
+        space = make_space(tmp_path).model_copy(update={"name": name})
+        return SearchPlan(space, folder, tmp_path / "references", storage=url)
+
+    return make
+
+
+def ask_and_tell(study: optuna.Study, space: SearchSpace) -> dict[str, float]:
+    trial = study.ask(space.distributions())
+    study.tell(trial, [0.9, 0.5])
+    return trial.params
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["postgresql://u@h/d", "postgres://u:p@h:5432/d?sslmode=require", "postgresql+psycopg://h/d"],
+)
+def test_database_of_postgresql_is_taken(text: str) -> None:
+    assert database_url(text).startswith("postgresql+psycopg://")
+
+
+@pytest.mark.parametrize(
+    ("text", "fragment"),
+    [
+        ("sqlite:///a.db", "found SQLite: leave --storage out"),
+        ("mysql://u:secret@h/d", "found mysql://"),
+        ("a secret that is no URL", "found no URL"),
+    ],
+)
+def test_other_storage_is_refused(text: str, fragment: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError) as error:
+        database_url(text)
+    assert fragment in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.timeout(180)
+def test_study_is_in_the_database_under_the_folders_name(
+    make_plan: Callable[..., SearchPlan], url: str
+) -> None:
+    plan = create_folder(make_plan("first"))
+    study = open_study(plan.folder, plan.space, url)
+    params = ask_and_tell(study, plan.space)
+    assert optuna.load_study(study_name="first", storage=url).trials[0].params == params
+    assert not (plan.folder / "study.journal").exists()
+
+
+def test_folder_remembers_the_url_without_its_password(
+    make_plan: Callable[..., SearchPlan], postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = create_folder(make_plan("remembered"))
+    ask_and_tell(open_study(plan.folder, plan.space, plan.storage), plan.space)
+    assert (plan.folder / URL_FILE).read_text() == f"{postgres}\nremembered\n"
+    for path in plan.folder.rglob("*"):
+        assert path.is_dir() or PASSWORD.encode() not in path.read_bytes()
+    with pytest.raises(ConfigError, match="no password supplied"):
+        read_study(plan.folder, plan.space)
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    assert len(read_study(plan.folder, plan.space).trials) == 1
+    assert resume_plan(plan.folder, None, ()).storage is None
+
+
+def test_password_in_the_query_is_not_remembered(
+    make_plan: Callable[..., SearchPlan], postgres: str
+) -> None:
+    plan = make_plan("query")
+    other = database_url(f"{postgres}?password={PASSWORD}&connect_timeout=9")
+    plan = create_folder(SearchPlan(plan.space, plan.folder, plan.cache, storage=other))
+    assert (plan.folder / URL_FILE).read_text() == f"{postgres}?connect_timeout=9\nquery\n"
+
+
+def test_search_goes_on_after_its_folder_was_renamed(
+    make_plan: Callable[..., SearchPlan], url: str
+) -> None:
+    plan = create_folder(make_plan("before"))
+    ask_and_tell(open_study(plan.folder, plan.space, url), plan.space)
+    moved = plan.folder.rename(plan.folder.with_name("after"))
+    assert len(open_study(moved, plan.space, url).trials) == 1
+
+
+def test_name_that_the_database_has_is_refused_and_nothing_is_written(
+    make_plan: Callable[..., SearchPlan],
+    tmp_path: Path,
+    url: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    create_folder(make_plan("twice"))
+    space = write_space(tmp_path)
+    flags = ["--space", str(space), "--name", "twice", "--storage", url]
+    assert main([*flags, "--output", str(tmp_path / "other"), "--dry-run"]) == 2
+    printed, errors = capsys.readouterr()
+    assert printed == ""
+    assert "has a study twice already; choose another --name" in errors
+    assert errors.count("\n") == 1
+    assert PASSWORD not in errors
+    assert not (tmp_path / "other").exists()
+
+
+def test_name_taken_in_the_last_moment_leaves_no_folder(
+    make_plan: Callable[..., SearchPlan],
+) -> None:
+    create_folder(make_plan("race"))
+    late = make_plan("race", output="late")
+    with pytest.raises(ConfigError, match="has a study race already"):
+        create_folder(late)
+    assert not late.folder.exists()
+
+
+def test_study_that_was_deleted_is_not_begun_again(
+    make_plan: Callable[..., SearchPlan], url: str
+) -> None:
+    plan = create_folder(make_plan("deleted"))
+    optuna.delete_study(study_name="deleted", storage=url)
+    with pytest.raises(ConfigError, match="no study deleted in postgresql://"):
+        open_study(plan.folder, plan.space, url)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fragment"),
+    [
+        (PASSWORD, "wrong", "password authentication failed"),
+        ("/postgres", "/absent", 'database "absent" does not exist'),
+        ("@127.0.0.1", "@127.0.0.2", "127.0.0.2"),
+    ],
+    ids=["password", "database", "server"],
+)
+def test_database_that_is_not_reached_is_named(url: str, old: str, new: str, fragment: str) -> None:
+    with pytest.raises(ConfigError, match=fragment) as error:
+        require_free(url.replace(old, new), "name")
+    assert "\n" not in str(error.value)
+    assert PASSWORD not in str(error.value)
+
+
+def test_storage_is_refused_for_a_folder_with_a_journal(tmp_path: Path, url: str) -> None:
+    space = make_space(tmp_path)
+    plan = create_folder(SearchPlan(space, tmp_path / "out" / "x", tmp_path / "references"))
+    open_study(plan.folder, space)
+    with pytest.raises(ConfigError, match=r"--storage: the study of .* is in its study.journal"):
+        open_study(plan.folder, space, url)

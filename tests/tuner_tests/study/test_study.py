@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from simreg_core.errors import ConfigError
+from tests.tuner_tests.spaces import make_space
+from tuner.space.search_space import SearchSpace
+from tuner.study.storage import STUDY_FILE
+from tuner.study.study import open_study, read_study, reopened, settle
+
+RUNNING = (TrialState.RUNNING,)
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> SearchSpace:
+    return make_space(tmp_path, ("num_trials: 2,", "num_trials: 20,"))
+
+
+def row(number: int, status: str, **metrics: float) -> dict[str, object]:
+    """A row of the trials table."""
+    values = {f"validation.{name}": value for name, value in metrics.items()}
+    reason = None if status == "complete" else "why"
+    return {"trial": number, "status": status, "reason": reason, **values}
+
+
+def ask(folder: Path, space: SearchSpace, count: int = 1) -> list[optuna.Trial]:
+    """Trials that a driver, new each time, asks for and never ends."""
+    study = open_study(folder, space)
+    return [study.ask(space.distributions()) for _ in range(count)]
+
+
+# going on
+
+
+def test_rows_that_the_study_was_not_told_of_are_told(tmp_path: Path, space: SearchSpace) -> None:
+    ask(tmp_path, space, 4)
+    study = open_study(tmp_path, space)
+    good = row(0, "complete", clean_accuracy=0.75, robust_accuracy=0.5)
+    assert settle(study, [good, row(1, "failed"), row(3, "pruned")], space) == [2]
+    states = [trial.state for trial in open_study(tmp_path, space).trials]
+    assert states == [
+        TrialState.COMPLETE,
+        TrialState.FAIL,
+        TrialState.RUNNING,
+        TrialState.PRUNED,
+    ]
+    assert study.trials[0].values == [0.75, 0.5]
+    assert study.trials[1].user_attrs["reason"] == "why"
+
+
+def test_settling_twice_changes_nothing(tmp_path: Path, space: SearchSpace) -> None:
+    ask(tmp_path, space)
+    rows = [row(0, "complete", clean_accuracy=0.75, robust_accuracy=0.5)]
+    for _ in range(2):
+        study = open_study(tmp_path, space)
+        assert settle(study, rows, space) == []
+    assert [trial.values for trial in study.trials] == [[0.75, 0.5]]
+
+
+def test_interrupted_trial_keeps_its_values(tmp_path: Path, space: SearchSpace) -> None:
+    (asked,) = ask(tmp_path, space)
+    trial = reopened(open_study(tmp_path, space), 0, space.distributions())
+    assert trial.number == 0
+    assert trial.params == asked.params
+
+
+def test_values_that_a_kill_left_out_are_drawn(tmp_path: Path, space: SearchSpace) -> None:
+    study = open_study(tmp_path, space)
+    first = study.ask()
+    alpha = first.suggest_float("regularizer.alpha", 0.01, 3.0, log=True)
+    trial = reopened(open_study(tmp_path, space), 0, space.distributions())
+    assert trial.params["regularizer.alpha"] == alpha
+    assert 0.1 <= trial.params["regularizer.threshold"] <= 0.9
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsgaii"])
+def test_sampler_does_not_repeat_itself_when_the_search_goes_on(
+    sampler: str, tmp_path: Path
+) -> None:
+    tuning = ("num_trials: 2, sampler: random", f"num_trials: 20, sampler: {sampler}")
+    space = make_space(tmp_path, tuning)
+    values = [
+        trial.params["regularizer.alpha"] for _ in range(4) for trial in ask(tmp_path, space, 2)
+    ]
+    assert len(set(values)) == 8
+
+
+def test_longer_grid_goes_on_where_the_shorter_one_ended(tmp_path: Path) -> None:
+    threshold = "regularizer.threshold: {type: float, low: 0.1, high: 0.9}"
+    choices = "regularizer.threshold: {type: categorical, choices: [0.1, 0.2, 0.3]}"
+    alpha = "regularizer.alpha: {type: float, low: 0.01, high: 3.0, log: true}"
+    both = (
+        (threshold, choices),
+        (alpha, "regularizer.alpha: {type: categorical, choices: [1.0, 2.0]}"),
+    )
+    tried = []
+    for count in (2, 4, 6):
+        tuning = ("num_trials: 2, sampler: random", f"num_trials: {count}, sampler: grid")
+        space = make_space(tmp_path, *both, tuning)
+        tried += [tuple(trial.params.values()) for trial in ask(tmp_path, space, 2)]
+    assert len(set(tried)) == 6
+
+
+def test_queue_that_was_cut_short_is_completed(tmp_path: Path) -> None:
+    starts = "warm_starts: [{regularizer.alpha: 0.5}, {regularizer.alpha: 0.75}]"
+    space = make_space(tmp_path, ("sampler: random", starts))
+    open_study(tmp_path, space)
+    path = tmp_path / STUDY_FILE
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]))  # killed before the last warm start
+    alphas = [trial.params["regularizer.alpha"] for trial in ask(tmp_path, space, 2)]
+    assert alphas == [0.5, 0.75]
+
+
+# the space
+
+
+def test_another_space_is_refused_with_every_difference(tmp_path: Path, space: SearchSpace) -> None:
+    open_study(tmp_path, space)
+    other = make_space(
+        tmp_path, ("epochs: 2", "epochs: 3"), ("low: 0.01, high: 3.0", "low: 0.01, high: 4.0")
+    )
+    with pytest.raises(ConfigError) as refused:
+        open_study(tmp_path, other)
+    assert "trial.training.epochs: 2 there, 3 asked" in str(refused.value)
+    assert "search.regularizer.alpha.high: 3.0 there, 4.0 asked" in str(refused.value)
+
+
+def test_more_trials_retries_and_another_confirmation_are_the_same_search(
+    tmp_path: Path, space: SearchSpace
+) -> None:
+    open_study(tmp_path, space)
+    tuning = "num_trials: 30, retries: 9, confirm: {top: front, seeds: 3, by: model},"
+    open_study(tmp_path, make_space(tmp_path, ("num_trials: 2,", tuning)))
+
+
+# the file
+
+
+def test_line_that_a_kill_cut_off_costs_nothing_else(tmp_path: Path, space: SearchSpace) -> None:
+    ask(tmp_path, space, 2)
+    path = tmp_path / STUDY_FILE
+    whole = path.read_bytes()
+    for size in range(len(whole) - 40, len(whole)):
+        path.write_bytes(whole[:size])
+        ask(tmp_path, space)
+        assert len(read_study(tmp_path, space).get_trials(states=RUNNING)) >= 2
+
+
+def test_lock_of_a_killed_writer_does_not_hold_the_next_one_up(
+    tmp_path: Path, space: SearchSpace
+) -> None:
+    ask(tmp_path, space)
+    (tmp_path / f"{STUDY_FILE}.lock").symlink_to(tmp_path / STUDY_FILE)
+    ask(tmp_path, space)
+    assert len(read_study(tmp_path, space).trials) == 2
+
+
+def test_reading_writes_nothing(tmp_path: Path, space: SearchSpace) -> None:
+    ask(tmp_path, space)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    read_study(tmp_path, space)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_missing_study_is_named(tmp_path: Path, space: SearchSpace) -> None:
+    with pytest.raises(ConfigError, match=f"^{tmp_path}: has no study"):
+        read_study(tmp_path, space)
+    assert not (tmp_path / STUDY_FILE).exists()

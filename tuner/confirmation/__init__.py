@@ -1,0 +1,1 @@
+"""Train chosen configurations again with fresh seeds and summarize them."""

@@ -1,0 +1,1 @@
+"""Run the trials of a study on Ray and record their results."""

@@ -1,0 +1,76 @@
+"""The search's reference networks: trained once, as Ray tasks, before the first trial.
+
+Where a searched key changes the task, the model or the training, every such combination has its
+own references; then each trial trains (or finds in the cache) those that it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from simreg_core.config.trial import TrialConfig
+from simreg_core.errors import reason_of
+from tuner.execution.ray_session import Resources, run_tasks
+from tuner.execution.worker import WorkerSettings, prepare_worker
+
+
+class SearchFailed(RuntimeError):
+    """The search cannot go on; the message says why in one line."""
+
+
+def train_references(
+    config: TrialConfig,
+    settings: WorkerSettings,
+    resources: Resources,
+    on_done: Callable[[], None],
+) -> list[dict[str, Any]]:
+    """Train and evaluate the reference networks of ``config``; what is cached is only read.
+
+    Args:
+        config: Any trial of the search.
+        settings: Cache folder, device, threads.
+        resources: What one network uses, and how many train at once.
+        on_done: Called as each network is done.
+
+    Returns:
+        Records as :func:`tuner.execution.records.reference_record` makes them.
+
+    Raises:
+        SearchFailed: a network could not be trained.
+    """
+    names = [*(f"baseline, seed {seed}" for seed in config.robustness.baseline_seeds), "surrogate"]
+    # The surrogate is needed by all: it starts first.
+    order = [len(names) - 1, *range(len(names) - 1)]
+    records: dict[int, dict[str, Any]] = {}
+
+    def collect(index: int, value: Any) -> None:
+        failure = reason_of(value) if isinstance(value, Exception) else value.get("failure")
+        if failure is not None:
+            raise SearchFailed(f"reference network ({names[order[index]]}) failed: {failure}")
+        records[index] = value
+        on_done()
+
+    calls = [(config.to_dict(), index, settings) for index in order]
+    run_tasks(_reference, calls, resources, collect)
+    return [records[call] for call in sorted(records, key=order.__getitem__)]
+
+
+def _reference(config: dict[str, Any], index: int, settings: WorkerSettings) -> dict[str, Any]:
+    from simreg_core.data.task import load_task
+    from simreg_core.training.baselines import (
+        reference_networks,
+        reference_result,
+        references_digest,
+    )
+    from tuner.execution.records import result_record
+
+    device = prepare_worker(settings)
+    try:
+        trial = TrialConfig.from_dict(config)
+        data = load_task(trial.task)
+        networks = reference_networks(trial)
+        result = reference_result(networks[index], networks[-1], data, settings.cache, device)
+        return result_record(result, references_digest(trial, data))
+    except (ArithmeticError, ValueError, RuntimeError, OSError) as err:
+        return {"failure": reason_of(err)}

@@ -1,0 +1,260 @@
+"""Ray Tune's view of the Optuna study, which is the truth of a search.
+
+Ray Tune only runs networks. :class:`StudySearcher` asks the study, hands the trial's networks (one,
+or one for each of several seeds) to Tune and tells the study the outcome: COMPLETE only at full
+budget with finite objectives, PRUNED below it, FAIL with the reason otherwise. A trial's rows are
+written before the study is told, so a trial that the study calls finished always has its rows.
+A trial that nobody could end (Ctrl-C, a killed driver, a full disk) stays RUNNING, and is gone on
+with when the search is resumed. Nothing rests on Ray's snapshots.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import optuna
+from pydantic import ValidationError
+from ray.tune.search import Searcher
+
+from simreg_core.config.messages import explain, problems
+from simreg_core.config.trial import TrialConfig
+from simreg_core.results.objectives import objective_values, parse_constraint
+from simreg_core.results.schema import Status
+from tuner.execution.records import joined_record, mean_record
+from tuner.execution.worker import network_folder
+from tuner.space.search_space import SearchSpace
+from tuner.study.study import reopened, tell
+
+
+class Outcome(NamedTuple):
+    """How one trial, or one of its networks, ended."""
+
+    number: int
+    status: Status
+    reason: str | None
+    config: TrialConfig | None
+    """None where the sampled values do not make a configuration."""
+    record: Mapping[str, Any]
+    """What the workers reported (see :mod:`tuner.execution.worker`); may be empty."""
+
+
+class Observer(Protocol):
+    """Who is told what happens to trials."""
+
+    def started(self, number: int) -> None:
+        """A trial begins."""
+
+    def progressed(self, number: int, seed: int, epochs_done: int, num_epochs: int) -> None:
+        """One of a trial's networks has trained an epoch."""
+
+    def ended(self, outcome: Outcome) -> Mapping[str, Any]:
+        """A trial has ended, before the study is told; writes its rows and returns its own."""
+
+
+@dataclass
+class _Trial:
+    """A trial that is open, and what its networks have come to."""
+
+    trial: optuna.Trial
+    config: TrialConfig
+    num_open: int
+    ended: dict[int, Outcome] = field(default_factory=dict)
+    """By the network's seed, in the order in which they ended."""
+
+    @property
+    def cause(self) -> Outcome | None:
+        """The first of its networks that is not complete, for which the trial is lost."""
+        return next((o for o in self.ended.values() if o.status != "complete"), None)
+
+
+class StudySearcher(Searcher):  # type: ignore[misc]
+    """Hands trials of a study to Ray Tune.
+
+    Args:
+        study: Open study.
+        space: What is searched.
+        observer: Told of every trial.
+        interrupted: Numbers of the trials of the study that are to be gone on with.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        space: SearchSpace,
+        observer: Observer,
+        interrupted: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        self.study = study
+        self.space = space
+        self.error: BaseException | None = None
+        """What broke the recording of a trial; Tune would only log it. The caller raises it."""
+        self._observer = observer
+        self._interrupted = deque(interrupted)
+        self._networks: deque[tuple[_Trial, int]] = deque()
+        """Networks of open trials that no worker has yet, with their seeds."""
+        self._running: dict[str, tuple[_Trial, int]] = {}
+        waiting = optuna.trial.TrialState.WAITING
+        states = [trial.state for trial in study.get_trials(deepcopy=False)]
+        self._num_asked = len(states) - states.count(waiting)
+
+    @property
+    def num_networks(self) -> int:
+        """Networks that are left to train, at most."""
+        left = max(0, self.space.tuning.num_trials - self._num_asked)
+        return (left + len(self._interrupted)) * self.space.tuning.num_seeds
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        """The next network for Tune, or FINISHED."""
+        try:
+            self._open_next()
+        except Exception as err:  # a database that is gone, say: Tune would end all with it
+            self.error = self.error or err
+        if self.error is not None or not self._networks:
+            return Searcher.FINISHED  # type: ignore[no-any-return]
+        opened, seed = self._networks.popleft()
+        self._running[trial_id] = (opened, seed)
+        number = opened.trial.number
+        return {
+            "trial": number,
+            "folder": network_folder(number, seed, self.space.tuning.num_seeds),
+            "config": opened.config.model_copy(update={"seed": seed}).to_dict(),
+        }
+
+    def is_lost(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        """Whether a network need not go on, since another one of its trial is not complete."""
+        return trial_id in self._running and self._running[trial_id][0].cause is not None
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Tune's word that a network has trained an epoch."""
+        if trial_id in self._running and result.get("epochs_done"):
+            opened, seed = self._running[trial_id]
+            num_epochs = opened.config.training.epochs
+            try:
+                self._observer.progressed(
+                    opened.trial.number, seed, result["epochs_done"], num_epochs
+                )
+            except OSError as err:
+                self.error = self.error or err
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Tune's word that a network ended. A lost worker's reason follows by :meth:`fail`."""
+        if error or trial_id not in self._running:
+            return
+        result = result or {}
+        if "full_disk" in result:
+            self.error = self.error or OSError(result["full_disk"])
+            return  # the trial stays open
+        record = json.loads(result["record"]) if "record" in result else {}
+        if "failure" in result:
+            self._network_ended(trial_id, "failed", result["failure"], record)
+            return
+        config = self._running[trial_id][0].config
+        self._network_ended(trial_id, *self._judge(record, config, result), record)
+
+    def fail(self, trial_id: str, reason: str) -> None:
+        """Record that a network's worker was lost for good."""
+        if trial_id in self._running:
+            self._network_ended(trial_id, "failed", reason, {})
+
+    def _open_next(self) -> None:
+        """Open trials until there is a network to hand out, or no trial left."""
+        while self.error is None and not self._networks:
+            trial = self._next_trial()
+            if trial is None:
+                return
+            self._observer.started(trial.number)
+            self._open(trial)
+
+    def _next_trial(self) -> optuna.Trial | None:
+        distributions = self.space.distributions()
+        if self._interrupted:
+            return reopened(self.study, self._interrupted.popleft(), distributions)
+        if self._num_asked >= self.space.tuning.num_trials:
+            return None
+        self._num_asked += 1
+        return self.study.ask(distributions)
+
+    def _open(self, trial: optuna.Trial) -> None:
+        """Queue the networks of a trial, or record that its values do not make one."""
+        try:
+            config = self.space.trial_config(self.space.decode(trial.params))
+        except ValidationError as err:
+            reason = f"no valid configuration: {explain(problems(err)[0], TrialConfig)}"
+            self._finish(trial, lambda: Outcome(trial.number, "failed", reason, None, {}))
+            return
+        seeds = range(config.seed, config.seed + self.space.tuning.num_seeds)
+        opened = _Trial(trial, config, len(seeds))
+        self._networks.extend((opened, seed) for seed in seeds)
+
+    def _judge(
+        self, record: Mapping[str, Any], config: TrialConfig, result: Mapping[str, Any]
+    ) -> tuple[Status, str | None]:
+        num_epochs = len(record.get("epochs", ()))
+        if num_epochs < config.training.epochs or "columns" not in record:
+            reason = f"stopped after {num_epochs} of {config.training.epochs} epochs"
+            rule = self.space.tuning.early_stopping
+            if rule is not None and rule.metric in result:
+                reason += f": {rule.type} on {rule.metric}, {result[rule.metric]:.3f}"
+            return "pruned", reason
+        try:
+            objective_values(record["columns"], self.space.objectives)
+            for text in self.space.constraints:
+                parse_constraint(text).violation(record["columns"])
+        except ValueError as err:
+            return "failed", str(err)
+        return "complete", None
+
+    def _network_ended(
+        self, trial_id: str, status: Status, reason: str | None, record: Mapping[str, Any]
+    ) -> None:
+        """Collect a network's outcome; the last one of a trial ends the trial."""
+        opened, seed = self._running.pop(trial_id)
+        opened.ended[seed] = Outcome(opened.trial.number, status, reason, opened.config, record)
+        opened.num_open -= 1
+        if status != "complete":  # the trial is lost: what has not begun need not begin
+            dropped = [network for network in self._networks if network[0] is opened]
+            for network in dropped:
+                self._networks.remove(network)
+            opened.num_open -= len(dropped)
+        if opened.num_open == 0:
+            self._finish(opened.trial, lambda: self._outcome(opened))
+
+    def _outcome(self, opened: _Trial) -> Outcome:
+        """The outcome of a trial: that of its network, or all of its networks' together."""
+        outcomes = [opened.ended[seed] for seed in sorted(opened.ended)]
+        if self.space.tuning.num_seeds == 1:
+            return outcomes[0]
+        records = [outcome.record for outcome in outcomes]
+        cause = opened.cause
+        if cause is None:
+            return outcomes[0]._replace(record=mean_record(records))
+        seed = next(seed for seed, outcome in opened.ended.items() if outcome is cause)
+        reason = f"seed {seed}: {cause.reason}"
+        return cause._replace(config=opened.config, reason=reason, record=joined_record(records))
+
+    def _finish(self, trial: optuna.Trial, outcome: Callable[[], Outcome]) -> None:
+        try:
+            row = self._observer.ended(outcome())
+            tell(self.study, trial, row, self.space)
+        except Exception as err:  # a full disk, say: Tune would log it and go on
+            self.error = self.error or err
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the study is on disk already."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Not supported: a search is resumed by reopening its study."""
+        raise NotImplementedError("reopen the study instead of restoring Ray's snapshot")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray pickles searchers into its own snapshot, which nothing here reads.
+        return {}

@@ -1,0 +1,145 @@
+"""Ray Tune as the runner of networks: places, restarts and stops them; knows nothing of results."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from ray import cloudpickle, tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+
+from simreg_core.storage.location import is_remote
+from tuner.execution.progress import SearchView
+from tuner.execution.ray_session import Resources, raylet_silenced
+from tuner.execution.searcher import StudySearcher
+from tuner.execution.worker import WorkerSettings, run_trial
+from tuner.log_targets import LogTarget
+from tuner.space.search_space import SearchSpace
+
+_RAY_FOLDER = "ray"  # Ray's own snapshots; nothing reads them
+_REDUCTION_FACTOR, _MIN_TRIALS = 4, 3  # Ray's own defaults
+
+
+class _LostWorkers(tune.Callback):  # type: ignore[misc]
+    """Tells of workers that Ray lost, and the searcher why one was lost for good."""
+
+    def __init__(self, searcher: StudySearcher, view: SearchView, retries: int) -> None:
+        self.searcher = searcher
+        self.view = view
+        self.retries = retries
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        again = f"starts again ({trial.num_failures} of {self.retries})"
+        self.view.say(f"trial {trial.config['trial']} {again}: {_reason(trial)}")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.searcher.fail(trial.trial_id, _reason(trial))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # pickled into Ray's snapshot, which nothing here reads
+
+
+def _reason(trial: Any) -> str:
+    """Why Ray gave a trial up, in one line without names of classes and ids."""
+    # Ray's own reader looks for this file where it is copied later.
+    with open(trial.pickled_error_file, "rb") as stream:
+        text = str(cloudpickle.load(stream))
+    words = " ".join(text.split())
+    if "Worker exit detail: " in words:
+        return f"worker lost: {words.rpartition('Worker exit detail: ')[2][:300]}"
+    return text.strip().splitlines()[-1][:300]  # of a traceback: the exception
+
+
+def run_networks(
+    searcher: StudySearcher,
+    settings: WorkerSettings,
+    resources: Resources,
+    view: SearchView,
+    run: Callable[..., None] = run_trial,
+    logs: Sequence[LogTarget] = (),
+) -> None:
+    """Run every network that the searcher suggests, a few at a time.
+
+    Args:
+        searcher: Is asked for networks and told their outcomes.
+        settings: What workers are told.
+        resources: What one network uses, and how many run at once.
+        view: Where a worker that is lost is shown.
+        run: What a worker does; called as :func:`tuner.execution.worker.run_trial`.
+        logs: Where networks are logged beside the tables.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM; what runs is stopped and stays open.
+    """
+    tuning = searcher.space.tuning
+    callbacks: list[tune.Callback] = [_LostWorkers(searcher, view, tuning.retries)]
+    if logs:
+        callbacks.append(_forwarder(logs, searcher, settings.folder, view))
+    # Ray's snapshots, which nobody reads: of no use to workers, so not worth an object store.
+    home = Path(tempfile.mkdtemp()) if is_remote(settings.folder) else settings.folder
+    trainable = tune.with_resources(
+        tune.with_parameters(run, settings=settings),
+        {"cpu": resources.cpus, "gpu": resources.gpus},
+    )
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=_scheduler(searcher.space),
+            num_samples=searcher.num_networks,
+            max_concurrent_trials=resources.max_concurrent,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name=_RAY_FOLDER,
+            storage_path=str(home),
+            stop=searcher.is_lost,
+            callbacks=callbacks,
+            failure_config=tune.FailureConfig(max_failures=tuning.retries),
+            verbose=0,
+        ),
+    )
+    try:
+        with raylet_silenced(), ExitStack() as stack:
+            if logs:
+                stack.enter_context(callbacks[-1])
+            tuner.fit()
+    finally:
+        shutil.rmtree(home / _RAY_FOLDER if home == settings.folder else home, ignore_errors=True)
+
+
+def _forwarder(
+    logs: Sequence[LogTarget], searcher: StudySearcher, folder: Path, view: SearchView
+) -> tune.Callback:
+    from tuner.log_forwarder import LogForwarder, log_id
+
+    keys = [*searcher.space.search]
+    return LogForwarder(logs, folder, keys, log_id(searcher.study), view.say)
+
+
+def _scheduler(space: SearchSpace) -> TrialScheduler:
+    """Ray Tune's scheduler for the space's rule of early stopping."""
+    rule = space.tuning.early_stopping
+    if rule is None:
+        return FIFOScheduler()
+    common = {"time_attr": "epochs_done", "metric": rule.metric, "mode": "max"}
+    if rule.type == "median":
+        return MedianStoppingRule(
+            **common,
+            grace_period=rule.grace_epochs,
+            min_samples_required=rule.min_trials or _MIN_TRIALS,
+            min_time_slice=math.inf,  # else it swaps running and waiting trials at every epoch
+        )
+    # Beyond the last epoch: ASHA ends a trial at its maximum, before our last report.
+    return ASHAScheduler(
+        **common,
+        max_t=space.most_epochs() + 1,
+        grace_period=rule.grace_epochs,
+        reduction_factor=rule.reduction_factor or _REDUCTION_FACTOR,
+    )

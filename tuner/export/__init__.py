@@ -1,0 +1,1 @@
+"""Export the network of a trial with its configuration and model card."""

@@ -1,0 +1,1 @@
+"""Space files: search distributions, grids and the settings of a search."""

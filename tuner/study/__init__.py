@@ -1,0 +1,1 @@
+"""The Optuna study: sampler, storage, and the folder it lives in."""

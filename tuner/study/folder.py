@@ -1,0 +1,173 @@
+"""The folder of a study: its plan, its creation, and the checks before it is resumed."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from simreg_core.cli import os_reason
+from simreg_core.errors import ConfigError
+from simreg_core.results.tables import ResultStore
+from simreg_core.storage.atomic import write_text
+from simreg_core.storage.location import is_remote, put, remove
+from tuner.log_targets import LogTarget
+from tuner.space.search_space import SearchSpace, load_space
+from tuner.study.storage import has_study
+from tuner.study.study import check_space, check_whole, claim_study, read_study
+
+SPACE_FILE = "space.yaml"
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """A search that has been checked and is ready to run."""
+
+    space: SearchSpace
+    folder: Path
+    """``OUTPUT/NAME``."""
+    cache: Path
+    """``OUTPUT/references``: reference networks, shared by the searches of one output."""
+    is_named: bool = True
+    """Whether the user chose this folder; if not, a number is appended where it exists."""
+    resumes: bool = False
+    """Whether the folder holds a search that is to be gone on with."""
+    storage: str | None = field(default=None, repr=False)
+    """URL of the study's database, maybe with a password; None for a journal, or what the folder
+    remembers."""
+    logs: tuple[LogTarget, ...] = ()
+    """Where networks are logged beside the tables."""
+
+    def free_folder(self) -> Path:
+        """The folder, or the first numbered one that does not exist.
+
+        Raises:
+            ConfigError: it exists and was chosen by name.
+        """
+        if not self.folder.exists():
+            return self.folder
+        if self.is_named:
+            raise ConfigError(
+                f"{self.folder} exists; choose another --name (nothing is overwritten)"
+            )
+        name = self.space.name
+        numbered = (self.folder.with_name(f"{name}-{number}") for number in itertools.count(2))
+        return next(folder for folder in numbered if not folder.exists())
+
+
+def create_folder(plan: SearchPlan) -> SearchPlan:
+    """Make ``OUTPUT/NAME`` with empty tables and the space file as used, whole or not at all.
+
+    Returns:
+        The plan with the folder that was made: where the name is free to vary, another search
+        may have taken it in the meantime.
+
+    An object store cannot rename: there the space file comes last, and before it the folder is no
+    result that anything could go on with. Of two searches that make one folder, one gets it.
+
+    Raises:
+        ConfigError: it exists (results are never overwritten) or cannot be made.
+    """
+    try:
+        plan = _create_remote(plan) if is_remote(plan.folder) else _create_local(plan)
+    except OSError as err:
+        raise ConfigError(f"{plan.folder}: cannot be written: {os_reason(err)}") from err
+    if plan.storage is not None:
+        try:
+            claim_study(plan.folder, plan.space, plan.storage)
+        except ConfigError:
+            _remove_folder(plan.folder)
+            raise
+    return plan
+
+
+def _create_remote(plan: SearchPlan) -> SearchPlan:
+    while True:
+        ResultStore(plan.folder).create()
+        try:
+            put(plan.folder / SPACE_FILE, plan.space.to_yaml().encode(), is_new=True)
+        except FileExistsError:
+            plan = replace(plan, folder=plan.free_folder())
+        else:
+            return plan
+
+
+def _remove_folder(folder: Path) -> None:
+    if is_remote(folder):
+        remove([place for place in folder.rglob("*") if place.is_file()])
+    else:
+        shutil.rmtree(folder)
+
+
+def _create_local(plan: SearchPlan) -> SearchPlan:
+    output = plan.folder.parent
+    draft = output / f".{plan.folder.name}.{secrets.token_hex(4)}.tmp"
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        draft.mkdir()
+        write_text(draft / SPACE_FILE, plan.space.to_yaml())
+        ResultStore(draft).create()
+        while True:
+            try:
+                draft.rename(plan.folder)  # fails where the folder holds anything
+            except OSError:
+                if not plan.folder.exists():
+                    raise
+                plan = replace(plan, folder=plan.free_folder())
+            else:
+                return plan
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def read_space(folder: Path, overrides: Sequence[str] = ()) -> SearchSpace:
+    """The space of the search in a result folder, as it was used, with overrides.
+
+    Raises:
+        ConfigError: there is no search, or its space file or an override is wrong.
+    """
+    if not (folder / SPACE_FILE).is_file():
+        raise ConfigError(f"{folder}: no results of a search (it has no {SPACE_FILE})")
+    return load_space(folder / SPACE_FILE, overrides)
+
+
+def resume_plan(
+    folder: Path,
+    asked: SearchSpace | None,
+    overrides: Sequence[str],
+    storage: str | None = None,
+) -> SearchPlan:
+    """The plan that goes on with the search in a result folder.
+
+    Args:
+        folder: ``OUTPUT/NAME``.
+        asked: The space that the user believes this search to have; None for that of the folder.
+        overrides: ``key=value`` texts that are laid over the folder's own space.
+        storage: See :class:`SearchPlan`.
+
+    Raises:
+        ConfigError: there is no search, or it has another space or name.
+    """
+    found = read_space(folder)
+    if any(text.startswith("name=") for text in overrides):
+        raise ConfigError(f"--set name: a search keeps its name, {found.name}")
+    space = asked or read_space(folder, overrides)
+    space = space.model_copy(update={"name": found.name})
+    check_space(folder, found, space)
+    return SearchPlan(space, folder, folder.parent / "references", resumes=True, storage=storage)
+
+
+def check_resumable(plan: SearchPlan) -> None:
+    """Refuse to go on with results that are not whole; for a folder that nobody works on.
+
+    Raises:
+        ConfigError: see :func:`~tuner.study.study.check_whole`, or the study is missing or damaged.
+    """
+    rows = ResultStore(plan.folder).read("trials")
+    if not has_study(plan.folder) and not rows:  # killed before there was anything
+        return
+    study = read_study(plan.folder, plan.space, plan.storage)
+    check_whole(plan.folder, study, rows, plan.space.tuning.num_trials)
