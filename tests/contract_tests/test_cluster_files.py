@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -24,11 +25,10 @@ def test_ray_is_the_one_that_constraints_pin(name: str) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_all_that_an_installation_needs_is_copied(name: str) -> None:
     mounts = yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))["file_mounts"]
-    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    packages = re.search(r"^packages = \[(.*)\]$", project, re.MULTILINE)
-    assert packages is not None
-    needed = {*re.findall(r'"(\w+)"', packages[1]), "pyproject.toml", "README.md", "LICENSE"}
-    assert needed | {"constraints.txt", "search_spaces"} <= set(mounts.values())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["packages"]["find"]["include"]
+    needed = {*(pattern.rstrip("*") for pattern in patterns), "pyproject.toml", "README.md"}
+    assert needed | {"LICENSE"} | {"constraints.txt", "search_spaces"} <= set(mounts.values())
 
 
 def test_the_readme_names_that_ray_and_its_slurm_script_is_a_script() -> None:
