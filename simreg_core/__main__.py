@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from simreg_core import cli
 from simreg_core.config.loading import load_trial_config
 from simreg_core.errors import ConfigError
-from simreg_core.results.schema import METRICS, SPLITS
+from simreg_core.results.schema import SPLITS
 from simreg_core.storage.atomic import write_text
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     import torch
 
+    from simreg_core.data.task import load_task
     from simreg_core.networks.checkpoint import CheckpointError, save_weights
+    from simreg_core.training.baselines import BaselineCache
     from simreg_core.training.experiment import run_experiment
     from simreg_core.training.fit import NonFiniteLossError
 
@@ -53,13 +55,8 @@ def _run(args: argparse.Namespace) -> int:
     folder = args.output / "single" / config.digest()
     checkpoint = folder / "state.pt"
     try:
-        result = run_experiment(
-            config,
-            cache=args.output / "references",
-            device=device,
-            checkpoint=checkpoint,
-            on_epoch=_log_epoch,
-        )
+        cache = BaselineCache(args.output / "baselines", load_task(config.task), device)
+        result = run_experiment(config, cache, checkpoint=checkpoint, on_epoch=_log_epoch)
         save_weights(folder / "weights.pt", config, result.model)
         write_text(folder / "result.json", _as_json(result))
     except CheckpointError as err:
@@ -128,7 +125,8 @@ def _as_json(result: TrialResult) -> str:
 
 def _table(result: TrialResult) -> str:
     lines = [f"{'':28}" + "".join(f"{split:>12}" for split in SPLITS)]
-    for name in METRICS:
+    names = [key.removeprefix("test.") for key in result.columns if key.startswith("test.")]
+    for name in names:
         values = [result.columns.get(f"{split}.{name}") for split in SPLITS]
         if any(value is not None for value in values):
             cells = ("-" if value is None else f"{value:.4f}" for value in values)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from simreg_core import cli
-from simreg_core.data.torchvision_sets import SOURCES, download
+from simreg_core.registry import DATASETS
 from simreg_core.storage.array_cache import data_folder
 
 
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done, 2 bad input or no network, 130 interrupted.
     """
     parser = cli.Parser("simreg_core.datasets", "Download datasets into the data folder.")
-    parser.add_argument("names", nargs="+", choices=tuple(SOURCES), metavar="NAME")
+    parser.add_argument("names", nargs="+", choices=_downloadable(), metavar="NAME")
     parser.add_argument(
         "--data",
         type=Path,
@@ -28,10 +28,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(parser, argv, _download_all)
 
 
+def _downloadable() -> list[str]:
+    return [name for name, found in DATASETS.known.items() if found.download is not None]
+
+
 def _download_all(args: argparse.Namespace) -> int:
     folder = args.data.expanduser().absolute() if args.data is not None else data_folder("--data")
     for name in args.names:
-        download(name, folder)
+        download = DATASETS.known[name].download
+        assert download is not None
+        download(folder)
         print(f"{name}: {folder}")
     return 0
 

@@ -1,167 +1,246 @@
-"""Functions that a configuration names as ``module:function``, and what options they take.
+"""The components that a configuration names: attacks, datasets, networks, metrics and so on.
 
-A module is found as Python finds it, and in the working directory.
+A component is a function together with everything the project needs to know about it: its defaults,
+its label, what it needs. A decorator declares it::
+
+    @attack("stripes", max_epsilon=0.1, reference=0.1, label="stripes")
+    def stripes(batch, *, period: int = 4): ...
+
+The project's own components are those declared in the modules of their wing. An installed package
+adds components with an entry point of the group ``simreg`` that names one of its modules. Both are
+known by their names. A configuration names any other function, declared or not, as
+``module:function``.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import inspect
-import os
-import re
-import sys
-import types
-import typing
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any, Generic, Literal, Self, TypeVar
 
-from simreg_core.errors import ConfigError, describe, reason_of
+from simreg_core.errors import ConfigError, reason_of
+from simreg_core.plugins import is_plugin, load_function
 
-PLUGIN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # module:function
-
-Option = float | int | str | bool
-_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-_FIRST = (
-    inspect.Parameter.POSITIONAL_OR_KEYWORD,
-    inspect.Parameter.POSITIONAL_ONLY,
-    inspect.Parameter.VAR_POSITIONAL,
-)
-_PLAIN = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
+ENTRY_POINTS = "simreg"
+Function = Callable[..., Any]
 
 
-def is_plugin(name: str) -> bool:
-    """Whether ``name`` has the form ``module:function``."""
-    return PLUGIN.fullmatch(name) is not None
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """A function and its name in configurations, results and messages."""
+
+    name: str
+    function: Function = field(repr=False)
+    label: str = ""
+    """Name in charts and texts; the name itself if not given."""
+
+    @classmethod
+    def declare(cls, name: str, **properties: Any) -> Callable[[Function], Self]:
+        """A decorator that makes a function this kind of component.
+
+        Args:
+            name: The component's name.
+            **properties: Fields of the class.
+        """
+        return lambda function: cls(name=name, function=function, **properties)
+
+    @property
+    def title(self) -> str:
+        """The label, or else the name in words."""
+        return self.label or self.name.replace("_", " ")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
+        return self.function(*args, **kwargs)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the function comes from outside of this project."""
+        function = self.function
+        while isinstance(function, partial):
+            function = function.func
+        return getattr(function, "__module__", "").partition(".")[0] != "simreg_core"
 
 
-def load_function(name: str) -> Callable[..., Any]:
-    """The function that ``module:function`` names.
+@dataclass(frozen=True, kw_only=True)
+class Attack(Component):
+    """Called with an ``AttackInput`` and its options; see :mod:`simreg_core.robustness.attack`."""
 
-    The working directory joins ``sys.path`` (last) if it is not there, as it is for
-    ``python -m``.
-
-    Raises:
-        ConfigError: the module is missing or fails on import, or holds no such function.
-    """
-    module_name, _, function_name = name.partition(":")
-    folder = os.getcwd()
-    if not {"", folder} & set(sys.path):
-        sys.path.append(folder)
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as err:  # whatever the user's module raises on import
-        raise ConfigError(
-            f"{name}: module {module_name!r} cannot be imported ({reason_of(err)}); it is looked "
-            f"for in {folder} and where Python finds its modules"
-        ) from err
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        names = [n for n, f in vars(module).items() if inspect.isfunction(f) and n[0] != "_"]
-        raise ConfigError(
-            f"{name}: module {module_name!r} has no function {function_name!r}; "
-            f"it has: {', '.join(names) or 'none'}"
-        )
-    return typing.cast(Callable[..., Any], function)
+    max_epsilon: float | None = None
+    """Largest distortion where the configuration gives none, in pixel units of [0, 1]."""
+    reference: float | None = None
+    """Reference epsilon where the configuration gives none."""
+    precompute: Function | None = field(default=None, repr=False)
+    """``(surrogate, images, labels)`` to a tensor with one row per image. It is computed once per
+    surrogate and split, cached, and handed to the attack as ``batch.precomputed``."""
 
 
-def source_digest(name: str) -> str:
-    """16 hexadecimal digits of the file that a plug-in stands in, by which edits are noticed.
-
-    What has no such file (a compiled function, a module frozen into Python) is taken for constant.
-
-    Raises:
-        ConfigError: the plug-in cannot be had, or its file not be read.
-    """
-    source = _source_file(name, load_function(name))
-    try:
-        content = Path(source).read_bytes() if source else b""
-    except OSError as err:
-        raise ConfigError(f"{name}: {source} cannot be read: {err.strerror or err}") from err
-    return hashlib.sha256(content).hexdigest()[:16]
+@dataclass(frozen=True, kw_only=True)
+class Corruption(Component):
+    """``(images, severity, rng)`` to images; see :mod:`simreg_core.robustness.corruptions`."""
 
 
-def _source_file(name: str, function: Callable[..., Any]) -> str | None:
-    module = sys.modules[name.partition(":")[0]]
-    for found in (function, module):  # an object that can be called has no file, its module has
-        try:
-            source = inspect.getsourcefile(found)
-        except TypeError:
-            continue
-        return None if source is None or source.startswith("<frozen") else source
-    return None
+@dataclass(frozen=True, kw_only=True)
+class Dataset(Component):
+    """``(argument, ImageRequest)`` to an ``ImagePool``; see :mod:`simreg_core.data.registry`."""
+
+    classes: int | None = None
+    """Number of classes; 0 without labels, None if the files decide."""
+    side: int | None = None
+    """Height and width of the stored images in pixels; None if the files decide."""
+    takes_path: bool = False
+    """Whether the configuration names it as ``name:PATH``."""
+    protocol: Mapping[str, Any] | None = None
+    """Defaults of a trial on this dataset, beneath the user's values; None: those of CIFAR-10."""
+    download: Function | None = field(default=None, repr=False)
+    """Download into a data folder; None if there is nothing to download."""
 
 
-def check_options(
-    function: Callable[..., Any], options: Mapping[str, Option], attack: str, where: str
-) -> None:
-    """Compare options with the parameters of a function, its first one (the batch) left out.
+@dataclass(frozen=True, kw_only=True)
+class Target(Component):
+    """``TargetInput`` to S_target of index pairs; see :mod:`simreg_core.regularizer.targets`."""
+
+    needs_labels: bool = False
+    needs: str | None = None
+    """Field of ``regularizer`` that must be given with this target, and with no other."""
+    check: Function | None = field(default=None, repr=False)
+    """Called with the value of ``needs`` before anything is trained; raises ``ConfigError``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network(Component):
+    """``(ModelConfig, channels=, num_classes=)`` to a network; see ``networks/network.py``."""
+
+    layers: Function = field(repr=False)
+    """``ModelConfig`` to the names of the layers whose features can be compared, in order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Component):
+    """``Measurements`` of one network on one split to a number or None."""
+
+    direction: Literal["maximize", "minimize"] | None
+    """None: recorded, but no objective."""
+    worst: float | None = None
+    """Value of a useless network, the reference point of a hypervolume; None: unbounded."""
+    description: str = ""
+    needs: str | None = None
+    """Section of the trial configuration without which the metric is not measured."""
+    against_baseline: bool = False
+    """Whether it compares the network with the unregularized baseline; shown with its sign."""
+
+
+C = TypeVar("C", bound=Component)
+
+
+class Registry(Generic[C]):
+    """All components of one kind.
 
     Args:
-        function: Called as ``function(batch, **options)``.
-        options: What the configuration gives.
-        attack: Name of the attack, for messages.
-        where: Configuration key of the options, for messages.
-
-    Raises:
-        ConfigError: an option is unknown, missing or of another type than the parameter's
-            annotation (or default) says.
+        component: The class of the components.
+        homes: Packages (all of their modules) or modules that declare the project's own.
     """
-    parameters = list(inspect.signature(function).parameters.values())
-    if not parameters or parameters.pop(0).kind not in _FIRST:
-        raise ConfigError(f"{where}: {attack} must take the batch as its first argument")
-    named = {parameter.name: parameter for parameter in parameters if parameter.kind in _NAMED}
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    hints = _hints(function)
-    for key, value in options.items():
-        if key in named:
-            _check_type(value, _annotation(named[key], hints), f"{where}.{key}")
-        elif not takes_any:
-            takes = f"takes {', '.join(named)}" if named else "takes none"
-            raise ConfigError(f"{where}.{key}: unknown option; {attack} {takes}")
-    for key, parameter in named.items():
-        if parameter.default is parameter.empty and key not in options:
-            raise ConfigError(f"{where}.{key}: required by {attack}, but not given")
+
+    def __init__(self, component: type[C], *homes: str) -> None:
+        self._component = component
+        self._homes = homes
+        self.kind = component.__name__.lower()
+
+    @cached_property
+    def own(self) -> Mapping[str, C]:
+        """The project's own components, by name."""
+        return self._collect({}, _declared_in(self._homes))
+
+    @cached_property
+    def known(self) -> Mapping[str, C]:
+        """The project's own components and those of entry points, by name.
+
+        Raises:
+            ConfigError: an entry point cannot be imported, or a name is declared twice.
+        """
+        return self._collect(dict(self.own), _declared_by_entry_points())
+
+    def get(self, name: str) -> C:
+        """The component of a name.
+
+        Raises:
+            ConfigError: the name is unknown, or its ``module:function`` cannot be imported.
+        """
+        if name in self.known:
+            return self.known[name]
+        self.require(name)
+        found = load_function(name)
+        if isinstance(found, self._component):
+            return replace(found, name=name)
+        if isinstance(found, Component):
+            kind = type(found).__name__.lower()
+            raise ConfigError(f"{name}: is a component of kind {kind}, not {self.kind}")
+        return self.bare(name, found)
+
+    def bare(self, name: str, function: Function) -> C:
+        """A component for a function that no decorator declares.
+
+        Raises:
+            ConfigError: the kind has properties without a default.
+        """
+        try:
+            return self._component(name=name, function=function)
+        except TypeError as err:
+            raise ConfigError(
+                f"{name}: not declared; decorate it with simreg_core.registry.{self.kind}"
+            ) from err
+
+    def require(self, name: str) -> None:
+        """Refuse a name that is neither known nor of the form ``module:function``.
+
+        Raises:
+            ConfigError: lists the known names.
+        """
+        if name not in self.known and not is_plugin(name):
+            allowed = ", ".join((*self.known, "MODULE:FUNCTION"))
+            raise ConfigError(f"unknown {self.kind} {name!r}; allowed: {allowed}")
+
+    def _collect(self, found: dict[str, C], values: Iterable[object]) -> dict[str, C]:
+        for value in values:
+            if isinstance(value, self._component) and found.setdefault(value.name, value) != value:
+                raise ConfigError(f"{self.kind} {value.name!r} is declared twice")
+        return found
 
 
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(function)
-    except (NameError, TypeError, AttributeError):  # an annotation that names nothing
-        return {}
+def _declared_in(homes: Iterable[str]) -> Iterator[object]:
+    for home in homes:
+        module = importlib.import_module(home)
+        yield from vars(module).values()
+        for info in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{home}."):
+            if not info.name.endswith(".__main__"):
+                yield from vars(importlib.import_module(info.name)).values()
 
 
-def _annotation(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
-    """The annotated type, the default's if there is no annotation, or None if all goes."""
-    if parameter.name in hints:
-        return hints[parameter.name]
-    default = type(parameter.default)
-    return default if parameter.annotation is parameter.empty and default in _PLAIN else None
+def _declared_by_entry_points() -> Iterator[object]:
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            loaded = point.load()
+        except Exception as err:  # whatever the package raises on import
+            raise ConfigError(f"entry point {point.value}: {reason_of(err)}") from err
+        yield from vars(loaded).values() if isinstance(loaded, ModuleType) else (loaded,)
 
 
-def _check_type(value: Option, annotation: Any, where: str) -> None:
-    allowed = _allowed(annotation)
-    if allowed and not any(_fits(value, kind) for kind in allowed):
-        words = [_PLAIN[kind] if isinstance(kind, type) else repr(kind[0]) for kind in allowed]
-        raise ConfigError(f"{where}: expected {' or '.join(words)}, found {describe(value)}")
+ATTACKS = Registry(Attack, "simreg_core.robustness")
+CORRUPTIONS = Registry(Corruption, "simreg_core.robustness")
+DATASETS = Registry(Dataset, "simreg_core.data")
+TARGETS = Registry(Target, "simreg_core.regularizer", "simreg_core.neural")
+NETWORKS = Registry(Network, "simreg_core.networks")
+METRICS = Registry(Metric, "simreg_core.results.metrics")
 
 
-def _allowed(annotation: Any) -> list[Any]:
-    """Plain types and, as one-element lists, literal values; empty if nothing can be said."""
-    if annotation in _PLAIN:
-        return [annotation]
-    if get_origin(annotation) is Literal:
-        return [[value] for value in get_args(annotation)]
-    if get_origin(annotation) in (typing.Union, types.UnionType):
-        parts = [part for part in get_args(annotation) if part is not types.NoneType]
-        kinds = [_allowed(part) for part in parts]
-        return [kind for part in kinds for kind in part] if all(kinds) else []
-    return []
-
-
-def _fits(value: Option, kind: Any) -> bool:
-    if isinstance(kind, list):
-        return value == kind[0] and type(value) is type(kind[0])
-    # bool is an int to Python, and a whole number is a number to everyone.
-    return type(value) is kind or (kind is float and type(value) is int)
+attack = Attack.declare
+corruption = Corruption.declare
+dataset = Dataset.declare
+target = Target.declare
+network = Network.declare
+metric = Metric.declare

@@ -11,9 +11,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from simreg_core.config.messages import validated
-from simreg_core.config.trial import PATH_DATASETS, TrialConfig
+from simreg_core.config.trial import TrialConfig
 from simreg_core.config.yaml_io import get_dotted, parse_override, read_yaml_mapping, set_dotted
 from simreg_core.errors import ConfigError
+from simreg_core.registry import DATASETS
 
 _PATH_KEYS = ("neural_model", "folder")
 
@@ -51,7 +52,8 @@ def absolute_paths(value: Any, key: str = "") -> Any:
         return [absolute_paths(item, key) for item in value]
     if isinstance(value, str):
         kind, colon, path = value.partition(":")
-        if kind in PATH_DATASETS and path:
+        found = DATASETS.known.get(kind)
+        if found is not None and found.takes_path and path:
             return f"{kind}{colon}{_absolute(path)}"
         if key in _PATH_KEYS and value and value != "categorical":
             return _absolute(value)

@@ -1,9 +1,7 @@
 """Defaults that belong to a task: what a configuration means where it is silent.
 
-The defaults of the classes in :mod:`simreg_core.config.trial` are the published CIFAR-10 protocol
-(Attias, Pehlevan, Obeid, arXiv:2410.03952). A protocol lists only what differs from them.
-Published alpha and Th per task are those of the paper's hyperparameter table; the values of
-``digits`` were measured for this project (``benchmarks/RESULTS.md``).
+The defaults of the classes in :mod:`simreg_core.config` are the published CIFAR-10 protocol
+(Attias, Pehlevan, Obeid, arXiv:2410.03952). A dataset declares what differs from them.
 """
 
 from __future__ import annotations
@@ -11,70 +9,47 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_NO_AUGMENTATION = {"crop_padding": 0, "horizontal_flip": False}
-_WIDE_RANGES = {
+from simreg_core.errors import ConfigError
+from simreg_core.registry import DATASETS
+
+_PUBLISHED = "cifar10"
+NO_AUGMENTATION = {"crop_padding": 0, "horizontal_flip": False}
+WIDE_RANGES = {
     "gaussian": {"max_epsilon": 0.5},
     "uniform": {"max_epsilon": 0.5},
     "salt_pepper": {"max_epsilon": 0.3},
     "transfer_fgsm": {"max_epsilon": 0.5},
 }
-# The paper names reference distortions for CIFAR-10 only. For the grey-scale tasks the random
-# attacks are referred to the end of their range; FGSM to 0.1, beyond which nothing is left.
-_WIDE_REFERENCE = {"gaussian": 0.5, "uniform": 0.5, "salt_pepper": 0.3, "transfer_fgsm": 0.1}
-
-PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
-    "cifar10": {},
-    "cifar100": {
-        "robustness": {
-            "attacks": {
-                "gaussian": {"max_epsilon": 0.1},
-                "uniform": {"max_epsilon": 0.1},
-                "salt_pepper": {"max_epsilon": 0.1},
-                "transfer_fgsm": {"max_epsilon": 0.005},
-            },
-            "reference": {
-                "gaussian": 0.1,
-                "uniform": 0.1,
-                "salt_pepper": 0.1,
-                "transfer_fgsm": 0.005,
-            },
-        },
-    },
-    "mnist": {
-        "training": {"augmentation": _NO_AUGMENTATION},
-        "regularizer": {"alpha": 4.0, "threshold": 0.2},
-        "robustness": {"attacks": _WIDE_RANGES, "reference": _WIDE_REFERENCE},
-    },
-    "fashion_mnist": {
-        "training": {"augmentation": _NO_AUGMENTATION},
-        "robustness": {"attacks": _WIDE_RANGES, "reference": _WIDE_REFERENCE},
-    },
-    # Not in the paper. Photographs as in CIFAR-10, but a mirrored digit is another sign.
-    "svhn": {"training": {"augmentation": {"horizontal_flip": False}}},
-    "digits": {
-        "task": {"image_size": 16, "num_train": 1000, "num_validation": 400, "num_test": 397},
-        "model": {"base_channels": 16, "blocks": [1, 1, 1], "scale": 1.0, "shift": 0.0},
-        "training": {
-            "epochs": 20,
-            "schedule": {"unit": "fraction", "step": 0.2, "restart": 1.0},
-            "augmentation": _NO_AUGMENTATION,
-        },
-        "regularizer": {"alpha": 0.1, "threshold": 0.2, "num_images": 1000},
-        "robustness": {
-            "attacks": _WIDE_RANGES,
-            "reference": {"gaussian": 0.4, "transfer_fgsm": 0.15},
-        },
-    },
-}
+"""Of the grey-scale tasks."""
+WIDE_REFERENCE = {"gaussian": 0.5, "uniform": 0.5, "salt_pepper": 0.3, "transfer_fgsm": 0.1}
+"""The paper names reference epsilons for CIFAR-10 only. Here the random attacks are measured at the
+end of their range, and FGSM at 0.1, beyond which nothing is left."""
 
 # What a user writes here replaces the protocol's value as a whole: a reference of two attacks
 # means these two, not these two and the protocol's others.
 _REPLACED_WHOLE = {("robustness", "attacks"), ("robustness", "reference")}
 
 
+def protocols() -> dict[str, Mapping[str, Any]]:
+    """The protocols by name: those of the datasets that declare one."""
+    known = DATASETS.known.items()
+    return {name: found.protocol for name, found in known if found.protocol is not None}
+
+
 def protocol_of(dataset: str) -> str:
     """Name of the protocol that a dataset follows unless the configuration names another."""
-    return dataset if dataset in PROTOCOLS else "cifar10"
+    return dataset if _declared(dataset) is not None else _PUBLISHED
+
+
+def _declared(dataset: str) -> Mapping[str, Any] | None:
+    """What a dataset declares; None if it declares nothing, or cannot be imported."""
+    kind = dataset.partition(":")[0]
+    if kind in DATASETS.known:
+        return DATASETS.known[kind].protocol
+    try:
+        return DATASETS.get(dataset).protocol
+    except ConfigError:  # said when the dataset is loaded
+        return None
 
 
 def with_protocol(trial: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,9 +68,9 @@ def with_protocol(trial: Mapping[str, Any]) -> dict[str, Any]:
     protocol = task.get("protocol")
     if protocol is None:
         protocol = protocol_of(task["dataset"])
-    if not isinstance(protocol, str) or protocol not in PROTOCOLS:
+    if not isinstance(protocol, str):
         return dict(trial)
-    merged = merge(PROTOCOLS[protocol], trial)
+    merged = merge(_declared(protocol) or {}, trial)
     merged["task"] = {**merged["task"], "protocol": protocol}
     return merged
 

@@ -1,40 +1,24 @@
-"""What all configuration classes share, and the part that says how a network is attacked.
-
-Plain Python and pydantic; the classes are assembled in :mod:`simreg_core.config.trial`.
-"""
+"""How a network is attacked: the configuration of :mod:`simreg_core.robustness`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from simreg_core.config.base import Config, IntTuple, Names, PositiveInt, Seed, require_known
-from simreg_core.registry import PLUGIN
+from simreg_core.config.base import Config, IntTuple, Names, PositiveInt, Seed
+from simreg_core.registry import ATTACKS, CORRUPTIONS, METRICS
 
-ATTACKS = ("gaussian", "uniform", "salt_pepper", "transfer_fgsm")
-CORRUPTIONS = (
-    "gaussian_noise",
-    "shot_noise",
-    "impulse_noise",
-    "gaussian_blur",
-    "defocus_blur",
-    "motion_blur",
-    "zoom_blur",
-    "brightness",
-    "contrast",
-    "saturate",
-    "pixelate",
-    "jpeg_compression",
-    "elastic_transform",
-)
+_PUBLISHED = {"gaussian": 0.1, "uniform": 0.1, "salt_pepper": 0.1, "transfer_fgsm": 0.02}
+"""Reference epsilons of the published CIFAR-10 protocol, where the curves end too."""
 
 
 class AttackConfig(Config):
     """The range over which one attack is measured, and the attack's own options."""
 
     max_epsilon: Annotated[float, Field(gt=0, le=1)]
-    """Largest distortion, in pixel units of [0, 1]."""
+    """Largest distortion, in pixel units of [0, 1]; the attack's own default if not given."""
     options: dict[str, float | int | str | bool] = {}
     """Keyword arguments of the attack's function."""
 
@@ -52,7 +36,7 @@ class BoundaryConfig(Config):
 class CorruptionsConfig(Config):
     """Common corruptions at severities 1 to 5 (Hendrycks, Dietterich, arXiv:1903.12261)."""
 
-    kinds: Names = CORRUPTIONS
+    kinds: Names = Field(default_factory=lambda: tuple(CORRUPTIONS.known))
     severities: IntTuple = (1, 2, 3, 4, 5)
     folder: str | None = None
     """Folder of CIFAR-10-C's own ``KIND.npy`` and ``labels.npy``, used for the test split where
@@ -61,7 +45,8 @@ class CorruptionsConfig(Config):
     @field_validator("kinds")
     @classmethod
     def _known_kinds(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
-        require_known("corruption", kinds, CORRUPTIONS)
+        for kind in kinds:
+            CORRUPTIONS.require(kind)
         return kinds
 
     @field_validator("severities")
@@ -75,23 +60,22 @@ class CorruptionsConfig(Config):
 class RobustnessConfig(Config):
     """What accuracy is measured under, and what it is compared with."""
 
-    attacks: dict[str, AttackConfig] = {
-        "gaussian": AttackConfig(max_epsilon=0.1),
-        "uniform": AttackConfig(max_epsilon=0.1),
-        "salt_pepper": AttackConfig(max_epsilon=0.1),
-        "transfer_fgsm": AttackConfig(max_epsilon=0.02),
-    }
-    reference: dict[str, Annotated[float, Field(gt=0, le=1)]] = {
-        "gaussian": 0.1,
-        "uniform": 0.1,
-        "salt_pepper": 0.1,
-        "transfer_fgsm": 0.02,
-    }
-    """Robust accuracy is the mean accuracy over these attacks at these epsilons."""
+    attacks: dict[str, AttackConfig] = Field(
+        default_factory=lambda: {
+            name: AttackConfig(max_epsilon=epsilon) for name, epsilon in _PUBLISHED.items()
+        }
+    )
+    reference: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(
+        default_factory=lambda: dict(_PUBLISHED)
+    )
+    """Reference epsilons: robust accuracy is the mean accuracy over these attacks at them. A list
+    of attacks takes their own defaults."""
     boundary: BoundaryConfig | None = None
     """Minimal perturbations by the boundary attack; not measured if not given."""
     corruptions: CorruptionsConfig | None = None
     """Accuracy under common corruptions; not measured if not given."""
+    metrics: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Metrics of your own to record, each as ``module:function``."""
     frequency: bool = False
     """Whether the spectra of the minimal perturbations (``boundary`` is needed) and the accuracy
     under band-limited noise are measured (poster, section 4.ii)."""
@@ -107,14 +91,35 @@ class RobustnessConfig(Config):
     tradeoff_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the accuracy cost in the tradeoff score."""
 
+    @field_validator("attacks", mode="before")
+    @classmethod
+    def _own_ranges(cls, table: Any) -> Any:
+        if not isinstance(table, Mapping):
+            return table
+        return {name: _with_default(name, "max_epsilon", given) for name, given in table.items()}
+
+    @field_validator("reference", mode="before")
+    @classmethod
+    def _own_references(cls, names: Any) -> Any:
+        if not isinstance(names, list | tuple):
+            return names
+        return {name: _default(name, "reference") for name in names}
+
     @field_validator("attacks", "reference")
     @classmethod
     def _known_attacks(cls, table: dict[str, Any]) -> dict[str, Any]:
-        own = [name for name in table if not PLUGIN.fullmatch(name)]
-        require_known("attack", own, (*ATTACKS, "MODULE:FUNCTION"))
+        for name in table:
+            ATTACKS.require(name)
         if not table:
             raise ValueError("at least one attack is needed")
         return table
+
+    @field_validator("metrics")
+    @classmethod
+    def _foreign_metrics(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            METRICS.require(name)
+        return names
 
     @field_validator("baseline_seeds")
     @classmethod
@@ -141,3 +146,17 @@ class RobustnessConfig(Config):
         return tuple(
             sorted(grid | ({self.reference[attack]} if attack in self.reference else set()))
         )
+
+
+def _with_default(name: Any, key: str, given: Any) -> Any:
+    """What is given for an attack, with the attack's own default where ``key`` is left out."""
+    if isinstance(given, Mapping) and key not in given:
+        return {key: _default(name, key), **given}
+    return given
+
+
+def _default(name: Any, key: str) -> float:
+    value: float | None = getattr(ATTACKS.get(str(name)), key)
+    if value is None:
+        raise ValueError(f"{name}: {key} is required, because the attack declares none")
+    return value

@@ -24,49 +24,18 @@ from simreg_core.config.base import (
     require_known,
     require_pair,
 )
-from simreg_core.config.protocols import PROTOCOLS, with_protocol
-from simreg_core.config.robustness import (
-    ATTACKS,
-    CORRUPTIONS,
-    AttackConfig,
-    BoundaryConfig,
-    CorruptionsConfig,
-    RobustnessConfig,
-)
-
-__all__ = [
-    "ATTACKS",
-    "CORRUPTIONS",
-    "DATASETS",
-    "PATH_DATASETS",
-    "TORCHVISION_DATASETS",
-    "AttackConfig",
-    "AugmentationConfig",
-    "BoundaryConfig",
-    "CorruptionsConfig",
-    "ModelConfig",
-    "Precision",
-    "RegularizerConfig",
-    "RobustnessConfig",
-    "ScheduleConfig",
-    "TaskConfig",
-    "TrainingConfig",
-    "TrialConfig",
-    "field_paths",
-]
-
-TORCHVISION_DATASETS = ("cifar10", "cifar100", "mnist", "fashion_mnist", "svhn")
-DATASETS = ("digits", *TORCHVISION_DATASETS, "natural")
-# A dataset may also be one of these and a path: NAME:PATH.
-PATH_DATASETS = ("parquet", "folder", "imagenet")
+from simreg_core.config.protocols import protocols, with_protocol
+from simreg_core.config.robustness import RobustnessConfig
+from simreg_core.plugins import is_plugin
+from simreg_core.registry import DATASETS, NETWORKS, TARGETS
 
 
 class TaskConfig(Config):
     """The classification task: images, labels and their fixed split."""
 
     dataset: str
-    """A name in :data:`DATASETS`, ``parquet:PATH`` (a folder with train.parquet and maybe
-    test.parquet), or ``folder:PATH`` or ``imagenet:PATH`` (class folders of images)."""
+    """A dataset's name, ``parquet:PATH`` (a folder with train.parquet and maybe test.parquet),
+    ``folder:PATH`` or ``imagenet:PATH`` (class folders of images), or ``module:function``."""
     protocol: str | None = None
     """Whose defaults hold where the configuration is silent; the dataset's own if not given."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
@@ -84,22 +53,24 @@ class TaskConfig(Config):
     @field_validator("dataset")
     @classmethod
     def _known_task(cls, name: str) -> str:
-        if name == "natural":
-            raise ValueError("'natural' has no labels; it can only be a regularization dataset")
-        return _known_dataset(name, tuple(other for other in DATASETS if other != "natural"))
+        require_dataset(name)
+        if name in DATASETS.known and DATASETS.known[name].classes == 0:
+            raise ValueError(f"{name!r} has no labels; it can only be a regularization dataset")
+        return name
 
     @field_validator("protocol")
     @classmethod
     def _known_protocol(cls, name: str | None) -> str | None:
-        if name is not None and name not in PROTOCOLS:
-            raise ValueError(f"unknown protocol {name!r}; allowed: {', '.join(PROTOCOLS)}")
+        if name is not None:
+            require_known("protocol", [name], tuple(protocols()))
         return name
 
 
 class ModelConfig(Config):
     """A ResNet for small images: 7x7 stride-1 stem, no max-pooling (arXiv:2410.03952)."""
 
-    architecture: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"
+    architecture: str = "resnet18"
+    """A network's name, or ``module:function``."""
     base_channels: Annotated[int, Field(ge=1, le=1024)] = 64
     """Width of the stem and of the first section; every further section doubles it."""
     blocks: IntTuple | None = None
@@ -115,12 +86,11 @@ class ModelConfig(Config):
             raise ValueError("allowed: one to five sections of at least one block each")
         return blocks
 
-    @property
-    def blocks_per_section(self) -> tuple[int, ...]:
-        """Number of blocks in each residual section."""
-        if self.blocks is not None:
-            return self.blocks
-        return (2, 2, 2, 2) if self.architecture == "resnet18" else (3, 4, 6, 3)
+    @field_validator("architecture")
+    @classmethod
+    def _known_architecture(cls, name: str) -> str:
+        NETWORKS.require(name)
+        return name
 
 
 class ScheduleConfig(Config):
@@ -181,9 +151,10 @@ class RegularizerConfig(Config):
     """``task`` (the training images of the task), or as ``task.dataset``, or ``natural``."""
     num_images: Annotated[int, Field(ge=2)] = 5000
     """N, the number of regularization images."""
-    target: Literal["pixel", "pixel_raw", "label", "neural", "v1_gabor"] = "pixel"
-    """What the features' similarities follow: thresholded or raw pixel similarities, 1 within a
-    class and 0 across, or similarities of (predicted) neural responses."""
+    target: str = "pixel"
+    """What the features' similarities follow: ``pixel`` (thresholded pixel similarities),
+    ``pixel_raw``, ``label`` (1 within a class, 0 across), ``neural`` (predicted responses),
+    ``v1_gabor``, or ``module:function``."""
     neural_model: str | None = None
     """File of the predictive model whose responses the ``neural`` target compares."""
     pairs: Literal["all", "high", "low", "positive", "negative", "double"] = "all"
@@ -205,11 +176,22 @@ class RegularizerConfig(Config):
     @field_validator("dataset")
     @classmethod
     def _known(cls, name: str) -> str:
-        return name if name == "task" else _known_dataset(name, ("task", *DATASETS))
+        if name != "task":
+            require_dataset(name, "task")
+        return name
+
+    @field_validator("target")
+    @classmethod
+    def _known_target(cls, name: str) -> str:
+        TARGETS.require(name)
+        return name
 
     @model_validator(mode="after")
     def _options_go_together(self) -> Self:
-        require_pair("target", self.target, "neural", "neural_model", self.neural_model)
+        for target in TARGETS.known.values():
+            if target.needs is not None:
+                given = getattr(self, target.needs)
+                require_pair("target", self.target, target.name, target.needs, given)
         require_pair("pairs", self.pairs, "double", "threshold_low", self.threshold_low)
         if self.threshold_low is not None and self.threshold_low >= self.threshold:
             raise ValueError(
@@ -227,17 +209,19 @@ class TrialConfig(Config):
     """Everything that one trial depends on, the seed included."""
 
     task: TaskConfig
-    model: ModelConfig = ModelConfig()
-    training: TrainingConfig = TrainingConfig()
-    regularizer: RegularizerConfig = RegularizerConfig()
-    robustness: RobustnessConfig = RobustnessConfig()
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    regularizer: RegularizerConfig = Field(default_factory=RegularizerConfig)
+    robustness: RobustnessConfig = Field(default_factory=RobustnessConfig)
     seed: Seed = 0
     """Root seed of the initial weights, batches, augmentation and pairs."""
 
     @model_validator(mode="after")
     def _layers_exist(self) -> Self:
-        sections = range(1, len(self.model.blocks_per_section) + 1)
-        layers = ("stem", *(f"section{number}" for number in sections))
+        architecture = NETWORKS.known.get(self.model.architecture)
+        if architecture is None:  # a foreign network's layers are known when it is built
+            return self
+        layers = architecture.layers(self.model)
         require_known("layer in regularizer.layers", self.regularizer.layers or (), layers)
         gammas = ("trainable", "uniform", *layers)
         require_known("regularizer.gamma", [self.regularizer.gamma], gammas)
@@ -268,7 +252,7 @@ class TrialConfig(Config):
 
     def digest(self) -> str:
         """16 hexadecimal digits that name this configuration; stable across processes."""
-        return _digest(self._identity())
+        return _digest(self.to_dict())
 
     def unregularized(self, seed: int) -> TrialConfig:
         """The same task, model and training with ``seed`` and without regularizer."""
@@ -277,14 +261,7 @@ class TrialConfig(Config):
 
     def network_digest(self) -> str:
         """Names the trained network: equal for two trials that differ only in how they attack."""
-        return _digest({k: v for k, v in self._identity().items() if k != "robustness"})
-
-    def _identity(self) -> dict[str, Any]:
-        """The configuration as the first version wrote it: the digests of old results hold."""
-        identity = self.to_dict()
-        if self.training.precision == "float32":
-            del identity["training"]["precision"]
-        return identity
+        return _digest({k: v for k, v in self.to_dict().items() if k != "robustness"})
 
     def flat(self) -> dict[str, Any]:
         """Every field by its dotted name; values that are no scalars as JSON text."""
@@ -321,12 +298,20 @@ def _flatten(config: TrialConfig) -> Iterator[tuple[str, Any]]:
         yield path, value if is_scalar else json.dumps(value, sort_keys=True)
 
 
-def _known_dataset(name: str, known: tuple[str, ...]) -> str:
+def require_dataset(name: str, *others: str) -> None:
+    """Refuse what names no dataset: neither a known name, ``NAME:PATH`` nor ``module:function``.
+
+    Raises:
+        ValueError: lists the names that are allowed.
+    """
     kind, _, path = name.partition(":")
-    if name in known or (kind in PATH_DATASETS and path):
-        return name
-    allowed = ", ".join((*known, *(f"{kind}:PATH" for kind in PATH_DATASETS)))
-    raise ValueError(f"unknown dataset {name!r}; allowed: {allowed}")
+    known = DATASETS.known
+    if kind in known and known[kind].takes_path == bool(path):
+        return
+    if kind in known or not is_plugin(name):
+        names = [f"{n}:PATH" if found.takes_path else n for n, found in known.items()]
+        allowed = ", ".join((*others, *names, "MODULE:FUNCTION"))
+        raise ValueError(f"unknown dataset {name!r}; allowed: {allowed}")
 
 
 def _digest(value: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ from simreg_core.data.images import (
     require_one_shape,
 )
 from simreg_core.errors import ConfigError
+from simreg_core.registry import dataset
 from simreg_core.storage.array_cache import cached_arrays, file_stamp
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -42,14 +43,15 @@ class _ImageFiles(NamedTuple):
         return _ImageFiles(self.folder, [self.paths[i] for i in index], self.labels[index])
 
 
-def load_folder(path: str, request: ImageRequest) -> ImagePool:
+@dataset("folder", takes_path=True)
+def load_folder(request: ImageRequest) -> ImagePool:
     """``PATH/train/CLASS/*`` with maybe ``PATH/test`` or else ``PATH/val``, or ``PATH/CLASS/*``.
 
     Raises:
         ConfigError: there are no classes, one is empty or in the test set only, or an image is
             damaged; or the images differ in size and the request names none.
     """
-    root = Path(path)
+    root = Path(request.path)
     if not root.is_dir():
         raise ConfigError(
             f"{request.key}: {root} is not a folder "
@@ -61,13 +63,14 @@ def load_folder(path: str, request: ImageRequest) -> ImagePool:
     return _load(root / "train", tests[0] if tests else None, request)
 
 
-def load_imagenet(path: str, request: ImageRequest) -> ImagePool:
+@dataset("imagenet", takes_path=True)
+def load_imagenet(request: ImageRequest) -> ImagePool:
     """``PATH/train/WNID/*.JPEG``, with ``PATH/val/WNID/*.JPEG`` as test set where it exists.
 
     Raises:
         ConfigError: as :func:`load_folder`.
     """
-    train, val = Path(path) / "train", Path(path) / "val"
+    train, val = Path(request.path) / "train", Path(request.path) / "val"
     if not train.is_dir():
         raise ConfigError(
             f"{request.key}: {train} is not a folder (expected PATH/train/WNID/*.JPEG)"

@@ -68,6 +68,8 @@ class ImageRequest(NamedTuple):
     """Number of images, drawn by ``seed`` and in the drawn order, without the test set; None: all
     images in their own order, with the test set."""
     seed: int = 0
+    path: str = ""
+    """PATH of a dataset that is named as NAME:PATH."""
 
     def choose(self, num_images: int) -> NDArray[np.int64]:
         """Indices of the images to load; those of a smaller limit begin those of a larger one."""

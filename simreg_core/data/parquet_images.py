@@ -27,6 +27,7 @@ from simreg_core.data.images import (
     require_one_shape,
 )
 from simreg_core.errors import ConfigError
+from simreg_core.registry import dataset
 from simreg_core.storage.array_cache import Arrays, cached_arrays, file_stamp
 
 
@@ -39,7 +40,8 @@ class _ParquetFile(NamedTuple):
     class_names: list[str]
 
 
-def load_parquet(path: str, request: ImageRequest) -> ImagePool:
+@dataset("parquet", takes_path=True)
+def load_parquet(request: ImageRequest) -> ImagePool:
     """``PATH/train.parquet`` and, as test set, maybe ``PATH/test.parquet``.
 
     Labels are None where one of the two has none.
@@ -48,8 +50,8 @@ def load_parquet(path: str, request: ImageRequest) -> ImagePool:
         ConfigError: a file is missing, damaged or not of the expected layout, or an image is
             damaged; or the images differ in size and the request names none.
     """
-    key = request.key
-    train_path, test_path = Path(path) / "train.parquet", Path(path) / "test.parquet"
+    key, root = request.key, Path(request.path)
+    train_path, test_path = root / "train.parquet", root / "test.parquet"
     if not train_path.is_file():
         raise ConfigError(
             f"{key}: {train_path} does not exist (a folder with train.parquet is needed)"

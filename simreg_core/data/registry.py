@@ -1,17 +1,18 @@
-"""Find a dataset by its name."""
+"""Load a dataset by its name.
+
+A dataset is one function from an :class:`~simreg_core.data.images.ImageRequest` to an
+:class:`~simreg_core.data.images.ImagePool`. :func:`simreg_core.registry.dataset` declares one;
+:mod:`simreg_core.data.bundled` has examples.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import torch
 
-from simreg_core.data.bundled import _load_digits, _load_natural
-from simreg_core.data.image_folders import load_folder, load_imagenet
+from simreg_core.config.trial import require_dataset
 from simreg_core.data.images import ImagePool, ImageRequest
-from simreg_core.data.parquet_images import load_parquet
-from simreg_core.data.torchvision_sets import SOURCES, load_torchvision
-from simreg_core.errors import ConfigError
-
-Loader = Callable[[str, ImageRequest], ImagePool]
+from simreg_core.errors import ConfigError, reason_of
+from simreg_core.registry import DATASETS, Dataset
 
 
 def load_dataset(
@@ -20,7 +21,7 @@ def load_dataset(
     """All images of a dataset, or some, converted to the asked channels and size.
 
     Args:
-        name: A name in ``config.DATASETS``, or one of ``config.PATH_DATASETS`` and its path.
+        name: A dataset's name, ``NAME:PATH`` or ``module:function``.
         color: RGB (3, H, W) instead of grey (1, H, W; ITU-R 601 luma).
         size: Side in pixels; photographs are centre-cropped to a square first. None: as they are.
         key: Configuration key that named the dataset, for messages.
@@ -32,25 +33,32 @@ def load_dataset(
     Raises:
         ConfigError: a file is missing, damaged or not of the expected layout.
     """
-    request = ImageRequest(color, size, key, limit, seed)
-    kind, _, path = name.partition(":")
-    if kind in PATH_LOADERS and path:
-        return PATH_LOADERS[kind](path, request)
-    if name in LOADERS:
-        return LOADERS[name](name, request)
-    allowed = ", ".join((*LOADERS, *(f"{kind}:PATH" for kind in PATH_LOADERS)))
-    raise ConfigError(f"{key}: unknown dataset {name!r}; allowed: {allowed}")
+    try:
+        require_dataset(name)
+        kind, _, path = name.partition(":")
+        found = DATASETS.known[kind] if kind in DATASETS.known else DATASETS.get(name)
+    except ValueError as err:
+        raise ConfigError(f"{key}: {err}") from err
+    request = ImageRequest(color, size, key, limit, seed, path)
+    return _foreign_pool(found, request) if found.is_foreign else found(request)
 
 
-LOADERS: Mapping[str, Loader] = {
-    "digits": _load_digits,
-    **dict.fromkeys(SOURCES, load_torchvision),
-    "natural": _load_natural,
-}
-
-
-PATH_LOADERS: Mapping[str, Loader] = {
-    "parquet": load_parquet,
-    "folder": load_folder,
-    "imagenet": load_imagenet,
-}
+def _foreign_pool(dataset: Dataset, request: ImageRequest) -> ImagePool:
+    """What a foreign dataset returns, checked."""
+    where = f"{request.key}: {dataset.name}"
+    try:
+        pool = dataset(request)
+    except ConfigError:
+        raise
+    except Exception as err:  # whatever the user's function raises
+        raise ConfigError(f"{where}: {reason_of(err)}") from err
+    if not isinstance(pool, ImagePool):
+        raise ConfigError(f"{where}: expected an ImagePool, found {type(pool).__name__}")
+    channels = 3 if request.color else 1
+    for images in (pool.images, *(pool.test or ())[:1]):
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != channels:
+            raise ConfigError(
+                f"{where}: expected uint8 images (N, {channels}, H, W), found "
+                f"{images.dtype} {tuple(images.shape)}; simreg_core.data.images.convert makes them"
+            )
+    return pool

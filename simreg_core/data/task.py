@@ -14,21 +14,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from simreg_core.config.trial import DATASETS, TaskConfig, TrialConfig
-from simreg_core.data.images import ImagePool, Split, resize
+from simreg_core.config.trial import RegularizerConfig, TaskConfig
+from simreg_core.data.images import Split, resize
 from simreg_core.data.registry import load_dataset
 from simreg_core.errors import ConfigError
+from simreg_core.registry import DATASETS, TARGETS
 from simreg_core.seeding import generator
-
-__all__ = [
-    "ImagePool",
-    "RegularizationImages",
-    "Split",
-    "TaskData",
-    "load_regularization_images",
-    "load_task",
-]
-
 
 _MIN_REST = 3  # two training images and one for validation
 
@@ -80,7 +71,7 @@ def load_task(config: TaskConfig) -> TaskData:
     )
     if pool.labels is None:
         raise ConfigError(f"task.dataset: {config.dataset} has no labels")
-    if config.dataset not in DATASETS:  # those have their published labels
+    if config.dataset not in DATASETS.known:  # those have their published labels
         _check_labels(pool.labels, pool.test, config)
     order = torch.randperm(len(pool.images), generator=generator(config.split_seed, "split"))
     if pool.test is None:
@@ -163,7 +154,7 @@ def order_of_test_images(config: TaskConfig, num_available: int, num_used: int) 
 
 
 def load_regularization_images(
-    config: TrialConfig, train: Split, held_out: Sequence[Split]
+    config: RegularizerConfig, task: TaskConfig, train: Split, held_out: Sequence[Split]
 ) -> RegularizationImages:
     """The N regularization images, with the channels and size of the task's.
 
@@ -173,7 +164,8 @@ def load_regularization_images(
     smaller N begin those of a larger one.
 
     Args:
-        config: The trial's configuration.
+        config: The dataset, N, and the target.
+        task: The task that is trained.
         train: The task's training split.
         held_out: Its validation and test split.
 
@@ -181,58 +173,56 @@ def load_regularization_images(
         ConfigError: the dataset cannot be read, has fewer than N images that can be used, or no
             labels where the target needs them.
     """
-    regularizer = config.regularizer
-    if regularizer.dataset == "task" or _files(regularizer.dataset) == _files(config.task.dataset):
+    if config.dataset == "task" or _files(config.dataset) == _files(task.dataset):
         found = RegularizationImages(*train)
     else:
-        found = _other_images(config, train.images.shape[-1], held_out)
-    if regularizer.num_images > len(found.images):
+        found = _other_images(config, task, train.images.shape[-1], held_out)
+    if config.num_images > len(found.images):
         raise ConfigError(
-            f"regularizer.num_images: {regularizer.num_images} asked, but the regularization "
-            f"dataset {regularizer.dataset!r} has {len(found.images)} images"
+            f"regularizer.num_images: {config.num_images} asked, but the regularization "
+            f"dataset {config.dataset!r} has {len(found.images)} images"
         )
-    if regularizer.target == "label" and found.labels is None:
+    if TARGETS.get(config.target).needs_labels and found.labels is None:
         raise ConfigError(
-            f"regularizer.target: label needs labels; the regularization dataset "
-            f"{regularizer.dataset!r} has none"
+            f"regularizer.target: {config.target} needs labels; the regularization dataset "
+            f"{config.dataset!r} has none"
         )
-    chosen = slice(regularizer.num_images)
+    chosen = slice(config.num_images)
     return RegularizationImages(
         found.images[chosen], None if found.labels is None else found.labels[chosen]
     )
 
 
 def _other_images(
-    config: TrialConfig, side: int, held_out: Sequence[Split]
+    config: RegularizerConfig, task: TaskConfig, side: int, held_out: Sequence[Split]
 ) -> RegularizationImages:
     """At least N images of another dataset in the drawn order, without the held-out ones.
 
     The square that is cut from an image is the same, whoever cuts it: at the same side, equal
     images are equal.
     """
-    regularizer = config.regularizer
     excluded = _digests(resize(split.images, side) for split in held_out)
-    limit = regularizer.num_images
+    limit = config.num_images
     while True:
         pool = load_dataset(
-            regularizer.dataset,
-            color=config.task.color,
+            config.dataset,
+            color=task.color,
             size=side,
             key="regularizer.dataset",
             limit=limit,
-            seed=config.task.split_seed,
+            seed=task.split_seed,
         )
         kept = [n for n, name in enumerate(_digests_in_order(pool.images)) if name not in excluded]
         num_dropped = len(pool.images) - len(kept)
         if not num_dropped:
             return RegularizationImages(pool.images, pool.labels)
-        if len(kept) >= regularizer.num_images:
+        if len(kept) >= config.num_images:
             labels = None if pool.labels is None else pool.labels[kept]
             return RegularizationImages(pool.images[kept], labels)
         if len(pool.images) < limit:  # that is all there are
             raise ConfigError(
-                f"regularizer.num_images: {regularizer.num_images} asked, but of the "
-                f"{len(pool.images)} images of the regularization dataset {regularizer.dataset!r} "
+                f"regularizer.num_images: {config.num_images} asked, but of the "
+                f"{len(pool.images)} images of the regularization dataset {config.dataset!r} "
                 f"{num_dropped} are validation or test images of the task, which leaves {len(kept)}"
             )
         limit *= 2

@@ -1,6 +1,6 @@
 """The datasets that torchvision reads and downloads, laid out in the data folder as it does.
 
-Loading never downloads; :func:`download` does.
+Loading never downloads; the ``download`` of each dataset does.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import shlex
 import socket
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +24,10 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from simreg_core.config.protocols import NO_AUGMENTATION, WIDE_RANGES, WIDE_REFERENCE
 from simreg_core.data.images import ImagePool, ImageRequest, Split, convert
 from simreg_core.errors import ConfigError
+from simreg_core.registry import Dataset
 from simreg_core.storage.array_cache import Arrays, cached_arrays, data_folder, file_stamp
 
 _TIMEOUT_SECONDS = 60.0
@@ -45,6 +48,7 @@ _UNREADABLE = (
 
 
 class _Source(NamedTuple):
+    name: str
     class_name: str
     folder: str
     files: tuple[str, ...]
@@ -68,22 +72,15 @@ _IDX_FILES = tuple(
     for content in ("images-idx3", "labels-idx1")
 )
 _CIFAR10_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
-SOURCES = {
-    "cifar10": _Source("CIFAR10", "cifar-10-batches-py", _CIFAR10_FILES),
-    "cifar100": _Source("CIFAR100", "cifar-100-python", ("train", "test", "meta"), num_classes=100),
-    "mnist": _Source("MNIST", "MNIST/raw", _IDX_FILES, has_checksums=False),
-    "fashion_mnist": _Source("FashionMNIST", "FashionMNIST/raw", _IDX_FILES, has_checksums=False),
-    "svhn": _Source("SVHN", "", ("train_32x32.mat", "test_32x32.mat")),
-}
 
 
-def load_torchvision(name: str, request: ImageRequest) -> ImagePool:
-    """A dataset in :data:`SOURCES`, from :func:`~simreg_core.storage.array_cache.data_folder`.
+def _load(source: _Source, request: ImageRequest) -> ImagePool:
+    """A dataset from :func:`~simreg_core.storage.array_cache.data_folder`.
 
     Raises:
         ConfigError: a file is missing or damaged, or torchvision cannot be imported.
     """
-    source, data = SOURCES[name], data_folder(request.key)
+    name, data = source.name, data_folder(request.key)
     missing = source.missing(data)
     if missing:
         raise ConfigError(
@@ -92,7 +89,7 @@ def load_torchvision(name: str, request: ImageRequest) -> ImagePool:
         )
     stamps = [file_stamp(path, request.key) for path in source.paths(data)]
     arrays = cached_arrays(
-        [name, request.identity(), *stamps], lambda: _build(name, data, request), request.key
+        [name, request.identity(), *stamps], lambda: _build(source, data, request), request.key
     )
     tensors = {part: torch.from_numpy(array) for part, array in arrays.items()}
     test = (
@@ -101,23 +98,23 @@ def load_torchvision(name: str, request: ImageRequest) -> ImagePool:
     return ImagePool(tensors["images"], tensors["labels"], test, source.num_classes)
 
 
-def download(name: str, data: Path) -> None:
+def _download(source: _Source, data: Path) -> None:
     """Make the files of a dataset exist and be readable; processes that ask at once take turns.
 
     Raises:
         ConfigError: they cannot be had; names the folder and the files expected there.
     """
-    source = SOURCES[name]
+    name = source.name
     _import_datasets(name)  # its failure is another message
     try:
         data.mkdir(parents=True, exist_ok=True)
         with FileLock(data / f".{name}.lock"), _socket_timeout(_TIMEOUT_SECONDS):
             is_complete = not source.missing(data)
-            if is_complete and not source.has_checksums and not _is_readable(name, data):
+            if is_complete and not source.has_checksums and not _is_readable(source, data):
                 for path in source.paths(data):
                     path.unlink()
             for is_train in (True, False):
-                _read(name, data, name, is_train=is_train, download=True)
+                _read(source, data, source.name, is_train=is_train, download=True)
     except (*_UNREADABLE, http.client.HTTPException) as err:
         raise ConfigError(
             f"{name}: cannot be downloaded to {data}: {_one_line(err)}; "
@@ -129,39 +126,39 @@ def _command(name: str, data: Path) -> str:
     return f"python -m simreg_core.datasets {name} --data {shlex.quote(str(data))}"
 
 
-def _build(name: str, data: Path, request: ImageRequest) -> Arrays:
+def _build(source: _Source, data: Path, request: ImageRequest) -> Arrays:
     try:
-        images, labels = _read(name, data, request.key, is_train=True)
+        images, labels = _read(source, data, request.key, is_train=True)
         chosen = torch.from_numpy(request.choose(len(labels)))
         arrays = {"images": convert(images[chosen], request), "labels": labels[chosen]}
         if request.limit is None:
-            images, labels = _read(name, data, request.key, is_train=False)
+            images, labels = _read(source, data, request.key, is_train=False)
             arrays |= {"test_images": convert(images, request), "test_labels": labels}
     except ConfigError:
         raise
     except _UNREADABLE as err:
         raise ConfigError(
-            f"{request.key}: {name}: the files in {data / SOURCES[name].folder} are damaged: "
-            f"{_one_line(err)}; to replace them: {_command(name, data)}"
+            f"{request.key}: {source.name}: the files in {data / source.folder} are damaged: "
+            f"{_one_line(err)}; to replace them: {_command(source.name, data)}"
         ) from err
     return {part: tensor.numpy() for part, tensor in arrays.items()}
 
 
-def _is_readable(name: str, data: Path) -> bool:
+def _is_readable(source: _Source, data: Path) -> bool:
     try:
         for is_train in (True, False):
-            _read(name, data, name, is_train=is_train)
+            _read(source, data, source.name, is_train=is_train)
     except _UNREADABLE:
         return False
     return True
 
 
 def _read(
-    name: str, data: Path, key: str, *, is_train: bool, download: bool = False
+    source: _Source, data: Path, key: str, *, is_train: bool, download: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Images uint8 (N, C, H, W) as stored and labels int64 (N,)."""
-    constructor = getattr(_import_datasets(key), SOURCES[name].class_name)
-    if name == "svhn":
+    constructor = getattr(_import_datasets(key), source.class_name)
+    if source.class_name == "SVHN":
         dataset = constructor(data, split="train" if is_train else "test", download=download)
         images, labels = dataset.data, dataset.labels  # (N, 3, H, W)
     else:
@@ -172,7 +169,7 @@ def _read(
     if len(images) != len(labels) or not len(images):
         raise ValueError(f"{len(images)} images and {len(labels)} labels")
     classes = torch.from_numpy(np.asarray(labels).astype(np.int64))
-    if not 0 <= int(classes.min()) <= int(classes.max()) < SOURCES[name].num_classes:
+    if not 0 <= int(classes.min()) <= int(classes.max()) < source.num_classes:
         raise ValueError(f"labels from {int(classes.min())} to {int(classes.max())}")
     return torch.from_numpy(np.ascontiguousarray(images)), classes
 
@@ -218,3 +215,65 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
 
 def _one_line(err: BaseException) -> str:
     return " ".join(str(err).split()) or type(err).__name__
+
+
+def _declare(source: _Source, *, side: int, protocol: Mapping[str, Any]) -> Dataset:
+    return Dataset(
+        name=source.name,
+        function=partial(_load, source),
+        classes=source.num_classes,
+        side=side,
+        protocol=protocol,
+        download=partial(_download, source),
+    )
+
+
+_GREY_ROBUSTNESS = {"attacks": WIDE_RANGES, "reference": WIDE_REFERENCE}
+# Published alpha and Th are those of the paper's table of hyperparameters.
+cifar10 = _declare(
+    _Source("cifar10", "CIFAR10", "cifar-10-batches-py", _CIFAR10_FILES), side=32, protocol={}
+)
+_CIFAR100_FGSM = 0.005
+cifar100 = _declare(
+    _Source("cifar100", "CIFAR100", "cifar-100-python", ("train", "test", "meta"), num_classes=100),
+    side=32,
+    protocol={
+        "robustness": {
+            "attacks": {
+                "gaussian": {"max_epsilon": 0.1},
+                "uniform": {"max_epsilon": 0.1},
+                "salt_pepper": {"max_epsilon": 0.1},
+                "transfer_fgsm": {"max_epsilon": _CIFAR100_FGSM},
+            },
+            "reference": {
+                "gaussian": 0.1,
+                "uniform": 0.1,
+                "salt_pepper": 0.1,
+                "transfer_fgsm": _CIFAR100_FGSM,
+            },
+        },
+    },
+)
+mnist = _declare(
+    _Source("mnist", "MNIST", "MNIST/raw", _IDX_FILES, has_checksums=False),
+    side=28,
+    protocol={
+        "training": {"augmentation": NO_AUGMENTATION},
+        "regularizer": {"alpha": 4.0, "threshold": 0.2},
+        "robustness": _GREY_ROBUSTNESS,
+    },
+)
+fashion_mnist = _declare(
+    _Source("fashion_mnist", "FashionMNIST", "FashionMNIST/raw", _IDX_FILES, has_checksums=False),
+    side=28,
+    protocol={
+        "training": {"augmentation": NO_AUGMENTATION},
+        "robustness": _GREY_ROBUSTNESS,
+    },
+)
+# Not in the paper. Photographs as in CIFAR-10, but a mirrored digit is another sign.
+svhn = _declare(
+    _Source("svhn", "SVHN", "", ("train_32x32.mat", "test_32x32.mat")),
+    side=32,
+    protocol={"training": {"augmentation": {"horizontal_flip": False}}},
+)

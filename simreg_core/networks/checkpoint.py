@@ -19,7 +19,7 @@ from simreg_core.storage.atomic import atomic_file
 from simreg_core.storage.location import is_remote, readable
 
 if TYPE_CHECKING:
-    from simreg_core.networks.resnet import ResNet
+    from simreg_core.networks.network import FeatureNetwork
 
 CHECKPOINT_VERSION = 1
 
@@ -73,18 +73,18 @@ def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
     return dict(payload)
 
 
-def save_weights(path: Path, config: TrialConfig, model: ResNet) -> None:
+def save_weights(path: Path, config: TrialConfig, model: FeatureNetwork) -> None:
     """Write a trained classifier with the configuration that it came from."""
     payload = {
         "config": config.to_dict(),
-        "channels": model.stem[0].in_channels,
-        "num_classes": model.head.out_features,
+        "channels": model.channels,
+        "num_classes": model.num_classes,
         "weights": model.state_dict(),
     }
     save(payload, path)
 
 
-def load_weights(path: Path, *, device: torch.device | str = "cpu") -> ResNet:
+def load_weights(path: Path, *, device: torch.device | str = "cpu") -> FeatureNetwork:
     """The classifier that :func:`save_weights` wrote, in evaluation mode.
 
     Raises:
@@ -93,14 +93,16 @@ def load_weights(path: Path, *, device: torch.device | str = "cpu") -> ResNet:
     return load_network(path, device=device)[1]
 
 
-def load_network(path: Path, *, device: torch.device | str = "cpu") -> tuple[TrialConfig, ResNet]:
+def load_network(
+    path: Path, *, device: torch.device | str = "cpu"
+) -> tuple[TrialConfig, FeatureNetwork]:
     """The classifier that :func:`save_weights` wrote, and the configuration it came from.
 
     Raises:
         CheckpointError: the file is missing, damaged, no weights file, or its configuration is
             not one of this version.
     """
-    from simreg_core.networks.resnet import build_model
+    from simreg_core.networks.network import build_network
 
     payload = load(path, device=device)
     if missing := {"config", "channels", "num_classes", "weights"} - set(payload):
@@ -111,6 +113,6 @@ def load_network(path: Path, *, device: torch.device | str = "cpu") -> tuple[Tri
         reason = " ".join(str(err).split())
         raise CheckpointError(f"{path} holds a configuration of another version: {reason}") from err
     shape = {"channels": payload["channels"], "num_classes": payload["num_classes"]}
-    model = build_model(config.model, **shape, seed=0)
+    model = build_network(config.model, **shape, seed=0)
     model.load_state_dict(payload["weights"])
     return config, model.to(device).eval()

@@ -23,7 +23,7 @@ from simreg_core.config.trial import TrialConfig
 from simreg_core.config.yaml_io import read_yaml_mapping, to_yaml
 from simreg_core.errors import ConfigError
 from simreg_core.networks.checkpoint import CheckpointError
-from simreg_core.networks.resnet import ResNet, build_model
+from simreg_core.networks.network import FeatureNetwork, build_network
 from simreg_core.storage.atomic import atomic_file, write_text
 
 WEIGHTS_FILE = "model.safetensors"
@@ -32,7 +32,7 @@ EXPORT_VERSION = "1"
 _VERSION_KEY = "simreg_export_version"
 
 
-def write_network(folder: Path, config: TrialConfig, model: ResNet) -> None:
+def write_network(folder: Path, config: TrialConfig, model: FeatureNetwork) -> None:
     """Write the two files of a trained classifier into a folder.
 
     Raises:
@@ -43,6 +43,8 @@ def write_network(folder: Path, config: TrialConfig, model: ResNet) -> None:
     metadata = {
         "format": "pt",
         _VERSION_KEY: EXPORT_VERSION,
+        "channels": str(model.channels),
+        "num_classes": str(model.num_classes),
         "weights_sha256": _weights_digest(weights),
         "config_sha256": _config_digest(config.to_dict()),
     }
@@ -51,7 +53,7 @@ def write_network(folder: Path, config: TrialConfig, model: ResNet) -> None:
     write_text(folder / CONFIG_FILE, to_yaml(config.to_dict()))
 
 
-def load_exported(folder: Path | str, *, device: torch.device | str = "cpu") -> ResNet:
+def load_exported(folder: Path | str, *, device: torch.device | str = "cpu") -> FeatureNetwork:
     """The classifier in a folder that ``python -m tuner.export`` wrote, in evaluation mode.
 
     Raises:
@@ -61,14 +63,14 @@ def load_exported(folder: Path | str, *, device: torch.device | str = "cpu") -> 
     metadata, weights = _read_weights(path)
     config = _read_config(path.with_name(CONFIG_FILE), metadata.get("config_sha256"))
     try:
-        model = build_model(
+        model = build_network(
             config.model,
-            channels=weights["stem.0.weight"].shape[1],
-            num_classes=weights["head.weight"].shape[0],
+            channels=int(metadata["channels"]),
+            num_classes=int(metadata["num_classes"]),
             seed=0,
         )
         model.load_state_dict(weights)
-    except (KeyError, IndexError, RuntimeError) as err:
+    except (KeyError, ValueError, RuntimeError) as err:
         reason = " ".join(str(err).split())
         raise CheckpointError(f"{path} does not fit its configuration: {reason}") from err
     return model.to(device).eval()

@@ -8,14 +8,15 @@ attack and every epsilon speaks of pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from simreg_core.config.trial import ModelConfig
-from simreg_core.seeding import derive_seed, global_rng
+from simreg_core.networks.network import FeatureNetwork
+from simreg_core.registry import network
 
 
 class _BasicBlock(nn.Module):
@@ -61,18 +62,27 @@ def _shortcut(channels_in: int, channels_out: int, stride: int) -> nn.Module:
     )
 
 
-class ResNet(nn.Module):
-    """A residual classifier; build it with :func:`build_model`.
+class ResNet(FeatureNetwork):
+    """A residual classifier.
 
     Args:
-        config: Architecture, width, blocks and normalisation.
+        config: Width, blocks and normalisation.
+        block: Kind of the residual blocks.
+        num_blocks: Blocks per section where the configuration gives none.
         channels: 1 (grey) or 3 (RGB).
         num_classes: Outputs of the head.
     """
 
-    def __init__(self, config: ModelConfig, *, channels: int, num_classes: int) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        block: type[_BasicBlock | _Bottleneck],
+        num_blocks: tuple[int, ...],
+        *,
+        channels: int,
+        num_classes: int,
+    ) -> None:
         super().__init__()
-        block = _Bottleneck if config.architecture == "resnet50" else _BasicBlock
         self.scale, self.shift = config.scale, config.shift
         width = config.base_channels
         self.stem = nn.Sequential(
@@ -82,9 +92,9 @@ class ResNet(nn.Module):
         )
         sections: dict[str, nn.Module] = {}
         channels_in = width
-        for number, num_blocks in enumerate(config.blocks_per_section, start=1):
+        for number, depth in enumerate(config.blocks or num_blocks, start=1):
             blocks: list[nn.Module] = []
-            for index in range(num_blocks):
+            for index in range(depth):
                 stride = 2 if index == 0 and number > 1 else 1
                 blocks.append(block(channels_in, width, stride))
                 channels_in = width * block.expansion
@@ -97,16 +107,11 @@ class ResNet(nn.Module):
 
     @property
     def layer_names(self) -> tuple[str, ...]:
-        """Names of the layers that :meth:`features` returns, in order."""
+        """``stem``, then ``section1`` and so on."""
         return ("stem", *self.sections)
 
     def features(self, pixels: Tensor, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Outputs of the stem and of the sections, by name, without running the head.
-
-        Args:
-            pixels: Float (B, C, H, W) in [0, 1].
-            layers: Names to return; nothing above the last of them is computed. None: all.
-        """
+        """Outputs of the stem and of the sections; see the base class."""
         wanted = self.layer_names if layers is None else tuple(layers)
         x = self.stem(self.scale * (pixels - self.shift))
         features = {"stem": x}
@@ -118,13 +123,33 @@ class ResNet(nn.Module):
         return {name: features[name] for name in wanted}
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Logits (B, num_classes) for pixels (B, C, H, W) in [0, 1]."""
+        """Logits; see the base class."""
         (last,) = self.features(pixels, self.layer_names[-1:]).values()
         logits: Tensor = self.head(last.mean(dim=(2, 3)))
         return logits
 
 
-def build_model(config: ModelConfig, *, channels: int, num_classes: int, seed: int) -> ResNet:
-    """A freshly initialised network on the CPU; the weights depend on ``seed`` alone."""
-    with global_rng(derive_seed(seed, "weights")), torch.device("cpu"):
-        return ResNet(config, channels=channels, num_classes=num_classes)
+def _sections(default: int) -> Callable[[ModelConfig], tuple[str, ...]]:
+    def layers(config: ModelConfig) -> tuple[str, ...]:
+        count = default if config.blocks is None else len(config.blocks)
+        return ("stem", *(f"section{number}" for number in range(1, count + 1)))
+
+    return layers
+
+
+@network("resnet18", layers=_sections(4))
+def resnet18(config: ModelConfig, *, channels: int, num_classes: int) -> ResNet:
+    """ResNet18: two basic blocks per section."""
+    return ResNet(config, _BasicBlock, (2, 2, 2, 2), channels=channels, num_classes=num_classes)
+
+
+@network("resnet34", layers=_sections(4))
+def resnet34(config: ModelConfig, *, channels: int, num_classes: int) -> ResNet:
+    """ResNet34: 3, 4, 6 and 3 basic blocks per section."""
+    return ResNet(config, _BasicBlock, (3, 4, 6, 3), channels=channels, num_classes=num_classes)
+
+
+@network("resnet50", layers=_sections(4))
+def resnet50(config: ModelConfig, *, channels: int, num_classes: int) -> ResNet:
+    """ResNet50: 3, 4, 6 and 3 bottleneck blocks per section."""
+    return ResNet(config, _Bottleneck, (3, 4, 6, 3), channels=channels, num_classes=num_classes)

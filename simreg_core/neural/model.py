@@ -23,6 +23,7 @@ from torch.nn import functional
 from simreg_core.config.base import Config, PositiveInt, Seed
 from simreg_core.errors import ConfigError
 from simreg_core.networks import checkpoint
+from simreg_core.networks.network import evaluation_mode
 from simreg_core.regularizer.responses import grey_pixels
 from simreg_core.seeding import global_rng
 from simreg_core.storage.array_cache import Arrays, cached_arrays, file_stamp
@@ -185,14 +186,11 @@ class FittedModel:
         """Predicted responses, float32 (N, M), in units of each neuron's mean (or deviation)."""
         device = self.network.bias.device
         result = torch.empty(len(images), len(self.neurons))
-        was_training = self.network.training
-        self.network.eval()
-        with torch.no_grad():
+        with evaluation_mode(self.network), torch.no_grad():
             for start in range(0, len(images), _BATCH):
                 rows = slice(start, start + _BATCH)
                 pixels = grey_pixels(images[rows].to(device), self.config.image_size)
                 result[rows] = self.network(pixels).cpu()
-        self.network.train(was_training)
         return result
 
     def predict(self, images: Tensor) -> Tensor:

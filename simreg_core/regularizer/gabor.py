@@ -21,7 +21,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from simreg_core.regularizer.responses import grey_pixels
+from simreg_core.registry import target
+from simreg_core.regularizer.responses import ResponseSimilarity, grey_pixels
+from simreg_core.regularizer.targets import Similarities, TargetInput
 
 _CHUNK = 1024
 _ENVELOPE_FLOOR = 1e-9
@@ -131,3 +133,10 @@ def _balanced(filters: Tensor, envelope: Tensor) -> Tensor:
     """Filters with sum 0 and gain 1: their product with (1 + cos) / 2 of their own phase is 1."""
     mass = envelope.sum(dim=1, keepdim=True)
     return (filters - envelope * filters.sum(dim=1, keepdim=True) / mass) * 4 / mass
+
+
+@target("v1_gabor", label="V1 Gabor")
+def _v1_gabor(source: TargetInput) -> Similarities:
+    """Mean-subtracted cosine similarity of the population's responses."""
+    responses = GaborPopulation().responses(source.images)
+    return ResponseSimilarity(responses.to(source.images.device))

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from simreg_core.config.trial import RegularizerConfig
-from simreg_core.networks.resnet import ResNet
+from simreg_core.networks.network import FeatureNetwork, evaluation_mode
 from simreg_core.regularizer.pairs import PairSampler
 from simreg_core.regularizer.similarity import FeatureSimilarity
-from simreg_core.regularizer.targets import Target
+from simreg_core.regularizer.targets import Similarities
 
 ARCTANH_EPSILON = 1e-5
 
@@ -65,9 +65,9 @@ class SimilarityRegularizer(nn.Module):
         self,
         config: RegularizerConfig,
         images: Tensor,
-        target: Target,
+        target: Similarities,
         pairs: PairSampler,
-        model: ResNet,
+        model: FeatureNetwork,
     ) -> None:
         super().__init__()
         self.config = config
@@ -76,10 +76,8 @@ class SimilarityRegularizer(nn.Module):
         self.pairs = pairs
         is_one_layer = config.gamma not in ("trainable", "uniform")
         self.layers = (config.gamma,) if is_one_layer else config.layers or model.layer_names
-        was_training = model.training
-        with torch.no_grad():
-            probe = model.eval().features(images[:1].to(torch.float32) / 255, self.layers)
-        model.train(was_training)
+        with evaluation_mode(model), torch.no_grad():
+            probe = model.features(images[:1].to(torch.float32) / 255, self.layers)
         self.feature_similarity = FeatureSimilarity(
             [feature.shape[1] for feature in probe.values()],
             mean_decay=config.mean_decay,
@@ -94,7 +92,7 @@ class SimilarityRegularizer(nn.Module):
         """The k pairs of each of S steps: int64 (S, 2, k) on the CPU, from ``rng`` of the CPU."""
         return self.pairs.batches(num_steps, self.config.batch_size, rng)
 
-    def features(self, model: ResNet, pairs: Tensor) -> dict[str, Tensor]:
+    def features(self, model: FeatureNetwork, pairs: Tensor) -> dict[str, Tensor]:
         """The compared layers' features of both images of all pairs, in one pass of 2k images.
 
         Args:
@@ -110,6 +108,6 @@ class SimilarityRegularizer(nn.Module):
         s_target = self.target(*pairs)
         return PairBatch(similarity_loss(s_cnn, s_target, self.config.transform), s_cnn, s_target)
 
-    def forward(self, model: ResNet, pairs: Tensor) -> PairBatch:
+    def forward(self, model: FeatureNetwork, pairs: Tensor) -> PairBatch:
         """L_sim of k pairs, as :meth:`features` and :meth:`compare` give it."""
         return self.compare(self.features(model, pairs), pairs)

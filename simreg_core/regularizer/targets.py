@@ -1,92 +1,84 @@
-"""S_target: what the similarities of a network's features shall follow (METHOD: pixel, label, ...).
+"""S_target: the similarities that the network's features should follow.
 
-pixel      1 where S_pixel > Th, -1 where S_pixel < -Th, 0 elsewhere (poster, section 3)
-pixel_raw  S_pixel itself
-label      1 for the same class, 0 otherwise: the control for what is not due to pixels
-neural     mean-subtracted cosine similarity of predicted neural responses
-(Li et al., arXiv:1911.05072)
-v1_gabor   the same of a fixed population of Gabor energy units, which needs no recordings
+A target is one function from :class:`TargetInput` to the target similarities of index pairs.
+:func:`simreg_core.registry.target` declares one. This module has those of pixels and labels;
+:mod:`simreg_core.regularizer.gabor` and :mod:`simreg_core.neural.model` have those of (model)
+neurons.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from simreg_core.config.trial import RegularizerConfig
-from simreg_core.regularizer.pairs import PairSampler
+from simreg_core.errors import ConfigError
+from simreg_core.registry import TARGETS, target
 from simreg_core.regularizer.similarity import PixelSimilarity, threshold_targets
 
-if TYPE_CHECKING:
-    from simreg_core.data.task import RegularizationImages
+Similarities = Callable[[Tensor, Tensor], Tensor]
+"""Similarities float32 (k,) in [-1, 1] of the pairs at two index tensors (k,)."""
 
-Target = Callable[[Tensor, Tensor], Tensor]
-"""S_target, float32 (k,), of the pairs at two index tensors (k,)."""
 
-_MODEL_KEY = "regularizer.neural_model"
+class TargetInput(NamedTuple):
+    """What a target is computed from."""
+
+    images: Tensor
+    """Regularization images, uint8 (N, C, H, W)."""
+    labels: Tensor | None
+    """Their labels int64 (N,), if they have any."""
+    pixels: PixelSimilarity
+    """Similarities of their pixels."""
+    config: RegularizerConfig
 
 
 def check_target(config: RegularizerConfig) -> None:
-    """Refuse a neural model that cannot be read, before anything is trained.
+    """Refuse a target that cannot be computed, before anything is trained.
 
     Raises:
-        ConfigError: its file is missing, damaged, or no predictive model.
+        ConfigError: the target, or the file that it needs, is missing or damaged.
     """
-    if config.neural_model is not None:
-        from simreg_core.neural.model import load_model
+    try:
+        chosen = TARGETS.get(config.target)
+    except ConfigError as err:
+        raise ConfigError(f"regularizer.target: {err}") from err
+    if chosen.check is not None and chosen.needs is not None:
+        chosen.check(getattr(config, chosen.needs), key=f"regularizer.{chosen.needs}")
 
-        load_model(Path(config.neural_model), key=_MODEL_KEY)
 
-
-def make_target(
-    config: RegularizerConfig, source: RegularizationImages
-) -> tuple[Target, PairSampler]:
-    """The target and the sampler of pairs for the regularization images.
-
-    Args:
-        config: The regularizer's configuration.
-        source: Images (N, C, H, W) and labels (N,) where there are any, on any device.
+def make_target(source: TargetInput) -> Similarities:
+    """The configured target of the regularization images.
 
     Raises:
-        ConfigError: no pair in the range, or no usable neural model.
-        ValueError: the ``label`` target without labels.
+        ConfigError: the target cannot be imported, or its file is missing or damaged.
+        ValueError: the target needs labels and there are none.
     """
-    pixels = PixelSimilarity(source.images)
-    return _target(config, source, pixels), PairSampler(config, pixels)
+    chosen = TARGETS.get(source.config.target)
+    if chosen.needs_labels and source.labels is None:
+        raise ValueError(f"the {chosen.name} target needs labels")
+    similarities: Similarities = chosen(source)
+    return similarities
 
 
-def _target(
-    config: RegularizerConfig, source: RegularizationImages, pixels: PixelSimilarity
-) -> Target:
-    match config.target:
-        case "pixel":
-            return lambda first, second: threshold_targets(pixels(first, second), config.threshold)
-        case "pixel_raw":
-            return pixels
-        case "label":
-            return _label_target(source.labels)
-        case "neural" | "v1_gabor":
-            from simreg_core.regularizer.responses import ResponseSimilarity
-
-            return ResponseSimilarity(_responses(config, source.images).to(source.images.device))
+@target("pixel")
+def _pixel(source: TargetInput) -> Similarities:
+    """1 where S_pixel > Th, -1 where S_pixel < -Th, 0 elsewhere (poster, section 3)."""
+    threshold = source.config.threshold
+    return lambda first, second: threshold_targets(source.pixels(first, second), threshold)
 
 
-def _label_target(labels: Tensor | None) -> Target:
-    if labels is None:
-        raise ValueError("the label target needs labels")
+@target("pixel_raw")
+def _pixel_raw(source: TargetInput) -> Similarities:
+    """S_pixel itself."""
+    return source.pixels
+
+
+@target("label", needs_labels=True)
+def _label(source: TargetInput) -> Similarities:
+    """1 for the same class, 0 otherwise: the control for what is not due to pixels."""
+    labels = source.labels
+    assert labels is not None
     return lambda first, second: (labels[first] == labels[second]).to(torch.float32)
-
-
-def _responses(config: RegularizerConfig, images: Tensor) -> Tensor:
-    """Responses (N, M) of the configured population to the images."""
-    if config.neural_model is None:  # v1_gabor
-        from simreg_core.regularizer.gabor import GaborPopulation
-
-        return GaborPopulation().responses(images)
-    from simreg_core.neural.model import denoised_responses
-
-    return denoised_responses(Path(config.neural_model), images, _MODEL_KEY)

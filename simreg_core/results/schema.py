@@ -7,95 +7,25 @@ column may be null, and is null where a value does not exist (a failed trial has
 
 from __future__ import annotations
 
+import json
 import types
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import pyarrow as pa
 
-from simreg_core.config.robustness import ATTACKS
 from simreg_core.config.trial import field_paths
+from simreg_core.errors import ConfigError
+from simreg_core.registry import METRICS, Metric
+from simreg_core.results.metrics import metric_named
 
-SCHEMA_VERSION = 4
-_ADDED_IN_4: dict[str, str | None] = {"training.precision": "float32"}
-ADDED_COLUMNS: dict[int, dict[str, str | None]] = {
-    2: {"feasible": None, "num_seeds": None, **_ADDED_IN_4},
-    3: _ADDED_IN_4,
-}
-"""By an earlier version whose tables can still be read: what it lacks, and what holds there."""
+SCHEMA_VERSION = 5
 VERSION_KEY = b"simreg_schema_version"  # in the metadata of every file
+_METRIC_KEY = b"simreg_metric"  # in the metadata of a metric's column
 
 SPLITS = ("validation", "test")
 Status = Literal["complete", "pruned", "failed"]
 Role = Literal["trial", "baseline", "surrogate"]
-
-
-class Metric(NamedTuple):
-    """A figure of one trained network that a search may pursue and a figure may show."""
-
-    name: str
-    direction: Literal["maximize", "minimize"] | None
-    """None: recorded, but no objective."""
-    worst: float | None
-    """The value of a useless network, the reference point of a hypervolume; None: no bound."""
-    label: str
-    description: str
-
-
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric(
-            "clean_accuracy", "maximize", 0.0, "clean accuracy", "C: accuracy at zero distortion"
-        ),
-        Metric(
-            "robust_accuracy",
-            "maximize",
-            0.0,
-            "robust accuracy",
-            "R: mean accuracy over the reference attacks at their reference epsilons",
-        ),
-        Metric(
-            "tradeoff_score",
-            "maximize",
-            None,
-            "tradeoff score",
-            "robustness_gain - weight * accuracy_cost; the baseline scores 0",
-        ),
-        Metric("accuracy_cost", "minimize", 1.0, "accuracy cost", "C_0 - C_N"),
-        Metric("robustness_gain", "maximize", -1.0, "robustness gain", "R_N - R_0"),
-        Metric(
-            "tradeoff_ratio",
-            None,
-            None,
-            "tradeoff ratio",
-            "accuracy_cost / robustness_gain; null unless both are positive",
-        ),
-        *(
-            Metric(
-                f"robust_accuracy.{attack}",
-                "maximize",
-                0.0,
-                f"accuracy under {attack}",
-                f"accuracy under {attack} at its reference epsilon",
-            )
-            for attack in ATTACKS
-        ),
-        Metric(
-            "boundary_distance",
-            "maximize",
-            0.0,
-            "boundary distance",
-            "median over images of the squared L2 distance per pixel to the decision boundary",
-        ),
-        Metric(
-            "corruption_accuracy",
-            "maximize",
-            0.0,
-            "accuracy under corruptions",
-            "mean accuracy over the configured corruptions and severities",
-        ),
-    )
-}
 
 
 class Column(NamedTuple):
@@ -104,6 +34,28 @@ class Column(NamedTuple):
     name: str
     dtype: str
     description: str
+    metric: Metric | None = None
+    """The metric whose values it holds."""
+
+
+def metric_column(split: str, metric: Metric) -> Column:
+    """The column of a metric on one split."""
+    description = f"{metric.description or metric.title} ({split} split)"
+    return Column(f"{split}.{metric.name}", "float64", description, metric)
+
+
+def optional_column(name: str) -> Column | None:
+    """The column of a metric that only some studies have; None if the name is no such column.
+
+    These are the accuracies under single attacks, and metrics from outside of this project.
+    """
+    split, _, metric = name.partition(".")
+    if split not in SPLITS or metric in METRICS.own or not metric:
+        return None
+    try:
+        return metric_column(split, metric_named(metric))
+    except ConfigError:
+        return None
 
 
 def _dtype(annotation: Any) -> str:
@@ -120,9 +72,7 @@ PARAMETERS: tuple[Column, ...] = tuple(
 )
 
 _METRICS: tuple[Column, ...] = tuple(
-    Column(f"{split}.{metric.name}", "float64", f"{metric.description} ({split} split)")
-    for split in SPLITS
-    for metric in METRICS.values()
+    metric_column(split, metric) for split in SPLITS for metric in METRICS.own.values()
 )
 
 _BASELINE: tuple[Column, ...] = tuple(
@@ -260,12 +210,48 @@ _ARROW_TYPES = {
 }
 
 
-def arrow_schema(table: str) -> pa.Schema:
-    """The Arrow schema of one of :data:`TABLES`, with the schema version as metadata."""
+def arrow_schema(table: str, optional: Iterable[str] = ()) -> pa.Schema:
+    """The Arrow schema of one of :data:`TABLES`, with the schema version as metadata.
+
+    Args:
+        table: The table's name.
+        optional: Names of optional columns that it has too; see :func:`optional_column`.
+
+    Raises:
+        ValueError: an optional column is none.
+    """
+    added = {name: optional_column(name) for name in optional}
+    if unknown := sorted(name for name, column in added.items() if column is None):
+        raise ValueError(f"table {table} has no columns {', '.join(unknown)}")
+    columns = (*TABLES[table], *filter(None, added.values()))
     fields = [
-        pa.field(
-            column.name, _ARROW_TYPES[column.dtype], metadata={"description": column.description}
-        )
-        for column in TABLES[table]
+        pa.field(column.name, _ARROW_TYPES[column.dtype], metadata=_metadata(column))
+        for column in columns
     ]
     return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION)})
+
+
+def metrics_in(schema: pa.Schema) -> dict[str, Metric]:
+    """The metrics that a table of trials has, by name, as its file describes them.
+
+    Their functions are not at hand: a result file says all that is needed to show them.
+    """
+    found = {}
+    for field in schema:
+        split, _, name = field.name.partition(".")
+        if split in SPLITS and _METRIC_KEY in (field.metadata or {}):
+            described = json.loads(field.metadata[_METRIC_KEY])
+            found[name] = Metric(name=name, function=_absent, **described)
+    return found
+
+
+def _metadata(column: Column) -> dict[str, str]:
+    if column.metric is None:
+        return {"description": column.description}
+    shown = ("direction", "worst", "label", "description", "against_baseline")
+    described = json.dumps({name: getattr(column.metric, name) for name in shown})
+    return {"description": column.description, _METRIC_KEY.decode(): described}
+
+
+def _absent(*_: object) -> float:
+    raise NotImplementedError("a metric that was read from a file cannot be computed")

@@ -23,6 +23,9 @@ from simreg_core.config.trial import TaskConfig
 from simreg_core.data.images import Split, resize, to_channels
 from simreg_core.data.task import order_of_test_images
 from simreg_core.errors import ConfigError
+from simreg_core.registry import Attack
+from simreg_core.results.measurements import CORRUPTION_PREFIX
+from simreg_core.robustness.attack import AttackInput, Perturbation
 from simreg_core.storage.array_cache import file_stamp
 
 _NUM_IMAGES = 10_000
@@ -46,9 +49,22 @@ class StoredCorruptions(NamedTuple):
         images = torch.from_numpy(self.files[kind][rows]).permute(0, 3, 1, 2)
         return resize(to_channels(images, self.channels == 3), self.size)
 
+    def attack(self, kind: str) -> Attack:
+        """A stored corruption as an attack whose epsilon is the severity."""
+
+        def attack(batch: AttackInput) -> Perturbation:
+            def corrupted(severity: float) -> Tensor:
+                stop = batch.first + len(batch.images)
+                images = self.images(kind, int(severity), batch.first, stop)
+                return images.to(batch.images.device, torch.float32) / 255
+
+            return corrupted
+
+        return Attack(name=f"{CORRUPTION_PREFIX}{kind}", function=attack)
+
 
 def open_folder(
-    config: CorruptionsConfig, task: TaskConfig, test: Split
+    config: CorruptionsConfig | None, task: TaskConfig, test: Split
 ) -> StoredCorruptions | None:
     """The stored corruptions of the test split; None if no folder is configured.
 
@@ -56,7 +72,7 @@ def open_folder(
         ConfigError: the folder or its labels are missing, no configured kind has a file there, a
             file has another layout, or the labels are not those of the test images.
     """
-    if config.folder is None:
+    if config is None or config.folder is None:
         return None
     folder = Path(config.folder)
     if not folder.is_dir():

@@ -6,10 +6,11 @@ than a pixel would be none. Elastic displacements are parts of the side, as in C
 operations are written anew in torch (JPEG and pixelation in Pillow), so single images differ
 from CIFAR-10-C's own, which :mod:`simreg_core.robustness.cifar10c` reads.
 
-uint8 (B, C, H, W) goes in, C = 1 or 3, and uint8 of the same shape comes out, rounded. Brightness
-and saturation act on HSV; a pixel without hue keeps none, so that saturating grey images is the
-identity. Noise, motion blur and elastic transforms draw per image from the generator and depend
-on how images are batched; the others do not.
+A corruption maps float images (B, C, H, W) in [0, 1], C = 1 or 3, a severity and a generator on the
+images' device to images of the same shape. Brightness and saturation act on HSV; a pixel without
+hue keeps none, so saturating grey images is the identity. Noise, motion blur and elastic transforms
+draw per image from the generator and depend on how images are batched; the others do not.
+:func:`simreg_core.registry.corruption` declares one.
 """
 
 from __future__ import annotations
@@ -24,45 +25,51 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-Corruption = Callable[[Tensor, int, torch.Generator], Tensor]
-"""Float images (B, C, H, W) in [0, 1], severity, generator on their device; to images."""
+from simreg_core.registry import CORRUPTIONS, Attack, corruption
+from simreg_core.results.measurements import CORRUPTION_PREFIX
+from simreg_core.robustness.attack import AttackInput, Perturbation
 
 
-def corrupt(images: Tensor, kind: str, severity: int, rng: torch.Generator) -> Tensor:
-    """The images under one corruption.
+def corruption_attack(kind: str) -> Attack:
+    """A corruption as an attack whose epsilon is the severity, 1 to 5.
 
-    Args:
-        images: uint8 (B, C, H, W).
-        kind: A name in ``config.CORRUPTIONS``.
-        severity: 1 to 5.
-        rng: Generator on the images' device; advanced by the random kinds. From one state, the
-            noises of all severities are the same draws scaled.
-
-    Returns:
-        uint8 (B, C, H, W) on the same device.
-
-    Raises:
-        ValueError: the severity is not in 1 to 5.
+    All severities start from the same state of the batch's generator: their noises are the same
+    draws, scaled. Images are rounded to 8 bits, as stored images are.
     """
-    if severity not in range(1, 6):
-        raise ValueError(f"severity must be in 1 to 5, got {severity}")
-    result = CORRUPTION_FUNCTIONS[kind](images.to(torch.float32) / 255, severity, rng)
-    return (result.clamp(0, 1) * 255).round().to(torch.uint8)
+    apply = CORRUPTIONS.get(kind)
+
+    def attack(batch: AttackInput) -> Perturbation:
+        state = batch.rng.get_state()
+
+        def corrupted(severity: float) -> Tensor:
+            if severity not in range(1, 6):
+                raise ValueError(f"severity must be in 1 to 5, got {severity}")
+            batch.rng.set_state(state)
+            result: Tensor = apply(batch.images, int(severity), batch.rng)
+            return (result.clamp(0, 1) * 255).round() / 255
+
+        return corrupted
+
+    attack.__module__ = apply.function.__module__  # says whether the attack is foreign
+    return Attack(name=f"{CORRUPTION_PREFIX}{kind}", function=attack, label=apply.title)
 
 
 # Noise
 
 
+@corruption("gaussian_noise")
 def _gaussian_noise(images: Tensor, severity: int, rng: torch.Generator) -> Tensor:
     deviation = (0.04, 0.06, 0.08, 0.09, 0.10)[severity - 1]
     return images + deviation * torch.empty_like(images).normal_(generator=rng)
 
 
+@corruption("shot_noise")
 def _shot_noise(images: Tensor, severity: int, rng: torch.Generator) -> Tensor:
     photons = (500, 250, 100, 75, 50)[severity - 1]
     return torch.poisson(images * photons, generator=rng) / photons
 
 
+@corruption("impulse_noise")
 def _impulse_noise(images: Tensor, severity: int, rng: torch.Generator) -> Tensor:
     amount = (0.01, 0.02, 0.03, 0.05, 0.07)[severity - 1]
     chance, value = torch.empty((2, *images.shape), device=images.device).uniform_(generator=rng)
@@ -72,10 +79,12 @@ def _impulse_noise(images: Tensor, severity: int, rng: torch.Generator) -> Tenso
 # Blur
 
 
+@corruption("gaussian_blur")
 def _gaussian_blur(images: Tensor, severity: int, rng: torch.Generator) -> Tensor:
     return _smooth(images, (0.4, 0.6, 0.7, 0.8, 1.0)[severity - 1] * _pixels(images))
 
 
+@corruption("defocus_blur")
 def _defocus_blur(images: Tensor, severity: int, rng: torch.Generator) -> Tensor:
     constants = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1))
     radius, antialias = (value * _pixels(images) for value in constants[severity - 1])
@@ -88,6 +97,7 @@ def _defocus_blur(images: Tensor, severity: int, rng: torch.Generator) -> Tensor
     return functional.conv2d(padded.flatten(0, 1)[:, None], kernel).reshape(images.shape)
 
 
+@corruption("motion_blur")
 def _motion_blur(images: Tensor, severity: int, rng: torch.Generator) -> Tensor:
     """Averages over positions along a line, whose weights fall like half a Gaussian."""
     constants = ((6, 1.0), (6, 1.5), (6, 2.0), (8, 2.0), (9, 2.5))
@@ -104,6 +114,7 @@ def _motion_blur(images: Tensor, severity: int, rng: torch.Generator) -> Tensor:
     return blurred
 
 
+@corruption("zoom_blur")
 def _zoom_blur(images: Tensor, severity: int, rng: torch.Generator) -> Tensor:
     """Mean of the image and of itself enlarged by 1, 1.01, ... about its centre."""
     percent = (7, 12, 16, 21, 26)[severity - 1]  # lengths of CIFAR-10-C's ranges
@@ -121,17 +132,20 @@ def _zoom_blur(images: Tensor, severity: int, rng: torch.Generator) -> Tensor:
 # Colour and digital
 
 
+@corruption("brightness")
 def _brightness(images: Tensor, severity: int, rng: torch.Generator) -> Tensor:
     value = images.amax(dim=1, keepdim=True)
     brighter = (value + (0.05, 0.1, 0.15, 0.2, 0.3)[severity - 1]).clamp_max(1)
     return torch.where(value > 0, images * (brighter / value.clamp_min(1e-6)), brighter)
 
 
+@corruption("contrast")
 def _contrast(images: Tensor, severity: int, rng: torch.Generator) -> Tensor:
     means = images.mean(dim=(2, 3), keepdim=True)
     return means + (0.75, 0.5, 0.4, 0.3, 0.15)[severity - 1] * (images - means)
 
 
+@corruption("saturate")
 def _saturate(images: Tensor, severity: int, rng: torch.Generator) -> Tensor:
     scale, shift = ((0.3, 0.0), (0.1, 0.0), (1.5, 0.0), (2.0, 0.1), (2.5, 0.2))[severity - 1]
     value = images.amax(dim=1, keepdim=True)
@@ -142,6 +156,7 @@ def _saturate(images: Tensor, severity: int, rng: torch.Generator) -> Tensor:
     return value - (value - images) * factor
 
 
+@corruption("pixelate")
 def _pixelate(images: Tensor, severity: int, rng: torch.Generator) -> Tensor:
     part = (0.95, 0.9, 0.85, 0.75, 0.65)[severity - 1]
     height, width = images.shape[-2:]
@@ -150,6 +165,7 @@ def _pixelate(images: Tensor, severity: int, rng: torch.Generator) -> Tensor:
     return _by_pillow(images, lambda image: image.resize(small, box).resize((width, height), box))
 
 
+@corruption("jpeg_compression", label="JPEG compression")
 def _jpeg_compression(images: Tensor, severity: int, rng: torch.Generator) -> Tensor:
     quality = (80, 65, 58, 50, 40)[severity - 1]
 
@@ -161,6 +177,7 @@ def _jpeg_compression(images: Tensor, severity: int, rng: torch.Generator) -> Te
     return _by_pillow(images, compress)
 
 
+@corruption("elastic_transform")
 def _elastic_transform(images: Tensor, severity: int, rng: torch.Generator) -> Tensor:
     """A random affine map of each image, and a smooth random displacement of its pixels.
 
@@ -201,23 +218,6 @@ def _affine(
         return moved_x, moved_y
 
     return move
-
-
-CORRUPTION_FUNCTIONS: dict[str, Corruption] = {
-    "gaussian_noise": _gaussian_noise,
-    "shot_noise": _shot_noise,
-    "impulse_noise": _impulse_noise,
-    "gaussian_blur": _gaussian_blur,
-    "defocus_blur": _defocus_blur,
-    "motion_blur": _motion_blur,
-    "zoom_blur": _zoom_blur,
-    "brightness": _brightness,
-    "contrast": _contrast,
-    "saturate": _saturate,
-    "pixelate": _pixelate,
-    "jpeg_compression": _jpeg_compression,
-    "elastic_transform": _elastic_transform,
-}
 
 
 # Tools

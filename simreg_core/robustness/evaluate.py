@@ -1,46 +1,42 @@
-"""What a network can do on one split: under attacks and corruptions, and how far its boundary is.
+"""What a network can do on one split: accuracy under attacks, and how far its boundary is.
 
-Corruptions are curves as well: the attack is ``corruption:KIND``, its epsilon the severity.
+Corruptions are attacks as well: their name is ``corruption:KIND``, their epsilon the severity.
 """
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from simreg_core.config.robustness import RobustnessConfig
-from simreg_core.config.trial import TrialConfig
 from simreg_core.data.images import Split
-from simreg_core.data.task import TaskData
 from simreg_core.errors import ConfigError
-from simreg_core.networks.resnet import build_model
-from simreg_core.registry import is_plugin
-from simreg_core.robustness.attack import AttackInput, fgsm_direction, freeze, prepare
+from simreg_core.networks.network import evaluation_mode
+from simreg_core.plugins import Option
+from simreg_core.registry import ATTACKS, Attack
+from simreg_core.results.measurements import CurvePoint
+from simreg_core.robustness.attack import AttackInput, prepare
 from simreg_core.robustness.boundary import Perturbations, median_distance, minimal_perturbations
-from simreg_core.robustness.cifar10c import StoredCorruptions, open_folder
-from simreg_core.robustness.corruptions import corrupt
+from simreg_core.robustness.cifar10c import StoredCorruptions
+from simreg_core.robustness.corruptions import corruption_attack
 from simreg_core.robustness.frequency import SpectrumPoint, band_edges, measure_frequencies
 from simreg_core.seeding import generator
 
-CORRUPTION_PREFIX = "corruption:"
-_DIRECTION_BATCH = 500
+_PRECOMPUTE_BATCH = 500
 _PIECE_PIXELS = 2**17  # on a CPU, passes of more images are slower: layers leave its cache
 _MIN_PIECE = 32
 
 
-class CurvePoint(NamedTuple):
-    """Accuracy at one epsilon of one attack."""
+class Surrogate(NamedTuple):
+    """The network that gradient attacks are transferred from, and what they computed on it."""
 
-    split: str
-    attack: str
-    epsilon: float
-    is_reference: bool
-    accuracy: float
-    num_images: int
+    model: nn.Module
+    """Frozen, in evaluation mode; never the attacked network itself."""
+    precomputed: Mapping[tuple[str, str], Tensor] = {}
+    """By attack and split, from :func:`precompute`; computed batch by batch where it is absent."""
 
 
 class SplitFigures(NamedTuple):
@@ -49,75 +45,76 @@ class SplitFigures(NamedTuple):
     curves: list[CurvePoint]
     """Of attacks, then of corruptions."""
     boundary_distance: float | None
-    """As ``records`` has it; None if not configured, or if no perturbation was found."""
+    """None if it is not configured, or if no perturbation was found."""
     spectra: list[SpectrumPoint]
     """Empty if not configured."""
 
 
-def check_measurable(config: TrialConfig, data: TaskData, device: torch.device) -> None:
+class _Curve(NamedTuple):
+    """One attack and the epsilons at which the accuracy under it is measured."""
+
+    attack: Attack
+    stream: str
+    """Name of the random numbers that the attack draws from."""
+    epsilons: tuple[float, ...]
+    options: Mapping[str, Option] = {}
+
+
+def check_measurable(
+    config: RobustnessConfig, split: Split, build_network: Callable[[], nn.Module]
+) -> None:
     """Refuse before any training what :func:`measure` could not do after it.
 
-    Every plug-in attacks two images, with a network that is not trained as surrogate.
+    Every foreign attack attacks two images, with an untrained network as the surrogate.
 
     Args:
-        config: A trial's configuration.
-        data: The task's splits, on any device.
-        device: Where the plug-ins compute.
+        config: Attacks and corruptions.
+        split: Test images, on the device where attacks compute.
+        build_network: Makes an untrained network on that device, frozen.
 
     Raises:
-        ConfigError: a plug-in fails, or the images are too small for bands of frequencies.
+        ConfigError: a foreign attack fails, or the images are too small for bands of frequencies.
     """
-    robustness = config.robustness
-    if robustness.frequency:
+    if config.frequency:
         try:
-            band_edges(*data.test.images.shape[-2:])
+            band_edges(*split.images.shape[-2:])
         except ValueError as err:
             raise ConfigError(f"robustness.frequency: {err}") from err
-    plugins = [name for name in robustness.attacks if is_plugin(name)]
-    if not plugins:
+    foreign = [curve for curve in _curves(config) if curve.attack.is_foreign]
+    if not foreign:
         return
-    channels = data.test.images.shape[1]
-    model = build_model(config.model, channels=channels, num_classes=data.num_classes, seed=0)
-    surrogate = freeze(model.to(device))
-    images = data.test.images[:2].to(device, torch.float32) / 255
-    labels = data.test.labels[:2].to(device)
-    for name in plugins:
-        attack = robustness.attacks[name]
-        rng = generator(robustness.noise_seed, f"{name} tried", device=device)
-        batch = AttackInput(images, labels, rng, surrogate)
-        prepare(name, batch, attack.options)(attack.max_epsilon)
+    network = build_network()
+    images = split.images[:2].to(torch.float32) / 255
+    for curve in foreign:
+        rng = generator(config.noise_seed, f"{curve.stream} tried", device=images.device)
+        batch = AttackInput(images, split.labels[:2], rng, network)
+        prepare(curve.attack, batch, curve.options)(curve.epsilons[-1])
 
 
 def measure(
     model: nn.Module,
     split: Split,
     name: str,
-    config: TrialConfig,
-    surrogate: nn.Module,
-    directions: Tensor | None = None,
+    config: RobustnessConfig,
+    surrogate: Surrogate,
+    stored: StoredCorruptions | None = None,
 ) -> SplitFigures:
     """Everything that a configuration asks to be measured of a network on one split.
 
-    Arguments as of :func:`evaluate`; ``config`` is the whole trial's.
+    Arguments are those of :func:`evaluate`.
 
     Raises:
-        ConfigError: a plug-in returns no images, or the folder of corruptions cannot be used.
+        ConfigError: a foreign attack returns no images.
     """
-    robustness = config.robustness
-    curves = evaluate(model, split, name, robustness, surrogate, directions)
-    if robustness.corruptions is not None:
-        stored = None
-        if name == "test":
-            stored = open_folder(robustness.corruptions, config.task, split)
-        curves += corruption_curves(model, split, name, robustness, stored)
-    found = boundary_perturbations(model, split, name, robustness)
+    curves = evaluate(model, split, name, config, surrogate, stored)
+    found = boundary_perturbations(model, split, name, config)
     if found is None:
         return SplitFigures(curves, None, [])
     spectra = []
-    if robustness.frequency:
+    if config.frequency:
         originals = split.images[: len(found.adversarial)].to(torch.float32) / 255
         moved = (found.adversarial - originals)[found.found]
-        spectra = measure_frequencies(model, split, name, robustness, moved)
+        spectra = measure_frequencies(model, split, name, config, moved)
     return SplitFigures(curves, median_distance(found), spectra)
 
 
@@ -137,68 +134,18 @@ def boundary_perturbations(
     return minimal_perturbations(model, images, split.labels[:num_images], config.boundary, rng)
 
 
-def corruption_curves(
-    model: nn.Module,
-    split: Split,
-    name: str,
-    config: RobustnessConfig,
-    stored: StoredCorruptions | None = None,
-) -> list[CurvePoint]:
-    """Accuracy under every configured corruption and severity, in the configured order.
+def precompute(attack: Attack, surrogate: nn.Module, split: Split) -> Tensor:
+    """What an attack computes on the surrogate alone, one row per image of a split.
 
-    What a corruption draws depends on the configuration and the split's name alone.
-
-    Args:
-        model: The network; pixels (B, C, H, W) in [0, 1] to logits.
-        split: uint8 images and labels, on the network's device.
-        name: Name of the split.
-        config: Corruptions, noise seed, batch size.
-        stored: Corrupted images to use where a kind is among them; the others are made here.
+    In batches of a fixed size, because the last digits of gradients depend on it.
     """
-    assert config.corruptions is not None
-    was_training = model.training
-    model.eval()
-    points = []
-    for kind in config.corruptions.kinds:
-        for severity in config.corruptions.severities:
-            correct = torch.zeros((), dtype=torch.int64, device=split.images.device)
-            for number, start in enumerate(range(0, len(split.labels), config.batch_size)):
-                stop = start + config.batch_size
-                if stored is not None and kind in stored.files:
-                    images = stored.images(kind, severity, start, stop).to(split.images.device)
-                else:
-                    rng = generator(
-                        config.noise_seed, f"{kind} on {name}", number, device=split.images.device
-                    )
-                    images = corrupt(split.images[start:stop], kind, severity, rng)
-                pixels = images.to(torch.float32) / 255
-                correct += _num_correct(model, pixels, split.labels[start:stop])
-            num_images = len(split.labels)
-            points.append(
-                CurvePoint(
-                    split=name,
-                    attack=f"{CORRUPTION_PREFIX}{kind}",
-                    epsilon=float(severity),
-                    is_reference=False,
-                    accuracy=int(correct) / num_images,
-                    num_images=num_images,
-                )
-            )
-    model.train(was_training)
-    return points
-
-
-def fgsm_directions(surrogate: nn.Module, split: Split) -> Tensor:
-    """The surrogate's FGSM directions for every image of a split, int8 (N, C, H, W).
-
-    In batches of a fixed size: in the last digits, gradients depend on it.
-    """
+    assert attack.precompute is not None
     parts = zip(
-        split.images.split(_DIRECTION_BATCH), split.labels.split(_DIRECTION_BATCH), strict=True
+        split.images.split(_PRECOMPUTE_BATCH), split.labels.split(_PRECOMPUTE_BATCH), strict=True
     )
     return torch.cat(
         [
-            fgsm_direction(surrogate, images.to(torch.float32) / 255, labels)
+            attack.precompute(surrogate, images.to(torch.float32) / 255, labels)
             for images, labels in parts
         ]
     )
@@ -209,82 +156,74 @@ def evaluate(
     split: Split,
     name: str,
     config: RobustnessConfig,
-    surrogate: nn.Module,
-    directions: Tensor | None = None,
+    surrogate: Surrogate,
+    stored: StoredCorruptions | None = None,
 ) -> list[CurvePoint]:
-    """Accuracy under every configured attack at every epsilon, epsilon 0 first.
+    """Accuracy under every configured attack at every epsilon, then under every corruption.
 
     The noise depends on the configuration and the split's name alone, so two networks meet the
-    same. The network's mode is restored; its parameters and the global RNG are not touched.
+    same. The network's mode is restored. Its parameters and the global RNG are not touched.
 
     Args:
         model: The network; pixels (B, C, H, W) in [0, 1] to logits.
         split: uint8 images and labels, on the network's device.
         name: Name of the split, ``validation`` or ``test``.
         config: Attacks, epsilons, noise seed, batch size.
-        surrogate: Frozen network that FGSM is transferred from; never ``model`` itself.
-        directions: From :func:`fgsm_directions`; computed here if not given.
+        surrogate: The network that gradient attacks are transferred from.
+        stored: Corrupted images of the split to use where a kind is among them.
     """
-    was_training = model.training
-    model.eval()
+    curves = list(_curves(config, stored))
     device = split.images.device
-    counts = {
-        attack: torch.zeros(len(config.epsilons(attack)), dtype=torch.int64, device=device)
-        for attack in config.attacks
-    }
-    batches = zip(
-        split.images.split(config.batch_size), split.labels.split(config.batch_size), strict=True
-    )
-    for number, (stored, labels) in enumerate(batches):
-        images = stored.to(torch.float32) / 255
-        clean = _num_correct(model, images, labels)
-        start = number * config.batch_size
-        direction = None if directions is None else directions[start : start + len(labels)]
-        for attack, count in counts.items():
-            rng = generator(config.noise_seed, f"{attack} on {name}", number, device=device)
-            batch = AttackInput(images, labels, rng, surrogate, direction)
-            options = config.attacks[attack].options
-            perturbed = prepare(attack, batch, options)
-            count[0] += clean
-            for step, epsilon in enumerate(config.epsilons(attack)[1:], start=1):
-                count[step] += _num_correct(model, perturbed(epsilon), labels)
-    model.train(was_training)
-    num_images = len(split.labels)
+    counts = [torch.zeros(len(c.epsilons), dtype=torch.int64, device=device) for c in curves]
+    with evaluation_mode(model):
+        batches = zip(
+            split.images.split(config.batch_size),
+            split.labels.split(config.batch_size),
+            strict=True,
+        )
+        for number, (pixels, labels) in enumerate(batches):
+            images, first = pixels.to(torch.float32) / 255, number * config.batch_size
+            clean = num_correct(model, images, labels)
+            for curve, count in zip(curves, counts, strict=True):
+                stream = f"{curve.stream} on {name}"
+                rng = generator(config.noise_seed, stream, number, device=device)
+                known = surrogate.precomputed.get((curve.attack.name, name))
+                rows = None if known is None else known[first : first + len(labels)]
+                batch = AttackInput(images, labels, rng, surrogate.model, rows, first)
+                perturbed = prepare(curve.attack, batch, curve.options)
+                for step, epsilon in enumerate(curve.epsilons):
+                    count[step] += (
+                        num_correct(model, perturbed(epsilon), labels) if epsilon else clean
+                    )
     return [
         CurvePoint(
             split=name,
-            attack=attack,
+            attack=curve.attack.name,
             epsilon=epsilon,
-            is_reference=config.reference.get(attack) == epsilon,
-            accuracy=correct / num_images,
-            num_images=num_images,
+            is_reference=config.reference.get(curve.attack.name) == epsilon,
+            accuracy=correct / len(split.labels),
+            num_images=len(split.labels),
         )
-        for attack, count in counts.items()
-        for epsilon, correct in zip(config.epsilons(attack), count.tolist(), strict=True)
+        for curve, count in zip(curves, counts, strict=True)
+        for epsilon, correct in zip(curve.epsilons, count.tolist(), strict=True)
     ]
 
 
-def accuracies(points: Sequence[CurvePoint]) -> dict[str, float]:
-    """The accuracies of ``records`` that the curves of one split hold.
-
-    Returns:
-        ``clean_accuracy``; ``robust_accuracy``, the mean over the reference attacks; and
-        ``robust_accuracy.ATTACK`` for each of them; where there are corruptions,
-        ``corruption_accuracy``, the mean over kinds and severities.
-    """
-    corrupted = [p.accuracy for p in points if p.attack.startswith(CORRUPTION_PREFIX)]
-    attacked = [p for p in points if not p.attack.startswith(CORRUPTION_PREFIX)]
-    under = {point.attack: point.accuracy for point in attacked if point.is_reference}
-    return {
-        "clean_accuracy": next(point.accuracy for point in attacked if point.epsilon == 0),
-        "robust_accuracy": statistics.fmean(under.values()),
-        **{f"robust_accuracy.{attack}": accuracy for attack, accuracy in under.items()},
-        **({"corruption_accuracy": statistics.fmean(corrupted)} if corrupted else {}),
-    }
+def _curves(config: RobustnessConfig, stored: StoredCorruptions | None = None) -> Iterator[_Curve]:
+    for name, attack in config.attacks.items():
+        yield _Curve(ATTACKS.get(name), name, config.epsilons(name), attack.options)
+    if config.corruptions is not None:
+        severities = tuple(float(severity) for severity in config.corruptions.severities)
+        for kind in config.corruptions.kinds:
+            if stored is not None and kind in stored.files:
+                yield _Curve(stored.attack(kind), kind, severities)
+            else:
+                yield _Curve(corruption_attack(kind), kind, severities)
 
 
 @torch.no_grad()
-def _num_correct(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+def num_correct(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """How many images (B, C, H, W) the network classifies correctly, int64 scalar."""
     size = len(images)
     if images.device.type == "cpu":
         size = max(_MIN_PIECE, _PIECE_PIXELS // images[0, 0].numel())

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from simreg_core.config.robustness import RobustnessConfig
 from simreg_core.data.images import Split
+from simreg_core.networks.network import evaluation_mode
 from simreg_core.seeding import generator
 
 MAX_BANDS = 8  # below 0.5: rings of 1/16, two steps of the spectrum of an image of 32 pixels
@@ -148,19 +149,17 @@ def measure_frequencies(
     """
     if not len(split.labels):
         raise ValueError(f"frequencies: the {name} split is empty")
-    was_training = model.training
-    model.eval()
     points = _power_points(name, perturbations)
     epsilon = _noise_epsilon(config)
     edges = band_edges(*split.images.shape[-2:])
-    for low, high in pairwise(edges):
-        accuracy = _accuracy_under_band(model, split, name, config, (low, high, epsilon))
-        points.append(
-            SpectrumPoint(
-                name, "band_noise_accuracy", low, high, epsilon, accuracy, len(split.labels)
+    with evaluation_mode(model):
+        for low, high in pairwise(edges):
+            accuracy = _accuracy_under_band(model, split, name, config, (low, high, epsilon))
+            points.append(
+                SpectrumPoint(
+                    name, "band_noise_accuracy", low, high, epsilon, accuracy, len(split.labels)
+                )
             )
-        )
-    model.train(was_training)
     return points
 
 

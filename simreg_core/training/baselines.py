@@ -1,8 +1,8 @@
-"""The networks that a trial is compared with: unregularized baselines, and FGSM's surrogate.
+"""The unregularized networks that a trial is compared with: the baselines and the surrogate.
 
-They belong to (task, model, training), not to a trial: each is trained once, cached under the
+They belong to (task, model, training), not to a trial. Each is trained once, cached under the
 digest of what it depends on (the images' content included), and shared by all trials. Several
-processes may ask at once; one trains, the others wait for its lock.
+processes may ask at once: one trains, the others wait for its lock.
 """
 
 from __future__ import annotations
@@ -23,31 +23,32 @@ from simreg_core.config.robustness import RobustnessConfig
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import TaskData
 from simreg_core.networks import checkpoint
-from simreg_core.networks.resnet import ResNet
-from simreg_core.registry import is_plugin, source_digest
+from simreg_core.networks.network import FeatureNetwork, build_network, freeze
+from simreg_core.plugins import is_plugin, source_digest
+from simreg_core.registry import ATTACKS, Attack
+from simreg_core.results.measurements import CurvePoint, Measurements
 from simreg_core.results.schema import SPLITS, Role
-from simreg_core.robustness.attack import freeze
-from simreg_core.robustness.cifar10c import stored_digest
+from simreg_core.results.tradeoff import BaselineAccuracy, baseline_accuracy
+from simreg_core.robustness.cifar10c import open_folder, stored_digest
 from simreg_core.robustness.evaluate import (
-    CurvePoint,
     SplitFigures,
-    accuracies,
+    Surrogate,
     check_measurable,
-    fgsm_directions,
     measure,
+    precompute,
 )
 from simreg_core.robustness.frequency import SpectrumPoint
-from simreg_core.robustness.tradeoff import BaselineAccuracy, baseline_accuracy
 from simreg_core.seeding import derive_seed
 from simreg_core.storage.atomic import write_text
 from simreg_core.storage.location import make_folder
 from simreg_core.storage.locks import lock
-from simreg_core.training.fit import EpochRecord, fit, start
+from simreg_core.training.fit import EpochRecord, fit
+from simreg_core.training.start import start
 from simreg_core.version import __version__
 
 
 @dataclass(frozen=True)
-class ReferenceNetwork:
+class BaselineNetwork:
     """One cached network: what it is, and how to name it in results."""
 
     role: Role
@@ -56,8 +57,8 @@ class ReferenceNetwork:
 
 
 @dataclass(frozen=True)
-class ReferenceResult:
-    """Figures and epochs of one reference network."""
+class BaselineResult:
+    """Measurements and epochs of one cached network."""
 
     role: Role
     seed: int
@@ -67,47 +68,49 @@ class ReferenceResult:
     """By split; None where it is not configured or nothing was found."""
     spectra: tuple[SpectrumPoint, ...]
 
-    def accuracies(self, split: str) -> dict[str, float]:
-        """Clean and robust accuracy on a split, as :func:`evaluate.accuracies` names them."""
-        return accuracies([point for point in self.curves if point.split == split])
+    def measurements(self, split: str) -> Measurements:
+        """What was measured on a split."""
+        curves = [point for point in self.curves if point.split == split]
+        return Measurements(curves, self.boundary_distance[split])
 
 
 @dataclass(frozen=True)
-class References:
+class Baselines:
     """What trials of one (task, model, training, robustness) are compared with."""
 
     digest: str
-    surrogate: ResNet
-    directions: Mapping[str, Tensor]
-    """By split, where FGSM is among the attacks: see :func:`evaluate.fgsm_directions`."""
-    results: tuple[ReferenceResult, ...]
-    """The baselines' in order of their seeds, then the surrogate's own."""
+    surrogate: Surrogate
+    results: tuple[BaselineResult, ...]
+    """Those of the baselines in order of their seeds, then the surrogate's own."""
 
     @property
-    def baselines(self) -> list[ReferenceResult]:
+    def networks(self) -> list[BaselineResult]:
         """Those of the baselines, in order of their seeds."""
         return [result for result in self.results if result.role == "baseline"]
 
-    def baseline(self, split: str) -> BaselineAccuracy:
+    def accuracy(self, split: str) -> BaselineAccuracy:
         """C_0 and R_0 on a split, with their spread over the baseline seeds."""
-        return baseline_accuracy([result.accuracies(split) for result in self.baselines])
+        measured = [result.measurements(split) for result in self.networks]
+        return baseline_accuracy(
+            [m.clean_accuracy for m in measured], [m.robust_accuracy for m in measured]
+        )
 
-    def baseline_boundary_distance(self, split: str) -> float | None:
+    def boundary_distance(self, split: str) -> float | None:
         """Mean over the baseline seeds; None if it is not measured or undefined for one."""
-        distances = [result.boundary_distance[split] for result in self.baselines]
+        distances = [result.boundary_distance[split] for result in self.networks]
         known = [distance for distance in distances if distance is not None]
         return statistics.fmean(known) if len(known) == len(distances) else None
 
 
-def reference_networks(config: TrialConfig) -> list[ReferenceNetwork]:
-    """The baselines and the surrogate that ``config`` is compared with."""
+def baseline_networks(config: TrialConfig) -> list[BaselineNetwork]:
+    """The baselines that ``config`` is compared with, and last the surrogate."""
     robustness = config.robustness
     baselines = [
-        ReferenceNetwork("baseline", seed, config.unregularized(seed))
+        BaselineNetwork("baseline", seed, config.unregularized(seed))
         for seed in robustness.baseline_seeds
     ]
     surrogate = config.unregularized(_surrogate_root(robustness))
-    return [*baselines, ReferenceNetwork("surrogate", robustness.surrogate_seed, surrogate)]
+    return [*baselines, BaselineNetwork("surrogate", robustness.surrogate_seed, surrogate)]
 
 
 def _surrogate_root(config: RobustnessConfig) -> int:
@@ -120,145 +123,166 @@ def _surrogate_root(config: RobustnessConfig) -> int:
     return root
 
 
-def references_digest(config: TrialConfig, data: TaskData) -> str:
-    """Names the references of ``config``; equal for trials that can share them."""
-    return _key(config.unregularized(0).digest(), data)
-
-
-def load_references(
-    config: TrialConfig, data: TaskData, cache: Path, device: torch.device
-) -> References:
-    """The references of ``config`` from the cache; whatever is missing is trained first.
+class BaselineCache:
+    """A folder of baselines and surrogates, for trials on one task.
 
     Args:
-        config: A trial's configuration; its regularizer and seed do not matter.
+        folder: Folder of cached networks, shared by searches.
         data: The task's splits, on the CPU.
-        cache: Folder of cached networks, shared by searches.
-        device: Where to train, evaluate and keep the surrogate.
+        device: Where to train and evaluate.
     """
-    networks = reference_networks(config)
-    surrogate = networks[-1]
-    # Before the surrogate: they check that everything can be measured.
-    results = tuple(reference_result(n, surrogate, data, cache, device) for n in networks)
-    return References(
-        digest=references_digest(config, data),
-        surrogate=load_network(surrogate, data, cache, device),
-        directions=_directions(surrogate, config, data, cache, device),
-        results=results,
-    )
 
+    def __init__(self, folder: Path, data: TaskData, device: torch.device) -> None:
+        self.folder = folder
+        self.data = data
+        self.device = device
 
-def load_network(
-    network: ReferenceNetwork, data: TaskData, cache: Path, device: torch.device
-) -> ResNet:
-    """The trained network, frozen, in evaluation mode; trained first if it is not cached."""
-    path = ensure_network(network, data, cache, device)
-    model = checkpoint.load_weights(path, device=device)
-    freeze(model)
-    return model
+    def digest(self, config: TrialConfig) -> str:
+        """Names the baselines of ``config``; equal for trials that can share them."""
+        return self._key(config.unregularized(0).digest())
 
+    def load(self, config: TrialConfig) -> Baselines:
+        """The baselines of ``config``; whatever is missing is trained and measured first.
 
-def ensure_network(
-    network: ReferenceNetwork, data: TaskData, cache: Path, device: torch.device
-) -> Path:
-    """Path of the network's weights file in the cache; trains it if it is not there.
+        Args:
+            config: A trial's configuration; its regularizer and seed do not matter.
 
-    Raises:
-        NonFiniteLossError: training diverged.
-    """
-    path = _network_path(network, data, cache)
-    make_folder(path.parent, parents=True)
-    if path.exists():  # whole, as it is written last
-        return path
-    with lock(path.with_suffix(".lock")):
-        if not path.exists():
-            state = start(network.config, data, device)
-            unfinished = path.with_suffix(".state.pt")
-            with suppress(checkpoint.CheckpointError):  # absent or damaged: from the beginning
-                state.restore(unfinished, network.config)
-            for _ in fit(network.config, state, data.to(device)):
-                state.save(unfinished, network.config)
-            epochs = json.dumps([list(record) for record in state.records], allow_nan=False)
-            write_text(path.with_suffix(".epochs.json"), epochs)
-            checkpoint.save_weights(path, network.config, state.kept_model())
-            unfinished.unlink(missing_ok=True)
-    return path
+        Raises:
+            ConfigError: something that is asked for cannot be measured.
+            NonFiniteLossError: training diverged.
+        """
+        networks = baseline_networks(config)
+        # Before the surrogate: they check that everything can be measured.
+        results = tuple(self.result(network) for network in networks)
+        return Baselines(self.digest(config), self.surrogate(networks[-1]), results)
 
+    def network(self, network: BaselineNetwork) -> FeatureNetwork:
+        """The trained network, frozen, in evaluation mode; trained first if it is not cached."""
+        return freeze(checkpoint.load_weights(self.weights_file(network), device=self.device))
 
-def reference_result(
-    network: ReferenceNetwork,
-    surrogate: ReferenceNetwork,
-    data: TaskData,
-    cache: Path,
-    device: torch.device,
-) -> ReferenceResult:
-    """Figures and epochs of a reference network from the cache; made if they are not there.
+    def surrogate(self, network: BaselineNetwork) -> Surrogate:
+        """The network as a surrogate, with what the configured attacks compute on it."""
+        model = self.network(network)
+        known: dict[tuple[str, str], Tensor] = {}
+        for name in network.config.robustness.attacks:
+            attack = ATTACKS.get(name)
+            if attack.precompute is not None and not attack.is_foreign:
+                computed = self._precomputed(network, attack)
+                known |= {(name, split): rows for split, rows in computed.items()}
+        return Surrogate(model, known)
 
-    Raises:
-        ConfigError: something that is asked for cannot be measured; told before any training.
-        NonFiniteLossError: training diverged.
-    """
-    check_measurable(network.config, data, device)
-    weights = ensure_network(network, data, cache, device)
-    path = weights.with_suffix(f".{_measured_digest(network.config)}.curves.json")
-    if not path.exists():
+    def weights_file(self, network: BaselineNetwork) -> Path:
+        """The network's weights file in the folder; trains the network if it is not there.
+
+        Raises:
+            NonFiniteLossError: training diverged.
+        """
+        digest = network.config.network_digest()
+        path = self.folder / f"{network.role}-{network.seed}-{self._key(digest)}.pt"
+        make_folder(path.parent, parents=True)
+        if path.exists():  # whole, as it is written last
+            return path
         with lock(path.with_suffix(".lock")):
             if not path.exists():
-                model = load_network(network, data, cache, device)
-                source = load_network(surrogate, data, cache, device)
-                known = _directions(surrogate, network.config, data, cache, device)
-                on_device = data.to(device)
-                measured = {
-                    name: measure(
-                        model, on_device.split(name), name, network.config, source, known.get(name)
-                    )
-                    for name in SPLITS
-                }
-                write_text(path, _as_json(measured))
-    figures = _from_json(path.read_text())
-    epochs = json.loads(weights.with_suffix(".epochs.json").read_text())
-    return ReferenceResult(
-        network.role,
-        network.seed,
-        tuple(point for split in SPLITS for point in figures[split].curves),
-        tuple(EpochRecord(*epoch) for epoch in epochs),
-        {split: figures[split].boundary_distance for split in SPLITS},
-        tuple(point for split in SPLITS for point in figures[split].spectra),
-    )
+                self._train(network, path)
+        return path
 
+    def result(self, network: BaselineNetwork) -> BaselineResult:
+        """Measurements and epochs of a network; made if they are not in the folder.
 
-def _directions(
-    surrogate: ReferenceNetwork,
-    config: TrialConfig,
-    data: TaskData,
-    cache: Path,
-    device: torch.device,
-) -> dict[str, Tensor]:
-    """The surrogate's FGSM directions from the cache; computed if they are not there."""
-    if "transfer_fgsm" not in config.robustness.attacks:
-        return {}
-    path = ensure_network(surrogate, data, cache, device).with_suffix(".fgsm.pt")
+        Raises:
+            ConfigError: something that is asked for cannot be measured; said before any training.
+            NonFiniteLossError: training diverged.
+        """
+        self._check(network.config)
+        weights = self.weights_file(network)
+        path = weights.with_suffix(f".{_measured_digest(network.config)}.curves.json")
+        if not path.exists():
+            with lock(path.with_suffix(".lock")):
+                if not path.exists():
+                    write_text(path, _as_json(self._measure(network)))
+        figures = _from_json(path.read_text())
+        epochs = json.loads(weights.with_suffix(".epochs.json").read_text())
+        return BaselineResult(
+            network.role,
+            network.seed,
+            tuple(point for split in SPLITS for point in figures[split].curves),
+            tuple(EpochRecord(*epoch) for epoch in epochs),
+            {split: figures[split].boundary_distance for split in SPLITS},
+            tuple(point for split in SPLITS for point in figures[split].spectra),
+        )
 
-    def known() -> dict[str, Tensor] | None:
-        with suppress(checkpoint.CheckpointError):  # absent or damaged
-            found = checkpoint.load(path, device=device)
-            return {name: found[name] for name in SPLITS}
-        return None
+    def _check(self, config: TrialConfig) -> None:
+        def untrained() -> FeatureNetwork:
+            channels, classes = self.data.test.images.shape[1], self.data.num_classes
+            model = build_network(config.model, channels=channels, num_classes=classes, seed=0)
+            return freeze(model.to(self.device))
 
-    if (found := known()) is None:
-        with lock(path.with_suffix(".lock")):
-            if (found := known()) is None:
-                model = load_network(surrogate, data, cache, device)
-                splits = {name: data.split(name).to(device) for name in SPLITS}
-                found = {name: fgsm_directions(model, split) for name, split in splits.items()}
-                checkpoint.save(found, path)
-    return found
+        tried = self.data.test._replace(
+            images=self.data.test.images[:2].to(self.device),
+            labels=self.data.test.labels[:2].to(self.device),
+        )
+        check_measurable(config.robustness, tried, untrained)
+
+    def _train(self, network: BaselineNetwork, path: Path) -> None:
+        config = network.config
+        state = start(config, self.data, self.device)
+        unfinished = path.with_suffix(".state.pt")
+        with suppress(checkpoint.CheckpointError):  # absent or damaged: from the beginning
+            state.restore(unfinished, config.digest())
+        for _ in fit(state, self.data.to(self.device), config.training, seed=config.seed):
+            state.save(unfinished, config.digest())
+        epochs = json.dumps([list(record) for record in state.records], allow_nan=False)
+        write_text(path.with_suffix(".epochs.json"), epochs)
+        checkpoint.save_weights(path, config, state.kept_model())
+        unfinished.unlink(missing_ok=True)
+
+    def _measure(self, network: BaselineNetwork) -> dict[str, SplitFigures]:
+        config = network.config
+        surrogate = self.surrogate(baseline_networks(config)[-1])
+        model, on_device = self.network(network), self.data.to(self.device)
+        stored = open_folder(config.robustness.corruptions, config.task, self.data.test)
+        return {
+            name: measure(
+                model,
+                on_device.split(name),
+                name,
+                config.robustness,
+                surrogate,
+                stored if name == "test" else None,
+            )
+            for name in SPLITS
+        }
+
+    def _precomputed(self, network: BaselineNetwork, attack: Attack) -> dict[str, Tensor]:
+        """What an attack computes on the surrogate, by split, from the folder."""
+        path = self.weights_file(network).with_suffix(f".{attack.name}.pt")
+
+        def known() -> dict[str, Tensor] | None:
+            with suppress(checkpoint.CheckpointError):  # absent or damaged
+                found = checkpoint.load(path, device=self.device)
+                return {name: found[name] for name in SPLITS}
+            return None
+
+        if (found := known()) is None:
+            with lock(path.with_suffix(".lock")):
+                if (found := known()) is None:
+                    model = self.network(network)
+                    data = self.data.to(self.device)
+                    found = {name: precompute(attack, model, data.split(name)) for name in SPLITS}
+                    checkpoint.save(found, path)
+        return found
+
+    def _key(self, digest: str) -> str:
+        content = f"{digest} {self.data.fingerprint} {__version__}"
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _measured_digest(config: TrialConfig) -> str:
     """Names what is measured: the configuration, and the files that it names."""
     robustness = config.robustness
-    files = [source_digest(name) for name in robustness.attacks if is_plugin(name)]
+    kinds = robustness.corruptions.kinds if robustness.corruptions else ()
+    files = [source_digest(name) for name in (*robustness.attacks, *kinds) if is_plugin(name)]
     if robustness.corruptions is not None:
         files += filter(None, [stored_digest(robustness.corruptions)])
     return "-".join([config.digest(), *files])
@@ -277,13 +301,3 @@ def _from_json(text: str) -> dict[str, SplitFigures]:
         )
         for split, figures in json.loads(text).items()
     }
-
-
-def _network_path(network: ReferenceNetwork, data: TaskData, cache: Path) -> Path:
-    key = _key(network.config.network_digest(), data)
-    return cache / f"{network.role}-{network.seed}-{key}.pt"
-
-
-def _key(digest: str, data: TaskData) -> str:
-    content = f"{digest} {data.fingerprint} {__version__}"
-    return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -14,20 +14,18 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from simreg_core.config.trial import Precision, ScheduleConfig, TrainingConfig, TrialConfig
+from simreg_core.config.trial import Precision, ScheduleConfig, TrainingConfig
 from simreg_core.data.images import Split
-from simreg_core.data.task import RegularizationImages, TaskData, load_regularization_images
-from simreg_core.errors import ConfigError
+from simreg_core.data.task import TaskData
 from simreg_core.networks import checkpoint
-from simreg_core.networks.resnet import ResNet, build_model
+from simreg_core.networks.network import FeatureNetwork, evaluation_mode
 from simreg_core.regularizer.loss import SimilarityRegularizer
-from simreg_core.regularizer.targets import make_target
 from simreg_core.seeding import generator
 from simreg_core.training.augment import augment, draw_augmentation
 
@@ -59,7 +57,7 @@ class EpochRecord(NamedTuple):
 class TrainingState:
     """Everything that training carries from one epoch to the next."""
 
-    model: ResNet
+    model: FeatureNetwork
     regularizer: SimilarityRegularizer | None
     optimizer: torch.optim.Optimizer
     records: list[EpochRecord] = field(default_factory=list)
@@ -67,16 +65,41 @@ class TrainingState:
     kept_loss: float = math.inf
     kept_weights: dict[str, Tensor] = field(default_factory=dict)
 
-    def kept_model(self) -> ResNet:
+    @classmethod
+    def begin(
+        cls,
+        model: FeatureNetwork,
+        regularizer: SimilarityRegularizer | None,
+        config: TrainingConfig,
+    ) -> Self:
+        """Training of a network and its regularizer, if any, before the first epoch."""
+        parameters = list(model.parameters())
+        if regularizer is not None:
+            parameters += list(regularizer.parameters())
+        optimizer = torch.optim.SGD(
+            parameters,
+            lr=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            fused=True if parameters[0].is_cuda else None,
+        )
+        return cls(model, regularizer, optimizer)
+
+    def kept_model(self) -> FeatureNetwork:
         """A copy of the network with the kept weights, in evaluation mode."""
         model = copy.deepcopy(self.model)
         model.load_state_dict(self.kept_weights)
         return model.eval()
 
-    def save(self, path: Path, config: TrialConfig) -> None:
-        """Write a checkpoint that :meth:`restore` continues from."""
+    def save(self, path: Path, digest: str) -> None:
+        """Write a checkpoint that :meth:`restore` continues from.
+
+        Args:
+            path: The file.
+            digest: Names the configuration that is trained.
+        """
         payload: dict[str, Any] = {
-            "config_digest": config.digest(),
+            "config_digest": digest,
             "model": self.model.state_dict(),
             "regularizer": None if self.regularizer is None else self.regularizer.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -85,14 +108,14 @@ class TrainingState:
         }
         checkpoint.save(payload, path)
 
-    def restore(self, path: Path, config: TrialConfig) -> None:
-        """Continue from a checkpoint of the same configuration.
+    def restore(self, path: Path, digest: str) -> None:
+        """Continue from a checkpoint of the configuration that ``digest`` names.
 
         Raises:
             checkpoint.CheckpointError: damaged, or written by another configuration.
         """
-        payload = checkpoint.load(path, device=self.model.head.weight.device)
-        if payload.get("config_digest") != config.digest():
+        payload = checkpoint.load(path, device=next(self.model.parameters()).device)
+        if payload.get("config_digest") != digest:
             raise checkpoint.CheckpointError(f"{path} belongs to another configuration")
         self.model.load_state_dict(payload["model"])
         if self.regularizer is not None:
@@ -105,76 +128,32 @@ class TrainingState:
         self.kept_epoch, self.kept_loss, self.kept_weights = payload["kept"]
 
 
-def start(config: TrialConfig, data: TaskData, device: torch.device) -> TrainingState:
-    """A new network, its regularizer and its optimizer, before the first epoch.
-
-    Raises:
-        ConfigError: the regularization images cannot be had, or the padding exceeds the images.
-    """
-    side, padding = min(data.train.images.shape[2:]), config.training.augmentation.crop_padding
-    if padding >= side:
-        raise ConfigError(
-            f"training.augmentation.crop_padding: {padding} must be below the images' side, {side}"
-        )
-    model = build_model(
-        config.model,
-        channels=data.train.images.shape[1],
-        num_classes=data.num_classes,
-        seed=config.seed,
-    ).to(device)
-    regularizer = None
-    parameters = list(model.parameters())
-    if config.regularizer.alpha > 0:
-        held_out = (data.validation, data.test)
-        source = load_regularization_images(config, data.train, held_out).to(device)
-        target, pairs = make_target(config.regularizer, _source_of_targets(source, config))
-        regularizer = SimilarityRegularizer(
-            config.regularizer, source.images, target, pairs, model
-        ).to(device)
-        parameters += list(regularizer.parameters())
-    optimizer = torch.optim.SGD(
-        parameters,
-        lr=config.training.learning_rate,
-        momentum=config.training.momentum,
-        weight_decay=config.training.weight_decay,
-        fused=True if device.type == "cuda" else None,
-    )
-    return TrainingState(model, regularizer, optimizer)
-
-
-def _source_of_targets(source: RegularizationImages, config: TrialConfig) -> RegularizationImages:
-    """The images that the targets are computed from: for the control, in another order."""
-    if not config.regularizer.shuffle_targets:
-        return source
-    rng = generator(config.seed, "shuffled targets")
-    order = torch.randperm(len(source.images), generator=rng).to(source.images.device)
-    labels = None if source.labels is None else source.labels[order]
-    return RegularizationImages(source.images[order], labels)
-
-
-def fit(config: TrialConfig, state: TrainingState, data: TaskData) -> Iterator[EpochRecord]:
+def fit(
+    state: TrainingState, data: TaskData, config: TrainingConfig, *, seed: int
+) -> Iterator[EpochRecord]:
     """Train from where ``state`` stands to the last epoch; yields each epoch's record.
 
     ``state`` is complete whenever a record is yielded: saved then, it resumes exactly.
 
     Args:
-        config: The trial's configuration.
-        state: From :func:`start`, or restored; changed in place.
-        data: The task's splits, on the state's device.
+        state: From :meth:`TrainingState.begin`, or restored; changed in place.
+        data: The task's splits, on the network's device.
+        config: Epochs, learning rate, batches, augmentation, precision.
+        seed: Root seed of the batches, the augmentation and the pairs.
 
     Raises:
         NonFiniteLossError: with the epoch and the step at which it happened.
     """
-    for epoch in range(len(state.records), config.training.epochs):
+    for epoch in range(len(state.records), config.epochs):
         started = time.perf_counter()
-        rate = learning_rate(config.training, epoch)
+        rate = learning_rate(config, epoch)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        trained = _train_epoch(config, state, data.train, epoch)
+        trained = _train_epoch(state, data.train, config, seed, epoch)
         loss, accuracy = mean_loss_and_accuracy(state.model, data.validation)
         if not math.isfinite(loss):
             raise NonFiniteLossError(f"validation loss {loss} in epoch {epoch}")
-        if config.training.keep == "last" or loss < state.kept_loss:
+        if config.keep == "last" or loss < state.kept_loss:
             state.kept_epoch, state.kept_loss = epoch, loss
             state.kept_weights = copy.deepcopy(state.model.state_dict())
         record = EpochRecord(
@@ -205,37 +184,33 @@ def learning_rate(config: TrainingConfig, epoch: int) -> float:
 
 
 @torch.no_grad()
-def mean_loss_and_accuracy(model: ResNet, split: Split) -> tuple[float, float]:
+def mean_loss_and_accuracy(model: FeatureNetwork, split: Split) -> tuple[float, float]:
     """Mean cross-entropy (nats) and accuracy of ``model``, evaluated; restores its mode."""
-    was_training = model.training
-    model.eval()
     loss = torch.zeros((), dtype=torch.float64, device=split.images.device)
     correct = torch.zeros((), dtype=torch.int64, device=split.images.device)
-    for images, labels in zip(
-        split.images.split(_EVAL_BATCH), split.labels.split(_EVAL_BATCH), strict=True
-    ):
-        logits = model(images.to(torch.float32) / 255)
-        loss += functional.cross_entropy(logits, labels, reduction="sum")
-        correct += (logits.argmax(dim=1) == labels).sum()
-    model.train(was_training)
+    batches = zip(split.images.split(_EVAL_BATCH), split.labels.split(_EVAL_BATCH), strict=True)
+    with evaluation_mode(model):
+        for images, labels in batches:
+            logits = model(images.to(torch.float32) / 255)
+            loss += functional.cross_entropy(logits, labels, reduction="sum")
+            correct += (logits.argmax(dim=1) == labels).sum()
     return float(loss) / len(split.labels), int(correct) / len(split.labels)
 
 
 def _train_epoch(
-    config: TrialConfig, state: TrainingState, train: Split, epoch: int
+    state: TrainingState, train: Split, config: TrainingConfig, seed: int, epoch: int
 ) -> dict[str, Any]:
     """One pass over the training images; between its steps, nothing waits for the device."""
-    training = config.training
     task_losses: list[Tensor] = []
     pair_losses: list[Tensor] = []
     similarities: list[Tensor] = []
     correct = torch.zeros((), dtype=torch.int64, device=train.labels.device)
     num_seen = 0
     state.model.train()
-    for index, draws, pairs in _draw_epoch(config, state, train, epoch):
-        pixels = augment(train.images, index, draws, training.augmentation).to(torch.float32) / 255
+    for index, draws, pairs in _draw_epoch(state, train, config, seed, epoch):
+        pixels = augment(train.images, index, draws, config.augmentation).to(torch.float32) / 255
         labels = train.labels[index]
-        with autocast(pixels.device, training.precision):  # one: it casts each weight once
+        with autocast(pixels.device, config.precision):  # one: it casts each weight once
             logits = state.model(pixels)
             if state.regularizer is not None:
                 features = state.regularizer.features(state.model, pairs)
@@ -246,7 +221,7 @@ def _train_epoch(
             batch = state.regularizer.compare(features, pairs)
             pair_losses.append(batch.loss.detach())
             similarities.append(torch.stack([batch.s_cnn.detach(), batch.s_target]))
-            loss = loss + config.regularizer.alpha * batch.loss
+            loss = loss + state.regularizer.config.alpha * batch.loss
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         state.optimizer.step()
@@ -261,22 +236,22 @@ def _train_epoch(
 
 
 def _draw_epoch(
-    config: TrialConfig, state: TrainingState, train: Split, epoch: int
+    state: TrainingState, train: Split, config: TrainingConfig, seed: int, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor, Any]]:
     """What each step of an epoch draws: images, their augmentation, and pairs.
 
     All is drawn on the CPU, so that every device trains on the same, and sent in one go.
     """
     order_rng, augment_rng, pair_rng = (
-        generator(config.seed, stream, epoch) for stream in ("batches", "augmentation", "pairs")
+        generator(seed, stream, epoch) for stream in ("batches", "augmentation", "pairs")
     )
     device = train.images.device
     order = torch.randperm(len(train.labels), generator=order_rng)
-    batches = order.split(config.training.batch_size)
+    batches = order.split(config.batch_size)
     if len(batches[-1]) < 2:  # batch normalisation needs two images
         batches = batches[:-1]
     sizes = [len(batch) for batch in batches]
-    draws = [draw_augmentation(size, config.training.augmentation, augment_rng) for size in sizes]
+    draws = [draw_augmentation(size, config.augmentation, augment_rng) for size in sizes]
     pairs: Iterable[Any] = itertools.repeat(None)
     if state.regularizer is not None:
         pairs = state.regularizer.draw(len(sizes), pair_rng).to(device)

@@ -5,7 +5,6 @@ import statistics
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from simreg_core.robustness.tradeoff import BaselineAccuracy, baseline_accuracy, tradeoff
 
 accuracies = st.floats(0, 1)

@@ -11,10 +11,8 @@ finite everywhere and 0 for the baseline; the ratio exists only where both terms
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
-
-TRADEOFF_METRICS = ("accuracy_cost", "robustness_gain", "tradeoff_score", "tradeoff_ratio")
 
 
 class BaselineAccuracy(NamedTuple):
@@ -27,11 +25,9 @@ class BaselineAccuracy(NamedTuple):
     robust_accuracy_std: float | None
 
 
-def baseline_accuracy(networks: Sequence[Mapping[str, float]]) -> BaselineAccuracy:
-    """Mean and spread over the accuracies of several unregularized networks (one or more)."""
-    clean = [network["clean_accuracy"] for network in networks]
-    robust = [network["robust_accuracy"] for network in networks]
-    several = len(networks) > 1
+def baseline_accuracy(clean: Sequence[float], robust: Sequence[float]) -> BaselineAccuracy:
+    """Mean and spread over the accuracies of one or more unregularized networks."""
+    several = len(clean) > 1
     return BaselineAccuracy(
         statistics.fmean(clean),
         statistics.fmean(robust),

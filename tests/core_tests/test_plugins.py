@@ -13,7 +13,7 @@ from torch import nn
 
 from simreg_core.config.robustness import RobustnessConfig
 from simreg_core.errors import ConfigError
-from simreg_core.registry import check_options, load_function, source_digest
+from simreg_core.plugins import check_options, load_function, source_digest
 from simreg_core.robustness.attack import AttackInput, Perturbation, check_attacks, prepare
 from simreg_core.seeding import generator
 

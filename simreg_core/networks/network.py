@@ -1,0 +1,88 @@
+"""What every network offers the regularizer and the attacks, and how one is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from simreg_core.config.trial import ModelConfig
+from simreg_core.errors import ConfigError
+from simreg_core.registry import NETWORKS
+from simreg_core.seeding import derive_seed, global_rng
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class FeatureNetwork(nn.Module):
+    """A classifier of pixels in [0, 1] whose layers' features can be compared.
+
+    Normalisation belongs inside, so that every epsilon is in units of pixels.
+    """
+
+    channels: int
+    """1 (grey) or 3 (RGB); set by :func:`build_network`."""
+    num_classes: int
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Names of the layers that :meth:`features` returns, in order."""
+        raise NotImplementedError
+
+    def features(self, pixels: Tensor, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Outputs of layers, by name, without running what is above the last of them.
+
+        Args:
+            pixels: Float (B, C, H, W) in [0, 1].
+            layers: Names to return, in this order. None: all.
+        """
+        raise NotImplementedError
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits (B, num_classes) for pixels (B, C, H, W) in [0, 1]."""
+        raise NotImplementedError
+
+
+def build_network(
+    config: ModelConfig, *, channels: int, num_classes: int, seed: int
+) -> FeatureNetwork:
+    """A freshly initialised network on the CPU; the weights depend on ``seed`` alone.
+
+    Args:
+        config: Architecture, width, blocks and normalisation.
+        channels: 1 (grey) or 3 (RGB).
+        num_classes: Outputs of the head.
+        seed: Root seed of the trial.
+
+    Raises:
+        ConfigError: the architecture cannot be imported or builds no :class:`FeatureNetwork`.
+    """
+    architecture = NETWORKS.get(config.architecture)
+    with global_rng(derive_seed(seed, "weights")), torch.device("cpu"):
+        network = architecture(config, channels=channels, num_classes=num_classes)
+    if not isinstance(network, FeatureNetwork):
+        raise ConfigError(
+            f"model.architecture: {config.architecture} returned {type(network).__name__}, "
+            "expected a simreg_core.networks.network.FeatureNetwork"
+        )
+    network.channels, network.num_classes = channels, num_classes
+    return network
+
+
+def freeze(model: M) -> M:
+    """Put ``model`` into evaluation mode and drop its weight gradients, in place."""
+    return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode inside a block; its own mode returns at the end."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

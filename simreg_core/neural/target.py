@@ -1,0 +1,26 @@
+"""Similarities of predicted neural responses as the regularizer's target.
+
+Li et al., arXiv:1911.05072.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from simreg_core.neural.model import denoised_responses, load_model
+from simreg_core.registry import target
+from simreg_core.regularizer.responses import ResponseSimilarity
+from simreg_core.regularizer.targets import Similarities, TargetInput
+
+
+def _check_model(path: str, *, key: str) -> None:
+    load_model(Path(path), key=key)
+
+
+@target("neural", needs="neural_model", check=_check_model)
+def _neural(source: TargetInput) -> Similarities:
+    """Mean-subtracted cosine similarity of the predicted, noise-free responses."""
+    assert source.config.neural_model is not None
+    path = Path(source.config.neural_model)
+    responses = denoised_responses(path, source.images, "regularizer.neural_model")
+    return ResponseSimilarity(responses.to(source.images.device))

@@ -1,0 +1,63 @@
+"""What was measured of one network on one split, as plain numbers."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from simreg_core.results.tradeoff import BaselineAccuracy
+
+CORRUPTION_PREFIX = "corruption:"
+"""Starts the names of corruptions among the attacks of curves."""
+
+
+class CurvePoint(NamedTuple):
+    """Accuracy at one epsilon of one attack; fields as in the table ``curves``."""
+
+    split: str
+    attack: str
+    epsilon: float
+    is_reference: bool
+    accuracy: float
+    num_images: int
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What metrics are computed from."""
+
+    curves: Sequence[CurvePoint]
+    """Of one split: attacks, each from epsilon 0 on, and corruptions."""
+    boundary_distance: float | None = None
+    """Median over images; None if it is not measured, or nothing was found."""
+    baseline: BaselineAccuracy | None = None
+    """C_0 and R_0 on the same split; None for a baseline itself."""
+    tradeoff_weight: float = 1.0
+
+    @cached_property
+    def clean_accuracy(self) -> float:
+        """C: accuracy at zero distortion."""
+        return next(point.accuracy for point in self._attacked if point.epsilon == 0)
+
+    @cached_property
+    def under_attack(self) -> Mapping[str, float]:
+        """Accuracy under each reference attack at its reference epsilon."""
+        return {point.attack: point.accuracy for point in self._attacked if point.is_reference}
+
+    @property
+    def robust_accuracy(self) -> float:
+        """R: mean accuracy over the reference attacks at their reference epsilons."""
+        return statistics.fmean(self.under_attack.values())
+
+    @property
+    def corruption_accuracy(self) -> float | None:
+        """Mean accuracy over corruptions and severities; None without corruptions."""
+        found = [p.accuracy for p in self.curves if p.attack.startswith(CORRUPTION_PREFIX)]
+        return statistics.fmean(found) if found else None
+
+    @property
+    def _attacked(self) -> list[CurvePoint]:
+        return [p for p in self.curves if not p.attack.startswith(CORRUPTION_PREFIX)]

@@ -1,0 +1,79 @@
+"""Put a network, its regularizer and its optimizer together, before the first epoch."""
+
+from __future__ import annotations
+
+import torch
+
+from simreg_core.config.trial import RegularizerConfig, TaskConfig, TrialConfig
+from simreg_core.data.task import RegularizationImages, TaskData, load_regularization_images
+from simreg_core.errors import ConfigError
+from simreg_core.networks.network import FeatureNetwork, build_network
+from simreg_core.regularizer.loss import SimilarityRegularizer
+from simreg_core.regularizer.pairs import PairSampler
+from simreg_core.regularizer.similarity import PixelSimilarity
+from simreg_core.regularizer.targets import TargetInput, make_target
+from simreg_core.seeding import generator
+from simreg_core.training.fit import TrainingState
+
+
+def start(config: TrialConfig, data: TaskData, device: torch.device) -> TrainingState:
+    """The training of a trial before its first epoch.
+
+    Raises:
+        ConfigError: the regularization images cannot be had, or the padding exceeds the images.
+    """
+    side, padding = min(data.train.images.shape[2:]), config.training.augmentation.crop_padding
+    if padding >= side:
+        raise ConfigError(
+            f"training.augmentation.crop_padding: {padding} must be below the images' side, {side}"
+        )
+    model = build_network(
+        config.model,
+        channels=data.train.images.shape[1],
+        num_classes=data.num_classes,
+        seed=config.seed,
+    ).to(device)
+    regularizer = None
+    if config.regularizer.alpha > 0:
+        regularizer = build_regularizer(
+            config.regularizer, config.task, data, model, seed=config.seed
+        )
+    return TrainingState.begin(model, regularizer, config.training)
+
+
+def build_regularizer(
+    config: RegularizerConfig,
+    task: TaskConfig,
+    data: TaskData,
+    model: FeatureNetwork,
+    *,
+    seed: int,
+) -> SimilarityRegularizer:
+    """The regularizer of a network, on the network's device.
+
+    Args:
+        config: The regularizer's configuration.
+        task: The task that is trained; its held-out images never regularize.
+        data: Its splits.
+        model: The network, whose layers are probed once.
+        seed: Root seed of the trial, for the order of shuffled targets.
+
+    Raises:
+        ConfigError: the images or the target cannot be had, or no pair is in the range.
+    """
+    device = next(model.parameters()).device
+    held_out = (data.validation, data.test)
+    source = load_regularization_images(config, task, data.train, held_out).to(device)
+    compared = _shuffled(source, seed) if config.shuffle_targets else source
+    pixels = PixelSimilarity(compared.images)
+    target = make_target(TargetInput(compared.images, compared.labels, pixels, config))
+    pairs = PairSampler(config, pixels)
+    return SimilarityRegularizer(config, source.images, target, pairs, model).to(device)
+
+
+def _shuffled(source: RegularizationImages, seed: int) -> RegularizationImages:
+    """The images in another order: a control, whose targets belong to other images."""
+    rng = generator(seed, "shuffled targets")
+    order = torch.randperm(len(source.images), generator=rng).to(source.images.device)
+    labels = None if source.labels is None else source.labels[order]
+    return RegularizationImages(source.images[order], labels)
