@@ -21,12 +21,12 @@ LEVELS = {
         "datasets __main__ __init__",
     ),
     "tuner": (
-        "__init__ space loggers cluster",
+        "__init__ space loggers",
         "study",
         "execution",
         "search",
         "confirmation",
-        "run confirm export status",
+        "run confirm export status cluster simreg",
     ),
     "analysis": (
         "__init__ results",

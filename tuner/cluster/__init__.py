@@ -1,0 +1,1 @@
+"""Offline checks of cluster files for ``ray up``."""
