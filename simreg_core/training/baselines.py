@@ -40,8 +40,7 @@ from simreg_core.robustness.frequency import SpectrumPoint
 from simreg_core.robustness.tradeoff import BaselineAccuracy, baseline_accuracy
 from simreg_core.seeding import derive_seed
 from simreg_core.storage.atomic import write_text
-from simreg_core.storage.location import make_folder
-from simreg_core.storage.locks import lock
+from simreg_core.storage.build_once import build_once
 from simreg_core.training.fit import EpochRecord, fit, start
 from simreg_core.version import __version__
 
@@ -167,22 +166,22 @@ def ensure_network(
         NonFiniteLossError: training diverged.
     """
     path = _network_path(network, data, cache)
-    make_folder(path.parent, parents=True)
-    if path.exists():  # whole, as it is written last
+
+    def train() -> Path:
+        state = start(network.config, data, device)
+        unfinished = path.with_suffix(".state.pt")
+        with suppress(checkpoint.CheckpointError):  # absent or damaged: from the beginning
+            state.restore(unfinished, network.config)
+        for _ in fit(network.config, state, data.to(device)):
+            state.save(unfinished, network.config)
+        epochs = json.dumps([list(record) for record in state.records], allow_nan=False)
+        write_text(path.with_suffix(".epochs.json"), epochs)
+        checkpoint.save_weights(path, network.config, state.kept_model())
+        unfinished.unlink(missing_ok=True)
         return path
-    with lock(path.with_suffix(".lock")):
-        if not path.exists():
-            state = start(network.config, data, device)
-            unfinished = path.with_suffix(".state.pt")
-            with suppress(checkpoint.CheckpointError):  # absent or damaged: from the beginning
-                state.restore(unfinished, network.config)
-            for _ in fit(network.config, state, data.to(device)):
-                state.save(unfinished, network.config)
-            epochs = json.dumps([list(record) for record in state.records], allow_nan=False)
-            write_text(path.with_suffix(".epochs.json"), epochs)
-            checkpoint.save_weights(path, network.config, state.kept_model())
-            unfinished.unlink(missing_ok=True)
-    return path
+
+    # What exists is whole, as it is written last.
+    return build_once(path, lambda: path if path.exists() else None, train)
 
 
 def reference_result(
@@ -192,30 +191,34 @@ def reference_result(
     cache: Path,
     device: torch.device,
 ) -> ReferenceResult:
-    """Figures and epochs of a reference network from the cache; made if they are not there.
+    """Figures and epochs of a reference network from the cache; measured first if not there.
 
     Raises:
-        ConfigError: something that is asked for cannot be measured; told before any training.
+        ConfigError: something cannot be measured; raised before any training.
         NonFiniteLossError: training diverged.
     """
     check_measurable(network.config, data, device)
     weights = ensure_network(network, data, cache, device)
     path = weights.with_suffix(f".{_measured_digest(network.config)}.curves.json")
-    if not path.exists():
-        with lock(path.with_suffix(".lock")):
-            if not path.exists():
-                model = load_network(network, data, cache, device)
-                source = load_network(surrogate, data, cache, device)
-                known = _directions(surrogate, network.config, data, cache, device)
-                on_device = data.to(device)
-                measured = {
-                    name: measure(
-                        model, on_device.split(name), name, network.config, source, known.get(name)
-                    )
-                    for name in SPLITS
-                }
-                write_text(path, _as_json(measured))
-    figures = _from_json(path.read_text())
+
+    def measured() -> str:
+        model = load_network(network, data, cache, device)
+        source = load_network(surrogate, data, cache, device)
+        known = _directions(surrogate, network.config, data, cache, device)
+        on_device = data.to(device)
+        text = _as_json(
+            {
+                name: measure(
+                    model, on_device.split(name), name, network.config, source, known.get(name)
+                )
+                for name in SPLITS
+            }
+        )
+        write_text(path, text)
+        return text
+
+    text = build_once(path, lambda: path.read_text() if path.exists() else None, measured)
+    figures = _from_json(text)
     epochs = json.loads(weights.with_suffix(".epochs.json").read_text())
     return ReferenceResult(
         network.role,
@@ -239,20 +242,20 @@ def _directions(
         return {}
     path = ensure_network(surrogate, data, cache, device).with_suffix(".fgsm.pt")
 
-    def known() -> dict[str, Tensor] | None:
+    def read() -> dict[str, Tensor] | None:
         with suppress(checkpoint.CheckpointError):  # absent or damaged
             found = checkpoint.load(path, device=device)
             return {name: found[name] for name in SPLITS}
         return None
 
-    if (found := known()) is None:
-        with lock(path.with_suffix(".lock")):
-            if (found := known()) is None:
-                model = load_network(surrogate, data, cache, device)
-                splits = {name: data.split(name).to(device) for name in SPLITS}
-                found = {name: fgsm_directions(model, split) for name, split in splits.items()}
-                checkpoint.save(found, path)
-    return found
+    def compute() -> dict[str, Tensor]:
+        model = load_network(surrogate, data, cache, device)
+        splits = {name: data.split(name).to(device) for name in SPLITS}
+        found = {name: fgsm_directions(model, split) for name, split in splits.items()}
+        checkpoint.save(found, path)
+        return found
+
+    return build_once(path, read, compute)
 
 
 def _measured_digest(config: TrialConfig) -> str:

@@ -15,7 +15,7 @@ from simreg_core.results.objectives import SEARCH_SPLIT
 from simreg_core.results.schema import CONFIRMATION_COLUMNS, Role
 from simreg_core.results.tables import ResultStore
 from simreg_core.robustness.tradeoff import TRADEOFF_METRICS, baseline_accuracy, tradeoff
-from simreg_core.storage.location import is_store_error
+from simreg_core.storage.base import is_store_error
 from tuner.confirmation.selection import choose_by
 from tuner.confirmation.summary import (
     SUMMARY_FILE,

@@ -63,7 +63,7 @@ def run_trial(config: dict[str, Any], settings: WorkerSettings) -> None:
     from ray import tune  # heavy, like torch below: not at import
 
     from simreg_core.config.trial import TrialConfig
-    from simreg_core.storage.location import is_store_error
+    from simreg_core.storage.base import is_store_error
     from tuner.execution.records import epochs_record
 
     device = prepare_worker(settings)
