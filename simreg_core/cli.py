@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from simreg_core.errors import ConfigError
-from simreg_core.storage.base import is_store_error, store_problem
+from simreg_core.storage.base import store_problem
 from simreg_core.storage.location import storage_of
 
 if TYPE_CHECKING:
@@ -138,8 +138,8 @@ def run(
         _silence_stdout()
         return CLOSED_PIPE
     except Exception as err:
-        if is_store_error(err):
-            print(f"{parser.module}: {store_problem(err)}", file=sys.stderr)
+        if (problem := store_problem(err)) is not None:
+            print(f"{parser.module}: {problem}", file=sys.stderr)
             return USAGE_ERROR
         if not isinstance(err, OSError) or not _stdout_fails():
             raise

@@ -20,7 +20,7 @@ from simreg_core import cli
 from simreg_core.errors import ConfigError
 from simreg_core.results.objectives import SEARCH_SPLIT, parse_constraint, total_violation
 from simreg_core.results.schema import METRICS
-from simreg_core.storage.base import is_store_error, store_problem
+from simreg_core.storage.base import store_problem
 from simreg_core.storage.location import as_place, local_path
 from tuner.execution.ray_session import add_resource_flags, connected, set_environment
 from tuner.log_targets import add_log_flag, check_logs
@@ -110,7 +110,7 @@ def _search(plan: SearchPlan, args: argparse.Namespace) -> int:
         except OSError as err:
             raise OSError(f"{cli.os_reason(err)}; {go_on}") from err
         except Exception as err:
-            problem = database_problem(err) or (store_problem(err) if is_store_error(err) else None)
+            problem = database_problem(err) or store_problem(err)
             if problem is None:
                 raise
             raise OSError(f"{problem}; {go_on}") from err

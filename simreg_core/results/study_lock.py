@@ -17,8 +17,7 @@ from typing import Any, Self
 
 from simreg_core.cli import os_reason
 from simreg_core.errors import ConfigError
-from simreg_core.storage.base import Held
-from simreg_core.storage.local import lock_file
+from simreg_core.storage.base import Held, lock_file
 from simreg_core.storage.location import storage_of
 
 HEARTBEAT_FILE = "heartbeat.json"

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from simreg_core.errors import ConfigError
 from simreg_core.storage.atomic import atomic_file, write_text
 from simreg_core.storage.base import LockError
-from simreg_core.storage.build_once import build_once
+from simreg_core.storage.location import storage_of
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -85,7 +85,9 @@ def cached_arrays(identity: Iterable[object], build: Callable[[], Arrays], key: 
     """
     entry = data_folder(key) / "arrays" / _digest(identity)
     try:
-        return build_once(entry, lambda: _read(entry), lambda: _build_and_write(entry, build))
+        return storage_of(entry).build_once(
+            entry, lambda: _read(entry), lambda: _build_and_write(entry, build)
+        )
     except LockError as err:
         _warn_unwritable(entry.parent, str(err))
         return build()

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from simreg_core.storage.base import Storage
-from simreg_core.storage.local import LocalStorage
 from simreg_core.storage.object_store import ObjectStore
 
 _STORES = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs")}
 """By the URL's scheme: the module that speaks to the store, and the extra that installs it."""
 _OPTIONS: dict[str, Any] = {"use_listings_cache": False}  # other processes write there too
-_LOCAL, _OBJECT_STORE = LocalStorage(), ObjectStore()
+_DISK, _OBJECT_STORE = Storage(), ObjectStore()
 
 
 def as_place(text: str) -> Path:
@@ -54,12 +53,12 @@ def as_place(text: str) -> Path:
 
 def storage_of(path: object) -> Storage:
     """The storage that a location is in."""
-    return _OBJECT_STORE if hasattr(path, "fs") else _LOCAL
+    return _OBJECT_STORE if hasattr(path, "fs") else _DISK
 
 
 def local_path(path: Path) -> Path | None:
     """The path for libraries that append to files; None in an object store, which cannot."""
-    return storage_of(path).local_path(path)
+    return path if storage_of(path) is _DISK else None
 
 
 def read_all(paths: Sequence[Path]) -> list[Path | BinaryIO]:

@@ -40,7 +40,7 @@ from simreg_core.robustness.frequency import SpectrumPoint
 from simreg_core.robustness.tradeoff import BaselineAccuracy, baseline_accuracy
 from simreg_core.seeding import derive_seed
 from simreg_core.storage.atomic import write_text
-from simreg_core.storage.build_once import build_once
+from simreg_core.storage.location import storage_of
 from simreg_core.training.fit import EpochRecord, fit, start
 from simreg_core.version import __version__
 
@@ -181,7 +181,7 @@ def ensure_network(
         return path
 
     # What exists is whole, as it is written last.
-    return build_once(path, lambda: path if path.exists() else None, train)
+    return storage_of(path).build_once(path, lambda: path if path.exists() else None, train)
 
 
 def reference_result(
@@ -201,24 +201,24 @@ def reference_result(
     weights = ensure_network(network, data, cache, device)
     path = weights.with_suffix(f".{_measured_digest(network.config)}.curves.json")
 
-    def measured() -> str:
+    def read() -> str | None:
+        return path.read_text() if path.exists() else None
+
+    def measure_splits() -> str:
         model = load_network(network, data, cache, device)
         source = load_network(surrogate, data, cache, device)
         known = _directions(surrogate, network.config, data, cache, device)
         on_device = data.to(device)
-        text = _as_json(
-            {
-                name: measure(
-                    model, on_device.split(name), name, network.config, source, known.get(name)
-                )
-                for name in SPLITS
-            }
-        )
-        write_text(path, text)
+        measured = {
+            name: measure(
+                model, on_device.split(name), name, network.config, source, known.get(name)
+            )
+            for name in SPLITS
+        }
+        write_text(path, text := _as_json(measured))
         return text
 
-    text = build_once(path, lambda: path.read_text() if path.exists() else None, measured)
-    figures = _from_json(text)
+    figures = _from_json(storage_of(path).build_once(path, read, measure_splits))
     epochs = json.loads(weights.with_suffix(".epochs.json").read_text())
     return ReferenceResult(
         network.role,
@@ -255,7 +255,7 @@ def _directions(
         checkpoint.save(found, path)
         return found
 
-    return build_once(path, read, compute)
+    return storage_of(path).build_once(path, read, compute)
 
 
 def _measured_digest(config: TrialConfig) -> str:

@@ -59,7 +59,7 @@ def test_old_look_at_the_store_does_not_give_the_lease(
     end_lease(path, 1)
     look, looks = object_store._newest, []
 
-    def old_look(path: Path) -> tuple[int, dict[str, float]]:
+    def old_look(path: Path) -> int:
         looks.append(look(path))
         if len(looks) == 1:
             write_text(path.with_name(f"a.{number}"), json.dumps({"until": time.time() + 60}))

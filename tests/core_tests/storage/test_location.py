@@ -12,7 +12,7 @@ from simreg_core.errors import ConfigError
 from simreg_core.networks import checkpoint
 from simreg_core.storage import location
 from simreg_core.storage.atomic import write_text
-from simreg_core.storage.base import is_store_error, store_problem
+from simreg_core.storage.base import store_problem
 from simreg_core.storage.location import as_place, local_path, storage_of
 from tests.object_stores import SECRET, bucket, make_bucket, s3_server
 
@@ -97,4 +97,4 @@ def test_missing_credentials_are_named(
 
 def test_other_errors_are_not_taken_for_the_stores() -> None:
     assert store_problem(ValueError("x")) is None
-    assert not is_store_error(FileNotFoundError("x"))
+    assert store_problem(FileNotFoundError("x")) is None

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from simreg_core.storage import local, object_store
+from simreg_core.storage import base, object_store
 from simreg_core.storage.atomic import atomic_file, write_text
 from simreg_core.storage.base import Held, LockError
-from simreg_core.storage.build_once import build_once
-from simreg_core.storage.location import read_all, readable, storage_of
+from simreg_core.storage.location import local_path, read_all, readable, storage_of
 from tests.object_stores import bucket, make_bucket, s3_server
 
 __all__ = ["bucket", "make_bucket", "s3_server"]
@@ -81,9 +80,7 @@ def test_many_files_are_read_in_order(folder: Path) -> None:
 def test_libraries_get_local_paths_and_remote_content(folder: Path) -> None:
     write_text(folder / "a", "text")
     source = readable(folder / "a")
-    local_path = storage_of(folder).local_path(folder)
-    assert local_path is (folder if isinstance(folder, Path) else None)
-    assert isinstance(source, Path if local_path else io.BytesIO)
+    assert isinstance(source, Path if local_path(folder) == folder else io.BytesIO)
 
 
 def test_new_object_does_not_replace_another(bucket: Path) -> None:
@@ -183,7 +180,7 @@ def test_lock_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 def test_heartbeat_shows_what_the_holder_does(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "_HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(base, "_HEARTBEAT_SECONDS", 0.05)
     monkeypatch.setattr(object_store, "_RENEW_SECONDS", 0.05)
     path, state = folder / "beat.json", {"phase": "first"}
 
@@ -213,7 +210,9 @@ def test_who_asks_at_once_waits_for_one_build(folder: Path) -> None:
         return "built"
 
     def ask(_: int) -> str:
-        return build_once(path, lambda: path.read_text() if path.exists() else None, build)
+        return storage_of(path).build_once(
+            path, lambda: path.read_text() if path.exists() else None, build
+        )
 
     with ThreadPoolExecutor(3) as pool:
         assert list(pool.map(ask, range(3))) == ["built"] * 3
