@@ -167,8 +167,11 @@ def _numbers(path: Path) -> list[int]:
 
 def _read(path: Path, number: int) -> dict[str, Any]:
     """Content of a lease; for the number 0, nothing."""
+    if number == 0:
+        return {}
+    found: _Path = _object(path, number)
     try:
-        return dict(json.loads(_object(path, number).read_text())) if number else {}
+        return dict(json.loads(found.fs.cat_file(found.path)))
     except FileNotFoundError:  # taken over between two requests
         return {"until": time.time() + LEASE_SECONDS}
 
