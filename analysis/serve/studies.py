@@ -144,10 +144,8 @@ def _state(
 
 
 def _is_running(folder: Path) -> bool | None:
-    lock = folder / LOCK_FILE
     try:
-        # Looking at a lock makes its file: only where there is one. A link may lead anywhere.
-        if lock.is_symlink() or not lock.exists():
+        if (folder / LOCK_FILE).is_symlink():  # which may lead anywhere
             return False
         with _look:
             return is_held(folder)

@@ -18,9 +18,11 @@ from typing import Any, BinaryIO, cast
 from simreg_core.storage.base import Storage
 from simreg_core.storage.object_store import ObjectStore
 
-_STORES = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs")}
-"""By the URL's scheme: the module that speaks to the store, and the extra that installs it."""
-_OPTIONS: dict[str, Any] = {"use_listings_cache": False}  # other processes write there too
+_STORES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "s3": ("s3fs", "s3", {"max_concurrency": 1}),  # else two requests for each file that is read
+    "gs": ("gcsfs", "gcs", {}),
+}
+"""By the URL's scheme: the module of the store's client, the extra that installs it, options."""
 _DISK, _OBJECT_STORE = Storage(), ObjectStore()
 
 
@@ -41,14 +43,15 @@ def as_place(text: str) -> Path:
         raise argparse.ArgumentTypeError(
             f"expected a folder, s3://BUCKET/PATH or gs://BUCKET/PATH, found {text!r}"
         )
-    module, extra = _STORES[scheme]
+    module, extra, options = _STORES[scheme]
     if find_spec("upath") is None or find_spec(module) is None:
         raise argparse.ArgumentTypeError(
             f"{text} needs the extra {extra}: pip install 'simreg-tune[{extra}]'"
         )
     from upath import UPath
 
-    return cast(Path, UPath(text.rstrip("/"), **_OPTIONS))
+    # No cached listings: other processes write there, too.
+    return cast(Path, UPath(text.rstrip("/"), use_listings_cache=False, **options))
 
 
 def storage_of(path: object) -> Storage:

@@ -136,12 +136,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if trial_id in self._running and result.get("epochs_done"):
             opened, seed = self._running[trial_id]
             num_epochs = opened.config.training.epochs
-            try:
-                self._observer.progressed(
-                    opened.trial.number, seed, result["epochs_done"], num_epochs
-                )
-            except OSError as err:
-                self.error = self.error or err
+            self._observer.progressed(opened.trial.number, seed, result["epochs_done"], num_epochs)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
