@@ -77,8 +77,8 @@ def measure_driver(folder: Path, args: argparse.Namespace) -> None:
             study = open_study(home, space)
             study.sampler = make_sampler(sampler, 0)
             view = SearchView(Console(file=io.StringIO()), "trial", size)
-            with StudyLock(home) as driver:
-                recorder = Timed(Recorder(space, ResultStore(home), view, driver))
+            with StudyLock(home) as lock:
+                recorder = Timed(Recorder(space, ResultStore(home), view, lock))
                 searcher = StudySearcher(study, space, recorder)
                 asked, told = [], []
                 for number in range(size, size + args.trials):
@@ -119,8 +119,8 @@ def measure_ray(folder: Path, args: argparse.Namespace) -> None:
                 store.create()
                 view = SearchView(Console(file=io.StringIO()), "trial", args.ray_trials)
                 settings = WorkerSettings(home, home, "cpu", 1)
-                with StudyLock(home) as driver:
-                    recorder = Timed(Recorder(space, store, view, driver))
+                with StudyLock(home) as lock:
+                    recorder = Timed(Recorder(space, store, view, lock))
                     searcher = StudySearcher(open_study(home, space), space, recorder)
                     run_networks(searcher, settings, Resources(1, 0, num_slots), view, do_nothing)
                 if searcher.error is not None:

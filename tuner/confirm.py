@@ -83,16 +83,16 @@ def _confirm_folder(args: argparse.Namespace) -> int:
     space = read_space(args.folder)
     cache = args.folder.parent / "references"
     plan = SearchPlan(space, args.folder, cache, storage=args.storage)
-    store = ResultStore(args.folder)
     if args.trials is not None:
         if args.by == "model":
             raise ConfigError("--by model: it chooses the --top; --trials leaves nothing to choose")
-        _check_trials(args.trials, store.read("trials"))
-    with StudyLock(args.folder) as driver, connected(args) as resources:
-        driver.enter_phase("confirmation")
+        _check_trials(args.trials, ResultStore(args.folder).read("trials"))
+    with StudyLock(args.folder) as lock, connected(args) as resources:
+        lock.enter_phase("confirmation")
+        store = ResultStore(args.folder, lock.require_held)
         wanted = ConfirmConfig(top=args.top, seeds=args.seeds, by=args.by)
         code = confirm_best(plan, store, wanted, resources, Console(stderr=True), args.trials)
-        driver.enter_phase("done")
+        lock.enter_phase("done")
         return code
 
 

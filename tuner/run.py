@@ -20,7 +20,8 @@ from simreg_core import cli
 from simreg_core.errors import ConfigError
 from simreg_core.results.objectives import SEARCH_SPLIT, parse_constraint, total_violation
 from simreg_core.results.schema import METRICS
-from simreg_core.storage.location import as_place, is_remote, is_store_error, store_problem
+from simreg_core.storage.base import store_problem
+from simreg_core.storage.location import as_place, local_path
 from tuner.execution.ray_session import add_resource_flags, connected, set_environment
 from tuner.log_targets import add_log_flag, check_logs
 from tuner.space.search_space import ConfirmConfig, EarlyStoppingConfig, SearchSpace, load_space
@@ -77,17 +78,17 @@ def _search(plan: SearchPlan, args: argparse.Namespace) -> int:
     console = Console(stderr=True)
     with ExitStack() as stack:
         if plan.resumes:  # before the seconds that Ray takes to start
-            driver = stack.enter_context(StudyLock(plan.folder))
+            lock = stack.enter_context(StudyLock(plan.folder))
             check_resumable(plan)
         resources = stack.enter_context(connected(args))
         if not plan.resumes:
             plan = create_folder(plan)
-            driver = stack.enter_context(StudyLock(plan.folder))
-        store = ResultStore(plan.folder)
+            lock = stack.enter_context(StudyLock(plan.folder))
+        store = ResultStore(plan.folder, lock.require_held)
         folder = shlex.quote(str(plan.folder))
         go_on = f"go on with: python -m tuner.run --resume {folder}"
         try:
-            found = run_search(plan, store, resources, console, driver)
+            found = run_search(plan, store, resources, console, lock)
             if found.num_complete:
                 Console(width=200).print(pareto_table(plan, store))
             if found.was_interrupted:
@@ -101,15 +102,15 @@ def _search(plan: SearchPlan, args: argparse.Namespace) -> int:
                 return 1
             confirmation = plan.space.tuning.confirm
             if confirmation is not None:
-                driver.enter_phase("confirmation")
+                lock.enter_phase("confirmation")
                 confirm_best(plan, store, confirmation, resources, console)
-            driver.enter_phase("done")
+            lock.enter_phase("done")
         except KeyboardInterrupt as err:
             raise KeyboardInterrupt(go_on) from err
         except OSError as err:
             raise OSError(f"{cli.os_reason(err)}; {go_on}") from err
         except Exception as err:
-            problem = database_problem(err) or (store_problem(err) if is_store_error(err) else None)
+            problem = database_problem(err) or store_problem(err)
             if problem is None:
                 raise
             raise OSError(f"{problem}; {go_on}") from err
@@ -145,8 +146,8 @@ def make_plan(args: argparse.Namespace) -> SearchPlan:
     folder, cache = output / space.name, output / "references"
     if folder == cache:
         raise ConfigError(f"{args.space}: name: {space.name} is the folder of reference networks")
-    if not is_remote(output):
-        _require_writable(output)
+    if (local := local_path(output)) is not None:
+        _require_writable(local)
     is_named = args.name is not None
     plan = SearchPlan(space, folder, cache, is_named=is_named, storage=args.storage)
     plan = replace(plan, folder=plan.free_folder(), logs=check_logs(args.log, folder))

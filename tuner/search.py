@@ -72,7 +72,7 @@ def run_search(
     store: ResultStore,
     resources: Resources,
     console: Console,
-    driver: StudyLock,
+    lock: StudyLock,
 ) -> SearchResult:
     """Train the references, run the trials, and leave study and tables complete.
 
@@ -81,7 +81,7 @@ def run_search(
         store: The tables in ``plan.folder``.
         resources: What a trial uses.
         console: Where progress is shown.
-        driver: Holds ``plan.folder``.
+        lock: Holds ``plan.folder``.
 
     Raises:
         ConfigError: the folder's study has searched another space, or a table is damaged.
@@ -96,14 +96,14 @@ def run_search(
     interrupted = settle(study, rows, space)
     settings = worker_settings(plan, resources)
     if not space.baseline_varies():
-        driver.enter_phase("references")
+        lock.enter_phase("references")
         _prepare_references(space, settings, resources, store, console)
-    driver.enter_phase("trials")
+    lock.enter_phase("trials")
     was_interrupted = False
     with SearchView(console, "trial", space.tuning.num_trials, num_before=len(rows)) as view:
         for row in rows:
             view.note_score(row["trial"], _shown_score(row))
-        recorder = Recorder(space, store, view, driver)
+        recorder = Recorder(space, store, view, lock)
         searcher = StudySearcher(study, space, recorder, interrupted)
         try:
             if searcher.num_networks:

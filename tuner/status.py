@@ -45,18 +45,20 @@ def search_status(folder: Path) -> dict[str, Any]:
     rows = store.read("trials")
     score = f"{SEARCH_SPLIT}.tradeoff_score"
     best = best_trial(rows)
-    said = read_heartbeat(folder)
-    phase = said.get("phase")
+    heartbeat = read_heartbeat(folder)
+    phase = heartbeat.get("phase")
     is_running = is_held(folder)
     return {
         "name": space.name,
         "is_running": is_running,
         "phase": phase if is_running else None,
-        "driver": {key: said.get(key) for key in ("host", "pid", "started_at", "updated_at")},
+        "heartbeat": {
+            key: heartbeat.get(key) for key in ("host", "pid", "started_at", "updated_at")
+        },
         "num_trials": space.tuning.num_trials,
         "trials": dict(Counter(row["status"] for row in rows)),
         "lacks_confirmation": space.tuning.confirm is not None and phase not in (None, "done"),
-        "running": said.get("running", {}) if is_running else {},
+        "running": heartbeat.get("running", {}) if is_running else {},
         "best": None if best is None else {"trial": best["trial"], "tradeoff_score": best[score]},
         "failures": dict(Counter(row["reason"] for row in rows if row["status"] == "failed")),
         "confirmation": dict(Counter(row["status"] for row in store.read("confirmation"))),
@@ -66,9 +68,9 @@ def search_status(folder: Path) -> dict[str, Any]:
 def describe(status: Mapping[str, Any], folder: Path) -> str:
     """The status in plain text."""
     num_done = sum(status["trials"].values())
-    driver, best = status["driver"], status["best"]
+    heartbeat, best = status["heartbeat"], status["best"]
     if status["is_running"]:
-        state = f"running: {status['phase']} (process {driver['pid']} on {driver['host']})"
+        state = f"running: {status['phase']} (process {heartbeat['pid']} on {heartbeat['host']})"
     elif num_done < status["num_trials"] or status["lacks_confirmation"]:
         go_on = f"python -m tuner.run --resume {shlex.quote(str(folder))}"
         state = f"stopped; go on with: {go_on}"
@@ -93,8 +95,8 @@ def describe(status: Mapping[str, Any], folder: Path) -> str:
     if status["confirmation"]:
         done = ", ".join(f"{n} {name}" for name, n in sorted(status["confirmation"].items()))
         lines.append(f"confirmation {done}")
-    if driver["updated_at"]:
-        lines.append(f"last word    {driver['updated_at']}")
+    if heartbeat["updated_at"]:
+        lines.append(f"heartbeat    {heartbeat['updated_at']}")
     return "\n".join(lines)
 
 

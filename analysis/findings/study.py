@@ -23,8 +23,8 @@ from analysis.results.parameters import Array, varying_parameters
 from simreg_core.config.yaml_io import read_yaml_mapping
 from simreg_core.errors import ConfigError
 from simreg_core.results.schema import METRICS, PARAMETERS, SPLITS
+from simreg_core.results.study_lock import read_heartbeat
 from simreg_core.statistics.pareto import non_dominated
-from simreg_core.storage.location import is_remote
 
 ACCURACIES = ("clean_accuracy", "robust_accuracy")
 _PARAMETER_NAMES = {column.name for column in PARAMETERS}
@@ -70,8 +70,8 @@ class Study(NamedTuple):
     draws: int
     confirmation: Confirmation
     audits: tuple[Audit, ...]
-    driver: Mapping[str, Any]
-    """What the search said last of itself."""
+    heartbeat: Mapping[str, Any]
+    """The last heartbeat of the search; empty if there is none."""
 
     @property
     def axes(self) -> tuple[Axis, ...]:
@@ -149,7 +149,7 @@ def load_study(folder: Path, split: str) -> Study:
         **figures,
         confirmation=read_confirmation(folder),
         audits=read_audits(folder, results.trials),
-        driver=_json(folder / "driver.json"),
+        heartbeat=read_heartbeat(folder),
     )
 
 
@@ -279,16 +279,3 @@ def _is_same(found: Any, asked: Any) -> bool:
     if isinstance(asked, str):  # relative paths are kept as absolute ones
         return bool(found == asked or found.endswith("/" + asked.rpartition(":")[2].lstrip("./")))
     return bool(np.isclose(float(found), float(asked), rtol=1e-9, atol=0))
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def is_local(folder: Path) -> bool:
-    """Whether a folder is on this machine."""
-    return not is_remote(folder)

@@ -53,12 +53,12 @@ def header(study: Study) -> list[tuple[str, str]]:
     """The conditions of everything in the report: name and text."""
     trials = study.results.trials
     counts = trials["status"].value_counts()
-    running = study.driver.get("running")
-    phase = study.driver.get("phase")
+    running = study.heartbeat.get("running")
+    phase = study.heartbeat.get("phase")
     under_way = len(running) if isinstance(running, dict) and phase not in (None, "done") else 0
-    said = study.driver.get("updated_at")
+    as_of = study.heartbeat.get("updated_at")
     parts = [f"{int(counts.get(name, 0))} {name}" for name in ("complete", "pruned", "failed")]
-    parts.append(f"{under_way} running" + (f" (as of {said})" if under_way and said else ""))
+    parts.append(f"{under_way} running" + (f" (as of {as_of})" if under_way and as_of else ""))
     tuning = study.space.get("tuning")
     asked = tuning.get("num_trials") if isinstance(tuning, dict) else None
     return [

@@ -20,18 +20,18 @@ from simreg_core.cli import os_reason
 from simreg_core.config.yaml_io import read_yaml_mapping
 from simreg_core.errors import ConfigError
 from simreg_core.results.schema import TABLES
-from simreg_core.results.study_lock import DRIVER_FILE, LOCK_FILE, is_held, read_heartbeat
+from simreg_core.results.study_lock import HEARTBEAT_FILE, LOCK_FILE, is_held, read_heartbeat
 
 SPACE_FILE = "space.yaml"
 MAX_DEPTH = 4  # of a study below the folder: OUTPUT/poster-DATE/curves has 2
 _SCORE = "validation.tradeoff_score"  # of the split that a search selects on
-# What changes without changing a report: the driver's words, of which the phase counts, and
-# Optuna's journal.
-_NOT_REPORTED = (DRIVER_FILE, "study.journal")
+# What changes without changing a report: the heartbeat, of which the phase counts, and Optuna's
+# journal.
+_NOT_REPORTED = (HEARTBEAT_FILE, "study.journal")
 
 State = Literal["running", "stopped", "finished", "unknown"]
 
-_look = threading.Lock()  # two looks at one lock at once would each take the other for a driver
+_look = threading.Lock()  # two looks at one lock at once would each take the other for a search
 
 
 class StudyStatus(NamedTuple):
@@ -79,8 +79,8 @@ def study_version(folder: Path, root: Path) -> str:
         OutsideError: a file is a link that leads out of ``root``.
         OSError: the folder cannot be listed.
     """
-    is_running, said = study_state(folder)
-    digest = hashlib.sha256(f"{is_running}\0{said.get('phase')}\n".encode())
+    is_running, heartbeat = study_state(folder)
+    digest = hashlib.sha256(f"{is_running}\0{heartbeat.get('phase')}\n".encode())
     for entry in _shown_files(folder, root):
         found = entry.stat()
         line = f"{os.path.relpath(entry.path, folder)}\0{found.st_mtime_ns}\0{found.st_size}\n"
@@ -89,7 +89,7 @@ def study_version(folder: Path, root: Path) -> str:
 
 
 def study_state(folder: Path) -> tuple[bool | None, Mapping[str, Any]]:
-    """Whether a process works on a study (None: cannot be told), and what it last said."""
+    """Whether a process works on a study (None: unknown), and its last heartbeat."""
     return _is_running(folder), read_heartbeat(folder)
 
 
@@ -114,13 +114,13 @@ def study_status(folder: Path, root: Path) -> StudyStatus:
         problems.append(os_reason(err))
     num_trials = tuning.get("num_trials")
     num_trials = num_trials if isinstance(num_trials, int) else None
-    is_running, said = study_state(folder)
-    lacks_confirmation = bool(num_trials is not None and tuning.get("confirm")) and said.get(
+    is_running, heartbeat = study_state(folder)
+    lacks_confirmation = bool(num_trials is not None and tuning.get("confirm")) and heartbeat.get(
         "phase"
     ) not in (None, "done")
     return StudyStatus(
         state=_state(is_running, table.get("num_ended"), num_trials, lacks_confirmation),
-        phase=str(said.get("phase")) if is_running and said else None,
+        phase=str(heartbeat.get("phase")) if is_running and heartbeat else None,
         num_ended=table.get("num_ended"),
         num_trials=num_trials,
         best_score=table.get("best_score"),
@@ -144,10 +144,8 @@ def _state(
 
 
 def _is_running(folder: Path) -> bool | None:
-    lock = folder / LOCK_FILE
     try:
-        # Looking at a lock makes its file: only where there is one. A link may lead anywhere.
-        if lock.is_symlink() or not lock.exists():
+        if (folder / LOCK_FILE).is_symlink():  # which may lead anywhere
             return False
         with _look:
             return is_held(folder)

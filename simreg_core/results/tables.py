@@ -10,7 +10,7 @@ from few files. Everything else has a file of its own.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from simreg_core.errors import ConfigError
 from simreg_core.results.schema import TABLES, arrow_schema
 from simreg_core.storage.atomic import atomic_file
-from simreg_core.storage.location import make_folder, read_all
+from simreg_core.storage.location import read_all
 
 BLOCK_SIZE = 200
 """Trials that share a file: more make reading faster, and the end of every trial slower. Part of
@@ -42,17 +42,18 @@ class ResultStore:
 
     Args:
         folder: ``OUTPUT/NAME``; exists.
+        require_held: Called before each write; raises if the folder is not held any more.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, require_held: Callable[[], None] = lambda: None) -> None:
         self.folder = folder
+        self._require_held = require_held
         self._lone: dict[str, frozenset[str]] = {}
         """By table, the files that it had when this process first wrote a trial to it."""
 
     def create(self) -> None:
-        """Make every table's folder, each readable (as an empty table) from the start."""
+        """Create every table's folder, each readable (as an empty table) from the start."""
         for table in TABLES:
-            make_folder(self.folder / table)
             self.write(table, "empty", [])
 
     def write(self, table: str, part: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -129,6 +130,7 @@ class ResultStore:
         return self._lone[table]
 
     def _put(self, path: Path, content: pa.Table) -> None:
+        self._require_held()
         with atomic_file(path) as stream:
             pq.write_table(content, stream)
 

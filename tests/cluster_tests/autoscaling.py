@@ -105,8 +105,8 @@ def main(folder: Path) -> None:
         time.sleep(3)  # none may come unasked
         asked = watch.now()
         resources = PretendGpus(cpus=1, gpus=1, max_concurrent=NUM_NODES)
-        with StudyLock(plan.folder) as driver:
-            found = run_search(plan, store, resources, Console(stderr=True), driver)
+        with StudyLock(plan.folder) as lock:
+            found = run_search(plan, store, resources, Console(stderr=True), lock)
         ended = watch.now()
         while watch.changes[-1][1] and watch.now() < ended + 90:
             time.sleep(0.25)

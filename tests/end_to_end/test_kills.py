@@ -116,8 +116,8 @@ def story(good: Search, output: Path) -> Story:
         story.interrupted = finished(process, folder)
     process = start("tuner.run", "--resume", str(folder), "--max-concurrent", "1")
     try:
-        driver = folder / "driver.json"
-        wait_until(lambda: json.loads(driver.read_text())["phase"] == "trials", process)
+        heartbeat = folder / "heartbeat.json"
+        wait_until(lambda: json.loads(heartbeat.read_text())["phase"] == "trials", process)
         left = descendants(process.pid)
         process.kill()
         story.killed = finished(process, folder)

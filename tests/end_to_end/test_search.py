@@ -120,8 +120,8 @@ def test_weights_reproduce_the_recorded_clean_accuracy(good: Search) -> None:
 
 def test_nothing_but_results_is_left_in_the_folder(good: Search) -> None:
     names = {path.name for path in good.folder.iterdir()}
-    driver = {"driver.json", ".driver.lock"}
-    assert names == {*TABLES, *driver, "checkpoints", "space.yaml", "study.journal"}
+    lock = {"heartbeat.json", ".heartbeat.json.lock"}
+    assert names == {*TABLES, *lock, "checkpoints", "space.yaml", "study.journal"}
     checkpoints = {path.name for path in (good.folder / "checkpoints").rglob("*.pt")}
     assert checkpoints == {"weights.pt"}
 

@@ -115,8 +115,8 @@ def test_trial_that_an_earlier_version_left_open_is_in_the_tables_once(tmp_path:
     store.write("curves", f"trial-{number:05d}", [{"trial": number, "accuracy": 0.1}])
     study = open_study(folder, space)
     view = SearchView(Console(file=io.StringIO()), "trial", 2)
-    with StudyLock(folder) as driver:
-        recorder = Recorder(space, ResultStore(folder), view, driver)
+    with StudyLock(folder) as lock:
+        recorder = Recorder(space, ResultStore(folder), view, lock)
         searcher = StudySearcher(study, space, recorder, settle(study, [], space))
         for name in ("a", "b"):
             suggested = searcher.suggest(name)

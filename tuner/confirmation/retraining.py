@@ -15,7 +15,7 @@ from simreg_core.results.objectives import SEARCH_SPLIT
 from simreg_core.results.schema import CONFIRMATION_COLUMNS, Role
 from simreg_core.results.tables import ResultStore
 from simreg_core.robustness.tradeoff import TRADEOFF_METRICS, baseline_accuracy, tradeoff
-from simreg_core.storage.location import is_store_error
+from simreg_core.storage.base import store_problem
 from tuner.confirmation.selection import choose_by
 from tuner.confirmation.summary import (
     SUMMARY_FILE,
@@ -202,7 +202,7 @@ def _confirm_one(config: dict[str, Any], settings: WorkerSettings) -> dict[str, 
         result = train(trial, state, settings, device)
         shutil.rmtree(state.parent, ignore_errors=True)
     except Exception as err:  # recorded with its reason; the other networks go on
-        if is_out_of_memory(err) or is_store_error(err):  # Ray tries it again
+        if is_out_of_memory(err) or store_problem(err):  # Ray tries it again
             raise
         return {"status": "failed", "reason": reason_of(err), **trial.flat()}
     # What compares with a baseline is filled in when the baseline of the same seed is there.

@@ -23,16 +23,16 @@ class Recorder:
         space: What is searched.
         store: The tables of the search.
         view: Where the trials are counted.
-        driver: Holds the folder of the tables.
+        lock: Holds the folder of the tables.
     """
 
     def __init__(
-        self, space: SearchSpace, store: ResultStore, view: SearchView, driver: StudyLock
+        self, space: SearchSpace, store: ResultStore, view: SearchView, lock: StudyLock
     ) -> None:
         self.space = space
         self.store = store
         self.view = view
-        self.driver = driver
+        self.lock = lock
 
     def started(self, number: int) -> None:
         """Show that a trial begins."""
@@ -40,7 +40,7 @@ class Recorder:
 
     def progressed(self, number: int, seed: int, epochs_done: int, num_epochs: int) -> None:
         """Say for other processes how far a network is."""
-        self.driver.progressed(number, seed, epochs_done, num_epochs)
+        self.lock.progressed(number, seed, epochs_done, num_epochs)
 
     def ended(self, outcome: Outcome) -> dict[str, Any]:
         """Write the rows of a trial; returns that of the trials table.
@@ -74,7 +74,7 @@ class Recorder:
         for name in OPEN_FILES:  # nothing goes on from these any more
             for path in folder.rglob(name):
                 path.unlink(missing_ok=True)
-        self.driver.ended(outcome.number)
+        self.lock.ended(outcome.number)
         self.view.finished(outcome.number, outcome.status, outcome.reason, _shown_score(row))
         return row
 

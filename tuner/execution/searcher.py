@@ -28,6 +28,7 @@ from simreg_core.results.schema import Status
 from tuner.execution.records import joined_record, mean_record
 from tuner.execution.worker import network_folder
 from tuner.space.search_space import SearchSpace
+from tuner.study.object_journal import batched
 from tuner.study.study import reopened, tell
 
 
@@ -135,12 +136,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if trial_id in self._running and result.get("epochs_done"):
             opened, seed = self._running[trial_id]
             num_epochs = opened.config.training.epochs
-            try:
-                self._observer.progressed(
-                    opened.trial.number, seed, result["epochs_done"], num_epochs
-                )
-            except OSError as err:
-                self.error = self.error or err
+            self._observer.progressed(opened.trial.number, seed, result["epochs_done"], num_epochs)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -167,7 +163,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def _open_next(self) -> None:
         """Open trials until there is a network to hand out, or no trial left."""
         while self.error is None and not self._networks:
-            trial = self._next_trial()
+            with batched(self.study):
+                trial = self._next_trial()
             if trial is None:
                 return
             self._observer.started(trial.number)

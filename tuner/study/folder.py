@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import secrets
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,8 +10,7 @@ from pathlib import Path
 from simreg_core.cli import os_reason
 from simreg_core.errors import ConfigError
 from simreg_core.results.tables import ResultStore
-from simreg_core.storage.atomic import write_text
-from simreg_core.storage.location import is_remote, put, remove
+from simreg_core.storage.location import storage_of
 from tuner.log_targets import LogTarget
 from tuner.space.search_space import SearchSpace, load_space
 from tuner.study.storage import has_study
@@ -59,68 +56,30 @@ class SearchPlan:
 
 
 def create_folder(plan: SearchPlan) -> SearchPlan:
-    """Make ``OUTPUT/NAME`` with empty tables and the space file as used, whole or not at all.
+    """Create ``OUTPUT/NAME`` with empty tables and the space file as used, whole or not at all.
 
     Returns:
-        The plan with the folder that was made: where the name is free to vary, another search
-        may have taken it in the meantime.
-
-    An object store cannot rename: there the space file comes last, and before it the folder is no
-    result that anything could go on with. Of two searches that make one folder, one gets it.
+        The plan with the folder that was created. If the name was not chosen by the user and
+        another search takes it in the meantime, that is the next numbered one.
 
     Raises:
-        ConfigError: it exists (results are never overwritten) or cannot be made.
+        ConfigError: it exists (results are never overwritten) or cannot be created.
     """
+    storage = storage_of(plan.folder)
     try:
-        plan = _create_remote(plan) if is_remote(plan.folder) else _create_local(plan)
+        while not storage.create_folder(
+            plan.folder, lambda path: ResultStore(path).create(), SPACE_FILE, plan.space.to_yaml()
+        ):
+            plan = replace(plan, folder=plan.free_folder())
     except OSError as err:
         raise ConfigError(f"{plan.folder}: cannot be written: {os_reason(err)}") from err
     if plan.storage is not None:
         try:
             claim_study(plan.folder, plan.space, plan.storage)
         except ConfigError:
-            _remove_folder(plan.folder)
+            storage.remove_folder(plan.folder)
             raise
     return plan
-
-
-def _create_remote(plan: SearchPlan) -> SearchPlan:
-    while True:
-        ResultStore(plan.folder).create()
-        try:
-            put(plan.folder / SPACE_FILE, plan.space.to_yaml().encode(), is_new=True)
-        except FileExistsError:
-            plan = replace(plan, folder=plan.free_folder())
-        else:
-            return plan
-
-
-def _remove_folder(folder: Path) -> None:
-    if is_remote(folder):
-        remove([place for place in folder.rglob("*") if place.is_file()])
-    else:
-        shutil.rmtree(folder)
-
-
-def _create_local(plan: SearchPlan) -> SearchPlan:
-    output = plan.folder.parent
-    draft = output / f".{plan.folder.name}.{secrets.token_hex(4)}.tmp"
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        draft.mkdir()
-        write_text(draft / SPACE_FILE, plan.space.to_yaml())
-        ResultStore(draft).create()
-        while True:
-            try:
-                draft.rename(plan.folder)  # fails where the folder holds anything
-            except OSError:
-                if not plan.folder.exists():
-                    raise
-                plan = replace(plan, folder=plan.free_folder())
-            else:
-                return plan
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def read_space(folder: Path, overrides: Sequence[str] = ()) -> SearchSpace:

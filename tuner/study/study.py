@@ -16,6 +16,7 @@ from simreg_core.results.objectives import directions, objective_values, parse_c
 from simreg_core.results.schema import SCHEMA_VERSION, Status
 from tuner.space.grid import design
 from tuner.space.search_space import SearchSpace
+from tuner.study.object_journal import batched
 from tuner.study.samplers import _experimental, _sampler_seed, make_sampler
 from tuner.study.storage import StudyPlace, has_study, name_taken, remember, study_place
 
@@ -52,17 +53,18 @@ def open_study(folder: Path, space: SearchSpace, url: str | None = None) -> optu
             remember(folder, url, place.name)
     else:
         study = _create(place, space, is_new=False)
-    wanted = _identity(space)
-    found = study.user_attrs.get(_SPACE_ATTRIBUTE)
-    if found is None:
-        with _experimental():
-            study.set_metric_names(list(space.objectives))
-        study.set_user_attr("schema_version", SCHEMA_VERSION)
-        study.set_user_attr(_SPACE_ATTRIBUTE, json.dumps(wanted))
-    else:
-        _require_same(folder, json.loads(found), wanted)
-    study.sampler = make_sampler(space.tuning.sampler, _sampler_seed(study, space.tuning.seed))
-    _queue(study, space)
+    with batched(study):
+        wanted = _identity(space)
+        found = study.user_attrs.get(_SPACE_ATTRIBUTE)
+        if found is None:
+            with _experimental():
+                study.set_metric_names(list(space.objectives))
+            study.set_user_attr("schema_version", SCHEMA_VERSION)
+            study.set_user_attr(_SPACE_ATTRIBUTE, json.dumps(wanted))
+        else:
+            _require_same(folder, json.loads(found), wanted)
+        study.sampler = make_sampler(space.tuning.sampler, _sampler_seed(study, space.tuning.seed))
+        _queue(study, space)
     return study
 
 
@@ -151,15 +153,17 @@ def tell(
         ValueError: a complete trial lacks an objective or what a constraint is about.
     """
     status: Status = row["status"]
-    values = None
+    values, violations = None, {}
     if status == "complete":
         values = objective_values(row, space.objectives)
-        for text in space.constraints:
+        violations = {t: parse_constraint(t).violation(row) for t in space.constraints}
+    with batched(study):
+        for text, violation in violations.items():
             if text not in trial.constraints:
-                trial.set_constraint(text, parse_constraint(text).violation(row))
-    if row["reason"] is not None:
-        trial.set_user_attr("reason", row["reason"])
-    study.tell(trial, values, state=STATES[status])
+                trial.set_constraint(text, violation)
+        if row["reason"] is not None:
+            trial.set_user_attr("reason", row["reason"])
+        study.tell(trial, values, state=STATES[status])
 
 
 def settle(study: optuna.Study, rows: Sequence[Mapping[str, Any]], space: SearchSpace) -> list[int]:

@@ -17,8 +17,7 @@ import pytest
 from analysis.results.load import ResultsError
 from analysis.serve.__main__ import create_listener, main, url
 from simreg_core.errors import ConfigError
-from simreg_core.results.study_lock import LOCK_FILE
-from simreg_core.storage.locks import lock
+from simreg_core.storage.location import storage_of
 from tests.analysis_tests.result_rows import complete_row, write_part, write_results
 from tests.analysis_tests.servers import Answer, Client, Renderer, serve
 
@@ -103,10 +102,10 @@ def test_unchanged_is_told_in_a_word(get: Client) -> None:
         assert (again.status, again.text) == (304, ""), path
 
 
-def test_driver_that_speaks_every_second_makes_no_new_report(get: Client, output: Path) -> None:
-    (output / "one" / "driver.json").write_text('{"phase": "trials", "updated_at": 1}')
+def test_heartbeat_makes_no_new_report(get: Client, output: Path) -> None:
+    (output / "one" / "heartbeat.json").write_text('{"phase": "trials", "updated_at": 1}')
     before = get("/study/one/version").text
-    (output / "one" / "driver.json").write_text('{"phase": "trials", "updated_at": 2}')
+    (output / "one" / "heartbeat.json").write_text('{"phase": "trials", "updated_at": 2}')
     (output / "one" / "study.journal").write_text("more")
     (output / "one" / "trials" / ".00009.tmp").write_text("half")
     assert get("/study/one/version").text == before
@@ -125,9 +124,9 @@ def test_audits_and_confirmations_make_a_new_report(place: str, get: Client, out
 
 def test_running_search_is_seen_and_its_end_too(get: Client, output: Path) -> None:
     folder = output / "one"
-    (folder / "driver.json").write_text('{"phase": "trials"}')
+    (folder / "heartbeat.json").write_text('{"phase": "trials"}')
     stopped = get("/version").text
-    with lock(folder / LOCK_FILE):
+    with storage_of(folder).lock(folder / "heartbeat.json"):
         running = get("/version").text
         version = get("/study/one/version").text
         assert '<span class="running">running</span>: trials' in get("/").text
@@ -152,9 +151,9 @@ def test_search_that_waits_for_its_confirmation_is_stopped(
 ) -> None:
     folder = study(tmp_path / "o" / "a", 3, SPACE.replace("null", "{top: 2, seeds: 3}"))
     get = serve(tmp_path / "o")
-    (folder / "driver.json").write_text('{"phase": "confirmation"}')
+    (folder / "heartbeat.json").write_text('{"phase": "confirmation"}')
     assert "stopped" in get("/").text
-    (folder / "driver.json").write_text('{"phase": "done"}')
+    (folder / "heartbeat.json").write_text('{"phase": "done"}')
     assert "finished" in get("/").text
 
 

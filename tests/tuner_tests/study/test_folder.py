@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from simreg_core.errors import ConfigError
-from simreg_core.results.study_lock import DRIVER_FILE, StudyLock
+from simreg_core.results.study_lock import HEARTBEAT_FILE, StudyLock
 from simreg_core.results.tables import ResultStore
 from tests.tuner_tests.spaces import make_space
 from tuner.run import main as run
@@ -193,14 +193,14 @@ def test_search_whose_confirmation_is_missing_is_not_finished(
 ) -> None:
     confirm = "num_trials: 4, confirm: {top: 1, seeds: 2}"
     plan = make_search(("num_trials: 4", confirm), finished=4)
-    with StudyLock(plan.folder) as driver:
-        driver.enter_phase(phase)
+    with StudyLock(plan.folder) as lock:
+        lock.enter_phase(phase)
     shown = describe(search_status(plan.folder), plan.folder)
     assert f"state        {state}" in shown
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"pid": 3}', "[1]", "garbage"])
-def test_damaged_word_of_the_driver_is_no_obstacle(content: str, make_search: MakeSearch) -> None:
+def test_damaged_heartbeat_is_no_obstacle(content: str, make_search: MakeSearch) -> None:
     plan = make_search()
-    (plan.folder / DRIVER_FILE).write_text(content)
+    (plan.folder / HEARTBEAT_FILE).write_text(content)
     assert "stopped; go on with" in describe(search_status(plan.folder), plan.folder)
