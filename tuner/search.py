@@ -24,7 +24,7 @@ from tuner.execution.tune_runner import run_networks
 from tuner.execution.worker import WorkerSettings
 from tuner.space.search_space import SearchSpace
 from tuner.study.folder import SPACE_FILE, SearchPlan
-from tuner.study.study import open_study, settle
+from tuner.study.study import open_study, reconcile
 
 
 class SearchResult(NamedTuple):
@@ -93,7 +93,7 @@ def run_search(
     if plan.resumes:  # with more trials, say
         write_text(plan.folder / SPACE_FILE, space.to_yaml())
     rows = store.read("trials")
-    interrupted = settle(study, rows, space)
+    interrupted = reconcile(study, rows, space)
     settings = worker_settings(plan, resources)
     if not space.baseline_varies():
         driver.enter_phase("references")

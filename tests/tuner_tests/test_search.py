@@ -21,7 +21,7 @@ from tuner.execution.searcher import StudySearcher
 from tuner.search import check_data
 from tuner.space.search_space import load_space
 from tuner.study.folder import SPACE_FILE, SearchPlan, create_folder
-from tuner.study.study import open_study, settle
+from tuner.study.study import open_study, reconcile
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_trial_that_an_earlier_version_left_open_is_in_the_tables_once(tmp_path:
     view = SearchView(Console(file=io.StringIO()), "trial", 2)
     with StudyLock(folder) as driver:
         recorder = Recorder(space, ResultStore(folder), view, driver)
-        searcher = StudySearcher(study, space, recorder, settle(study, [], space))
+        searcher = StudySearcher(study, space, recorder, reconcile(study, [], space))
         for name in ("a", "b"):
             suggested = searcher.suggest(name)
             assert isinstance(suggested, dict)
