@@ -15,13 +15,7 @@ import pyarrow as pa
 from simreg_core.config.robustness import ATTACKS
 from simreg_core.config.trial import field_paths
 
-SCHEMA_VERSION = 4
-_ADDED_IN_4: dict[str, str | None] = {"training.precision": "float32"}
-ADDED_COLUMNS: dict[int, dict[str, str | None]] = {
-    2: {"feasible": None, "num_seeds": None, **_ADDED_IN_4},
-    3: _ADDED_IN_4,
-}
-"""By an earlier version whose tables can still be read: what it lacks, and what holds there."""
+SCHEMA_VERSION = 5
 VERSION_KEY = b"simreg_schema_version"  # in the metadata of every file
 
 SPLITS = ("validation", "test")
