@@ -11,15 +11,15 @@ from pathlib import Path
 
 from simreg_core.cli import os_reason
 from simreg_core.errors import ConfigError
+from simreg_core.results.progress import SPACE_FILE
 from simreg_core.results.tables import ResultStore
 from simreg_core.storage.atomic import write_text
 from simreg_core.storage.location import is_remote, put, remove
 from tuner.log_targets import LogTarget
-from tuner.space.search_space import SearchSpace, load_space
+from tuner.space.loading import load_space
+from tuner.space.search_space import SearchSpace
 from tuner.study.storage import has_study
 from tuner.study.study import check_consistent, check_space, claim_study, read_study
-
-SPACE_FILE = "space.yaml"
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def test_more_trials_retries_and_another_confirmation_are_the_same_search(
     tmp_path: Path, space: SearchSpace
 ) -> None:
     open_study(tmp_path, space)
-    tuning = "num_trials: 30, retries: 9, confirm: {top: front, seeds: 3, by: model},"
+    tuning = "num_trials: 30, retries: 9, confirm: {top: front, seeds: 3},"
     open_study(tmp_path, make_space(tmp_path, ("num_trials: 2,", tuning)))
 
 
