@@ -34,7 +34,8 @@ from tuner.execution.progress import SearchView
 from tuner.execution.ray_session import Resources, ray_session, set_environment
 from tuner.execution.searcher import Outcome
 from tuner.execution.worker import WorkerSettings
-from tuner.space.search_space import SearchSpace, load_space
+from tuner.space.loading import load_space
+from tuner.space.search_space import SearchSpace
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "smoke.yaml"
 SAMPLERS = ("tpe", "random", "nsgaii")

@@ -22,6 +22,7 @@ from analysis.results.load import Results, ResultsError, load_started
 from analysis.results.parameters import Array, varying_parameters
 from simreg_core.config.yaml_io import read_yaml_mapping
 from simreg_core.errors import ConfigError
+from simreg_core.results.objectives import ranking_metric
 from simreg_core.results.schema import METRICS, PARAMETERS, SPLITS
 from simreg_core.results.study_lock import read_heartbeat
 from simreg_core.statistics.pareto import non_dominated
@@ -91,9 +92,10 @@ class Study(NamedTuple):
 
     @property
     def score_name(self) -> str:
-        """What orders trials: the tradeoff score if it is known, else the first objective."""
-        known = self.trials[f"{self.split}.tradeoff_score"].notna().any()
-        return "tradeoff_score" if known else self.objectives[0]
+        """The metric that ranks trials if it is known, else the first objective."""
+        name = ranking_metric(self.searched)
+        known = self.trials[f"{self.split}.{name}"].notna().any()
+        return name if known else self.objectives[0]
 
     @property
     def score(self) -> Array:
@@ -185,10 +187,10 @@ def _figures(
                 group = pair.baselines[0]
                 means[place], num_seeds = group.mean[column], len(group.seeds)
                 deviations[place] = np.nan if group.std is None else group.std[column]
-    is_single = trials["num_seeds"].fillna(1).to_numpy(dtype=np.int64)[:, None] == 1
+    is_single = trials["num_seeds"].to_numpy(dtype=np.int64)[:, None] == 1
     floor = np.where(is_single, np.nan_to_num(deviations), 0.0)
     noise = np.maximum(np.nan_to_num(errors), floor)
-    feasible = trials["feasible"].fillna(True).to_numpy(dtype=np.bool_)
+    feasible = trials["feasible"].to_numpy(dtype=np.bool_)
     on_front = np.zeros(len(points), dtype=np.bool_)
     probability, draws = np.zeros(len(points)), 0
     if feasible.any():
@@ -216,7 +218,7 @@ def intervals(study: Study) -> Array:
     Wilson's for accuracies of one network, Student's t for means over seeds.
     """
     bounds = np.full((2, *study.points.shape), np.nan)
-    num_seeds = study.trials["num_seeds"].fillna(1).to_numpy(dtype=np.int64)
+    num_seeds = study.trials["num_seeds"].to_numpy(dtype=np.int64)
     num_images = numbers(study.trials, f"num_{study.split}")
     for column, axis in enumerate(study.axes):
         values = study.points[:, column]

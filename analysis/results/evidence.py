@@ -91,7 +91,7 @@ def _confirmed(candidate: dict[str, Any]) -> Confirmed:
         )
         for name, value in candidate["estimates"].items()
     }
-    return Confirmed(int(candidate["trial"]), estimates, int(candidate.get("num_failed", 0)))
+    return Confirmed(int(candidate["trial"]), estimates, int(candidate["num_failed"]))
 
 
 def _rank(candidate: Confirmed) -> float:

@@ -24,7 +24,7 @@ from simreg_core.results.tables import ResultStore
 from tests.cluster_tests.namespace import ROOT
 from tuner.execution.ray_session import Resources, ray_session
 from tuner.search import run_search
-from tuner.space.search_space import load_space
+from tuner.space.loading import load_space
 from tuner.study.folder import SearchPlan, create_folder
 
 NUM_NODES, NUM_TRIALS = 3, 6

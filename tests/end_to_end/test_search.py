@@ -130,7 +130,7 @@ def test_errors_are_only_the_lines_of_progress(good: Search) -> None:
     time_text = r"\d+:\d\d elapsed(, about \d+:\d\d left)?"
     expected = [rf"reference networks {number}/3, {time_text}" for number in (1, 2, 3)]
     expected += [
-        rf"trials {number}/3, best score [+-]\d\.\d{{3}} \(trial \d\), {time_text}"
+        rf"trials {number}/3, best tradeoff score [+-]\d\.\d{{3}} \(trial \d\), {time_text}"
         for number in (1, 2, 3)
     ]
     lines = good.errors.splitlines()

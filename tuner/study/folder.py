@@ -9,14 +9,14 @@ from pathlib import Path
 
 from simreg_core.cli import os_reason
 from simreg_core.errors import ConfigError
+from simreg_core.results.progress import SPACE_FILE
 from simreg_core.results.tables import ResultStore
 from simreg_core.storage.location import storage_of
 from tuner.log_targets import LogTarget
-from tuner.space.search_space import SearchSpace, load_space
+from tuner.space.loading import load_space
+from tuner.space.search_space import SearchSpace
 from tuner.study.storage import has_study
-from tuner.study.study import check_space, check_whole, claim_study, read_study
-
-SPACE_FILE = "space.yaml"
+from tuner.study.study import check_consistent, check_space, claim_study, read_study
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class SearchPlan:
     is_named: bool = True
     """Whether the user chose this folder; if not, a number is appended where it exists."""
     resumes: bool = False
-    """Whether the folder holds a search that is to be gone on with."""
+    """Whether the folder holds a search to resume."""
     storage: str | None = field(default=None, repr=False)
     """URL of the study's database, maybe with a password; None for a journal, or what the folder
     remembers."""
@@ -59,8 +59,11 @@ def create_folder(plan: SearchPlan) -> SearchPlan:
     """Create ``OUTPUT/NAME`` with empty tables and the space file as used, whole or not at all.
 
     Returns:
-        The plan with the folder that was created. If the name was not chosen by the user and
-        another search takes it in the meantime, that is the next numbered one.
+        The plan with the folder that was made: where the name is free to vary, another search
+        may have taken it in the meantime.
+
+    An object store cannot rename. There the space file is written last, and without it the folder
+    cannot be resumed. If two searches create the same folder, only one gets it.
 
     Raises:
         ConfigError: it exists (results are never overwritten) or cannot be created.
@@ -99,7 +102,7 @@ def resume_plan(
     overrides: Sequence[str],
     storage: str | None = None,
 ) -> SearchPlan:
-    """The plan that goes on with the search in a result folder.
+    """The plan that resumes the search in a result folder.
 
     Args:
         folder: ``OUTPUT/NAME``.
@@ -120,13 +123,14 @@ def resume_plan(
 
 
 def check_resumable(plan: SearchPlan) -> None:
-    """Refuse to go on with results that are not whole; for a folder that nobody works on.
+    """Refuse to resume results that are not consistent; for a folder that no process holds.
 
     Raises:
-        ConfigError: see :func:`~tuner.study.study.check_whole`, or the study is missing or damaged.
+        ConfigError: the study is missing, damaged or inconsistent with the trials table (see
+            :func:`~tuner.study.study.check_consistent`).
     """
     rows = ResultStore(plan.folder).read("trials")
     if not has_study(plan.folder) and not rows:  # killed before there was anything
         return
     study = read_study(plan.folder, plan.space, plan.storage)
-    check_whole(plan.folder, study, rows, plan.space.tuning.num_trials)
+    check_consistent(plan.folder, study, rows, plan.space.tuning.num_trials)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import socket
@@ -23,13 +22,16 @@ from tests.analysis_tests.servers import Answer, Client, Renderer, serve
 
 __all__ = ["serve"]
 
-SPACE = "name: demo\ntuning: {num_trials: 3, confirm: null}\n"
+SPACE = """name: demo
+objectives: [clean_accuracy, robust_accuracy]
+tuning: {num_trials: 3, confirm: null}
+"""
 
 
-def study(folder: Path, num_trials: int = 2, space: str = SPACE) -> Path:
+def study(folder: Path, num_trials: int = 2) -> Path:
     rows = [complete_row(trial, 0.9, 0.5 + trial / 10) for trial in range(num_trials)]
     write_results(folder, rows)
-    (folder / "space.yaml").write_text(space)
+    (folder / "space.yaml").write_text(SPACE)
     return folder
 
 
@@ -146,28 +148,6 @@ def test_looking_at_a_study_writes_nothing(get: Client, output: Path) -> None:
     assert files() == before
 
 
-def test_search_that_waits_for_its_confirmation_is_stopped(
-    serve: Callable[..., Client], tmp_path: Path
-) -> None:
-    folder = study(tmp_path / "o" / "a", 3, SPACE.replace("null", "{top: 2, seeds: 3}"))
-    get = serve(tmp_path / "o")
-    (folder / "heartbeat.json").write_text('{"phase": "confirmation"}')
-    assert "stopped" in get("/").text
-    (folder / "heartbeat.json").write_text('{"phase": "done"}')
-    assert "finished" in get("/").text
-
-
-def test_infeasible_trials_are_best_only_where_all_are(
-    serve: Callable[..., Client], tmp_path: Path
-) -> None:
-    rows = [complete_row(0, 0.9, 0.5, feasible=False), complete_row(1, 0.9, 0.45, feasible=True)]
-    write_results(tmp_path / "o" / "a", rows)
-    write_results(tmp_path / "o" / "b", rows[:1])
-    text = " ".join(serve(tmp_path / "o")("/").text.split())
-    assert "+0.010 (trial 1)" in text
-    assert "+0.060 (trial 0)" in text
-
-
 @pytest.mark.parametrize(
     "path",
     [
@@ -253,18 +233,6 @@ def test_report_that_cannot_be_made_is_said_in_the_index_until_a_file_changes(
     assert said in get("/").text  # of the other split
     curves.write_bytes(b"changed")
     assert said not in get("/").text
-
-
-def test_best_score_is_finite(serve: Callable[..., Client], tmp_path: Path) -> None:
-    scores = (math.inf, 0.1, math.nan, -math.inf)
-    write_results(
-        tmp_path / "o" / "a",
-        [
-            complete_row(i, 0.9, 0.5) | {"validation.tradeoff_score": s}
-            for i, s in enumerate(scores)
-        ],
-    )
-    assert "+0.100 (trial 1)" in serve(tmp_path / "o")("/").text
 
 
 def test_damaged_space_file_is_said_in_the_index(get: Client, output: Path) -> None:
