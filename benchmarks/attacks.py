@@ -19,10 +19,17 @@ from benchmarks import timing
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.images import Split
 from simreg_core.data.task import TaskData
-from simreg_core.robustness.attack import freeze
-from simreg_core.robustness.evaluate import boundary_perturbations, evaluate, fgsm_directions
+from simreg_core.networks.network import freeze
+from simreg_core.registry import ATTACKS
+from simreg_core.robustness.evaluate import (
+    Surrogate,
+    boundary_perturbations,
+    evaluate,
+    precompute,
+)
 from simreg_core.robustness.foolbox_bridge import predict_all
-from simreg_core.training.fit import fit, start
+from simreg_core.training.fit import fit
+from simreg_core.training.start import start
 
 FGSM_GOAL = 20
 
@@ -30,7 +37,7 @@ FGSM_GOAL = 20
 def trained(config: TrialConfig, data: TaskData, device: torch.device) -> nn.Module:
     """A network after one epoch: attacks need decisions that depend on the image."""
     state = start(config, data, device)
-    next(fit(config, state, data))
+    next(fit(state, data, config.training, seed=config.seed))
     return state.model.eval()
 
 
@@ -132,14 +139,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit("the network decides for one class only, so nothing can be attacked")
     subset = Split(split.images[: args.subset], split.labels[: args.subset])
     epsilons = robustness.epsilons("transfer_fgsm")
-    directions = fgsm_directions(surrogate, split)  # a search has them from its cache
-    end = evaluate(model, split, "test", robustness, surrogate, directions)[-1].accuracy
+    # A search has the directions from its cache.
+    directions = precompute(ATTACKS.get("transfer_fgsm"), surrogate, split)
+    source = Surrogate(surrogate, {("transfer_fgsm", "test"): directions})
+    end = evaluate(model, split, "test", robustness, source)[-1].accuracy
     print(f"{num_classes} classes decided for; agreement under FGSM {end:.3f}\n", flush=True)
     report(
         f"transferred FGSM, {len(epsilons)} epsilons, batches of {robustness.batch_size}",
         {
             "own": (
-                lambda: evaluate(model, split, "test", robustness, surrogate, directions),
+                lambda: evaluate(model, split, "test", robustness, source),
                 len(split.labels),
             ),
             "plain": (

@@ -9,23 +9,31 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from benchmarks import timing
 from benchmarks.plain_training import PlainTraining, list_pairs
 from simreg_core.data.images import Split
-from simreg_core.data.task import RegularizationImages, TaskData
-from simreg_core.regularizer.targets import make_target
+from simreg_core.data.task import TaskData
+from simreg_core.regularizer.pairs import PairSampler
+from simreg_core.regularizer.similarity import PixelSimilarity
+from simreg_core.regularizer.targets import TargetInput, make_target
 
 
 def report_set_up(args: argparse.Namespace, data: TaskData, device: torch.device) -> None:
     """Print what precedes the first step for N images: target and pairs, or the list of pairs."""
     number, listed = args.regularization_images, min(args.regularization_images, 1000)
     config = timing.make_trial(args.dataset).regularizer
-    source = RegularizationImages(data.train.images[:number], None)
-    variants = {"own": lambda: make_target(config, source), "list": lambda: list_pairs(listed)}
+    images = data.train.images[:number]
+
+    def own() -> PairSampler:
+        pixels = PixelSimilarity(images)
+        make_target(TargetInput(images, None, pixels, config))
+        return PairSampler(config, pixels)
+
+    variants: dict[str, Callable[[], object]] = {"own": own, "list": lambda: list_pairs(listed)}
     seconds = timing.interleaved(variants, device, args.repetitions)
     scale = number * (number - 1) / (listed * (listed - 1))
     plain = [scale * s for s in seconds["list"]]

@@ -20,8 +20,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from simreg_core.results.progress import SPACE_FILE
 from simreg_core.results.schema import TABLES
-from tuner.study.folder import SPACE_FILE, read_space
+from tuner.study.folder import read_space
 from tuner.study.study import read_study
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "smoke.yaml"

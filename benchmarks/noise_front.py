@@ -8,7 +8,7 @@ there. Chosen are the trials on the front of the raw figures, of the modelled me
 truth itself; what counts is the hypervolume of the *truth* of the chosen.
 
 Beside the model always, the raw figures take its place where it explains nothing (R2_LOO <= 0 of
-any metric), as ``tuner.confirm --by model`` has it: ``trusted``. The share recovered is
+any metric): ``trusted``. The share recovered is
 (model - raw) / (truth - raw), of means over the repetitions, with its jackknife standard error.
 More trials can only dominate more, so all are compared also at equal numbers: as many as are on the
 raw front, taken greedily by the hypervolume that the chooser sees. ``best score``: the true

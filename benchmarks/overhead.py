@@ -34,7 +34,8 @@ from tuner.execution.progress import SearchView
 from tuner.execution.ray_session import Resources, ray_session, set_environment
 from tuner.execution.searcher import Outcome
 from tuner.execution.worker import WorkerSettings
-from tuner.space.search_space import SearchSpace, load_space
+from tuner.space.loading import load_space
+from tuner.space.search_space import SearchSpace
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "smoke.yaml"
 SAMPLERS = ("tpe", "random", "nsgaii")
@@ -77,8 +78,8 @@ def measure_driver(folder: Path, args: argparse.Namespace) -> None:
             study = open_study(home, space)
             study.sampler = make_sampler(sampler, 0)
             view = SearchView(Console(file=io.StringIO()), "trial", size)
-            with StudyLock(home) as driver:
-                recorder = Timed(Recorder(space, ResultStore(home), view, driver))
+            with StudyLock(home) as lock:
+                recorder = Timed(Recorder(space, ResultStore(home), view, lock))
                 searcher = StudySearcher(study, space, recorder)
                 asked, told = [], []
                 for number in range(size, size + args.trials):
@@ -119,8 +120,8 @@ def measure_ray(folder: Path, args: argparse.Namespace) -> None:
                 store.create()
                 view = SearchView(Console(file=io.StringIO()), "trial", args.ray_trials)
                 settings = WorkerSettings(home, home, "cpu", 1)
-                with StudyLock(home) as driver:
-                    recorder = Timed(Recorder(space, store, view, driver))
+                with StudyLock(home) as lock:
+                    recorder = Timed(Recorder(space, store, view, lock))
                     searcher = StudySearcher(open_study(home, space), space, recorder)
                     run_networks(searcher, settings, Resources(1, 0, num_slots), view, do_nothing)
                 if searcher.error is not None:

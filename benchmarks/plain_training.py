@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.images import Split
 from simreg_core.data.task import TaskData, load_regularization_images
-from simreg_core.networks.resnet import build_model
+from simreg_core.networks.network import build_network
 from simreg_core.regularizer.loss import similarity_loss
 from simreg_core.regularizer.similarity import FeatureSimilarity, PixelSimilarity, threshold_targets
 
@@ -71,11 +71,13 @@ class PlainTraining:
     ) -> None:
         self.config, self.device = config, device
         channels = data.train.images.shape[1]
-        self.model = build_model(
+        self.model = build_network(
             config.model, channels=channels, num_classes=data.num_classes, seed=config.seed
         ).to(device)
         self.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        source = load_regularization_images(config, data.train, (data.validation, data.test))
+        source = load_regularization_images(
+            config.regularizer, config.task, data.train, (data.validation, data.test)
+        )
         self.images = source.images.to(device, torch.float32) / 255
         self.pixels = PixelSimilarity(source.images.to(device))
         self.pairs = list_pairs(len(self.images))

@@ -21,7 +21,9 @@ import torch
 
 from simreg_core import TrialConfig, run_experiment
 from simreg_core.config.loading import absolute_paths
-from simreg_core.robustness.evaluate import accuracies
+from simreg_core.data.task import load_task
+from simreg_core.results.measurements import Measurements
+from simreg_core.training.baselines import BaselineCache
 
 _DIGITS: dict[str, Any] = {
     "task": {"dataset": "digits"},
@@ -82,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("checks", nargs="+", choices=sorted(CHECKS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data", default="data", help="folder of cifar10/ and fashion_mnist/")
-    parser.add_argument("--cache", type=Path, default=Path("results/references"))
+    parser.add_argument("--cache", type=Path, default=Path("results/baselines"))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(argv)
@@ -90,6 +92,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in args.checks:
         _run(name, args)
     return 0
+
+
+def accuracies(measured: Measurements) -> dict[str, float]:
+    """Clean and robust accuracy, and the accuracy under each reference attack."""
+    return {
+        "clean_accuracy": measured.clean_accuracy,
+        "robust_accuracy": measured.robust_accuracy,
+        **{f"robust_accuracy.{name}": value for name, value in measured.under_attack.items()},
+    }
 
 
 def _run(name: str, args: argparse.Namespace) -> None:
@@ -101,12 +112,11 @@ def _run(name: str, args: argparse.Namespace) -> None:
     pairs: list[tuple[dict[str, float], dict[str, float]]] = []
     for seed in seeds:
         config = TrialConfig.from_dict({**trial, "seed": seed})
-        result = run_experiment(config, cache=args.cache, device=torch.device(args.device))
-        baseline = next(
-            r for r in result.references.results if r.role == "baseline" and r.seed == seed
-        )
-        own = accuracies([point for point in result.curves if point.split == "test"])
-        pairs.append((baseline.accuracies("test"), own))
+        cache = BaselineCache(args.cache, load_task(config.task), torch.device(args.device))
+        result = run_experiment(config, cache)
+        baseline = next(r for r in result.baselines.networks if r.seed == seed)
+        curves = [point for point in result.curves if point.split == "test"]
+        pairs.append((accuracies(baseline.measurements("test")), accuracies(Measurements(curves))))
     seconds = time.perf_counter() - clock
     print(f"\n{name}: {len(seeds)} seeds, test split, {args.device}, {seconds:.0f} s in all")
     print(f"{'':32}{'baseline':>18}{'regularized':>18}{'difference':>20}")

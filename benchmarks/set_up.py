@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 from simreg_core.config.trial import RegularizerConfig
-from simreg_core.data.task import RegularizationImages
-from simreg_core.regularizer.targets import make_target
+from simreg_core.regularizer.pairs import PairSampler
+from simreg_core.regularizer.similarity import PixelSimilarity
+from simreg_core.regularizer.targets import TargetInput, make_target
 
 RANGES: dict[str, dict[str, Any]] = {
     "all": {},
@@ -35,7 +36,9 @@ def measure(num_images: int, options: dict[str, Any]) -> tuple[float, float, flo
     images = torch.randint(256, shape, generator=rng, dtype=torch.uint8)
     before = _peak_megabytes()
     start = time.perf_counter()
-    target, pairs = make_target(RegularizerConfig(**options), RegularizationImages(images, None))
+    config, pixels = RegularizerConfig(**options), PixelSimilarity(images)
+    target = make_target(TargetInput(images, None, pixels, config))
+    pairs = PairSampler(config, pixels)
     set_up = time.perf_counter() - start
     start = time.perf_counter()
     for _ in range(100):

@@ -20,7 +20,7 @@ from simreg_core.config.trial import TrialConfig
 from simreg_core.data.images import Split
 from simreg_core.data.task import TaskData
 from simreg_core.seeding import generator
-from simreg_core.training.fit import start
+from simreg_core.training.start import start
 
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 

@@ -17,7 +17,8 @@ import torch
 from simreg_core.config.trial import TaskConfig, TrialConfig
 from simreg_core.data.images import Split
 from simreg_core.data.task import TaskData, load_task
-from simreg_core.training.fit import EpochRecord, fit, start
+from simreg_core.training.fit import EpochRecord, fit
+from simreg_core.training.start import start
 
 _CLASSES = 10
 
@@ -124,5 +125,10 @@ def epochs_of(
 ) -> Callable[[], EpochRecord]:
     """A function whose every call trains one more epoch of a new network, on ``train`` if given."""
     state = start(config, data, device)
-    epochs = fit(config, state, data if train is None else data._replace(train=train))
+    epochs = fit(
+        state,
+        data if train is None else data._replace(train=train),
+        config.training,
+        seed=config.seed,
+    )
     return lambda: next(epochs)

@@ -16,14 +16,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.reference_checks import CHECKS
+from benchmarks.reference_checks import CHECKS, accuracies
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import TaskData, load_task
-from simreg_core.networks.resnet import ResNet
+from simreg_core.networks.network import FeatureNetwork
 from simreg_core.regularizer.loss import SimilarityRegularizer
-from simreg_core.robustness.evaluate import accuracies, evaluate
-from simreg_core.training.baselines import References, load_references
-from simreg_core.training.fit import fit, start
+from simreg_core.results.measurements import Measurements
+from simreg_core.robustness.evaluate import evaluate
+from simreg_core.training.baselines import BaselineCache, Baselines
+from simreg_core.training.fit import fit
+from simreg_core.training.start import start
 from tuner.confirmation.summary import estimate
 
 _CPU = torch.device("cpu")
@@ -42,14 +44,14 @@ VARIANTS = {
 class TwoPasses(SimilarityRegularizer):
     """The regularizer as published code has it: one pass per half of the pairs."""
 
-    def features(self, model: ResNet, pairs: Tensor) -> dict[str, Tensor]:
+    def features(self, model: FeatureNetwork, pairs: Tensor) -> dict[str, Tensor]:
         """As the parent's."""
         pixels = self.images[pairs].to(torch.float32) / 255
         halves = [model.features(half, self.layers) for half in pixels]
         return {name: torch.cat([half[name] for half in halves]) for name in halves[0]}
 
 
-def measure(name: str, seed: int, data: TaskData, references: References) -> dict[str, float]:
+def measure(name: str, seed: int, data: TaskData, baselines: Baselines) -> dict[str, float]:
     """Test accuracies of one network."""
     trial = {**CHECKS["digits-20"], "seed": seed}
     if name.startswith("unregularized"):
@@ -61,27 +63,26 @@ def measure(name: str, seed: int, data: TaskData, references: References) -> dic
     if name.endswith("two passes"):
         assert state.regularizer is not None
         state.regularizer.__class__ = TwoPasses
-    for _ in fit(config, state, data):
+    for _ in fit(state, data, config.training, seed=config.seed):
         pass
-    surrogate, directions = references.surrogate, references.directions["test"]
     model = state.kept_model()
-    found = evaluate(model, data.test, "test", config.robustness, surrogate, directions)
-    return accuracies(found)
+    found = evaluate(model, data.test, "test", config.robustness, baselines.surrogate)
+    return accuracies(Measurements(found))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print one table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--cache", type=Path, default=Path("results/references"))
+    parser.add_argument("--cache", type=Path, default=Path("results/baselines"))
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     config = TrialConfig.from_dict(CHECKS["digits-20"])
     data = load_task(config.task)
-    references = load_references(config, data, args.cache, _CPU)
+    baselines = BaselineCache(args.cache, data, _CPU).load(config)
     clock = time.perf_counter()
     found = {
-        name: [measure(name, seed, data, references) for seed in range(args.seeds)]
+        name: [measure(name, seed, data, baselines) for seed in range(args.seeds)]
         for name in VARIANTS
     }
     print(f"digits, {args.seeds} seeds, test, 1 thread, {time.perf_counter() - clock:.0f} s")

@@ -18,12 +18,13 @@ from torch.nn import functional
 
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import TaskData
-from simreg_core.networks.resnet import ResNet
+from simreg_core.networks.network import FeatureNetwork
 from simreg_core.regularizer.loss import SimilarityRegularizer, similarity_loss
 from simreg_core.regularizer.similarity import PixelSimilarity
 from simreg_core.seeding import generator
 from simreg_core.training.augment import augment, draw_augmentation
-from simreg_core.training.fit import TrainingState, learning_rate, start
+from simreg_core.training.fit import TrainingState, learning_rate
+from simreg_core.training.start import start
 
 _EVAL_BATCH = 1000
 
@@ -31,7 +32,7 @@ _EVAL_BATCH = 1000
 class _Objective(nn.Module):
     """One trial's loss for batches that were drawn for it."""
 
-    def __init__(self, model: ResNet, regularizer: SimilarityRegularizer) -> None:
+    def __init__(self, model: FeatureNetwork, regularizer: SimilarityRegularizer) -> None:
         super().__init__()
         self.model = model
         self.feature_similarity = regularizer.feature_similarity

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from simreg_core.errors import ConfigError
-from simreg_core.storage import location
+from simreg_core.storage.base import store_problem
+from simreg_core.storage.location import storage_of
 
 if TYPE_CHECKING:
     import torch
@@ -126,7 +127,7 @@ def run(
         args = parser.parse_args(argv)
         with _sigterm_interrupts():
             for value in vars(args).values():
-                location.require_reachable(value)
+                storage_of(value).require_reachable(value)
             code = body(args)
             sys.stdout.flush()  # fails here rather than when the interpreter ends
             return code
@@ -137,8 +138,8 @@ def run(
         _silence_stdout()
         return CLOSED_PIPE
     except Exception as err:
-        if location.is_store_error(err):
-            print(f"{parser.module}: {location.store_problem(err)}", file=sys.stderr)
+        if (problem := store_problem(err)) is not None:
+            print(f"{parser.module}: {problem}", file=sys.stderr)
             return USAGE_ERROR
         if not isinstance(err, OSError) or not _stdout_fails():
             raise

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -19,17 +19,10 @@ from simreg_core.errors import ConfigError
 from simreg_core.results.study_lock import StudyLock
 from simreg_core.results.tables import ResultStore
 from simreg_core.storage.location import as_place
-from tuner.execution.ray_session import (
-    add_resource_flags,
-    connected,
-    set_environment,
-)
-from tuner.space.search_space import MIN_SEEDS, ConfirmConfig
-from tuner.study.storage import add_storage_flag
-
-if TYPE_CHECKING:
-    pass
 from tuner.confirmation.retraining import confirm_best
+from tuner.execution.ray_session import add_resource_flags, connected, set_environment
+from tuner.space.tuning import MIN_SEEDS, ConfirmConfig
+from tuner.study.storage import add_storage_flag
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,13 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="confirm the configurations of these trials",
     )
     parser.add_argument(
-        "--by",
-        choices=("raw", "model"),
-        default="raw",
-        help="choose the --top by their recorded figures, or by a model of the figures over the "
-        "searched parameters (default: %(default)s)",
-    )
-    parser.add_argument(
         "--seeds",
         type=cli.whole_number(MIN_SEEDS),
         default=5,
@@ -69,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add_storage_flag(parser)
     add_resource_flags(parser)
-    return cli.run(parser, argv, _confirm_folder, interrupted="run it again to go on")
+    return cli.run(parser, argv, _confirm_folder, interrupted="run it again to resume")
 
 
 def _top(text: str) -> int | Literal["front"]:
@@ -83,16 +69,14 @@ def _confirm_folder(args: argparse.Namespace) -> int:
     space = read_space(args.folder)
     cache = args.folder.parent / "references"
     plan = SearchPlan(space, args.folder, cache, storage=args.storage)
-    store = ResultStore(args.folder)
     if args.trials is not None:
-        if args.by == "model":
-            raise ConfigError("--by model: it chooses the --top; --trials leaves nothing to choose")
-        _check_trials(args.trials, store.read("trials"))
-    with StudyLock(args.folder) as driver, connected(args) as resources:
-        driver.enter_phase("confirmation")
-        wanted = ConfirmConfig(top=args.top, seeds=args.seeds, by=args.by)
+        _check_trials(args.trials, ResultStore(args.folder).read("trials"))
+    with StudyLock(args.folder) as lock, connected(args) as resources:
+        lock.enter_phase("confirmation")
+        store = ResultStore(args.folder, lock.require_held)
+        wanted = ConfirmConfig(top=args.top, seeds=args.seeds)
         code = confirm_best(plan, store, wanted, resources, Console(stderr=True), args.trials)
-        driver.enter_phase("done")
+        lock.enter_phase("done")
         return code
 
 

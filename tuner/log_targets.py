@@ -14,7 +14,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from simreg_core.errors import ConfigError
-from simreg_core.storage.location import is_remote
+from simreg_core.storage.location import local_path
 from tuner.log_channel import without_credentials
 
 _EXPECTED = "tensorboard, mlflow, mlflow=URI, wandb or wandb=PROJECT"
@@ -106,7 +106,7 @@ def check_logs(targets: Sequence[LogTarget], folder: Path) -> tuple[LogTarget, .
     for kind in kinds:
         if kinds.count(kind) > 1:
             raise ConfigError(f"--log: {kind} is given twice")
-    if is_remote(folder) and "tensorboard" in kinds:
+    if local_path(folder) is None and "tensorboard" in kinds:
         raise ConfigError(
             f"--log tensorboard: its files are appended to, which an object store ({folder}) "
             "cannot do; allowed there: mlflow, wandb"
@@ -118,12 +118,13 @@ def check_logs(targets: Sequence[LogTarget], folder: Path) -> tuple[LogTarget, .
 
 def _check_wandb(folder: Path) -> None:
     mode = os.environ.get("WANDB_MODE")
-    if mode in ("offline", "dryrun") and is_remote(folder) and not os.environ.get("WANDB_DIR"):
+    is_offline = mode in ("offline", "dryrun")
+    if is_offline and local_path(folder) is None and not os.environ.get("WANDB_DIR"):
         raise ConfigError(
             f"--log wandb: WANDB_MODE is {mode}, and its files cannot be in an object store "
             f"({folder}); set WANDB_DIR to a folder of this machine"
         )
-    if mode in ("offline", "dryrun", "disabled") or any(map(os.environ.get, _WANDB_KEYS)):
+    if is_offline or mode == "disabled" or any(map(os.environ.get, _WANDB_KEYS)):
         return
     if wandb_key() is None:
         raise ConfigError(
@@ -152,7 +153,7 @@ def wandb_options(target: LogTarget, folder: Path) -> WandbOptions:
     project = next(filter(None, (target.place, *named)), _DEFAULT_PROJECT)
     mode = os.environ.get("WANDB_MODE")
     own = os.environ.get("WANDB_DIR")
-    home = Path(own).absolute() if own else None if is_remote(folder) else folder
+    home = Path(own).absolute() if own else local_path(folder)
     return WandbOptions(
         project=project,
         mode="offline" if mode == "dryrun" else mode or None,

@@ -14,25 +14,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 from simreg_core import cli
 from simreg_core.errors import ConfigError
-from simreg_core.results.objectives import SEARCH_SPLIT, parse_constraint, total_violation
+from simreg_core.results.objectives import SEARCH_SPLIT
 from simreg_core.results.schema import METRICS
-from simreg_core.storage.location import as_place, is_remote, is_store_error, store_problem
+from simreg_core.storage.base import store_problem
+from simreg_core.storage.location import as_place, local_path
 from tuner.execution.ray_session import add_resource_flags, connected, set_environment
 from tuner.log_targets import add_log_flag, check_logs
-from tuner.space.search_space import ConfirmConfig, EarlyStoppingConfig, SearchSpace, load_space
+from tuner.space.loading import load_space
+from tuner.space.search_space import SearchSpace
+from tuner.space.tuning import ConfirmConfig, EarlyStoppingConfig
 from tuner.study.storage import add_storage_flag, database_problem
 
 if TYPE_CHECKING:
-    from simreg_core.results.tables import ResultStore
     from tuner.study.folder import SearchPlan
 
-
 DEFAULT_OUTPUT = Path("results")
-_NUM_NEAREST = 3  # trials to show where none meets the constraints
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,27 +70,27 @@ def _search(plan: SearchPlan, args: argparse.Namespace) -> int:
     from simreg_core.results.study_lock import StudyLock
     from simreg_core.results.tables import ResultStore
     from tuner.confirmation.retraining import confirm_best
-    from tuner.search import run_search
+    from tuner.search import pareto_table, run_search
     from tuner.study.folder import check_resumable, create_folder
 
     console = Console(stderr=True)
     with ExitStack() as stack:
         if plan.resumes:  # before the seconds that Ray takes to start
-            driver = stack.enter_context(StudyLock(plan.folder))
+            lock = stack.enter_context(StudyLock(plan.folder))
             check_resumable(plan)
         resources = stack.enter_context(connected(args))
         if not plan.resumes:
             plan = create_folder(plan)
-            driver = stack.enter_context(StudyLock(plan.folder))
-        store = ResultStore(plan.folder)
+            lock = stack.enter_context(StudyLock(plan.folder))
+        store = ResultStore(plan.folder, lock.require_held)
         folder = shlex.quote(str(plan.folder))
-        go_on = f"go on with: python -m tuner.run --resume {folder}"
+        resume = f"resume with: python -m tuner.run --resume {folder}"
         try:
-            found = run_search(plan, store, resources, console, driver)
+            found = run_search(plan, store, resources, console, lock)
             if found.num_complete:
                 Console(width=200).print(pareto_table(plan, store))
             if found.was_interrupted:
-                raise KeyboardInterrupt(go_on)
+                raise KeyboardInterrupt(resume)
             if not found.num_complete:
                 reasons = f"reasons in {plan.folder}/trials"
                 failed = f"all {found.num_failed} trials failed"
@@ -101,18 +100,18 @@ def _search(plan: SearchPlan, args: argparse.Namespace) -> int:
                 return 1
             confirmation = plan.space.tuning.confirm
             if confirmation is not None:
-                driver.enter_phase("confirmation")
+                lock.enter_phase("confirmation")
                 confirm_best(plan, store, confirmation, resources, console)
-            driver.enter_phase("done")
+            lock.enter_phase("done")
         except KeyboardInterrupt as err:
-            raise KeyboardInterrupt(go_on) from err
+            raise KeyboardInterrupt(resume) from err
         except OSError as err:
-            raise OSError(f"{cli.os_reason(err)}; {go_on}") from err
+            raise OSError(f"{cli.os_reason(err)}; {resume}") from err
         except Exception as err:
-            problem = database_problem(err) or (store_problem(err) if is_store_error(err) else None)
+            problem = database_problem(err) or store_problem(err)
             if problem is None:
                 raise
-            raise OSError(f"{problem}; {go_on}") from err
+            raise OSError(f"{problem}; {resume}") from err
     print(f"\nresults: {folder}\npicture: python -m analysis.pareto {folder}")
     return 0
 
@@ -145,8 +144,8 @@ def make_plan(args: argparse.Namespace) -> SearchPlan:
     folder, cache = output / space.name, output / "references"
     if folder == cache:
         raise ConfigError(f"{args.space}: name: {space.name} is the folder of reference networks")
-    if not is_remote(output):
-        _require_writable(output)
+    if (local := local_path(output)) is not None:
+        _require_writable(local)
     is_named = args.name is not None
     plan = SearchPlan(space, folder, cache, is_named=is_named, storage=args.storage)
     plan = replace(plan, folder=plan.free_folder(), logs=check_logs(args.log, folder))
@@ -214,55 +213,12 @@ def _stopping(rule: EarlyStoppingConfig) -> str:
 
 
 def _confirmed(confirm: ConfirmConfig) -> str:
-    which = "the whole front" if confirm.top == "front" else f"top {confirm.top}"
-    return f"{which} by a model of the figures" if confirm.by == "model" else which
+    return "the whole front" if confirm.top == "front" else f"top {confirm.top}"
 
 
 def _range(space: SearchSpace, key: str) -> str:
     values = space.search[key].model_dump(exclude_defaults=True)
     return ", ".join(f"{name} {value}" for name, value in values.items())
-
-
-def pareto_table(plan: SearchPlan, store: ResultStore) -> Table:
-    """The trials that no other beats on all objectives, by the first objective.
-
-    Under constraints, of those that meet them; where none does, the nearest, and the title says so.
-    """
-    from tuner.confirmation.summary import describe
-    from tuner.study.study import read_study
-
-    space = plan.space
-    study = read_study(plan.folder, space, plan.storage)
-    front = {trial.number for trial in study.best_trials}
-    ended = store.read("trials")
-    constrained = [parse_constraint(text).metric for text in space.constraints]
-    shown = list(dict.fromkeys((*space.objectives, "tradeoff_score", *constrained)))
-    rows = [row for row in ended if row["status"] == "complete"]
-    bounds = ", ".join(space.constraints)
-    what = f"Pareto set of {len(ended)} trials" + (f" under {bounds}" if bounds else "")
-    if front:
-        rows = [row for row in rows if row["trial"] in front]
-    else:
-        what = f"None of {len(ended)} trials meets {bounds}; the nearest are"
-        rows.sort(key=lambda row: (total_violation(row, space.constraints), row["trial"]))
-        del rows[_NUM_NEAREST:]
-    first = f"{SEARCH_SPLIT}.{space.objectives[0]}"
-    rows.sort(key=lambda row: row[first], reverse=True)
-    num_seeds = space.tuning.num_seeds
-    seeds = "one seed each" if num_seeds == 1 else f"means of {num_seeds} seeds"
-    table = Table(
-        title=f"{what} ({SEARCH_SPLIT} split, {seeds})",
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-    )
-    for heading in ("trial", *shown, "what"):
-        table.add_column(heading, justify="left" if heading == "what" else "right", no_wrap=True)
-    for row in rows:
-        values = (f"{row[f'{SEARCH_SPLIT}.{name}']:.3f}" for name in shown)
-        params = space.decode(study.trials[row["trial"]].params)
-        table.add_row(str(row["trial"]), *values, describe(params))
-    return table
 
 
 def _parser() -> cli.Parser:
@@ -272,16 +228,19 @@ def _parser() -> cli.Parser:
         "--resume",
         type=as_place,
         metavar="OUTPUT/NAME",
-        help="go on with a search that was stopped, or give it more trials",
+        help="resume a search that was stopped, or give it more trials",
     )
     parser.add_argument(
         "--num-trials",
         type=cli.whole_number(1),
         metavar="N",
-        help="trials in all: tuning.num_trials",
+        help="number of trials in all (overrides tuning.num_trials)",
     )
     parser.add_argument(
-        "--seed", type=cli.whole_number(0), metavar="S", help="of the sampler: tuning.seed"
+        "--seed",
+        type=cli.whole_number(0),
+        metavar="S",
+        help="seed of the sampler (overrides tuning.seed)",
     )
     parser.add_argument(
         "--output",
@@ -289,7 +248,7 @@ def _parser() -> cli.Parser:
         metavar="DIR",
         help=f"results go to DIR/NAME, DIR may be s3://BUCKET/PATH (default: {DEFAULT_OUTPUT})",
     )
-    parser.add_argument("--name", help="of the results (default: the space's name)")
+    parser.add_argument("--name", help="name of the results (default: the space's name)")
     parser.add_argument(
         "--set",
         action="append",

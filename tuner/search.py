@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
-import optuna
 from rich.console import Console
+from rich.table import Table
 
 from simreg_core.data.task import load_regularization_images, load_task
 from simreg_core.errors import ConfigError
 from simreg_core.regularizer.targets import check_target
+from simreg_core.results.objectives import SEARCH_SPLIT, parse_constraint, ranked_trials
+from simreg_core.results.progress import SPACE_FILE
 from simreg_core.results.study_lock import StudyLock
 from simreg_core.results.tables import ResultStore
 from simreg_core.robustness.attack import check_attacks
@@ -17,14 +20,16 @@ from simreg_core.storage.atomic import write_text
 from simreg_core.training.experiment import check_corruptions
 from tuner.execution.progress import SearchView
 from tuner.execution.ray_session import Resources
-from tuner.execution.recorder import Recorder, _shown_score, write_references
+from tuner.execution.recorder import Recorder, write_references
 from tuner.execution.reference_networks import train_references
 from tuner.execution.searcher import StudySearcher
 from tuner.execution.tune_runner import run_networks
 from tuner.execution.worker import WorkerSettings
-from tuner.space.search_space import SearchSpace
-from tuner.study.folder import SPACE_FILE, SearchPlan
-from tuner.study.study import open_study, settle
+from tuner.space.search_space import SearchSpace, describe_params
+from tuner.study.folder import SearchPlan
+from tuner.study.study import STATES, open_study, read_study, reconcile
+
+_NUM_NEAREST = 3  # trials to show where none meets the constraints
 
 
 class SearchResult(NamedTuple):
@@ -72,7 +77,7 @@ def run_search(
     store: ResultStore,
     resources: Resources,
     console: Console,
-    driver: StudyLock,
+    lock: StudyLock,
 ) -> SearchResult:
     """Train the references, run the trials, and leave study and tables complete.
 
@@ -81,7 +86,7 @@ def run_search(
         store: The tables in ``plan.folder``.
         resources: What a trial uses.
         console: Where progress is shown.
-        driver: Holds ``plan.folder``.
+        lock: Holds ``plan.folder``.
 
     Raises:
         ConfigError: the folder's study has searched another space, or a table is damaged.
@@ -93,17 +98,15 @@ def run_search(
     if plan.resumes:  # with more trials, say
         write_text(plan.folder / SPACE_FILE, space.to_yaml())
     rows = store.read("trials")
-    interrupted = settle(study, rows, space)
+    interrupted = reconcile(study, rows, space)
     settings = worker_settings(plan, resources)
     if not space.baseline_varies():
-        driver.enter_phase("references")
+        lock.enter_phase("references")
         _prepare_references(space, settings, resources, store, console)
-    driver.enter_phase("trials")
+    lock.enter_phase("trials")
     was_interrupted = False
     with SearchView(console, "trial", space.tuning.num_trials, num_before=len(rows)) as view:
-        for row in rows:
-            view.note_score(row["trial"], _shown_score(row))
-        recorder = Recorder(space, store, view, driver)
+        recorder = Recorder(space, store, view, lock, rows)
         searcher = StudySearcher(study, space, recorder, interrupted)
         try:
             if searcher.num_networks:
@@ -112,11 +115,11 @@ def run_search(
             was_interrupted = True
     if searcher.error is not None:
         raise searcher.error
-    states = [trial.state for trial in study.get_trials(deepcopy=False)]
+    count = Counter(trial.state for trial in study.get_trials(deepcopy=False))
     return SearchResult(
-        num_complete=states.count(optuna.trial.TrialState.COMPLETE),
-        num_failed=states.count(optuna.trial.TrialState.FAIL),
-        num_pruned=states.count(optuna.trial.TrialState.PRUNED),
+        num_complete=count[STATES["complete"]],
+        num_failed=count[STATES["failed"]],
+        num_pruned=count[STATES["pruned"]],
         was_interrupted=was_interrupted,
     )
 
@@ -144,3 +147,41 @@ def _prepare_references(
     with SearchView(console, "reference network", total) as view:
         records = train_references(config, settings, resources, lambda: view.finished(0))
     write_references(store, records)
+
+
+def pareto_table(plan: SearchPlan, store: ResultStore) -> Table:
+    """The trials that no other beats on all objectives, by the first objective.
+
+    Under constraints, of those that meet them; where none does, the nearest, and the title says so.
+    """
+    space = plan.space
+    study = read_study(plan.folder, space, plan.storage)
+    front = {trial.number for trial in study.best_trials}
+    ended = store.read("trials")
+    constrained = [parse_constraint(text).metric for text in space.constraints]
+    shown = list(dict.fromkeys((*space.objectives, "tradeoff_score", *constrained)))
+    rows = ranked_trials(ended, space.objectives, space.constraints)
+    bounds = ", ".join(space.constraints)
+    what = f"Pareto set of {len(ended)} trials" + (f" under {bounds}" if bounds else "")
+    if front:
+        rows = [row for row in rows if row["trial"] in front]
+    else:
+        what = f"None of {len(ended)} trials meets {bounds}; the nearest are"
+        del rows[_NUM_NEAREST:]
+    first = f"{SEARCH_SPLIT}.{space.objectives[0]}"
+    rows.sort(key=lambda row: row[first], reverse=True)
+    num_seeds = space.tuning.num_seeds
+    seeds = "one seed each" if num_seeds == 1 else f"means of {num_seeds} seeds"
+    table = Table(
+        title=f"{what} ({SEARCH_SPLIT} split, {seeds})",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
+    for heading in ("trial", *shown, "what"):
+        table.add_column(heading, justify="left" if heading == "what" else "right", no_wrap=True)
+    for row in rows:
+        values = (f"{row[f'{SEARCH_SPLIT}.{name}']:.3f}" for name in shown)
+        params = space.decode(study.trials[row["trial"]].params)
+        table.add_row(str(row["trial"]), *values, describe_params(params))
+    return table

@@ -18,7 +18,6 @@ from analysis.results.parameters import varying_parameters
 from analysis.results.seed_groups import SeedGroup
 from simreg_core.results.schema import METRICS
 from simreg_core.statistics.pareto import hypervolume
-from simreg_core.storage.location import is_remote
 
 MAX_STUDIES = 15  # that a picture can tell apart
 
@@ -124,7 +123,7 @@ def _check_folders(folders: Sequence[Path]) -> None:
         )
     seen: dict[str, Path] = {}
     for folder in folders:
-        own = str(folder) if is_remote(folder) else str(folder.resolve())
+        own = str(folder.resolve())
         if own in seen:
             raise ResultsError(f"{folder} is given twice (also as {seen[own]})")
         seen[own] = folder
@@ -137,7 +136,7 @@ def _shown(results: Results, info: ParetoInfo) -> pd.DataFrame:
 
 
 def _labels(folders: Sequence[Path]) -> list[str]:
-    names = [(folder if is_remote(folder) else folder.resolve()).name for folder in folders]
+    names = [folder.resolve().name for folder in folders]
     return [
         name if names.count(name) == 1 else str(folder)
         for name, folder in zip(names, folders, strict=True)

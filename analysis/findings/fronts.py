@@ -138,10 +138,10 @@ def pareto_info(results: Results, x: str, y: str, split: str, color: str | None)
     points = complete[list(columns)].to_numpy(dtype=np.float64)
     num_images = complete[f"num_{split}"].to_numpy(dtype=np.int64)
     maximize = [axis.maximize for axis in axes]
-    feasible = complete["feasible"].fillna(True).to_numpy(dtype=np.bool_)
+    feasible = complete["feasible"].to_numpy(dtype=np.bool_)
     on_front = np.zeros(len(points), dtype=np.bool_)
     on_front[feasible] = non_dominated(points[feasible], maximize)
-    num_seeds = complete["num_seeds"].fillna(1).to_numpy(dtype=np.int64)
+    num_seeds = complete["num_seeds"].to_numpy(dtype=np.int64)
     reference = reference_point(axes, points)
     parameters = varying_parameters(complete)
     is_test = split == "test"
@@ -272,7 +272,6 @@ def _table(
 ) -> pd.DataFrame:
     metrics = [f"{split}.{name}" for name in METRICS]
     table = complete[["trial", *parameters, *metrics, "seed", "num_seeds"]].copy()
-    table["num_seeds"] = table["num_seeds"].fillna(1)
     table.insert(1, "on_front", on_front)
     table.insert(2, "feasible", feasible)
     return table

@@ -145,7 +145,7 @@ def noise_aware_front(
         fit(points, raw[:, index], _known_noise(results, complete, column), seed)
         for index, column in enumerate(columns)
     ]
-    feasible = complete["feasible"].fillna(True).to_numpy(dtype=np.bool_)
+    feasible = complete["feasible"].to_numpy(dtype=np.bool_)
     has_all = ~np.isnan(raw).any(axis=1)
     shown = feasible & has_all
     means = np.column_stack([surface.mean for surface in surfaces])[shown]
@@ -255,7 +255,7 @@ def _known_noise(results: Results, complete: pd.DataFrame, column: str) -> NDArr
     if not len(values) or not np.isfinite(values).all():
         return np.zeros(len(complete))
     variance = pooled_variance(values, networks["trial"].to_numpy(dtype=np.int64))
-    return variance / complete["num_seeds"].fillna(1).to_numpy(dtype=np.float64)
+    return variance / complete["num_seeds"].to_numpy(dtype=np.float64)
 
 
 def _report(metric: Metric, surface: Surface, values: NDArray[np.float64]) -> MetricModel:

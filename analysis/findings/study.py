@@ -22,9 +22,10 @@ from analysis.results.load import Results, ResultsError, load_started
 from analysis.results.parameters import Array, varying_parameters
 from simreg_core.config.yaml_io import read_yaml_mapping
 from simreg_core.errors import ConfigError
+from simreg_core.results.objectives import ranking_metric
 from simreg_core.results.schema import METRICS, PARAMETERS, SPLITS
+from simreg_core.results.study_lock import read_heartbeat
 from simreg_core.statistics.pareto import non_dominated
-from simreg_core.storage.location import is_remote
 
 ACCURACIES = ("clean_accuracy", "robust_accuracy")
 _PARAMETER_NAMES = {column.name for column in PARAMETERS}
@@ -70,8 +71,8 @@ class Study(NamedTuple):
     draws: int
     confirmation: Confirmation
     audits: tuple[Audit, ...]
-    driver: Mapping[str, Any]
-    """What the search said last of itself."""
+    heartbeat: Mapping[str, Any]
+    """The last heartbeat of the search; empty if there is none."""
 
     @property
     def axes(self) -> tuple[Axis, ...]:
@@ -91,9 +92,10 @@ class Study(NamedTuple):
 
     @property
     def score_name(self) -> str:
-        """What orders trials: the tradeoff score if it is known, else the first objective."""
-        known = self.trials[f"{self.split}.tradeoff_score"].notna().any()
-        return "tradeoff_score" if known else self.objectives[0]
+        """The metric that ranks trials if it is known, else the first objective."""
+        name = ranking_metric(self.searched)
+        known = self.trials[f"{self.split}.{name}"].notna().any()
+        return name if known else self.objectives[0]
 
     @property
     def score(self) -> Array:
@@ -149,7 +151,7 @@ def load_study(folder: Path, split: str) -> Study:
         **figures,
         confirmation=read_confirmation(folder),
         audits=read_audits(folder, results.trials),
-        driver=_json(folder / "driver.json"),
+        heartbeat=read_heartbeat(folder),
     )
 
 
@@ -185,10 +187,10 @@ def _figures(
                 group = pair.baselines[0]
                 means[place], num_seeds = group.mean[column], len(group.seeds)
                 deviations[place] = np.nan if group.std is None else group.std[column]
-    is_single = trials["num_seeds"].fillna(1).to_numpy(dtype=np.int64)[:, None] == 1
+    is_single = trials["num_seeds"].to_numpy(dtype=np.int64)[:, None] == 1
     floor = np.where(is_single, np.nan_to_num(deviations), 0.0)
     noise = np.maximum(np.nan_to_num(errors), floor)
-    feasible = trials["feasible"].fillna(True).to_numpy(dtype=np.bool_)
+    feasible = trials["feasible"].to_numpy(dtype=np.bool_)
     on_front = np.zeros(len(points), dtype=np.bool_)
     probability, draws = np.zeros(len(points)), 0
     if feasible.any():
@@ -216,7 +218,7 @@ def intervals(study: Study) -> Array:
     Wilson's for accuracies of one network, Student's t for means over seeds.
     """
     bounds = np.full((2, *study.points.shape), np.nan)
-    num_seeds = study.trials["num_seeds"].fillna(1).to_numpy(dtype=np.int64)
+    num_seeds = study.trials["num_seeds"].to_numpy(dtype=np.int64)
     num_images = numbers(study.trials, f"num_{study.split}")
     for column, axis in enumerate(study.axes):
         values = study.points[:, column]
@@ -279,16 +281,3 @@ def _is_same(found: Any, asked: Any) -> bool:
     if isinstance(asked, str):  # relative paths are kept as absolute ones
         return bool(found == asked or found.endswith("/" + asked.rpartition(":")[2].lstrip("./")))
     return bool(np.isclose(float(found), float(asked), rtol=1e-9, atol=0))
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def is_local(folder: Path) -> bool:
-    """Whether a folder is on this machine."""
-    return not is_remote(folder)

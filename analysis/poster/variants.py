@@ -70,9 +70,7 @@ def load_study(folder: Path, split: str) -> Study:
             f"{folder}: its trials are compared with {num_baselines} different baselines; "
             "a panel needs one"
         )
-    # Searches of earlier versions have no such table.
-    has_spectra = (folder / "spectra").is_dir()
-    spectra = load_table(folder, "spectra") if has_spectra else pd.DataFrame()
+    spectra = load_table(folder, "spectra")
     return Study(results, complete, trial_networks(results, complete), spectra, split)
 
 

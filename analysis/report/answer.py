@@ -53,12 +53,12 @@ def header(study: Study) -> list[tuple[str, str]]:
     """The conditions of everything in the report: name and text."""
     trials = study.results.trials
     counts = trials["status"].value_counts()
-    running = study.driver.get("running")
-    phase = study.driver.get("phase")
+    running = study.heartbeat.get("running")
+    phase = study.heartbeat.get("phase")
     under_way = len(running) if isinstance(running, dict) and phase not in (None, "done") else 0
-    said = study.driver.get("updated_at")
+    as_of = study.heartbeat.get("updated_at")
     parts = [f"{int(counts.get(name, 0))} {name}" for name in ("complete", "pruned", "failed")]
-    parts.append(f"{under_way} running" + (f" (as of {said})" if under_way and said else ""))
+    parts.append(f"{under_way} running" + (f" (as of {as_of})" if under_way and as_of else ""))
     tuning = study.space.get("tuning")
     asked = tuning.get("num_trials") if isinstance(tuning, dict) else None
     return [
@@ -217,12 +217,14 @@ def _screened_answer(study: Study, model: NoiseAwareFront | None) -> Answer:
     trial = int(study.trials["trial"].iloc[row])
     commands = [_confirm_front(study), _export(study, trial), *_audit(study, trial)]
     if model is not None and model.is_trustworthy and (model.on_front != model.on_raw_front).any():
-        is_small = len(study.searched) > 1 and model.on_front.sum() <= MAX_CONFIRMED
-        which = "the modelled front" if is_small else "the best three by the model"
+        is_small = model.on_front.sum() <= MAX_CONFIRMED
+        surest = np.argsort(-model.probability[model.on_front], kind="stable")
+        trials = model.trials[model.on_front][surest if is_small else surest[:3]]
+        which = "the modelled front" if is_small else "its three surest trials by the model"
         why = f"Or confirm {which}, which averages the luck of single seeds out"
-        top = "front" if is_small else "3"
-        by_model = _confirm(study, f"--top {top} --by model", CONFIRM_SEEDS)
-        commands.insert(1, Command(why, by_model))
+        commands.insert(
+            1, Command(why, _confirm(study, f"--trials {_listed(trials)}", CONFIRM_SEEDS))
+        )
     verdict, sentences = _screening(study, row, trial)
     return Answer(verdict, tuple(sentences), trial, tuple(commands))
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from simreg_core.storage.location import is_remote
+from simreg_core.storage.location import local_path
 
 _AUDIT_KEYS = {"weights", "config_digest", "clean_accuracy", "num_images", "curves", "warnings"}
 _AUDIT_PLACES = ("*.json", "audit*/*.json", "checkpoints/*/*.json", "checkpoints/*/*/*.json")
@@ -91,7 +91,7 @@ def _confirmed(candidate: dict[str, Any]) -> Confirmed:
         )
         for name, value in candidate["estimates"].items()
     }
-    return Confirmed(int(candidate["trial"]), estimates, int(candidate.get("num_failed", 0)))
+    return Confirmed(int(candidate["trial"]), estimates, int(candidate["num_failed"]))
 
 
 def _rank(candidate: Confirmed) -> float:
@@ -109,7 +109,8 @@ def read_audits(folder: Path, trials: pd.DataFrame) -> tuple[Audit, ...]:
             (of an object store only the top).
         trials: Rows of the trials table.
     """
-    places = _AUDIT_PLACES[:1] if is_remote(folder) else _AUDIT_PLACES
+    # A glob over folders asks an object store once for each.
+    places = _AUDIT_PLACES if local_path(folder) else _AUDIT_PLACES[:1]
     by_digest = dict(zip(trials["config_digest"], trials["trial"], strict=True))
     found = []
     for path in sorted(path for place in places for path in folder.glob(place)):

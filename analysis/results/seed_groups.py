@@ -48,7 +48,7 @@ def trial_networks(results: Results, complete: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ResultsError: the table of networks does not have all of a trial's.
     """
-    asked = complete.set_index("trial")["num_seeds"].fillna(1)
+    asked = complete.set_index("trial")["num_seeds"]
     several = asked[asked > 1]
     if several.empty:
         return complete

@@ -21,7 +21,6 @@ from typing import Any
 
 from simreg_core import cli
 from simreg_core.errors import ConfigError
-from simreg_core.storage.location import as_place, is_remote
 
 NUM_THREADS = 8  # of which one may render a report
 MAX_PORT = 65535
@@ -119,11 +118,11 @@ def url(host: str, port: int) -> str:
 
 
 def _folder(text: str) -> Path:
-    folder = as_place(text)
-    if is_remote(folder):
-        raise argparse.ArgumentTypeError(f"expected a folder of this machine, found {text!r}")
+    folder = Path(text)
     if not folder.is_dir():
-        raise argparse.ArgumentTypeError(f"{text}: no such folder; expected a folder of searches")
+        raise argparse.ArgumentTypeError(
+            f"{text}: no such folder on this machine; expected a folder of searches"
+        )
     return folder
 
 

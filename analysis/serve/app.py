@@ -25,7 +25,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAll
 
 from analysis.results.load import ResultsError
 from analysis.serve.pages import ERROR, INDEX, REFRESHER, SCRIPT, STYLE, as_text
-from analysis.serve.studies import find_studies, study_status, study_version
+from analysis.serve.studies import find_studies, listed_study, study_version
 from simreg_core.errors import ConfigError
 from simreg_core.results.schema import SPLITS
 
@@ -95,10 +95,9 @@ def create_app(root: Path, host: str, render: Render) -> Flask:
         rows = []
         for name, folder in find_studies(root).items():
             with suppress(FileNotFoundError):  # deleted just now
-                status = study_status(folder, root)
-                problem = status.problem or reports.problem(folder)
-                problem = problem and _relative(problem, root)
-                rows.append((name, status._replace(problem=problem)))
+                found = listed_study(folder, root)
+                problem = found.progress.problem or reports.problem(folder)
+                rows.append((name, found, problem and _relative(problem, root)))
         page = render_template_string(
             INDEX,
             title=root.resolve().name or str(root),

@@ -22,21 +22,20 @@ INDEX = """<!doctype html>
 {% if rows %}
 <table>
 <thead><tr><th scope="col">study</th><th scope="col">state</th><th scope="col">trials</th>
-<th scope="col">best tradeoff score</th><th scope="col">last change</th>
+<th scope="col">best trial</th><th scope="col">last change</th>
 <th scope="col">report</th></tr></thead>
 <tbody>
-{% for name, status in rows %}
+{% for name, found, problem in rows %}{% set progress = found.progress %}
 <tr>
 <th scope="row"><a href="{{ url_for('study', name=name) }}">{{ name }}</a>
-{% if status.problem %}<p class="problem">{{ status.problem }}</p>{% endif %}</th>
-<td><span class="{{ status.state }}">{{ status.state }}</span>
-{%- if status.phase %}: {{ status.phase }}{% endif %}</td>
-<td>{{ "?" if status.num_ended is none else status.num_ended }} of
-{{ "?" if status.num_trials is none else status.num_trials }}</td>
-<td>{% if status.best_score is none %}-{% else %}
-{{ "%+.3f" % status.best_score }} (trial {{ status.best_trial }}){% endif %}</td>
-<td><time datetime="{{ status.changed_at.isoformat() }}">
-{{- as_text(status.changed_at) }}</time></td>
+{% if problem %}<p class="problem">{{ problem }}</p>{% endif %}</th>
+<td><span class="{{ progress.state }}">{{ progress.state }}</span>
+{%- if progress.phase %}: {{ progress.phase }}{% endif %}</td>
+<td>{{ "?" if progress.num_ended is none else progress.num_ended }} of
+{{ "?" if progress.num_trials is none else progress.num_trials }}</td>
+<td>{{ "-" if progress.best is none else progress.best }}</td>
+<td><time datetime="{{ found.changed_at.isoformat() }}">
+{{- as_text(found.changed_at) }}</time></td>
 <td>{% for split in splits %}
 <a href="{{ url_for('study', name=name, split=split) }}">{{ split }}</a>
 {% endfor %}</td>
@@ -44,7 +43,7 @@ INDEX = """<!doctype html>
 {% endfor %}
 </tbody>
 </table>
-<p>Scores are those of the validation split, which a search selects on.</p>
+<p>The best trial is that of the validation split, which a search selects on.</p>
 {% else %}
 <p>No study is here yet: it is a folder with space.yaml and trials/.</p>
 {% endif %}

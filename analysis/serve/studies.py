@@ -1,4 +1,4 @@
-"""The studies below a folder, and how far each is: from their files alone, which are only read.
+"""The studies below a folder, how far each is, and when it changed; files are only read.
 
 A study is a folder with ``space.yaml`` and ``trials/``. Nothing outside the folder is looked at,
 whatever a symbolic link says.
@@ -7,51 +7,30 @@ whatever a symbolic link says.
 from __future__ import annotations
 
 import hashlib
-import math
 import os
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
-from analysis.results.load import ResultsError, load_table
+from analysis.results.load import ResultsError
 from simreg_core.cli import os_reason
-from simreg_core.config.yaml_io import read_yaml_mapping
-from simreg_core.errors import ConfigError
+from simreg_core.results.progress import SPACE_FILE, StudyProgress, is_running, study_progress
 from simreg_core.results.schema import TABLES
-from simreg_core.results.study_lock import DRIVER_FILE, LOCK_FILE, is_held, read_heartbeat
+from simreg_core.results.study_lock import HEARTBEAT_FILE, read_heartbeat
 
-SPACE_FILE = "space.yaml"
 MAX_DEPTH = 4  # of a study below the folder: OUTPUT/poster-DATE/curves has 2
-_SCORE = "validation.tradeoff_score"  # of the split that a search selects on
-# What changes without changing a report: the driver's words, of which the phase counts, and
-# Optuna's journal.
-_NOT_REPORTED = (DRIVER_FILE, "study.journal")
-
-State = Literal["running", "stopped", "finished", "unknown"]
-
-_look = threading.Lock()  # two looks at one lock at once would each take the other for a driver
+# What changes without changing a report: the heartbeat, of which the phase counts, and Optuna's
+# journal.
+_NOT_REPORTED = (HEARTBEAT_FILE, "study.journal")
 
 
-class StudyStatus(NamedTuple):
+class ListedStudy(NamedTuple):
     """One study as the index shows it."""
 
-    state: State
-    """``unknown`` where the files do not tell: the lock or the space file cannot be read."""
-    phase: str | None
-    """What a running search does."""
-    num_ended: int | None
-    """Trials that have ended; None if the table cannot be read."""
-    num_trials: int | None
-    """Trials asked for; None if the space file cannot be read."""
-    best_score: float | None
-    """Best tradeoff score on the validation split, of trials that meet the constraints if any."""
-    best_trial: int | None
+    progress: StudyProgress
     changed_at: datetime
     """When a file that a report may show was last written, UTC."""
-    problem: str | None
-    """What cannot be read, in one line."""
 
 
 class OutsideError(ResultsError):
@@ -79,8 +58,8 @@ def study_version(folder: Path, root: Path) -> str:
         OutsideError: a file is a link that leads out of ``root``.
         OSError: the folder cannot be listed.
     """
-    is_running, said = study_state(folder)
-    digest = hashlib.sha256(f"{is_running}\0{said.get('phase')}\n".encode())
+    phase = read_heartbeat(folder).get("phase")
+    digest = hashlib.sha256(f"{is_running(folder)}\0{phase}\n".encode())
     for entry in _shown_files(folder, root):
         found = entry.stat()
         line = f"{os.path.relpath(entry.path, folder)}\0{found.st_mtime_ns}\0{found.st_size}\n"
@@ -88,84 +67,21 @@ def study_version(folder: Path, root: Path) -> str:
     return digest.hexdigest()[:20]
 
 
-def study_state(folder: Path) -> tuple[bool | None, Mapping[str, Any]]:
-    """Whether a process works on a study (None: cannot be told), and what it last said."""
-    return _is_running(folder), read_heartbeat(folder)
-
-
-def study_status(folder: Path, root: Path) -> StudyStatus:
-    """How far a study is; what cannot be read is said in ``problem``.
+def listed_study(folder: Path, root: Path) -> ListedStudy:
+    """How far a study is, and when it changed.
 
     Raises:
-        FileNotFoundError: it is there no more.
+        FileNotFoundError: it has been deleted.
     """
-    problems: list[str] = []
     changed = folder.stat().st_mtime
-    table: Mapping[str, Any] = {}
-    tuning: Mapping[str, Any] = {}
     try:
         changed = max((e.stat().st_mtime for e in _shown_files(folder, root)), default=changed)
-        table = _table_summary(folder)
-        found = read_yaml_mapping(folder / SPACE_FILE).get("tuning")
-        tuning = found if isinstance(found, Mapping) else {}
-    except (ResultsError, ConfigError) as err:
-        problems.append(str(err))
+        progress = study_progress(folder)
+    except ResultsError as err:  # a link leads out of the folder: nothing is read
+        progress = StudyProgress(folder.name, problem=str(err))
     except OSError as err:
-        problems.append(os_reason(err))
-    num_trials = tuning.get("num_trials")
-    num_trials = num_trials if isinstance(num_trials, int) else None
-    is_running, said = study_state(folder)
-    lacks_confirmation = bool(num_trials is not None and tuning.get("confirm")) and said.get(
-        "phase"
-    ) not in (None, "done")
-    return StudyStatus(
-        state=_state(is_running, table.get("num_ended"), num_trials, lacks_confirmation),
-        phase=str(said.get("phase")) if is_running and said else None,
-        num_ended=table.get("num_ended"),
-        num_trials=num_trials,
-        best_score=table.get("best_score"),
-        best_trial=table.get("best_trial"),
-        changed_at=datetime.fromtimestamp(changed, UTC),
-        problem="; ".join(problems) or None,
-    )
-
-
-def _state(
-    is_running: bool | None,
-    num_ended: int | None,
-    num_trials: int | None,
-    lacks_confirmation: bool,
-) -> State:
-    if is_running:
-        return "running"
-    if is_running is None or num_ended is None or num_trials is None:
-        return "unknown"
-    return "stopped" if num_ended < num_trials or lacks_confirmation else "finished"
-
-
-def _is_running(folder: Path) -> bool | None:
-    lock = folder / LOCK_FILE
-    try:
-        # Looking at a lock makes its file: only where there is one. A link may lead anywhere.
-        if lock.is_symlink() or not lock.exists():
-            return False
-        with _look:
-            return is_held(folder)
-    except OSError:  # the file is another user's, or the file system has no locks
-        return None
-
-
-def _table_summary(folder: Path) -> dict[str, Any]:
-    trials = load_table(folder, "trials")
-    summary: dict[str, Any] = {"num_ended": len(trials)}
-    scored = trials[trials[_SCORE].between(-math.inf, math.inf, inclusive="neither")]
-    meets = scored["feasible"].fillna(True).astype(bool)
-    if meets.any():
-        scored = scored[meets]
-    if len(scored):
-        row = scored.iloc[int(scored[_SCORE].to_numpy().argmax())]
-        summary |= {"best_score": float(row[_SCORE]), "best_trial": int(row["trial"])}
-    return summary
+        progress = StudyProgress(folder.name, problem=os_reason(err))
+    return ListedStudy(progress, datetime.fromtimestamp(changed, UTC))
 
 
 def _is_study(folder: Path) -> bool:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from simreg_core.config.trial import TrialConfig
 from simreg_core.storage.atomic import atomic_file
-from simreg_core.storage.location import is_remote, readable
+from simreg_core.storage.location import readable
 
 if TYPE_CHECKING:
     from simreg_core.networks.network import FeatureNetwork
@@ -42,9 +42,9 @@ def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, damaged, or of another version.
     """
-    if is_remote(path) and not path.exists():
+    if not path.exists():
         raise CheckpointError(f"{path} does not exist")
-    if path.exists() and not path.is_file():  # reading a pipe would wait for its writer
+    if not path.is_file():  # reading a pipe would wait for its writer
         raise CheckpointError(f"{path} is damaged or not a checkpoint: no regular file")
     source = readable(path)  # a store that does not answer says nothing about the file
     try:
@@ -54,8 +54,6 @@ def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
         if isinstance(source, io.BytesIO):
             source.seek(0)
         payload = torch.load(source, map_location=device, weights_only=True)
-    except FileNotFoundError as err:
-        raise CheckpointError(f"{path} does not exist") from err
     except (
         RuntimeError,
         ValueError,

@@ -1,11 +1,13 @@
-"""From a trial's recorded figures to the values and constraints that the sampler is told."""
+"""Objectives and constraints of a search, and how its trials are ranked."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from simreg_core.results.schema import METRICS
 
@@ -14,6 +16,7 @@ STOPPING_METRICS = ("clean_accuracy", "robust_accuracy", "tradeoff_score")
 """What every epoch's network is measured for where a rule may stop trials early."""
 OBJECTIVES = tuple(name for name, metric in METRICS.items() if metric.direction is not None)
 
+Row = TypeVar("Row", bound=Mapping[str, Any])
 _ACCURACIES = ("clean_accuracy", "robust_accuracy", "corruption_accuracy")
 
 
@@ -56,29 +59,87 @@ def parse_constraint(text: str) -> Constraint:
     return Constraint(match[1], match[2] == ">=", bound)
 
 
-def best_trial(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """The row of the complete trial of the highest tradeoff score on the search split.
+def ranking_metric(objectives: Sequence[str]) -> str:
+    """The metric that ranks trials: the only objective, or the tradeoff score of several."""
+    return objectives[0] if len(objectives) == 1 else "tradeoff_score"
 
-    Those that meet the search's constraints come first; of equals, the lowest number. None where no
-    complete trial has a score.
+
+def ranked_trials(
+    rows: Iterable[Row], objectives: Sequence[str], constraints: Sequence[str]
+) -> list[Row]:
+    """The complete trials, best first: the one rule by which trials are ranked.
+
+    Trials that meet the constraints come first, the others follow in order of their total
+    violation. Equal trials are ordered by :func:`ranking_metric` on the search split, then by
+    number. Trials without a finite value of the metric, or of one that is constrained, are left
+    out.
+
+    Args:
+        rows: Rows of the trials table.
+        objectives: Of the search.
+        constraints: Of the search, as in its space file.
+
+    Raises:
+        ValueError: a constraint is malformed.
     """
-    score = f"{SEARCH_SPLIT}.tradeoff_score"
-    scored = [row for row in rows if row["status"] == "complete" and row[score] is not None]
-    return max(
-        scored,
-        # Results of earlier versions do not say whether they are feasible; they had no constraints.
-        key=lambda row: (row["feasible"] is not False, row[score], -row["trial"]),
-        default=None,
-    )
+    name = ranking_metric(objectives)
+    sign = 1 if METRICS[name].direction == "minimize" else -1
+    bounds = [parse_constraint(text) for text in constraints]
+    ranks: list[tuple[float, float, int, Row]] = []
+    for row in rows:
+        if row["status"] == "complete":
+            with suppress(ValueError):
+                (value,) = objective_values(row, [name])
+                ranks.append((_violation(row, bounds), sign * value, row["trial"], row))
+    return [rank[-1] for rank in sorted(ranks, key=lambda rank: rank[:-1])]
+
+
+def best_trial(
+    rows: Iterable[Row], objectives: Sequence[str], constraints: Sequence[str]
+) -> Row | None:
+    """The first of :func:`ranked_trials`; None if there is none."""
+    return next(iter(ranked_trials(rows, objectives, constraints)), None)
+
+
+@dataclass(frozen=True)
+class BestTrial:
+    """What is shown of the best trial."""
+
+    trial: int
+    metric: str
+    """See :func:`ranking_metric`."""
+    value: float
+    """On the search split."""
+    is_feasible: bool
+    """Whether it meets the constraints. If not, no trial does."""
+
+    @classmethod
+    def of(
+        cls, row: Mapping[str, Any], objectives: Sequence[str], constraints: Sequence[str]
+    ) -> BestTrial:
+        """The summary of a row that :func:`best_trial` returned."""
+        name = ranking_metric(objectives)
+        (value,) = objective_values(row, [name])
+        return cls(row["trial"], name, value, total_violation(row, constraints) == 0)
+
+    def __str__(self) -> str:
+        metric = METRICS[self.metric]
+        sign = "+" if metric.worst is None or metric.worst < 0 else ""
+        missed = "" if self.is_feasible else ", misses the constraints"
+        return f"{metric.label} {self.value:{sign}.3f} (trial {self.trial}{missed})"
 
 
 def total_violation(columns: Mapping[str, Any], constraints: Sequence[str]) -> float:
     """By how much a trial misses its constraints in all; 0 where it meets them.
 
     Raises:
-        ValueError: a metric is missing or not finite; names it.
+        ValueError: a constraint is malformed, or a metric is missing or not finite; names it.
     """
-    return math.fsum(max(0.0, parse_constraint(text).violation(columns)) for text in constraints)
+    return _violation(columns, [parse_constraint(text) for text in constraints])
+
+
+def _violation(columns: Mapping[str, Any], bounds: Sequence[Constraint]) -> float:
+    return math.fsum(max(0.0, bound.violation(columns)) for bound in bounds)
 
 
 def directions(objectives: Sequence[str]) -> list[Literal["maximize", "minimize"]]:

@@ -1,15 +1,14 @@
 """The lock of the one process that works on a result folder, and its heartbeat.
 
-The heartbeat, ``driver.json``, is for people and for programs that show how far a study is. Nothing
-is resumed from it.
+The heartbeat is for people and for programs that show how far a study is. Nothing is resumed from
+it. On a disk it is the file ``heartbeat.json``; in an object store it is the lock itself.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,22 +17,18 @@ from typing import Any, Self
 
 from simreg_core.cli import os_reason
 from simreg_core.errors import ConfigError
-from simreg_core.storage import locks
-from simreg_core.storage.atomic import write_text
-from simreg_core.storage.location import is_remote
-from simreg_core.storage.locks import Held, lock
+from simreg_core.storage.base import Held, lock_file
+from simreg_core.storage.location import storage_of
 
-DRIVER_FILE = "driver.json"
-LOCK_FILE = ".driver.lock"
-_MIN_SECONDS = 1.0  # between two writes that only tell of epochs
-_MIN_REMOTE_SECONDS = 10.0  # the same in an object store, of ends of trials too
+HEARTBEAT_FILE = "heartbeat.json"
+LOCK_FILE = lock_file(Path(HEARTBEAT_FILE)).name
 
 
 class StudyLock:
     """Holds a result folder for this process while its block runs.
 
-    The operating system lets go of the lock when the process ends, however it ends; in an object
-    store the lease of a process that was killed is over after a minute.
+    The operating system releases the lock when the process ends, however it ends; in an object
+    store, the lock of a process that was killed ends after a minute.
 
     Args:
         folder: ``OUTPUT/NAME``; exists.
@@ -45,17 +40,17 @@ class StudyLock:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._stack = ExitStack()
-        self._started_at = _now()
-        self._min_seconds = _MIN_REMOTE_SECONDS if is_remote(folder) else _MIN_SECONDS
-        self._written = -self._min_seconds
+        self._started_at = self._updated_at = _now()
         self._phase = "start"
-        self._running: dict[str, dict[str, dict[str, int]]] = {}
-        """By trial and seed."""
+        self._running: Mapping[str, Mapping[str, Mapping[str, int]]] = {}
+        """By trial and seed; replaced and never changed, as another thread reads it."""
 
     def __enter__(self) -> Self:
+        lock = storage_of(self.folder).lock(
+            self.folder / HEARTBEAT_FILE, waits=False, heartbeat=self._heartbeat
+        )
         try:
-            self._stack.enter_context(lock(self.folder / LOCK_FILE, waits=False))
-            self._write()
+            self._require_held = self._stack.enter_context(lock)
         except Held as err:
             raise ConfigError(f"{self.folder}: {describe_holder(self.folder)}") from err
         except OSError as err:
@@ -70,62 +65,59 @@ class StudyLock:
     ) -> None:
         self._stack.close()
 
+    def require_held(self) -> None:
+        """Check that the folder is still held; to be called before every write.
+
+        Raises:
+            LeaseLost: this process could not renew the lock in time, and another has taken it.
+        """
+        self._require_held()
+
     def enter_phase(self, phase: str) -> None:
-        """Say what is being done: ``references``, ``trials`` or ``confirmation``."""
+        """Show what is being done: ``references``, ``trials``, ``confirmation`` or ``done``."""
         self._phase = phase
-        self._running = {}
-        self._write()
+        self._show({})
 
     def progressed(self, trial: int, seed: int, epochs_done: int, num_epochs: int) -> None:
-        """Say how far one of the running networks is."""
-        running = self._running.setdefault(str(trial), {})
-        running[str(seed)] = {"epochs_done": epochs_done, "epochs": num_epochs}
-        self._write_seldom()
+        """Show how far one of the running networks is."""
+        network = {str(seed): {"epochs_done": epochs_done, "epochs": num_epochs}}
+        networks = {**self._running.get(str(trial), {}), **network}
+        self._show({**self._running, str(trial): networks})
 
     def ended(self, trial: int) -> None:
-        """Say that a trial is not running any more."""
-        self._running.pop(str(trial), None)
-        if is_remote(self.folder):
-            self._write_seldom()
-        else:
-            self._write()
+        """Show a trial as running no longer."""
+        self._show({key: value for key, value in self._running.items() if key != str(trial)})
 
-    def _write_seldom(self) -> None:
-        if time.monotonic() - self._written >= self._min_seconds:
-            self._write()
+    def _show(self, running: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:
+        self._running = running
+        self._updated_at = _now()
 
-    def _write(self) -> None:
-        said = {
+    def _heartbeat(self) -> dict[str, Any]:
+        return {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "started_at": self._started_at,
-            "updated_at": _now(),
+            "updated_at": self._updated_at,
             "phase": self._phase,
             "running": self._running,
         }
-        write_text(self.folder / DRIVER_FILE, json.dumps(said, indent=1))
-        self._written = time.monotonic()
 
 
 def describe_holder(folder: Path) -> str:
     """Who works on a folder that is held, in words."""
-    said = read_heartbeat(folder)
-    who = f" (process {said.get('pid')} on {said.get('host')})" if said else ""
+    heartbeat = read_heartbeat(folder)
+    who = f" (process {heartbeat.get('pid')} on {heartbeat.get('host')})" if heartbeat else ""
     return f"another process works on it{who}; wait for it or end it"
 
 
 def is_held(folder: Path) -> bool:
     """Whether a process works on the result folder now."""
-    return locks.is_held(folder / LOCK_FILE)
+    return storage_of(folder).is_held(folder / HEARTBEAT_FILE)
 
 
 def read_heartbeat(folder: Path) -> dict[str, Any]:
-    """What the last process that worked on the folder said; empty if none has."""
-    try:
-        said = json.loads((folder / DRIVER_FILE).read_text())
-    except (OSError, ValueError):
-        return {}
-    return said if isinstance(said, dict) else {}
+    """The last heartbeat of the last process that worked on the folder; empty if there is none."""
+    return storage_of(folder).read_heartbeat(folder / HEARTBEAT_FILE)
 
 
 def _now() -> str:

@@ -1,8 +1,10 @@
-"""Results on disk: Parquet datasets of files that are whole or absent.
+"""The one reader and writer of the result tables: Parquet files that are whole or absent.
 
 Every file is written to a temporary name in the same folder, synced and renamed (in an object
 store: by one request), so a reader (or a kill) at any moment sees only whole files. None is ever
-removed. The trials of a block (:data:`BLOCK_SIZE` numbers) share one file per table,
+removed. Names that start with a dot or an underscore are files that are still being written.
+
+The trials of a block (:data:`BLOCK_SIZE` numbers) share one file per table,
 ``FIRST-LAST.parquet``, which is replaced with each trial that ends: a search of many trials is read
 from few files. Everything else has a file of its own.
 """
@@ -10,8 +12,8 @@ from few files. Everything else has a file of its own.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,19 +22,63 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from simreg_core.errors import ConfigError
-from simreg_core.results.schema import TABLES, arrow_schema
+from simreg_core.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY, arrow_schema
 from simreg_core.storage.atomic import atomic_file
-from simreg_core.storage.location import make_folder, read_all
+from simreg_core.storage.location import read_all, readable
 
 BLOCK_SIZE = 200
 """Trials that share a file: more make reading faster, and the end of every trial slower. Part of
-the format: a folder written with another size cannot be gone on with."""
+the format: a search cannot be resumed with another size."""
 
 
 def block_of(number: int) -> str:
     """Name, without ``.parquet``, of the file that holds a trial's rows of a table."""
     first = number - number % BLOCK_SIZE
     return f"{first:05d}-{first + BLOCK_SIZE - 1:05d}"
+
+
+def read_table(
+    folder: Path,
+    table: str,
+    *,
+    columns: Sequence[str] | None = None,
+    trials: Collection[int] | None = None,
+) -> pa.Table:
+    """The rows of one table, in order of its files' names.
+
+    Args:
+        folder: Of the search (the parent of the table's own folder).
+        table: A name in :data:`simreg_core.results.schema.TABLES`.
+        columns: Which to read; all if None.
+        trials: Read only the rows of these trials, and those of none (baselines, the surrogate).
+
+    Raises:
+        ConfigError: the folder is missing, or a file is damaged, of another schema version, or
+            has a missing, unknown or mistyped column.
+    """
+    schema = arrow_schema(table)
+    files = _part_files(folder, table)
+    parts = [schema.empty_table().select(columns or schema.names)]
+    for path, source in zip(files, read_all(files), strict=True):
+        part = _read_part(path, source, schema, columns)
+        parts.append(part if trials is None else _of_trials(part, trials))
+    return pa.concat_tables(parts)
+
+
+def _of_trials(part: pa.Table, trials: Collection[int]) -> pa.Table:
+    number = part["trial"]
+    wanted = pc.is_in(number, value_set=pa.array(list(trials), pa.int64()))
+    return part.filter(pc.or_(wanted, pc.is_null(number)))
+
+
+def read_parquet(path: Path) -> pa.Table:
+    """A Parquet file with any columns.
+
+    Raises:
+        ConfigError: it is missing or damaged.
+    """
+    with _naming(path):
+        return pq.read_table(readable(path), partitioning=None)
 
 
 class ResultStore:
@@ -42,17 +88,16 @@ class ResultStore:
 
     Args:
         folder: ``OUTPUT/NAME``; exists.
+        require_held: Called before each write; raises if the folder is not held any more.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, require_held: Callable[[], None] = lambda: None) -> None:
         self.folder = folder
-        self._lone: dict[str, frozenset[str]] = {}
-        """By table, the files that it had when this process first wrote a trial to it."""
+        self._require_held = require_held
 
     def create(self) -> None:
-        """Make every table's folder, each readable (as an empty table) from the start."""
+        """Create every table's folder, each readable (as an empty table) from the start."""
         for table in TABLES:
-            make_folder(self.folder / table)
             self.write(table, "empty", [])
 
     def write(self, table: str, part: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -82,10 +127,6 @@ class ResultStore:
         """
         if any(row.get("trial") != number for row in rows):
             raise ValueError(f"table {table}: a row is not of trial {number}")
-        lone = f"{number:05d}" if table == "trials" else f"trial-{number:05d}"
-        if lone in self._lone_files(table):  # of an earlier version: two files would double it
-            self.write(table, lone, rows)
-            return
         path = self._path(table, block_of(number))
         added = _to_arrow(table, rows)
         block = added.schema.empty_table()
@@ -104,31 +145,16 @@ class ResultStore:
         """All rows of a table, in order of their files' names.
 
         Raises:
-            ConfigError: the table's folder is missing, or a file is damaged.
+            ConfigError: see :func:`read_table`.
         """
-        try:
-            files = self._files(table)
-        except FileNotFoundError as err:
-            raise ConfigError(
-                f"{self.folder}: no results of a search (it has no {table}/)"
-            ) from err
-        schema = arrow_schema(table)
-        parts = zip(files, read_all(files), strict=True)
-        return [row for part in parts for row in _read_part(*part, schema).to_pylist()]
+        rows: list[dict[str, Any]] = read_table(self.folder, table).to_pylist()
+        return rows
 
     def _path(self, table: str, part: str) -> Path:
         return self.folder / table / f"{part}.parquet"
 
-    def _files(self, table: str) -> list[Path]:
-        files = (self.folder / table).iterdir()
-        return sorted(p for p in files if p.suffix == ".parquet" and p.name[0] not in "._")
-
-    def _lone_files(self, table: str) -> frozenset[str]:
-        if table not in self._lone:
-            self._lone[table] = frozenset(path.stem for path in self._files(table))
-        return self._lone[table]
-
     def _put(self, path: Path, content: pa.Table) -> None:
+        self._require_held()
         with atomic_file(path) as stream:
             pq.write_table(content, stream)
 
@@ -142,9 +168,57 @@ def _to_arrow(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(filled, schema=schema)
 
 
-def _read_part(path: Path, source: Path | BinaryIO, schema: pa.Schema) -> pa.Table:
+def _part_files(folder: Path, table: str) -> list[Path]:
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder; expected the folder of a search")
     try:
-        return pq.read_table(source, schema=schema)
+        files = list((folder / table).iterdir())
+    except (FileNotFoundError, NotADirectoryError) as err:
+        raise ConfigError(f"{folder}: no {table}/ in it; expected the folder of a search") from err
+    return sorted(path for path in files if path.suffix == ".parquet" and path.name[0] not in "._")
+
+
+def _read_part(
+    path: Path,
+    source: Path | BinaryIO,
+    schema: pa.Schema,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    names = list(columns or schema.names)
+    with _naming(path), pq.ParquetFile(source) as file:
+        _check_schema(path, file.schema_arrow, schema)
+        part = file.read(columns=names)
+    kept = pa.schema([schema.field(name) for name in names], metadata=schema.metadata)
+    return part.select(names).cast(kept)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file that cannot be read."""
+    try:
+        yield
     except (pa.ArrowException, OSError) as err:
         reason = str(err).strip().splitlines()[:1]
         raise ConfigError(f"{path}: not a readable Parquet file: {''.join(reason)}") from err
+
+
+def _check_schema(path: Path, found: pa.Schema, expected: pa.Schema) -> None:
+    version = (found.metadata or {}).get(VERSION_KEY)
+    if version != str(SCHEMA_VERSION).encode():
+        described = "none" if version is None else version.decode(errors="replace")
+        raise ConfigError(f"{path}: schema version {described}; allowed: {SCHEMA_VERSION}")
+    if missing := _difference(expected.names, found.names):
+        raise ConfigError(f"{path}: columns are missing: {missing}")
+    if unknown := _difference(found.names, expected.names):
+        raise ConfigError(f"{path}: unknown columns: {unknown}")
+    if len(found.names) != len(expected.names):
+        raise ConfigError(f"{path}: a column occurs twice")
+    for field in expected:
+        kind = found.field(field.name).type
+        if kind != field.type:
+            raise ConfigError(f"{path}: {field.name} is {kind}; allowed: {field.type}")
+
+
+def _difference(names: Iterable[str], others: Iterable[str]) -> str:
+    known = set(others)
+    return ", ".join(name for name in names if name not in known)

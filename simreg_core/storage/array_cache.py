@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from simreg_core.errors import ConfigError
 from simreg_core.storage.atomic import atomic_file, write_text
+from simreg_core.storage.base import LockError
+from simreg_core.storage.location import storage_of
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -83,17 +84,13 @@ def cached_arrays(identity: Iterable[object], build: Callable[[], Arrays], key: 
         where they are read).
     """
     entry = data_folder(key) / "arrays" / _digest(identity)
-    arrays = _read(entry)
-    if arrays is not None:
-        return arrays
     try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{entry}.lock").acquire()
-    except (OSError, NotImplementedError) as err:
+        return storage_of(entry).build_once(
+            entry, lambda: _read(entry), lambda: _build_and_write(entry, build)
+        )
+    except LockError as err:
         _warn_unwritable(entry.parent, str(err))
         return build()
-    with lock:
-        return _read(entry) or _build_and_write(entry, build)
 
 
 def _digest(identity: Iterable[object]) -> str:

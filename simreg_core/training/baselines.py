@@ -40,8 +40,7 @@ from simreg_core.robustness.evaluate import (
 from simreg_core.robustness.frequency import SpectrumPoint
 from simreg_core.seeding import derive_seed
 from simreg_core.storage.atomic import write_text
-from simreg_core.storage.location import make_folder
-from simreg_core.storage.locks import lock
+from simreg_core.storage.location import storage_of
 from simreg_core.training.fit import EpochRecord, fit
 from simreg_core.training.start import start
 from simreg_core.version import __version__
@@ -179,13 +178,13 @@ class BaselineCache:
         """
         digest = network.config.network_digest()
         path = self.folder / f"{network.role}-{network.seed}-{self._key(digest)}.pt"
-        make_folder(path.parent, parents=True)
-        if path.exists():  # whole, as it is written last
+
+        def train() -> Path:
+            self._train(network, path)
             return path
-        with lock(path.with_suffix(".lock")):
-            if not path.exists():
-                self._train(network, path)
-        return path
+
+        # What exists is whole, as it is written last.
+        return storage_of(path).build_once(path, lambda: path if path.exists() else None, train)
 
     def result(self, network: BaselineNetwork) -> BaselineResult:
         """Measurements and epochs of a network; made if they are not in the folder.
@@ -197,11 +196,15 @@ class BaselineCache:
         self._check(network.config)
         weights = self.weights_file(network)
         path = weights.with_suffix(f".{_measured_digest(network.config)}.curves.json")
-        if not path.exists():
-            with lock(path.with_suffix(".lock")):
-                if not path.exists():
-                    write_text(path, _as_json(self._measure(network)))
-        figures = _from_json(path.read_text())
+
+        def read() -> str | None:
+            return path.read_text() if path.exists() else None
+
+        def measure_splits() -> str:
+            write_text(path, text := _as_json(self._measure(network)))
+            return text
+
+        figures = _from_json(storage_of(path).build_once(path, read, measure_splits))
         epochs = json.loads(weights.with_suffix(".epochs.json").read_text())
         return BaselineResult(
             network.role,
@@ -258,20 +261,19 @@ class BaselineCache:
         """What an attack computes on the surrogate, by split, from the folder."""
         path = self.weights_file(network).with_suffix(f".{attack.name}.pt")
 
-        def known() -> dict[str, Tensor] | None:
+        def read() -> dict[str, Tensor] | None:
             with suppress(checkpoint.CheckpointError):  # absent or damaged
                 found = checkpoint.load(path, device=self.device)
                 return {name: found[name] for name in SPLITS}
             return None
 
-        if (found := known()) is None:
-            with lock(path.with_suffix(".lock")):
-                if (found := known()) is None:
-                    model = self.network(network)
-                    data = self.data.to(self.device)
-                    found = {name: precompute(attack, model, data.split(name)) for name in SPLITS}
-                    checkpoint.save(found, path)
-        return found
+        def compute() -> dict[str, Tensor]:
+            model, data = self.network(network), self.data.to(self.device)
+            found = {name: precompute(attack, model, data.split(name)) for name in SPLITS}
+            checkpoint.save(found, path)
+            return found
+
+        return storage_of(path).build_once(path, read, compute)
 
     def _key(self, digest: str) -> str:
         content = f"{digest} {self.data.fingerprint} {__version__}"

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.images import Split
+from simreg_core.data.task import TaskData
 from simreg_core.networks.checkpoint import CheckpointError
 from simreg_core.networks.network import FeatureNetwork
 from simreg_core.provenance import provenance, utc_now
@@ -109,64 +110,69 @@ def run_experiment(
         CheckpointError: a cached baseline network is damaged.
     """
     started_at = utc_now()
-    data, device = cache.data, cache.device
-    check_attacks(config.robustness)
-    metrics.check(config.robustness.metrics)
-    stored = open_folder(config.robustness.corruptions, config.task, data.test)
+    data, robustness = cache.data, config.robustness
+    check_attacks(robustness)
+    metrics.check(robustness.metrics)
+    stored = open_folder(robustness.corruptions, config.task, data.test)
     baselines = cache.load(config)
-    on_device = data.to(device)
+    on_device = data.to(cache.device)
 
     clock = time.perf_counter()
-    state = start(config, on_device, device)
-    if checkpoint is not None and checkpoint.exists():
-        try:
-            state.restore(checkpoint, config.digest())
-        except CheckpointError as err:
-            raise UnusableStateError(str(err)) from err
-    for _ in fit(state, on_device, config.training, seed=config.seed):
-        if checkpoint is not None:
-            state.save(checkpoint, config.digest())
+    state = start(config, on_device, cache.device)
+    for _ in _train(config, state, on_device, checkpoint):
         if on_epoch is not None:
             on_epoch(Progress(config, state.records, state.model, on_device.validation, baselines))
     train_seconds = time.perf_counter() - clock
 
     clock = time.perf_counter()
-    model = state.kept_model()
+    model, surrogate = state.kept_model(), baselines.surrogate
     measured = {
         name: measure(
             model,
             on_device.split(name),
             name,
-            config.robustness,
-            baselines.surrogate,
+            robustness,
+            surrogate,
             stored if name == "test" else None,
         )
         for name in SPLITS
     }
-    columns: dict[str, Any] = {
-        "config_digest": config.digest(),
-        "baseline_digest": baselines.digest,
-        **config.flat(),
-        **_metric_columns(measured, config, baselines),
-        **_training_columns(state),
-        "num_train": len(data.train.labels),
-        "num_validation": len(data.validation.labels),
-        "num_test": len(data.test.labels),
-        "train_seconds": train_seconds,
-        "evaluate_seconds": time.perf_counter() - clock,
-        **provenance(device),
-        "started_at": started_at,
-        "finished_at": utc_now(),
-    }
     return TrialResult(
         config=config,
-        columns=columns,
+        columns={
+            "config_digest": config.digest(),
+            "baseline_digest": baselines.digest,
+            **config.flat(),
+            **_metric_columns(measured, config, baselines),
+            **_training_columns(state),
+            **{f"num_{name}": len(data.split(name).labels) for name in ("train", *SPLITS)},
+            "train_seconds": train_seconds,
+            "evaluate_seconds": time.perf_counter() - clock,
+            **provenance(cache.device),
+            "started_at": started_at,
+            "finished_at": utc_now(),
+        },
         curves=[point for found in measured.values() for point in found.curves],
         spectra=[point for found in measured.values() for point in found.spectra],
         epochs=list(state.records),
         baselines=baselines,
         model=model,
     )
+
+
+def _train(
+    config: TrialConfig, state: TrainingState, data: TaskData, checkpoint: Path | None
+) -> Iterator[EpochRecord]:
+    """Train to the last epoch, from the checkpoint on if it exists; saves every epoch there."""
+    if checkpoint is not None and checkpoint.exists():
+        try:
+            state.restore(checkpoint, config.digest())
+        except CheckpointError as err:
+            raise UnusableStateError(str(err)) from err
+    for record in fit(state, data, config.training, seed=config.seed):
+        if checkpoint is not None:
+            state.save(checkpoint, config.digest())
+        yield record
 
 
 def _metric_columns(

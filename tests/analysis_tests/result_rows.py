@@ -46,9 +46,13 @@ def table_schema(table: str, version: str | None = str(SCHEMA_VERSION)) -> pa.Sc
 def write_part(
     folder: Path, table: str, name: str, rows: Sequence[Mapping[str, Any]], **schema: Any
 ) -> Path:
-    """Write rows (columns that they lack are null) as one part file; returns its path."""
+    """Write rows (columns that they lack are null) as one part file; returns its path.
+
+    The other tables of the folder are there, too, perhaps without a file.
+    """
     path = folder / table / name
-    path.parent.mkdir(parents=True, exist_ok=True)
+    for other in TABLES:
+        (folder / other).mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(list(rows), schema=table_schema(table, **schema)), path)
     return path
 
@@ -59,6 +63,8 @@ def complete_row(trial: int, clean: float, robust: float, **changes: Any) -> Row
         "study": "demo",
         "trial": trial,
         "status": "complete",
+        "feasible": True,
+        "num_seeds": 1,
         "baseline_digest": "base0",
         **DEFAULTS,
         "num_validation": 100,

@@ -24,7 +24,7 @@ from simreg_core.results.tables import ResultStore
 from tests.cluster_tests.namespace import ROOT
 from tuner.execution.ray_session import Resources, ray_session
 from tuner.search import run_search
-from tuner.space.search_space import load_space
+from tuner.space.loading import load_space
 from tuner.study.folder import SearchPlan, create_folder
 
 NUM_NODES, NUM_TRIALS = 3, 6
@@ -105,8 +105,8 @@ def main(folder: Path) -> None:
         time.sleep(3)  # none may come unasked
         asked = watch.now()
         resources = PretendGpus(cpus=1, gpus=1, max_concurrent=NUM_NODES)
-        with StudyLock(plan.folder) as driver:
-            found = run_search(plan, store, resources, Console(stderr=True), driver)
+        with StudyLock(plan.folder) as lock:
+            found = run_search(plan, store, resources, Console(stderr=True), lock)
         ended = watch.now()
         while watch.changes[-1][1] and watch.now() < ended + 90:
             time.sleep(0.25)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tuner.space.grid import design
-from tuner.space.search_space import load_space
+from tuner.space.loading import load_space
 
 FOLDER = Path(__file__).parents[2] / "search_spaces"
 POSTER = FOLDER / "poster"

@@ -17,7 +17,8 @@ import yaml
 
 from simreg_core.results.schema import TABLES
 from simreg_core.results.tables import ResultStore
-from tuner.space.search_space import SearchSpace, load_space
+from tuner.space.loading import load_space
+from tuner.space.search_space import SearchSpace
 from tuner.study.study import read_study
 
 ROOT = Path(__file__).parents[2]

@@ -39,7 +39,7 @@ def test_search_without_its_database_ends_in_one_line_and_keeps_what_was_done(
     assert outage.code == 1
     (line,) = [line for line in outage.errors.splitlines() if line.startswith("tuner.run: ")]
     assert "results cannot be written: the study's database: " in line
-    assert line.endswith(f"go on with: python -m tuner.run --resume {outage.folder}")
+    assert line.endswith(f"python -m tuner.run --resume {outage.folder}")
     assert "Traceback" not in outage.errors
     assert [row["status"] for row in outage.rows("trials")] == ["complete"]
 

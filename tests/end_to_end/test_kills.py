@@ -9,11 +9,11 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
+from simreg_core.results.progress import StudyProgress, study_progress
 from tests.end_to_end.searches import (
     CLOCK_COLUMNS,
     Search,
@@ -27,7 +27,6 @@ from tests.end_to_end.searches import (
     start,
     trials,
 )
-from tuner import status
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -97,7 +96,7 @@ class Story:
 
     interrupted: Search
     second: Search
-    status_running: dict[str, Any]
+    status_running: StudyProgress
     killed: Search
     resumed: Search
 
@@ -110,14 +109,14 @@ def story(good: Search, output: Path) -> Story:
         wait_until(checkpoint(folder, 0).exists, process)
         kill_worker(process)
         story.second = resume(folder)
-        story.status_running = status.search_status(folder)
+        story.status_running = study_progress(folder)
         wait_until(checkpoint(folder, 2).exists, process)
         os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
         story.interrupted = finished(process, folder)
     process = start("tuner.run", "--resume", str(folder), "--max-concurrent", "1")
     try:
-        driver = folder / "driver.json"
-        wait_until(lambda: json.loads(driver.read_text())["phase"] == "trials", process)
+        heartbeat = folder / "heartbeat.json"
+        wait_until(lambda: json.loads(heartbeat.read_text())["phase"] == "trials", process)
         left = descendants(process.pid)
         process.kill()
         story.killed = finished(process, folder)
@@ -140,19 +139,19 @@ def test_second_driver_of_a_folder_is_refused(story: Story) -> None:
 
 
 def test_status_tells_a_running_search_from_a_stopped_one(story: Story) -> None:
-    assert story.status_running["is_running"]
-    assert story.status_running["phase"] == "trials"
-    after = status.search_status(story.resumed.folder)
-    assert not after["is_running"]
-    assert after["trials"] == {"complete": 4}
+    assert story.status_running.state == "running"
+    assert story.status_running.phase == "trials"
+    after = study_progress(story.resumed.folder)
+    assert after.state == "finished"
+    assert after.trials == {"complete": 4}
 
 
-def test_interrupted_search_says_how_to_go_on(story: Story) -> None:
+def test_interrupted_search_says_how_to_resume(story: Story) -> None:
     search = story.interrupted
     assert search.code == 130
-    assert search.errors.splitlines()[-1] == (
-        f"tuner.run: interrupted; go on with: python -m tuner.run --resume {search.folder}"
-    )
+    last = search.errors.splitlines()[-1]
+    assert last.startswith("tuner.run: interrupted; ")
+    assert last.endswith(f"python -m tuner.run --resume {search.folder}")
     assert "Traceback" not in search.errors
     assert search.printed.startswith("Pareto set of 2 trials")
 

@@ -1,4 +1,4 @@
-"""A whole search in an object store: killed, refused to a second driver, gone on with, read."""
+"""A whole search in an object store: killed, refused to a second process, resumed, read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from simreg_core import load_exported
 from simreg_core.errors import ConfigError
 from simreg_core.results.study_lock import StudyLock, is_held
 from simreg_core.storage.atomic import write_text
-from simreg_core.storage.location import is_remote
+from simreg_core.storage.location import local_path
 from tests.end_to_end.searches import (
     SPACE,
     Search,
@@ -71,7 +71,7 @@ def search(output: Path) -> Search:
         process.communicate()
         end(children)
     assert is_held(folder)  # for a minute, which this test does not wait
-    write_text(folder / ".driver.lock.1", json.dumps({"until": 0}))
+    write_text(folder / "heartbeat.json.1", json.dumps({"until": 0}))
     resumed = start("tuner.run", "--resume", str(folder), "--max-concurrent", "1")
     return finished(resumed, folder)
 
@@ -116,7 +116,7 @@ def test_network_is_exported_from_the_store(search: Search, tmp_path: Path) -> N
 def test_store_holds_no_credentials(search: Search, output: Path) -> None:
     places = [place for place in output.rglob("*") if place.is_file()]
     assert len(places) > 30
-    assert all(is_remote(place) for place in places)
+    assert all(local_path(place) is None for place in places)
     assert not [place for place in places if SECRET.encode() in place.read_bytes()]
 
 

@@ -120,8 +120,8 @@ def test_weights_reproduce_the_recorded_clean_accuracy(good: Search) -> None:
 
 def test_nothing_but_results_is_left_in_the_folder(good: Search) -> None:
     names = {path.name for path in good.folder.iterdir()}
-    driver = {"driver.json", ".driver.lock"}
-    assert names == {*TABLES, *driver, "checkpoints", "space.yaml", "study.journal"}
+    lock = {"heartbeat.json", ".heartbeat.json.lock"}
+    assert names == {*TABLES, *lock, "checkpoints", "space.yaml", "study.journal"}
     checkpoints = {path.name for path in (good.folder / "checkpoints").rglob("*.pt")}
     assert checkpoints == {"weights.pt"}
 
@@ -130,7 +130,7 @@ def test_errors_are_only_the_lines_of_progress(good: Search) -> None:
     time_text = r"\d+:\d\d elapsed(, about \d+:\d\d left)?"
     expected = [rf"reference networks {number}/3, {time_text}" for number in (1, 2, 3)]
     expected += [
-        rf"trials {number}/3, best score [+-]\d\.\d{{3}} \(trial \d\), {time_text}"
+        rf"trials {number}/3, best tradeoff score [+-]\d\.\d{{3}} \(trial \d\), {time_text}"
         for number in (1, 2, 3)
     ]
     lines = good.errors.splitlines()

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from tuner.execution.searcher import Outcome, StudySearcher
 from tuner.space.search_space import SearchSpace
-from tuner.study.study import open_study, settle
+from tuner.study.study import open_study, reconcile
 
 
 class Driver:
@@ -28,7 +28,7 @@ class Driver:
         """State of the trial in the study while its outcome was recorded."""
         self.begun: list[int] = []
         self.epochs: list[tuple[int, int, int, int]] = []
-        interrupted = settle(self.study, self.rows, space)
+        interrupted = reconcile(self.study, self.rows, space)
         self.searcher = StudySearcher(self.study, space, self, interrupted)
 
     def started(self, number: int) -> None:

@@ -69,8 +69,8 @@ def test_plan_says_what_is_confirmed(plan: Callable[..., dict[str, str]]) -> Non
     assert plan()["confirmation"] == "none"
     confirmed = plan("--set", "tuning.confirm={top: 2, seeds: 4}")["confirmation"]
     assert confirmed == "top 2 and the baseline, 4 fresh seeds each"
-    confirmed = plan("--set", "tuning.confirm={top: front, seeds: 2, by: model}")["confirmation"]
-    assert confirmed.startswith("the whole front by a model of the figures and the baseline")
+    confirmed = plan("--set", "tuning.confirm={top: front, seeds: 2}")["confirmation"]
+    assert confirmed.startswith("the whole front and the baseline")
 
 
 def test_plan_says_what_is_demanded_and_what_is_stopped(

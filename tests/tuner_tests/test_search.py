@@ -1,27 +1,18 @@
 from __future__ import annotations
 
-import io
-import json
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
-from rich.console import Console
 
 from simreg_core.errors import ConfigError
+from simreg_core.results.progress import SPACE_FILE
 from simreg_core.results.schema import TABLES
-from simreg_core.results.study_lock import StudyLock
 from simreg_core.results.tables import ResultStore
-from tests.tuner_tests.drivers import report
 from tests.tuner_tests.spaces import GOOD_SPACE, make_space
-from tuner.execution.progress import SearchView
-from tuner.execution.recorder import Recorder
-from tuner.execution.searcher import StudySearcher
 from tuner.search import check_data
-from tuner.space.search_space import load_space
-from tuner.study.folder import SPACE_FILE, SearchPlan, create_folder
-from tuner.study.study import open_study, settle
+from tuner.space.loading import load_space
+from tuner.study.folder import SearchPlan, create_folder
 
 
 @pytest.fixture
@@ -102,33 +93,3 @@ def test_what_cannot_be_measured_is_refused_before_the_search(
     space = make_space(tmp_path, (old, f"  robustness: {robustness}\n"))
     with pytest.raises(ConfigError, match=message):
         check_data(space, "space")
-
-
-def test_trial_that_an_earlier_version_left_open_is_in_the_tables_once(tmp_path: Path) -> None:
-    """Its curves were in a file of their own when the driver was killed; trial 1 is new."""
-    space = make_space(tmp_path)
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    store = ResultStore(folder)
-    store.create()
-    number = open_study(folder, space).ask(space.distributions()).number
-    store.write("curves", f"trial-{number:05d}", [{"trial": number, "accuracy": 0.1}])
-    study = open_study(folder, space)
-    view = SearchView(Console(file=io.StringIO()), "trial", 2)
-    with StudyLock(folder) as driver:
-        recorder = Recorder(space, ResultStore(folder), view, driver)
-        searcher = StudySearcher(study, space, recorder, settle(study, [], space))
-        for name in ("a", "b"):
-            suggested = searcher.suggest(name)
-            assert isinstance(suggested, dict)
-            record = json.loads(report()["record"])
-            record["epochs"] = [{"trial": suggested["trial"], "epoch": e} for e in (0, 1)]
-            record["curves"] = [{"trial": suggested["trial"], "accuracy": 0.7}]
-            searcher.on_trial_complete(name, {**report(), "record": json.dumps(record)})
-    assert searcher.error is None
-    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE"]
-    tables = {table: pd.read_parquet(folder / table) for table in ("trials", "curves", "epochs")}
-    assert sorted(tables["trials"]["trial"]) == [0, 1]
-    assert sorted(tables["curves"]["trial"]) == [0, 1]
-    assert set(tables["curves"]["accuracy"]) == {0.7}
-    assert sorted(tables["epochs"]["trial"]) == [0, 0, 1, 1]

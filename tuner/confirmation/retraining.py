@@ -15,8 +15,8 @@ from simreg_core.results.objectives import SEARCH_SPLIT
 from simreg_core.results.schema import CONFIRMATION_COLUMNS, Role
 from simreg_core.results.tables import ResultStore
 from simreg_core.robustness.tradeoff import TRADEOFF_METRICS, baseline_accuracy, tradeoff
-from simreg_core.storage.location import is_store_error
-from tuner.confirmation.selection import choose_by
+from simreg_core.storage.base import store_problem
+from tuner.confirmation.selection import choose
 from tuner.confirmation.summary import (
     SUMMARY_FILE,
     Candidate,
@@ -33,7 +33,8 @@ from tuner.execution.worker import (
     prepare_worker,
     train,
 )
-from tuner.space.search_space import ConfirmConfig, SearchSpace
+from tuner.space.search_space import SearchSpace
+from tuner.space.tuning import ConfirmConfig
 from tuner.study.folder import SearchPlan
 
 FIRST_FRESH_SEED = 1000
@@ -63,7 +64,7 @@ def _seeds_of(row: dict[str, Any]) -> range:
     """The seeds of a trial's networks."""
     if row["seed"] is None:
         return range(0)
-    return range(row["seed"], row["seed"] + (row["num_seeds"] or 1))
+    return range(row["seed"], row["seed"] + row["num_seeds"])
 
 
 def fresh_seeds(count: int, used: set[int]) -> list[int]:
@@ -108,6 +109,31 @@ def confirm(
     used |= {s for config in configs.values() for s in config.robustness.baseline_seeds}
     seeds = fresh_seeds(num_seeds, used)
     runs = _runs(configs, seeds)
+    _train_missing(runs, store, settings, resources, console)
+    done = _pair(store, runs)
+    screened = {row["trial"]: row[f"{SEARCH_SPLIT}.tradeoff_score"] for row in rows}
+    known = _seeds_by_trial(store)
+    everything = {**chosen, **(earlier or {})}
+    configs |= {number: space.trial_config(params) for number, params in (earlier or {}).items()}
+    candidates = [
+        summarize(
+            number, everything[number], screened.get(number), config, sorted(known[number]), done
+        )
+        for number, config in configs.items()
+    ]
+    all_seeds = sorted(set().union(*known.values()))
+    write_summary(store, candidates, all_seeds, list(configs.values()), done)
+    return candidates
+
+
+def _train_missing(
+    runs: Mapping[str, Run],
+    store: ResultStore,
+    settings: WorkerSettings,
+    resources: Resources,
+    console: Console,
+) -> None:
+    """Train the networks that have no complete row yet, and write their rows."""
     done = _complete_rows(store)
     missing = [run for digest, run in runs.items() if digest not in done]
     with SearchView(console, "confirmation network", len(missing)) as view:
@@ -124,20 +150,6 @@ def confirm(
 
         calls = [(run.config.to_dict(), settings) for run in missing]
         run_tasks(_confirm_one, calls, resources, collect)
-    done = _pair(store, runs)
-    screened = {row["trial"]: row[f"{SEARCH_SPLIT}.tradeoff_score"] for row in rows}
-    known = _seeds_by_trial(store)
-    everything = {**chosen, **(earlier or {})}
-    configs |= {number: space.trial_config(params) for number, params in (earlier or {}).items()}
-    candidates = [
-        summarize(
-            number, everything[number], screened.get(number), config, sorted(known[number]), done
-        )
-        for number, config in configs.items()
-    ]
-    all_seeds = sorted(set().union(*known.values()))
-    write_summary(store, candidates, all_seeds, list(configs.values()), done)
-    return candidates
 
 
 def _seeds_by_trial(store: ResultStore) -> dict[int, set[int]]:
@@ -202,7 +214,7 @@ def _confirm_one(config: dict[str, Any], settings: WorkerSettings) -> dict[str, 
         result = train(trial, state, settings, device)
         shutil.rmtree(state.parent, ignore_errors=True)
     except Exception as err:  # recorded with its reason; the other networks go on
-        if is_out_of_memory(err) or is_store_error(err):  # Ray tries it again
+        if is_out_of_memory(err) or store_problem(err):  # Ray tries it again
             raise
         return {"status": "failed", "reason": reason_of(err), **trial.flat()}
     # What compares with a baseline is filled in when the baseline of the same seed is there.
@@ -227,13 +239,10 @@ def confirm_best(
     from tuner.study.study import read_study
 
     study = read_study(plan.folder, plan.space, plan.storage)
-    numbers, how = list(dict.fromkeys(trials or ())), ""
+    numbers = list(dict.fromkeys(trials or ()))
     if trials is None:
         front = {trial.number for trial in study.best_trials}
-        rows, networks = store.read("trials"), store.read("seeds")
-        numbers, how = choose_by(wanted, rows, networks, front, plan.space)
-    if how:
-        console.print(how, soft_wrap=True, markup=False, highlight=False)
+        numbers = choose(store.read("trials"), front, plan.space, wanted.top)
     if not numbers:
         missed = ", ".join(plan.space.constraints)
         is_front = wanted.top == "front"

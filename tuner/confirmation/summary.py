@@ -125,6 +125,8 @@ def write_summary(
 
 def confirmation_table(summary: Path) -> Table:
     """The written summary as a table for the console."""
+    from tuner.space.search_space import describe_params  # loads Optuna, which an export does not
+
     content = json.loads(summary.read_text(encoding="utf-8"))
     table = Table(
         title=f"Confirmed on test, mean ± 95 % interval over {len(content['seeds'])} fresh seeds",
@@ -152,20 +154,9 @@ def confirmation_table(summary: Path) -> Table:
         n = str(estimates["score"]["n"]) if estimates else "0"
         cells = [cell(estimates, name) for name in _COLUMNS]
         screened = candidate["screened_score"]
-        what = describe(candidate["params"])
+        what = describe_params(candidate["params"])
         if candidate["num_failed"]:
             what += f" ({candidate['num_failed']} failed)"
         shown = "-" if screened is None else f"{screened:+.3f}"
         table.add_row(str(candidate["trial"]), n, *cells, shown, what)
     return table
-
-
-def describe(params: dict[str, Any]) -> str:
-    """Searched values in a few words: the last part of each key, and its value."""
-    cells = (
-        f"{key.rpartition('.')[2]} {value:.3g}"
-        if isinstance(value, float)
-        else f"{key.rpartition('.')[2]} {value}"
-        for key, value in params.items()
-    )
-    return ", ".join(cells)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from simreg_core.results.objectives import BestTrial
 from simreg_core.results.schema import Status
 
 MIN_DONE = 2  # a time that one item took says little
@@ -35,7 +36,8 @@ class SearchView:
         self.num_before = num_before
         self.num_done = num_before
         self.num_failed = 0
-        self.best: tuple[float, int] | None = None
+        self.best: BestTrial | None = None
+        """Shown beside the counts."""
         self._started = time.monotonic()
         self._live = (
             Live(get_renderable=self._text, console=console, refresh_per_second=4)
@@ -47,27 +49,15 @@ class SearchView:
         """An item began."""
         self.num_running += 1
 
-    def finished(
-        self,
-        number: int,
-        status: Status = "complete",
-        reason: str | None = None,
-        score: float | None = None,
-    ) -> None:
-        """An item ended; ``score`` is its tradeoff score where it has one."""
+    def finished(self, number: int, status: Status = "complete", reason: str | None = None) -> None:
+        """An item ended."""
         self.num_running = max(0, self.num_running - 1)
         self.num_done += 1
         self.num_failed += status == "failed"
-        self.note_score(number, score)
         if reason is not None:
             self.say(f"{self.item} {number} {status}: {reason}")
         if self._live is None:
             self.say(self.line())
-
-    def note_score(self, number: int, score: float | None) -> None:
-        """The tradeoff score of an item, for the best one so far."""
-        if score is not None and (self.best is None or score > self.best[0]):
-            self.best = (score, number)
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
@@ -82,7 +72,7 @@ class SearchView:
         if self.num_failed:
             parts.append(f"{self.num_failed} failed")
         if self.best is not None:
-            parts.append(f"best score {self.best[0]:+.3f} (trial {self.best[1]})")
+            parts.append(f"best {self.best}")
         parts.append(f"{_clock(elapsed)} elapsed")
         num_here = self.num_done - self.num_before
         if MIN_DONE <= num_here and self.num_done < self.total:

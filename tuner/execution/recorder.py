@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from simreg_core.results.objectives import SEARCH_SPLIT, total_violation
+from simreg_core.results.objectives import BestTrial, best_trial, total_violation
 from simreg_core.results.study_lock import StudyLock
 from simreg_core.results.tables import ResultStore
 from tuner.execution.progress import SearchView
@@ -22,17 +22,25 @@ class Recorder:
     Args:
         space: What is searched.
         store: The tables of the search.
-        view: Where the trials are counted.
-        driver: Holds the folder of the tables.
+        view: Where the trials are counted and the best one is shown.
+        lock: Holds the folder of the tables.
+        rows: Of the trials that had ended before.
     """
 
     def __init__(
-        self, space: SearchSpace, store: ResultStore, view: SearchView, driver: StudyLock
+        self,
+        space: SearchSpace,
+        store: ResultStore,
+        view: SearchView,
+        lock: StudyLock,
+        rows: Iterable[Mapping[str, Any]] = (),
     ) -> None:
         self.space = space
         self.store = store
         self.view = view
-        self.driver = driver
+        self.lock = lock
+        self._best: Mapping[str, Any] | None = None
+        self._show_best(rows)
 
     def started(self, number: int) -> None:
         """Show that a trial begins."""
@@ -40,7 +48,7 @@ class Recorder:
 
     def progressed(self, number: int, seed: int, epochs_done: int, num_epochs: int) -> None:
         """Say for other processes how far a network is."""
-        self.driver.progressed(number, seed, epochs_done, num_epochs)
+        self.lock.progressed(number, seed, epochs_done, num_epochs)
 
     def ended(self, outcome: Outcome) -> dict[str, Any]:
         """Write the rows of a trial; returns that of the trials table.
@@ -71,17 +79,20 @@ class Recorder:
         # Last: a trial that has its row has all its rows.
         self.store.write_trial("trials", outcome.number, [row])
         folder = self.store.folder / "checkpoints" / f"{outcome.number:05d}"
-        for name in OPEN_FILES:  # nothing goes on from these any more
+        for name in OPEN_FILES:  # nothing resumes from these any more
             for path in folder.rglob(name):
                 path.unlink(missing_ok=True)
-        self.driver.ended(outcome.number)
-        self.view.finished(outcome.number, outcome.status, outcome.reason, _shown_score(row))
+        self.lock.ended(outcome.number)
+        self._show_best([row])
+        self.view.finished(outcome.number, outcome.status, outcome.reason)
         return row
 
-
-def _shown_score(row: Mapping[str, Any]) -> float | None:
-    """The tradeoff score of a trial that may be the best one."""
-    return row.get(f"{SEARCH_SPLIT}.tradeoff_score") if row.get("feasible") else None
+    def _show_best(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Show the best of all trials so far, of which ``rows`` are new."""
+        known = [] if self._best is None else [self._best]
+        rule = (self.space.objectives, self.space.constraints)
+        self._best = best_trial([*known, *rows], *rule)
+        self.view.best = None if self._best is None else BestTrial.of(self._best, *rule)
 
 
 def write_references(store: ResultStore, records: list[dict[str, Any]]) -> None:

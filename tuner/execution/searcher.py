@@ -4,8 +4,8 @@ Ray Tune only runs networks. :class:`StudySearcher` asks the study, hands the tr
 or one for each of several seeds) to Tune and tells the study the outcome: COMPLETE only at full
 budget with finite objectives, PRUNED below it, FAIL with the reason otherwise. A trial's rows are
 written before the study is told, so a trial that the study calls finished always has its rows.
-A trial that nobody could end (Ctrl-C, a killed driver, a full disk) stays RUNNING, and is gone on
-with when the search is resumed. Nothing rests on Ray's snapshots.
+A trial that was interrupted (Ctrl-C, a killed driver, a full disk) stays RUNNING and continues
+when the search is resumed. Ray's snapshots are not used.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from simreg_core.results.schema import Status
 from tuner.execution.records import joined_record, mean_record
 from tuner.execution.worker import network_folder
 from tuner.space.search_space import SearchSpace
-from tuner.study.study import reopened, tell
+from tuner.study.object_journal import batched
+from tuner.study.study import resume, tell
 
 
 class Outcome(NamedTuple):
@@ -79,7 +80,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         study: Open study.
         space: What is searched.
         observer: Told of every trial.
-        interrupted: Numbers of the trials of the study that are to be gone on with.
+        interrupted: Numbers of the study's trials to resume.
     """
 
     def __init__(
@@ -135,12 +136,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if trial_id in self._running and result.get("epochs_done"):
             opened, seed = self._running[trial_id]
             num_epochs = opened.config.training.epochs
-            try:
-                self._observer.progressed(
-                    opened.trial.number, seed, result["epochs_done"], num_epochs
-                )
-            except OSError as err:
-                self.error = self.error or err
+            self._observer.progressed(opened.trial.number, seed, result["epochs_done"], num_epochs)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -167,7 +163,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def _open_next(self) -> None:
         """Open trials until there is a network to hand out, or no trial left."""
         while self.error is None and not self._networks:
-            trial = self._next_trial()
+            with batched(self.study):
+                trial = self._next_trial()
             if trial is None:
                 return
             self._observer.started(trial.number)
@@ -176,7 +173,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def _next_trial(self) -> optuna.Trial | None:
         distributions = self.space.distributions()
         if self._interrupted:
-            return reopened(self.study, self._interrupted.popleft(), distributions)
+            return resume(self.study, self._interrupted.popleft(), distributions)
         if self._num_asked >= self.space.tuning.num_trials:
             return None
         self._num_asked += 1

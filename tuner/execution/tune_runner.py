@@ -13,7 +13,7 @@ from typing import Any
 from ray import cloudpickle, tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-from simreg_core.storage.location import is_remote
+from simreg_core.storage.location import local_path
 from tuner.execution.progress import SearchView
 from tuner.execution.ray_session import Resources, raylet_silenced
 from tuner.execution.searcher import StudySearcher
@@ -81,7 +81,7 @@ def run_networks(
     if logs:
         callbacks.append(_forwarder(logs, searcher, settings.folder, view))
     # Ray's snapshots, which nobody reads: of no use to workers, so not worth an object store.
-    home = Path(tempfile.mkdtemp()) if is_remote(settings.folder) else settings.folder
+    home = local_path(settings.folder) or Path(tempfile.mkdtemp())
     trainable = tune.with_resources(
         tune.with_parameters(run, settings=settings),
         {"cpu": resources.cpus, "gpu": resources.gpus},

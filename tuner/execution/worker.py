@@ -63,7 +63,7 @@ def run_trial(config: dict[str, Any], settings: WorkerSettings) -> None:
     from ray import tune  # heavy, like torch below: not at import
 
     from simreg_core.config.trial import TrialConfig
-    from simreg_core.storage.location import is_store_error
+    from simreg_core.storage.base import store_problem
     from tuner.execution.records import epochs_record
 
     device = prepare_worker(settings)
@@ -97,7 +97,7 @@ def run_trial(config: dict[str, Any], settings: WorkerSettings) -> None:
             say_again(trial.training.epochs)
             report |= memory.of(trial.training.epochs) or _final_metrics(told["record"])
     except Exception as err:  # whatever it was, the search goes on and the reason is recorded
-        if is_out_of_memory(err) or is_store_error(err):  # Ray starts it again
+        if is_out_of_memory(err) or store_problem(err):  # Ray starts it again
             raise
         is_full = isinstance(err, OSError) and err.errno in _FULL_DISK
         # No epoch: the median rule shall not compare others with it.

@@ -22,6 +22,7 @@ from simreg_core.networks.checkpoint import CheckpointError, load_network
 from simreg_core.networks.export import write_network
 from simreg_core.networks.resnet import ResNet
 from simreg_core.results.objectives import SEARCH_SPLIT, best_trial
+from simreg_core.results.progress import read_request
 from simreg_core.results.schema import METRICS, SPLITS
 from simreg_core.results.tables import ResultStore
 from simreg_core.storage.atomic import write_text
@@ -55,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=_trial_number,
         required=True,
         metavar="ID",
-        help="number of the trial, or best: the highest tradeoff score on the validation split"
-        " (of the trials that meet the search's constraints, where any does)",
+        help="number of the trial, or best: by the only objective, or by the tradeoff score of "
+        "several, on the validation split (trials that meet the search's constraints come first)",
     )
     parser.add_argument(
         "--seed",
@@ -100,7 +101,8 @@ def export_trial(folder: Path, number: int | None, to: Path, seed: int | None = 
 
     Args:
         folder: ``OUTPUT/NAME``, the results of a search.
-        number: Of the trial; None takes the complete one of the highest validation tradeoff score.
+        number: Of the trial; None takes the best one (see
+            :func:`~simreg_core.results.objectives.best_trial`).
         to: The folder to make.
         seed: Of the network, where the trial has several; None takes its first.
 
@@ -113,7 +115,7 @@ def export_trial(folder: Path, number: int | None, to: Path, seed: int | None = 
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; expected the results of a search")
     store = ResultStore(folder)
-    row = _choose_seed(store, _choose(store.read("trials"), number, folder), seed)
+    row = _choose_seed(store, _choose(store, number), seed)
     config, model = _network(folder, row)
     metrics = exported_metrics(row, config, _confirmation(store, row["trial"], config))
     try:
@@ -123,12 +125,14 @@ def export_trial(folder: Path, number: int | None, to: Path, seed: int | None = 
     return Exported(row["trial"], row["seed"])
 
 
-def _choose(rows: Sequence[dict[str, Any]], number: int | None, folder: Path) -> dict[str, Any]:
+def _choose(store: ResultStore, number: int | None) -> dict[str, Any]:
     """The row of the trial that is meant; it is complete."""
+    folder, rows = store.folder, store.read("trials")
     if not rows:
         raise ConfigError(f"{folder}: no trial has ended yet")
     if number is None:
-        best = best_trial(rows)
+        asked = read_request(folder)
+        best = best_trial(rows, asked.objectives, asked.constraints)
         if best is None:
             raise ConfigError(f"{folder}: --trial best: none of {len(rows)} trials is complete")
         return best
@@ -147,7 +151,7 @@ def _choose(rows: Sequence[dict[str, Any]], number: int | None, folder: Path) ->
 def _choose_seed(store: ResultStore, row: dict[str, Any], seed: int | None) -> dict[str, Any]:
     """The row of the network that is meant, with ``num_seeds`` of its trial."""
     networks = [row]
-    if (row["num_seeds"] or 1) > 1:
+    if row["num_seeds"] > 1:
         several = [r for r in store.read("seeds") if r["trial"] == row["trial"]]
         networks = [{**network, "num_seeds": row["num_seeds"]} for network in several]
     by_seed = {network["seed"]: network for network in networks}
@@ -161,7 +165,7 @@ def _choose_seed(store: ResultStore, row: dict[str, Any], seed: int | None) -> d
 
 
 def _network(folder: Path, row: Mapping[str, Any]) -> tuple[TrialConfig, ResNet]:
-    of_network = network_folder(row["trial"], row["seed"], row["num_seeds"] or 1)
+    of_network = network_folder(row["trial"], row["seed"], row["num_seeds"])
     path = folder / "checkpoints" / of_network / "weights.pt"
     try:
         config, model = load_network(path)
@@ -186,7 +190,7 @@ def _confirmation(store: ResultStore, number: int, config: TrialConfig) -> dict[
         if number not in candidates:
             return None
         found = candidates[number]
-        seeds = found.get("seeds", content["seeds"])
+        seeds = found["seeds"]
         summary = {
             "split": content["split"],
             "interval": content["interval"],

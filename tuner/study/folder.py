@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import secrets
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from simreg_core.cli import os_reason
 from simreg_core.errors import ConfigError
+from simreg_core.results.progress import SPACE_FILE
 from simreg_core.results.tables import ResultStore
-from simreg_core.storage.atomic import write_text
-from simreg_core.storage.location import is_remote, put, remove
+from simreg_core.storage.location import storage_of
 from tuner.log_targets import LogTarget
-from tuner.space.search_space import SearchSpace, load_space
+from tuner.space.loading import load_space
+from tuner.space.search_space import SearchSpace
 from tuner.study.storage import has_study
-from tuner.study.study import check_space, check_whole, claim_study, read_study
-
-SPACE_FILE = "space.yaml"
+from tuner.study.study import check_consistent, check_space, claim_study, read_study
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class SearchPlan:
     is_named: bool = True
     """Whether the user chose this folder; if not, a number is appended where it exists."""
     resumes: bool = False
-    """Whether the folder holds a search that is to be gone on with."""
+    """Whether the folder holds a search to resume."""
     storage: str | None = field(default=None, repr=False)
     """URL of the study's database, maybe with a password; None for a journal, or what the folder
     remembers."""
@@ -59,68 +56,33 @@ class SearchPlan:
 
 
 def create_folder(plan: SearchPlan) -> SearchPlan:
-    """Make ``OUTPUT/NAME`` with empty tables and the space file as used, whole or not at all.
+    """Create ``OUTPUT/NAME`` with empty tables and the space file as used, whole or not at all.
 
     Returns:
         The plan with the folder that was made: where the name is free to vary, another search
         may have taken it in the meantime.
 
-    An object store cannot rename: there the space file comes last, and before it the folder is no
-    result that anything could go on with. Of two searches that make one folder, one gets it.
+    An object store cannot rename. There the space file is written last, and without it the folder
+    cannot be resumed. If two searches create the same folder, only one gets it.
 
     Raises:
-        ConfigError: it exists (results are never overwritten) or cannot be made.
+        ConfigError: it exists (results are never overwritten) or cannot be created.
     """
+    storage = storage_of(plan.folder)
     try:
-        plan = _create_remote(plan) if is_remote(plan.folder) else _create_local(plan)
+        while not storage.create_folder(
+            plan.folder, lambda path: ResultStore(path).create(), SPACE_FILE, plan.space.to_yaml()
+        ):
+            plan = replace(plan, folder=plan.free_folder())
     except OSError as err:
         raise ConfigError(f"{plan.folder}: cannot be written: {os_reason(err)}") from err
     if plan.storage is not None:
         try:
             claim_study(plan.folder, plan.space, plan.storage)
         except ConfigError:
-            _remove_folder(plan.folder)
+            storage.remove_folder(plan.folder)
             raise
     return plan
-
-
-def _create_remote(plan: SearchPlan) -> SearchPlan:
-    while True:
-        ResultStore(plan.folder).create()
-        try:
-            put(plan.folder / SPACE_FILE, plan.space.to_yaml().encode(), is_new=True)
-        except FileExistsError:
-            plan = replace(plan, folder=plan.free_folder())
-        else:
-            return plan
-
-
-def _remove_folder(folder: Path) -> None:
-    if is_remote(folder):
-        remove([place for place in folder.rglob("*") if place.is_file()])
-    else:
-        shutil.rmtree(folder)
-
-
-def _create_local(plan: SearchPlan) -> SearchPlan:
-    output = plan.folder.parent
-    draft = output / f".{plan.folder.name}.{secrets.token_hex(4)}.tmp"
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        draft.mkdir()
-        write_text(draft / SPACE_FILE, plan.space.to_yaml())
-        ResultStore(draft).create()
-        while True:
-            try:
-                draft.rename(plan.folder)  # fails where the folder holds anything
-            except OSError:
-                if not plan.folder.exists():
-                    raise
-                plan = replace(plan, folder=plan.free_folder())
-            else:
-                return plan
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def read_space(folder: Path, overrides: Sequence[str] = ()) -> SearchSpace:
@@ -140,7 +102,7 @@ def resume_plan(
     overrides: Sequence[str],
     storage: str | None = None,
 ) -> SearchPlan:
-    """The plan that goes on with the search in a result folder.
+    """The plan that resumes the search in a result folder.
 
     Args:
         folder: ``OUTPUT/NAME``.
@@ -161,13 +123,14 @@ def resume_plan(
 
 
 def check_resumable(plan: SearchPlan) -> None:
-    """Refuse to go on with results that are not whole; for a folder that nobody works on.
+    """Refuse to resume results that are not consistent; for a folder that no process holds.
 
     Raises:
-        ConfigError: see :func:`~tuner.study.study.check_whole`, or the study is missing or damaged.
+        ConfigError: the study is missing, damaged or inconsistent with the trials table (see
+            :func:`~tuner.study.study.check_consistent`).
     """
     rows = ResultStore(plan.folder).read("trials")
     if not has_study(plan.folder) and not rows:  # killed before there was anything
         return
     study = read_study(plan.folder, plan.space, plan.storage)
-    check_whole(plan.folder, study, rows, plan.space.tuning.num_trials)
+    check_consistent(plan.folder, study, rows, plan.space.tuning.num_trials)

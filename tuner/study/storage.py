@@ -19,7 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from simreg_core.errors import ConfigError, reason_of
 from simreg_core.storage.atomic import write_text
-from simreg_core.storage.location import is_remote
+from simreg_core.storage.location import local_path
 from tuner.study.object_journal import ObjectJournalBackend
 
 if TYPE_CHECKING:
@@ -97,22 +97,20 @@ def study_place(folder: Path, name: str, url: str | None, *, writes: bool) -> St
     if url is not None:
         raise ConfigError(f"--storage: the study of {folder} is in its {STUDY_FILE}; leave it out")
     path = folder / STUDY_FILE
-    if is_remote(path):
-        storage = JournalStorage(ObjectJournalBackend(path, merges=writes))
-    else:
-        if writes:
-            _repair(path)
-        try:
-            storage = JournalStorage(JournalFileBackend(str(path)))
-        except (ValueError, KeyError, TypeError) as err:
-            raise ConfigError(f"{path}: damaged: {reason_of(err)}") from err
+    local = local_path(path)
+    if local is not None and writes:
+        _repair(local)
+    try:
+        backend = JournalFileBackend(str(local)) if local else ObjectJournalBackend(path)
+        storage = JournalStorage(backend)
+    except (ValueError, KeyError, TypeError) as err:
+        raise ConfigError(f"{path}: damaged: {reason_of(err)}") from err
     return StudyPlace(storage, name, str(path), in_database=False)
 
 
 def has_study(folder: Path) -> bool:
     """Whether a result folder has a study, or says where it is."""
-    path = folder / STUDY_FILE
-    return (folder / URL_FILE).is_file() or (path.is_dir() if is_remote(path) else path.is_file())
+    return (folder / URL_FILE).exists() or (folder / STUDY_FILE).exists()
 
 
 def require_free(url: str, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The Optuna study of a search: where it lies, how it is opened, and how it is gone on with."""
+"""The Optuna study of a search: how it is created, opened and resumed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from simreg_core.results.objectives import directions, objective_values, parse_c
 from simreg_core.results.schema import SCHEMA_VERSION, Status
 from tuner.space.grid import design
 from tuner.space.search_space import SearchSpace
+from tuner.study.object_journal import batched
 from tuner.study.samplers import _experimental, _sampler_seed, make_sampler
 from tuner.study.storage import StudyPlace, has_study, name_taken, remember, study_place
 
@@ -52,17 +53,18 @@ def open_study(folder: Path, space: SearchSpace, url: str | None = None) -> optu
             remember(folder, url, place.name)
     else:
         study = _create(place, space, is_new=False)
-    wanted = _identity(space)
-    found = study.user_attrs.get(_SPACE_ATTRIBUTE)
-    if found is None:
-        with _experimental():
-            study.set_metric_names(list(space.objectives))
-        study.set_user_attr("schema_version", SCHEMA_VERSION)
-        study.set_user_attr(_SPACE_ATTRIBUTE, json.dumps(wanted))
-    else:
-        _require_same(folder, json.loads(found), wanted)
-    study.sampler = make_sampler(space.tuning.sampler, _sampler_seed(study, space.tuning.seed))
-    _queue(study, space)
+    with batched(study):
+        wanted = _identity(space)
+        found = study.user_attrs.get(_SPACE_ATTRIBUTE)
+        if found is None:
+            with _experimental():
+                study.set_metric_names(list(space.objectives))
+            study.set_user_attr("schema_version", SCHEMA_VERSION)
+            study.set_user_attr(_SPACE_ATTRIBUTE, json.dumps(wanted))
+        else:
+            _require_same(folder, json.loads(found), wanted)
+        study.sampler = make_sampler(space.tuning.sampler, _sampler_seed(study, space.tuning.seed))
+        _queue(study, space)
     return study
 
 
@@ -94,7 +96,7 @@ def read_study(folder: Path, space: SearchSpace, url: str | None = None) -> optu
 
 
 def check_space(folder: Path, found: SearchSpace, wanted: SearchSpace) -> None:
-    """Refuse to go on with a search under another space.
+    """Refuse to resume a search under another space.
 
     Raises:
         ConfigError: names every key that differs, with both values.
@@ -102,19 +104,19 @@ def check_space(folder: Path, found: SearchSpace, wanted: SearchSpace) -> None:
     _require_same(folder, _identity(found), _identity(wanted))
 
 
-def check_whole(
+def check_consistent(
     folder: Path, study: optuna.Study, rows: Sequence[Mapping[str, Any]], num_trials: int
 ) -> None:
-    """Refuse to go on where study and trials table contradict each other.
+    """Refuse to resume where the study and the trials table contradict each other.
 
     Args:
         folder: ``OUTPUT/NAME``.
         study: Its study.
         rows: Of its trials table.
-        num_trials: Trials that are asked for, the present ones included.
+        num_trials: Number of trials requested, including those that exist.
 
     Raises:
-        ConfigError: one of them has lost trials, or fewer are asked for than have begun.
+        ConfigError: one of the two has lost trials, or fewer trials are requested than have begun.
     """
     trials = study.get_trials(deepcopy=False)
     begun = {t.number for t in trials if t.state != optuna.trial.TrialState.WAITING}
@@ -145,31 +147,35 @@ def _numbers(trials: set[int]) -> str:
 def tell(
     study: optuna.Study, trial: optuna.Trial, row: Mapping[str, Any], space: SearchSpace
 ) -> None:
-    """Tell the study the outcome of a trial, as its row in the trials table has it.
+    """Tell the study the outcome of a trial, taken from its row in the trials table.
 
     Raises:
         ValueError: a complete trial lacks an objective or what a constraint is about.
     """
     status: Status = row["status"]
-    values = None
+    values, violations = None, {}
     if status == "complete":
         values = objective_values(row, space.objectives)
-        for text in space.constraints:
+        violations = {t: parse_constraint(t).violation(row) for t in space.constraints}
+    with batched(study):
+        for text, violation in violations.items():
             if text not in trial.constraints:
-                trial.set_constraint(text, parse_constraint(text).violation(row))
-    if row["reason"] is not None:
-        trial.set_user_attr("reason", row["reason"])
-    study.tell(trial, values, state=STATES[status])
+                trial.set_constraint(text, violation)
+        if row["reason"] is not None:
+            trial.set_user_attr("reason", row["reason"])
+        study.tell(trial, values, state=STATES[status])
 
 
-def settle(study: optuna.Study, rows: Sequence[Mapping[str, Any]], space: SearchSpace) -> list[int]:
-    """Tell the study what is already in the trials table, and return what is still open.
+def reconcile(
+    study: optuna.Study, rows: Sequence[Mapping[str, Any]], space: SearchSpace
+) -> list[int]:
+    """Bring the study up to date with the trials table.
 
-    A trial's row is written before the study is told: a kill between the two leaves a finished
-    trial that the study calls running.
+    A trial's row is written before the study is told. A kill between the two leaves a finished
+    trial that the study still calls running.
 
     Returns:
-        Numbers of the trials that were interrupted, in order.
+        Numbers of the trials that were interrupted, ascending.
     """
     finished = {row["trial"]: row for row in rows}
     interrupted = []
@@ -182,14 +188,14 @@ def settle(study: optuna.Study, rows: Sequence[Mapping[str, Any]], space: Search
     return interrupted
 
 
-def reopened(
+def resume(
     study: optuna.Study,
     number: int,
     distributions: Mapping[str, optuna.distributions.BaseDistribution],
 ) -> optuna.Trial:
-    """A trial that was running when its driver died, with a value for every searched key.
+    """A trial that was running when the search was killed, with a value for every searched key.
 
-    The values that the study has are kept; a kill while they were drawn leaves some out.
+    Values that the study has are kept. Values that were not drawn before the kill are drawn now.
     """
     trial = _live(study, study.get_trials(deepcopy=False)[number])
     for key, distribution in distributions.items():
@@ -204,7 +210,7 @@ def reopened(
 
 
 def _live(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> optuna.Trial:
-    """A running trial, to be gone on with; Optuna has no public way to it."""
+    """Handle of a running trial; Optuna has no public way to get it."""
     return optuna.Trial(study, trial._trial_id)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -70,8 +71,14 @@ def test_either_front_can_be_confirmed(report: Report) -> None:
     confirm = f"python -m tuner.confirm {report.study.folder}"
     front = report.study.trials["trial"].iloc[report.study.front]
     assert commands[0] == f"{confirm} --trials {' '.join(map(str, front))} --seeds 5"
-    assert commands[1] == f"{confirm} --top 3 --by model --seeds 5"  # of a front of 17
-    assert not any("--by model" in item.command for item in answer(report.study).commands)
+    assert report.model is not None
+    on_front = report.model.on_front
+    of_model = re.fullmatch(rf"{confirm} --trials (\d+) (\d+) (\d+) --seeds 5", commands[1])
+    assert of_model is not None  # of a front of 17
+    chances = dict(zip(report.model.trials, report.model.probability, strict=True))
+    shown = [chances[int(trial)] for trial in of_model.groups()]
+    assert shown == sorted(report.model.probability[on_front], reverse=True)[:3]
+    assert commands[1] not in [item.command for item in answer(report.study).commands]
 
 
 def test_table_of_trials_has_the_models_probability(report: Report) -> None:
@@ -100,8 +107,7 @@ def test_model_that_explains_nothing_is_said_and_not_drawn(tmp_path: Path) -> No
     assert isinstance(found, Missing)
     assert "model of robust accuracy, each of 8 trials predicted by the others" in found.reason
     assert "the parameters explain nothing of robust accuracy here" in found.reason
-    commands = answer(report.study, report.model).commands
-    assert not any("--by model" in item.command for item in commands)
+    assert answer(report.study, report.model).commands == answer(report.study).commands
     assert "P(front), model" not in render_page(report)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -16,7 +15,6 @@ from analysis.compare.comparison import compare
 from analysis.compare.picture import draw_comparison
 from analysis.findings.fronts import NoCompleteTrialsError
 from analysis.results.load import ResultsError
-from simreg_core.results.schema import ADDED_COLUMNS, VERSION_KEY
 from tests.analysis_tests.result_rows import (
     BASELINE,
     Row,
@@ -203,14 +201,6 @@ def test_seeds_and_objectives_may_differ(two: list[Path], tmp_path: Path) -> Non
     other = study(tmp_path / "other", [(0.9, 0.6)], seed=5, **{"robustness.noise_seed": 3})
     (other / "space.yaml").write_text("name: demo\nobjectives: [tradeoff_score]\n")
     assert len(compare([two[0], other], *XY, "test").studies) == 2
-
-
-def test_older_schema_version_is_read(two: list[Path], tmp_path: Path) -> None:
-    folder = study(tmp_path / "old", [(0.9, 0.6)])
-    path = folder / "trials" / "00000.parquet"
-    table = pq.read_table(path, partitioning=None).drop_columns(list(ADDED_COLUMNS[3]))
-    pq.write_table(table.replace_schema_metadata({VERSION_KEY: b"3"}), path)
-    assert compare([two[0], folder], *XY, "test").studies[1].hypervolume == pytest.approx(0.54)
 
 
 def test_fewer_than_two(two: list[Path]) -> None:

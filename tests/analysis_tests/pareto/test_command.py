@@ -150,7 +150,7 @@ def test_all_trials_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_command_runs_without_the_libraries_of_training(results: Path) -> None:
     program = (
-        "import sys; from analysis.pareto import main; code = main(sys.argv[1:]); "
+        "import sys; from analysis.pareto.__main__ import main; code = main(sys.argv[1:]); "
         "heavy = {'torch', 'ray', 'optuna', 'foolbox', 'matplotlib.pyplot'} & set(sys.modules); "
         "sys.exit(f'imported {heavy}' if heavy else code)"
     )

@@ -18,15 +18,14 @@ from analysis.pareto.text import pareto_text
 from analysis.poster.panel import LinePlot
 from analysis.poster.panels import curves_panel, tradeoff_panel
 from analysis.poster.variants import conditions, load_study
-from analysis.results.load import ResultsError, load_results, load_table
+from analysis.results.load import ResultsError, load_results
 from analysis.results.seed_groups import trial_networks
-from simreg_core.results.schema import ADDED_COLUMNS, SCHEMA_VERSION
+from simreg_core.results.schema import SCHEMA_VERSION
 from tests.analysis_tests.posters import curve_rows
 from tests.analysis_tests.result_rows import (
     Row,
     baseline_curves,
     complete_row,
-    table_schema,
     write_part,
     write_results,
 )
@@ -163,39 +162,7 @@ def test_without_a_feasible_trial_there_is_no_front(
     assert "hypervolume 0 with" in printed
 
 
-# the version before
-
-
-def write_version_2(folder: Path) -> Path:
-    """Results as version 2 has them: without the columns and the table that 3 added."""
-    rows = [complete_row(number, 0.9 - number / 10, 0.5 + number / 10) for number in range(2)]
-    write_results(folder, rows)
-    for path in folder.glob("*/*.parquet"):
-        table = pq.read_table(path)
-        table = table.drop_columns([n for n in ADDED_COLUMNS[2] if n in table.column_names])
-        schema = table.schema.with_metadata({b"simreg_schema_version": b"2"})
-        pq.write_table(table.cast(schema), path)
-    return folder
-
-
-def test_results_of_version_2_are_read(tmp_path: Path) -> None:
-    results = load_results(write_version_2(tmp_path))
-    assert results.trials[["feasible", "num_seeds"]].isna().all().all()
-    assert results.trials["training.precision"].eq("float32").all()
-    assert len(results.seeds) == 0
-    info = info_of(tmp_path)
-    assert info.on_front.tolist() == [True, True]
-    assert info.feasible.all()
-    assert info.num_seeds == (1, 1)
-
-
-def test_versions_may_be_mixed_where_a_search_went_on(tmp_path: Path) -> None:
-    write_version_2(tmp_path)
-    write_part(tmp_path, "trials", "00002.parquet", [complete_row(2, 0.7, 0.7, num_seeds=1)])
-    assert load_table(tmp_path, "trials")["trial"].tolist() == [0, 1, 2]
-
-
-@pytest.mark.parametrize("version", ["1", str(SCHEMA_VERSION + 1)])
+@pytest.mark.parametrize("version", [str(SCHEMA_VERSION - 1), str(SCHEMA_VERSION + 1)])
 def test_other_versions_are_refused_in_one_line(
     version: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,12 +170,4 @@ def test_other_versions_are_refused_in_one_line(
     write_part(tmp_path, "trials", "00001.parquet", [complete_row(1, 0.9, 0.5)], version=version)
     assert main([str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"00001.parquet: schema version {version}; allowed: 4, 3, 2" in line
-
-
-def test_column_that_version_2_had_must_be_there(tmp_path: Path) -> None:
-    path = write_version_2(tmp_path) / "trials" / "00000.parquet"
-    pq.write_table(pq.read_table(path).drop_columns(["host"]), path)
-    with pytest.raises(ResultsError, match="columns are missing: host"):
-        load_table(tmp_path, "trials")
-    assert "host" in table_schema("trials").names
+    assert f"00001.parquet: schema version {version}" in line

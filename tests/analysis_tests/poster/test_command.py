@@ -17,7 +17,7 @@ from analysis.poster.__main__ import SOURCES, Source, collect, command, main
 from analysis.poster.layout import ROWS
 from tests.analysis_tests.posters import write_output
 from tests.analysis_tests.result_rows import ended_row, write_part
-from tuner.space.search_space import load_space
+from tuner.space.loading import load_space
 
 PANELS = (
     "2_similarity",
@@ -192,7 +192,7 @@ def test_commands_name_space_files_whose_results_the_panel_reads(
 
 def test_command_runs_without_the_libraries_of_training(only: Callable[..., Path]) -> None:
     program = (
-        "import sys; from analysis.poster import main; code = main(sys.argv[1:]); "
+        "import sys; from analysis.poster.__main__ import main; code = main(sys.argv[1:]); "
         "heavy = {'torch', 'ray', 'optuna', 'foolbox', 'matplotlib.pyplot'} & set(sys.modules); "
         "sys.exit(f'imported {heavy}' if heavy else code)"
     )

@@ -184,12 +184,9 @@ def test_spectra_are_means_over_seeds_at_the_middle_of_bands(tmp_path: Path) -> 
     assert "power: n = 50 images, noise: n = 397 images" in panel.caption
 
 
-@pytest.mark.parametrize("has_table", [True, False], ids=["empty", "no table"])
-def test_study_without_spectra(has_table: bool, tmp_path: Path) -> None:
+def test_study_without_spectra(tmp_path: Path) -> None:
     folder = study(tmp_path, {})
     (folder / "spectra" / "all.parquet").unlink()
-    if not has_table:
-        (folder / "spectra").rmdir()
     with pytest.raises(ResultsError, match=r"no spectra of the test split \(robustness.frequency"):
         spectra_panel(folder, "test")
 

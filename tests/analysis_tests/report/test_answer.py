@@ -42,9 +42,9 @@ def test_header_has_the_conditions(folder: Path) -> None:
     assert said["Device"] == "cpu (x)"
 
 
-def test_running_trials_are_those_the_driver_named(folder: Path) -> None:
+def test_running_trials_are_those_of_the_heartbeat(folder: Path) -> None:
     content = {"phase": "search", "running": {"4": {}, "5": {}}, "updated_at": "then"}
-    (folder / "driver.json").write_text(json.dumps(content))
+    (folder / "heartbeat.json").write_text(json.dumps(content))
     assert "2 running (as of then)" in dict(header(load(folder)))["Trials"]
 
 

@@ -15,7 +15,6 @@ from plotly.offline import get_plotlyjs
 
 from analysis.report.page import report_html
 from analysis.results.load import ResultsError
-from simreg_core.results.schema import ADDED_COLUMNS
 from tests.analysis_tests.reports import (
     small_results,
     small_trials,
@@ -28,7 +27,6 @@ from tests.analysis_tests.result_rows import (
     confirmation_rows,
     ended_row,
     random_rows,
-    table_schema,
     write_part,
 )
 
@@ -126,12 +124,9 @@ def test_any_objectives(objectives: Any, tmp_path: Path) -> None:
 
 def test_search_without_trials_yet(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
-    folder.mkdir()
+    write_part(folder, "trials", "empty.parquet", [])
     write_space(folder)
-    page = report_html(folder, "validation")
-    assert "No figures yet" in page
-    (folder / "trials").mkdir()
-    assert report_html(folder, "validation") == page
+    assert "No figures yet" in report_html(folder, "validation")
 
 
 @pytest.mark.parametrize("name", ["nowhere", "."])
@@ -143,23 +138,6 @@ def test_other_folders_are_refused(name: str, tmp_path: Path) -> None:
 def test_unknown_split_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="unknown split 'train'; allowed: validation, test"):
         report_html(tmp_path, "train")
-
-
-@pytest.mark.parametrize("version", ADDED_COLUMNS)
-def test_results_of_older_versions(version: int, tmp_path: Path) -> None:
-    folder = small_results(tmp_path / "demo")
-    shutil.rmtree(folder / "trials")
-    schema = table_schema("trials", str(version))
-    for name in ADDED_COLUMNS[version]:
-        if name in schema.names:
-            schema = schema.remove(schema.get_field_index(name))
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rows = [{k: v for k, v in row.items() if k in schema.names} for row in small_trials()]
-    (folder / "trials").mkdir()
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / "trials" / "0.parquet")
-    assert len(page_data(report_html(folder, "validation"))["table"]["rows"]["trial"]) == 4
 
 
 def test_nothing_but_plotly_has_addresses(tmp_path: Path) -> None:

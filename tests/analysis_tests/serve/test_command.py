@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import socket
@@ -17,20 +16,22 @@ import pytest
 from analysis.results.load import ResultsError
 from analysis.serve.__main__ import create_listener, main, url
 from simreg_core.errors import ConfigError
-from simreg_core.results.study_lock import LOCK_FILE
-from simreg_core.storage.locks import lock
+from simreg_core.storage.location import storage_of
 from tests.analysis_tests.result_rows import complete_row, write_part, write_results
 from tests.analysis_tests.servers import Answer, Client, Renderer, serve
 
 __all__ = ["serve"]
 
-SPACE = "name: demo\ntuning: {num_trials: 3, confirm: null}\n"
+SPACE = """name: demo
+objectives: [clean_accuracy, robust_accuracy]
+tuning: {num_trials: 3, confirm: null}
+"""
 
 
-def study(folder: Path, num_trials: int = 2, space: str = SPACE) -> Path:
+def study(folder: Path, num_trials: int = 2) -> Path:
     rows = [complete_row(trial, 0.9, 0.5 + trial / 10) for trial in range(num_trials)]
     write_results(folder, rows)
-    (folder / "space.yaml").write_text(space)
+    (folder / "space.yaml").write_text(SPACE)
     return folder
 
 
@@ -103,10 +104,10 @@ def test_unchanged_is_told_in_a_word(get: Client) -> None:
         assert (again.status, again.text) == (304, ""), path
 
 
-def test_driver_that_speaks_every_second_makes_no_new_report(get: Client, output: Path) -> None:
-    (output / "one" / "driver.json").write_text('{"phase": "trials", "updated_at": 1}')
+def test_heartbeat_makes_no_new_report(get: Client, output: Path) -> None:
+    (output / "one" / "heartbeat.json").write_text('{"phase": "trials", "updated_at": 1}')
     before = get("/study/one/version").text
-    (output / "one" / "driver.json").write_text('{"phase": "trials", "updated_at": 2}')
+    (output / "one" / "heartbeat.json").write_text('{"phase": "trials", "updated_at": 2}')
     (output / "one" / "study.journal").write_text("more")
     (output / "one" / "trials" / ".00009.tmp").write_text("half")
     assert get("/study/one/version").text == before
@@ -125,9 +126,9 @@ def test_audits_and_confirmations_make_a_new_report(place: str, get: Client, out
 
 def test_running_search_is_seen_and_its_end_too(get: Client, output: Path) -> None:
     folder = output / "one"
-    (folder / "driver.json").write_text('{"phase": "trials"}')
+    (folder / "heartbeat.json").write_text('{"phase": "trials"}')
     stopped = get("/version").text
-    with lock(folder / LOCK_FILE):
+    with storage_of(folder).lock(folder / "heartbeat.json"):
         running = get("/version").text
         version = get("/study/one/version").text
         assert '<span class="running">running</span>: trials' in get("/").text
@@ -145,28 +146,6 @@ def test_looking_at_a_study_writes_nothing(get: Client, output: Path) -> None:
     for path in ("/", "/version", "/study/one/", "/study/one/version"):
         get(path)
     assert files() == before
-
-
-def test_search_that_waits_for_its_confirmation_is_stopped(
-    serve: Callable[..., Client], tmp_path: Path
-) -> None:
-    folder = study(tmp_path / "o" / "a", 3, SPACE.replace("null", "{top: 2, seeds: 3}"))
-    get = serve(tmp_path / "o")
-    (folder / "driver.json").write_text('{"phase": "confirmation"}')
-    assert "stopped" in get("/").text
-    (folder / "driver.json").write_text('{"phase": "done"}')
-    assert "finished" in get("/").text
-
-
-def test_infeasible_trials_are_best_only_where_all_are(
-    serve: Callable[..., Client], tmp_path: Path
-) -> None:
-    rows = [complete_row(0, 0.9, 0.5, feasible=False), complete_row(1, 0.9, 0.45, feasible=True)]
-    write_results(tmp_path / "o" / "a", rows)
-    write_results(tmp_path / "o" / "b", rows[:1])
-    text = " ".join(serve(tmp_path / "o")("/").text.split())
-    assert "+0.010 (trial 1)" in text
-    assert "+0.060 (trial 0)" in text
 
 
 @pytest.mark.parametrize(
@@ -254,18 +233,6 @@ def test_report_that_cannot_be_made_is_said_in_the_index_until_a_file_changes(
     assert said in get("/").text  # of the other split
     curves.write_bytes(b"changed")
     assert said not in get("/").text
-
-
-def test_best_score_is_finite(serve: Callable[..., Client], tmp_path: Path) -> None:
-    scores = (math.inf, 0.1, math.nan, -math.inf)
-    write_results(
-        tmp_path / "o" / "a",
-        [
-            complete_row(i, 0.9, 0.5) | {"validation.tradeoff_score": s}
-            for i, s in enumerate(scores)
-        ],
-    )
-    assert "+0.100 (trial 1)" in serve(tmp_path / "o")("/").text
 
 
 def test_damaged_space_file_is_said_in_the_index(get: Client, output: Path) -> None:

@@ -1,15 +1,24 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from simreg_core.errors import ConfigError
-from simreg_core.results.study_lock import DRIVER_FILE, StudyLock, is_held, read_heartbeat
+from simreg_core.results.study_lock import HEARTBEAT_FILE, StudyLock, is_held, read_heartbeat
+from simreg_core.results.tables import ResultStore
+from simreg_core.storage import object_store
+from simreg_core.storage.atomic import write_text
+from simreg_core.storage.base import LeaseLost
+from tests.object_stores import bucket, make_bucket, s3_server
+
+__all__ = ["bucket", "make_bucket", "s3_server"]
 
 HOLD = """
 import sys, time
@@ -48,19 +57,46 @@ def test_second_process_is_refused_until_the_first_is_dead(tmp_path: Path) -> No
         assert read_heartbeat(tmp_path)["pid"] == os.getpid()
 
 
-def test_what_runs_is_said(tmp_path: Path) -> None:
-    with StudyLock(tmp_path) as driver:
-        driver.enter_phase("trials")
-        driver.ended(0)  # written at once, unlike epochs
-        driver.progressed(3, 7, 2, 5)
-        driver.progressed(4, 7, 1, 5)
-        driver.ended(4)
-        said = read_heartbeat(tmp_path)
-    assert said["phase"] == "trials"
-    assert said["running"] == {"3": {"7": {"epochs_done": 2, "epochs": 5}}}
+def test_heartbeat_names_what_runs(tmp_path: Path) -> None:
+    with StudyLock(tmp_path) as lock:
+        lock.enter_phase("trials")
+        lock.progressed(3, 7, 2, 5)
+        lock.progressed(4, 7, 1, 5)
+        lock.ended(4)
+    heartbeat = read_heartbeat(tmp_path)
+    assert heartbeat["phase"] == "trials"
+    assert heartbeat["running"] == {"3": {"7": {"epochs_done": 2, "epochs": 5}}}
+
+
+def test_lock_of_a_store_is_its_heartbeat(bucket: Path) -> None:
+    with StudyLock(bucket) as lock:
+        lock.enter_phase("trials")
+        assert is_held(bucket)
+        with (
+            pytest.raises(ConfigError, match=rf"another .* \(process {os.getpid()} on "),
+            StudyLock(bucket),
+        ):
+            pass
+    assert read_heartbeat(bucket)["phase"] == "trials"
+    assert [path.name for path in bucket.iterdir()] == [f"{HEARTBEAT_FILE}.1"]
+
+
+def test_tables_are_not_written_once_the_lock_is_lost(
+    bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_store, "LEASE_SECONDS", 0.0)  # so that every write looks
+    lock = StudyLock(bucket).__enter__()
+    store = ResultStore(bucket, lock.require_held)
+    store.write("trials", "00000", [{"trial": 0}])
+    write_text(bucket / f"{HEARTBEAT_FILE}.2", json.dumps({"until": time.time() + 60}))
+    with pytest.raises(LeaseLost):
+        store.write("trials", "00001", [{"trial": 1}])
+    with pytest.raises(LeaseLost):
+        lock.__exit__(None, None, None)
+    assert [row["trial"] for row in ResultStore(bucket).read("trials")] == [0]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "\x00"])
-def test_damaged_word_of_a_driver_is_no_word(content: str, tmp_path: Path) -> None:
-    (tmp_path / DRIVER_FILE).write_text(content)
+def test_damaged_heartbeat_is_none(content: str, tmp_path: Path) -> None:
+    (tmp_path / HEARTBEAT_FILE).write_text(content)
     assert read_heartbeat(tmp_path) == {}

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 
 from simreg_core.errors import ConfigError
 from simreg_core.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY, arrow_schema
-from simreg_core.results.tables import ResultStore
+from simreg_core.results.tables import ResultStore, read_table
 from tests.object_stores import bucket, make_bucket, s3_server
 
 __all__ = ["bucket", "make_bucket", "s3_server"]
@@ -132,10 +134,56 @@ def test_failed_write_keeps_the_part_that_was_there(store: ResultStore) -> None:
     assert [row["accuracy"] for row in store.read("curves")] == [0.5]
 
 
-def test_damaged_file_is_named_when_it_is_read(store: ResultStore) -> None:
-    (store.folder / "trials" / "00000.parquet").write_bytes(b"PAR1 cut off")
-    with pytest.raises(ConfigError, match=r"trials/00000\.parquet: not a readable Parquet file"):
+@pytest.mark.parametrize(
+    "content", [b"", b"PAR1", b"PAR1 cut off", b"not parquet at all"], ids=repr
+)
+def test_damaged_file_is_named_when_it_is_read(content: bytes, store: ResultStore) -> None:
+    (store.folder / "trials" / "00000.parquet").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"trials/00000\.parquet"):
         store.read("trials")
+
+
+def with_type(table: pa.Table, column: str, kind: pa.DataType) -> pa.Table:
+    index = table.schema.get_field_index(column)
+    return table.set_column(index, column, table.column(column).cast(kind))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda t: t.drop_columns(["host"]), "host"),
+        (lambda t: t.append_column("surprise", pa.array([1])), "surprise"),
+        (lambda t: with_type(t, "validation.clean_accuracy", pa.string()), "clean_accuracy"),
+        (lambda t: with_type(t, "trial", pa.float64()), "trial is double"),
+        (lambda t: t.append_column("host", t.column("host")), "twice"),
+        (lambda t: t.replace_schema_metadata({VERSION_KEY: b"999"}), "version 999"),
+        (lambda t: t.replace_schema_metadata(None), "version none"),
+    ],
+    ids=["missing", "unknown", "number as text", "integer as float", "twice", "version", "none"],
+)
+def test_file_of_another_schema_is_refused(
+    change: Callable[[pa.Table], pa.Table], named: str, store: ResultStore
+) -> None:
+    store.write("trials", "00000", [{"trial": 0}])
+    path = store.folder / "trials" / "00000.parquet"
+    pq.write_table(change(pq.ParquetFile(path).read()), path)
+    with pytest.raises(ConfigError, match=rf"00000\.parquet: .*{named}"):
+        store.read("trials")
+
+
+def test_folder_or_table_that_is_missing_is_refused(store: ResultStore) -> None:
+    with pytest.raises(ConfigError, match="nowhere"):
+        read_table(store.folder / "nowhere", "trials")
+    shutil.rmtree(store.folder / "curves")
+    with pytest.raises(ConfigError, match="curves"):
+        read_table(store.folder, "curves")
+
+
+def test_some_columns_and_trials_are_read_alone(store: ResultStore) -> None:
+    rows = [{"trial": number, "epoch": 2} for number in (0, 1, None, 2)]
+    store.write("epochs", "a", rows)
+    found = read_table(store.folder, "epochs", columns=["epoch", "trial"], trials={1, 7})
+    assert found.to_pylist() == [{"epoch": 2, "trial": 1}, {"epoch": 2, "trial": None}]
 
 
 def test_file_that_is_still_being_written_is_not_read(store: ResultStore) -> None:
@@ -188,32 +236,6 @@ def test_rows_are_those_written_last_whatever_the_order(store: ResultStore) -> N
         assert pairs_of(frame.dropna(subset="trial")) == [
             (number, value) for number in sorted(expected) for value in expected[number]
         ]
-
-
-def test_trial_of_an_earlier_version_stays_in_its_own_file(store: ResultStore) -> None:
-    """A search that wrote a file per trial was killed after the curves of trial 1."""
-    store.write("trials", "00000", [{"trial": 0, "status": "complete"}])
-    for number in (0, 1):
-        store.write("curves", f"trial-{number:05d}", curves_of(number, 0.5))
-    resumed = ResultStore(store.folder)
-    for number in (1, 2, 1):
-        resumed.write_trial("curves", number, curves_of(number, 0.7, 0.8))
-        resumed.write_trial("trials", number, [{"trial": number, "status": "complete"}])
-    resumed.write_trial("trials", 0, [{"trial": 0, "status": "failed"}])
-    trials = pd.read_parquet(store.folder / "trials").sort_values("trial")
-    assert trials[["trial", "status"]].to_numpy().tolist() == [
-        [0, "failed"],
-        [1, "complete"],
-        [2, "complete"],
-    ]
-    curves = pd.read_parquet(store.folder / "curves")
-    assert sorted(pairs_of(curves)) == [(0, 0.5), (1, 0.7), (1, 0.8), (2, 0.7), (2, 0.8)]
-    assert names(store, "curves") == [
-        "00000-00199.parquet",
-        "empty.parquet",
-        "trial-00000.parquet",
-        "trial-00001.parquet",
-    ]
 
 
 def test_damaged_block_is_named_and_left_alone(store: ResultStore) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +11,9 @@ import torch
 from simreg_core.errors import ConfigError
 from simreg_core.networks import checkpoint
 from simreg_core.storage import location
-from simreg_core.storage.atomic import atomic_file, write_text
-from simreg_core.storage.location import as_place, is_remote, read_all, readable, require_reachable
+from simreg_core.storage.atomic import write_text
+from simreg_core.storage.base import store_problem
+from simreg_core.storage.location import as_place, local_path, storage_of
 from tests.object_stores import SECRET, bucket, make_bucket, s3_server
 
 __all__ = ["bucket", "make_bucket", "s3_server"]
@@ -24,7 +24,7 @@ def test_path_of_this_machine_is_a_plain_path(text: str) -> None:
     place = as_place(text)
     assert type(place) is type(Path())
     assert place == Path(text)
-    assert not is_remote(place)
+    assert local_path(place) == place
 
 
 @pytest.mark.parametrize("text", ["ftp://host/x", "s3://", "gs:///x", "http://h/x"])
@@ -40,54 +40,6 @@ def test_missing_client_is_named_by_its_extra(
     monkeypatch.setattr(location, "find_spec", lambda name: None)
     with pytest.raises(argparse.ArgumentTypeError, match=rf"simreg-tune\[{extra}\]"):
         as_place(text)
-
-
-def test_file_in_a_store_appears_when_the_block_ends(bucket: Path) -> None:
-    path = bucket / "deep" / "a.csv"
-    with atomic_file(path) as stream:
-        stream.write(b"new")
-        assert not path.exists()
-    assert path.read_bytes() == b"new"
-    assert [place.name for place in path.parent.iterdir()] == ["a.csv"]
-
-
-def test_interrupted_write_leaves_the_old_object(bucket: Path) -> None:
-    path = bucket / "a.csv"
-    write_text(path, "old")
-
-    def write() -> None:
-        with atomic_file(path) as stream:
-            stream.write(b"half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write()
-    assert path.read_text() == "old"
-
-
-def test_new_file_does_not_replace_another(bucket: Path) -> None:
-    location.put(bucket / "a", b"1", is_new=True)
-    with pytest.raises(FileExistsError):
-        location.put(bucket / "a", b"2", is_new=True)
-    assert (bucket / "a").read_bytes() == b"1"
-
-
-def test_many_files_are_read_in_order(bucket: Path) -> None:
-    paths = [bucket / "many" / str(number) for number in range(12)]
-    for number, path in enumerate(paths):
-        write_text(path, str(number))
-    streams = read_all(paths)
-    assert [s.read() for s in streams if isinstance(s, io.BytesIO)] == [
-        str(number).encode() for number in range(12)
-    ]
-
-
-def test_removing_what_is_gone_is_no_error(bucket: Path) -> None:
-    write_text(bucket / "a", "")
-    location.remove([bucket / "a"])
-    location.remove([bucket / "a"])
-    location.remove([])
-    assert not (bucket / "a").exists()
 
 
 def test_checkpoint_comes_back_from_a_store(bucket: Path) -> None:
@@ -112,14 +64,14 @@ def test_pickled_place_holds_no_secret_and_still_reads(bucket: Path) -> None:
     assert pickle.loads(pickled).read_text() == "text"
 
 
-def test_file_of_this_machine_is_given_to_libraries_as_it_is(tmp_path: Path) -> None:
-    assert readable(tmp_path) is tmp_path
-    assert read_all([tmp_path]) == [tmp_path]
+def require_reachable(place: Path) -> None:
+    storage_of(place).require_reachable(place)
 
 
 def test_place_with_nothing_in_it_is_reachable(bucket: Path) -> None:
     require_reachable(bucket / "none" / "deep")
     require_reachable(bucket)
+    require_reachable(Path("/absent"))
 
 
 def test_missing_bucket_is_refused(s3_server: str) -> None:
@@ -144,5 +96,5 @@ def test_missing_credentials_are_named(
 
 
 def test_other_errors_are_not_taken_for_the_stores() -> None:
-    assert location.store_problem(ValueError("x")) is None
-    assert not location.is_store_error(FileNotFoundError("x"))
+    assert store_problem(ValueError("x")) is None
+    assert store_problem(FileNotFoundError("x")) is None

@@ -16,7 +16,6 @@ from simreg_core.robustness.tradeoff import TRADEOFF_METRICS
 from tests.tuner_tests.spaces import make_space, write_space
 from tuner.confirm import main
 from tuner.confirmation.retraining import confirm, fresh_seeds
-from tuner.confirmation.selection import choose
 from tuner.confirmation.summary import SUMMARY_FILE, Candidate, confirmation_table, estimate
 from tuner.execution.ray_session import Resources
 from tuner.execution.worker import WorkerSettings
@@ -31,52 +30,7 @@ def trial(number: int, **validation: float | None) -> dict[str, Any]:
     """A row of the trials table."""
     values = {f"validation.{name}": value for name, value in validation.items()}
     status = "failed" if None in validation.values() else "complete"
-    return {"trial": number, "status": status, **values}
-
-
-# choosing
-
-
-@pytest.mark.parametrize(
-    ("objective", "expected"),
-    [("clean_accuracy", [2, 0, 1]), ("accuracy_cost", [1, 0, 2])],
-    ids=["maximized", "minimized"],
-)
-def test_best_of_one_objective_come_first(
-    objective: str, expected: list[int], tmp_path: Path
-) -> None:
-    space = make_space(tmp_path, ("[clean_accuracy, robust_accuracy]", f"[{objective}]"))
-    rows = [trial(number, **{objective: value}) for number, value in enumerate([0.5, 0.2, 0.8])]
-    assert choose(rows, {0, 1, 2}, space, 3) == expected
-
-
-def test_members_of_the_front_come_first_then_the_tradeoff_score_decides(tmp_path: Path) -> None:
-    rows = [
-        trial(number, tradeoff_score=score) for number, score in enumerate([0.1, 0.4, 0.3, 0.2])
-    ]
-    assert choose(rows, {0, 2}, make_space(tmp_path), 4) == [2, 0, 1, 3]
-
-
-def test_equal_trials_are_chosen_in_order_of_their_numbers(tmp_path: Path) -> None:
-    rows = [trial(number, tradeoff_score=0.2) for number in (3, 1, 2)]
-    assert choose(rows, set(), make_space(tmp_path), 2) == [1, 2]
-
-
-def test_only_complete_trials_are_chosen(tmp_path: Path) -> None:
-    rows = [
-        trial(0, tradeoff_score=None),
-        trial(1, tradeoff_score=-0.5),
-        {**trial(2, tradeoff_score=0.9), "status": "pruned"},
-    ]
-    assert choose(rows, set(), make_space(tmp_path), 3) == [1]
-
-
-def test_test_figures_do_not_decide(tmp_path: Path) -> None:
-    rows = [
-        {**trial(0, tradeoff_score=0.2), "test.tradeoff_score": -1.0},
-        {**trial(1, tradeoff_score=0.1), "test.tradeoff_score": 1.0},
-    ]
-    assert choose(rows, set(), make_space(tmp_path), 1) == [0]
+    return {"trial": number, "status": status, "num_seeds": 1, **values}
 
 
 # seeds and intervals
@@ -376,25 +330,17 @@ def test_trial_without_figures_is_refused(
     assert f"--trials: {reason}; complete: 0" in capsys.readouterr().err
 
 
-def test_named_trials_leave_nothing_to_choose(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--trials", "0", "--top", "2"], "--top"),
+        (["--seeds", "1"], "--seeds"),
+        (["--top", "few"], "--top"),
+    ],
+)
+def test_wrong_flag_is_refused_in_one_line(
+    flags: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_space(tmp_path)
-    assert main([str(tmp_path), "--trials", "0", "--by", "model"]) == 2
-    assert "--by model: it chooses the --top" in capsys.readouterr().err
-    assert main([str(tmp_path), "--trials", "0", "--top", "2"]) == 2
-    assert "not allowed with argument" in capsys.readouterr().err
-
-
-def test_single_seed_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path), "--seeds", "1"]) == 2
-    message = "--seeds: expected a whole number of at least 2, found '1'"
-    assert message in capsys.readouterr().err
-
-
-def test_unknown_way_of_choosing_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([str(tmp_path), "--by", "luck"]) == 2
+    assert main([str(tmp_path), *flags]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "--by: invalid choice: 'luck'" in line
+    assert named in line

@@ -13,7 +13,7 @@ from simreg_core.results.tables import ResultStore
 from tests.tuner_tests.drivers import Driver, report
 from tests.tuner_tests.spaces import make_space
 from tuner.confirmation.selection import choose
-from tuner.run import pareto_table
+from tuner.search import pareto_table
 from tuner.study.folder import SearchPlan
 
 OBJECTIVES = "objectives: [clean_accuracy, robust_accuracy]"

@@ -13,7 +13,8 @@ from simreg_core.results.objectives import STOPPING_METRICS
 from tests.tuner_tests.spaces import make_space
 from tuner.execution.tune_runner import _scheduler
 from tuner.execution.worker import _EpochMetrics
-from tuner.space.search_space import EarlyStoppingConfig, SearchSpace
+from tuner.space.search_space import SearchSpace
+from tuner.space.tuning import EarlyStoppingConfig
 
 STOP, CONTINUE = TrialScheduler.STOP, TrialScheduler.CONTINUE
 THRESHOLD = "regularizer.threshold: {type: float, low: 0.1, high: 0.9}"

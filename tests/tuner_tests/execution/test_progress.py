@@ -7,7 +7,10 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
+from simreg_core.results.objectives import BestTrial
 from tuner.execution.progress import SearchView
+
+BEST = BestTrial(0, "tradeoff_score", 0.0625, is_feasible=True)
 
 
 @pytest.fixture
@@ -40,11 +43,12 @@ def test_finished_item_is_a_plain_line_where_there_is_no_terminal(
         view.started(0)
         view.started(1)
         clock(20)
-        view.finished(0, score=0.0625)
+        view.best = BEST
+        view.finished(0)
         view.finished(1)
     assert printed(plain) == (
-        "trials 1/4, 1 running, best score +0.062 (trial 0), 0:20 elapsed\n"
-        "trials 2/4, best score +0.062 (trial 0), 0:20 elapsed, about 0:20 left\n"
+        "trials 1/4, 1 running, best tradeoff score +0.062 (trial 0), 0:20 elapsed\n"
+        "trials 2/4, best tradeoff score +0.062 (trial 0), 0:20 elapsed, about 0:20 left\n"
     )
 
 
@@ -69,13 +73,6 @@ def test_pruned_item_is_done_but_not_failed(plain: Console, clock: Callable[[flo
         view.finished(0, "pruned", "stopped after 1 epochs")
     assert "trials 1/2, 0:00 elapsed" in printed(plain)
     assert view.num_failed == 0
-
-
-def test_best_score_is_the_highest_so_far(plain: Console) -> None:
-    view = SearchView(plain, "trial", 3)
-    for number, score in enumerate([-0.2, 0.1, 0.05]):
-        view.finished(number, score=score)
-    assert "best score +0.100 (trial 1)" in view.line()
 
 
 def test_items_are_named_by_what_they_are(plain: Console, clock: Callable[[float], None]) -> None:
@@ -111,11 +108,12 @@ def test_terminal_shows_one_line_that_is_redrawn() -> None:
     with SearchView(console, "trial", 2) as view:
         for number in range(2):
             view.started(number)
-            view.finished(number, score=0.5)
+            view.best = BEST
+            view.finished(number)
             time.sleep(0.3)  # it is drawn four times a second
     text = printed(console)
-    assert "trials 1/2, best score +0.500 (trial 0)" in text
-    assert "trials 2/2, best score +0.500 (trial 0)" in text
+    assert "trials 1/2, best tradeoff score +0.062 (trial 0)" in text
+    assert "trials 2/2, best tradeoff score +0.062 (trial 0)" in text
     assert text.count("\n") <= 1
     assert "\x1b[2K" in text  # the line is erased before it is drawn again
 

@@ -33,7 +33,7 @@ def drive(tmp_path: Path) -> Callable[..., Driver]:
     return make
 
 
-def reopened(driver: Driver, folder: Path) -> optuna.Study:
+def reopen(driver: Driver, folder: Path) -> optuna.Study:
     """The study as another process reads it from its file."""
     return open_study(folder, driver.space)
 
@@ -259,7 +259,7 @@ def test_warm_starts_are_not_repeated_when_the_study_is_reopened(
 ) -> None:
     driver = drive(("sampler: random", "warm_starts: [{regularizer.alpha: 0.5}]"))
     driver.run(report())
-    study = reopened(driver, tmp_path)
+    study = reopen(driver, tmp_path)
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE]
 
 
@@ -271,7 +271,7 @@ def test_study_reopened_from_its_file_knows_everything(
 ) -> None:
     driver = drive(("[clean_accuracy, robust_accuracy]", "[clean_accuracy, accuracy_cost]"))
     driver.run(report(accuracy_cost=0.05), {"failure": "RuntimeError: no"}, report(num_epochs=1))
-    study = reopened(driver, tmp_path)
+    study = reopen(driver, tmp_path)
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     assert study.metric_names == ["clean_accuracy", "accuracy_cost"]
     assert study.study_name == "tiny"

@@ -133,5 +133,4 @@ def test_grid_has_several_networks_per_combination(tmp_path: Path) -> None:
 
 def test_seeds_of_a_trial_are_not_fresh() -> None:
     assert [*_seeds_of({"seed": 999, "num_seeds": 3})] == [999, 1000, 1001]
-    assert [*_seeds_of({"seed": 4, "num_seeds": None})] == [4]
     assert [*_seeds_of({"seed": None, "num_seeds": 2})] == []

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from simreg_core.errors import ConfigError
 from tests.tuner_tests.spaces import GOOD_SPACE, Run, assert_refused, make_space, write_space
 from tuner.space.distributions import Choices, FloatRange, IntRange
-from tuner.space.search_space import load_space
+from tuner.space.loading import load_space
 
 THRESHOLD = "regularizer.threshold: {type: float, low: 0.1, high: 0.9}"
 ALPHA = "regularizer.alpha: {type: float, low: 0.01, high: 3.0, log: true}"

@@ -1,4 +1,4 @@
-"""What can be gone on with, what cannot, and what status says of it; without Ray."""
+"""Which folders can be resumed, and what status says of them; without Ray."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 
 from simreg_core.errors import ConfigError
-from simreg_core.results.study_lock import DRIVER_FILE, StudyLock
+from simreg_core.results.study_lock import StudyLock
 from simreg_core.results.tables import ResultStore
 from tests.tuner_tests.spaces import make_space
 from tuner.run import main as run
 from tuner.space.search_space import SearchSpace
-from tuner.status import describe, search_status
 from tuner.status import main as status
 from tuner.study.folder import SearchPlan, check_resumable, create_folder, resume_plan
 from tuner.study.study import open_study, tell
@@ -56,12 +55,12 @@ def make_search(tmp_path: Path) -> MakeSearch:
     return make
 
 
-def test_whole_results_can_be_gone_on_with(make_search: MakeSearch) -> None:
+def test_consistent_results_can_be_resumed(make_search: MakeSearch) -> None:
     plan = make_search(finished=2, begun=1)
     check_resumable(resume_plan(plan.folder, None, ()))
 
 
-def test_folder_in_which_nothing_has_begun_can_be_gone_on_with(tmp_path: Path) -> None:
+def test_folder_in_which_nothing_has_begun_can_be_resumed(tmp_path: Path) -> None:
     space = make_space(tmp_path)
     plan = create_folder(SearchPlan(space, tmp_path / "new", tmp_path / "references"))
     check_resumable(resume_plan(plan.folder, None, ()))
@@ -143,13 +142,6 @@ def test_storage_of_a_study_that_is_a_file_is_refused_by_the_dry_run(
     assert "leave it out" in capsys.readouterr().err
 
 
-def test_looking_whether_a_driver_works_hinders_none(make_search: MakeSearch) -> None:
-    plan = make_search()
-    with StudyLock(plan.folder):
-        assert search_status(plan.folder)["is_running"]
-    assert not search_status(plan.folder)["is_running"]
-
-
 @pytest.mark.parametrize("content", [b"", b"PAR1"])
 def test_damaged_table_is_told_by_its_file(
     content: bytes, make_search: MakeSearch, capsys: pytest.CaptureFixture[str]
@@ -169,38 +161,41 @@ def test_missing_table_is_told(make_search: MakeSearch, capsys: pytest.CaptureFi
     for main in (status, lambda words: run(["--resume", *words])):
         assert main([str(plan.folder)]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert f"{plan.folder}: no results of a search (it has no trials/)" in line
+        assert f"{plan.folder}: no trials/" in line
 
 
 # status
 
 
-def test_best_trial_is_one_that_meets_the_constraints(make_search: MakeSearch) -> None:
-    constraints = "[clean_accuracy, robust_accuracy]\nconstraints: [clean_accuracy <= 0.05]"
-    plan = make_search(("[clean_accuracy, robust_accuracy]", constraints), finished=0)
-    store = ResultStore(plan.folder)
-    _finish(store, 0, 0.0)
-    _finish(store, 1, 0.9, feasible=False)
-    assert search_status(plan.folder)["best"] == {"trial": 0, "tradeoff_score": 0.0}
-
-
-@pytest.mark.parametrize(
-    ("phase", "state"),
-    [("trials", "stopped; go on"), ("confirmation", "stopped; go on"), ("done", "finished")],
-)
-def test_search_whose_confirmation_is_missing_is_not_finished(
-    phase: str, state: str, make_search: MakeSearch
+def test_stopped_search_says_how_to_resume(
+    make_search: MakeSearch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    confirm = "num_trials: 4, confirm: {top: 1, seeds: 2}"
-    plan = make_search(("num_trials: 4", confirm), finished=4)
-    with StudyLock(plan.folder) as driver:
-        driver.enter_phase(phase)
-    shown = describe(search_status(plan.folder), plan.folder)
-    assert f"state        {state}" in shown
-
-
-@pytest.mark.parametrize("content", ["", "{}", '{"pid": 3}', "[1]", "garbage"])
-def test_damaged_word_of_the_driver_is_no_obstacle(content: str, make_search: MakeSearch) -> None:
     plan = make_search()
-    (plan.folder / DRIVER_FILE).write_text(content)
-    assert "stopped; go on with" in describe(search_status(plan.folder), plan.folder)
+    assert status([str(plan.folder)]) == 0
+    shown = capsys.readouterr().out
+    assert f"--resume {plan.folder}" in shown
+    assert "3 of 4 (3 complete)" in shown
+    assert "(trial 2)" in shown
+
+
+def test_running_search_says_what_runs(
+    make_search: MakeSearch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = make_search()
+    with StudyLock(plan.folder) as driver:
+        driver.enter_phase("trials")
+        driver.progressed(3, 0, 1, 5)
+        driver.ended(9)  # written at once, unlike epochs
+        assert status([str(plan.folder)]) == 0
+    shown = capsys.readouterr().out
+    assert "running: trials" in shown
+    assert "trial 3: 1 of 5 epochs" in shown
+
+
+def test_status_for_programs_is_json(
+    make_search: MakeSearch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status([str(make_search().folder), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["state"], found["trials"], found["num_trials"]) == ("stopped", {"complete": 3}, 4)
+    assert found["best"]["trial"] == 2

@@ -10,7 +10,7 @@ from simreg_core.errors import ConfigError
 from tests.tuner_tests.spaces import make_space
 from tuner.space.search_space import SearchSpace
 from tuner.study.storage import STUDY_FILE
-from tuner.study.study import open_study, read_study, reopened, settle
+from tuner.study.study import open_study, read_study, reconcile, resume
 
 RUNNING = (TrialState.RUNNING,)
 
@@ -40,7 +40,7 @@ def test_rows_that_the_study_was_not_told_of_are_told(tmp_path: Path, space: Sea
     ask(tmp_path, space, 4)
     study = open_study(tmp_path, space)
     good = row(0, "complete", clean_accuracy=0.75, robust_accuracy=0.5)
-    assert settle(study, [good, row(1, "failed"), row(3, "pruned")], space) == [2]
+    assert reconcile(study, [good, row(1, "failed"), row(3, "pruned")], space) == [2]
     states = [trial.state for trial in open_study(tmp_path, space).trials]
     assert states == [
         TrialState.COMPLETE,
@@ -57,13 +57,13 @@ def test_settling_twice_changes_nothing(tmp_path: Path, space: SearchSpace) -> N
     rows = [row(0, "complete", clean_accuracy=0.75, robust_accuracy=0.5)]
     for _ in range(2):
         study = open_study(tmp_path, space)
-        assert settle(study, rows, space) == []
+        assert reconcile(study, rows, space) == []
     assert [trial.values for trial in study.trials] == [[0.75, 0.5]]
 
 
 def test_interrupted_trial_keeps_its_values(tmp_path: Path, space: SearchSpace) -> None:
     (asked,) = ask(tmp_path, space)
-    trial = reopened(open_study(tmp_path, space), 0, space.distributions())
+    trial = resume(open_study(tmp_path, space), 0, space.distributions())
     assert trial.number == 0
     assert trial.params == asked.params
 
@@ -72,7 +72,7 @@ def test_values_that_a_kill_left_out_are_drawn(tmp_path: Path, space: SearchSpac
     study = open_study(tmp_path, space)
     first = study.ask()
     alpha = first.suggest_float("regularizer.alpha", 0.01, 3.0, log=True)
-    trial = reopened(open_study(tmp_path, space), 0, space.distributions())
+    trial = resume(open_study(tmp_path, space), 0, space.distributions())
     assert trial.params["regularizer.alpha"] == alpha
     assert 0.1 <= trial.params["regularizer.threshold"] <= 0.9
 
@@ -134,7 +134,7 @@ def test_more_trials_retries_and_another_confirmation_are_the_same_search(
     tmp_path: Path, space: SearchSpace
 ) -> None:
     open_study(tmp_path, space)
-    tuning = "num_trials: 30, retries: 9, confirm: {top: front, seeds: 3, by: model},"
+    tuning = "num_trials: 30, retries: 9, confirm: {top: front, seeds: 3},"
     open_study(tmp_path, make_space(tmp_path, ("num_trials: 2,", tuning)))
 
 

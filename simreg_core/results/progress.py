@@ -1,0 +1,182 @@
+"""How far a study is, from the files in its folder alone."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from simreg_core.cli import os_reason
+from simreg_core.config.yaml_io import read_yaml_mapping
+from simreg_core.errors import ConfigError, reason_of
+from simreg_core.results.objectives import (
+    SEARCH_SPLIT,
+    BestTrial,
+    best_trial,
+    parse_constraint,
+    ranking_metric,
+)
+from simreg_core.results.schema import METRICS
+from simreg_core.results.study_lock import LOCK_FILE, is_held, read_heartbeat
+from simreg_core.results.tables import read_table
+from simreg_core.storage.location import is_remote
+
+SPACE_FILE = "space.yaml"
+
+State = Literal["running", "stopped", "finished", "unknown"]
+Found = TypeVar("Found")
+
+_look = threading.Lock()  # two threads that look at one lock would each take the other for a holder
+
+
+@dataclass(frozen=True)
+class StudyProgress:
+    """How far a study is; what cannot be read keeps its default."""
+
+    name: str
+    """As the space file has it, else the folder's."""
+    state: State = "unknown"
+    """``unknown``: the lock, the space file or the table of trials cannot be read."""
+    phase: str | None = None
+    """What a running search does."""
+    num_trials: int | None = None
+    """Trials requested; None if the space file cannot be read."""
+    trials: Mapping[str, int] | None = None
+    """Number of trials that have ended, by status; None if the table cannot be read."""
+    best: BestTrial | None = None
+    failures: Mapping[str, int] = field(default_factory=dict)
+    """Number of failed trials by reason."""
+    confirmation: Mapping[str, int] = field(default_factory=dict)
+    """Number of confirmation networks by status."""
+    running: Mapping[str, Any] = field(default_factory=dict)
+    """``epochs_done`` and ``epochs`` of every network in training, by trial and seed."""
+    heartbeat: Mapping[str, Any] = field(default_factory=dict)
+    """``host``, ``pid``, ``started_at`` and ``updated_at`` of the last process that ran the search;
+    empty if none has."""
+    problem: str | None = None
+    """What cannot be read, in one line."""
+
+    @property
+    def num_ended(self) -> int | None:
+        """Trials that have ended; None if the table cannot be read."""
+        return None if self.trials is None else sum(self.trials.values())
+
+
+class StudyRequest(NamedTuple):
+    """What the space file asks for."""
+
+    name: str
+    num_trials: int
+    confirms: bool
+    objectives: Sequence[str]
+    constraints: Sequence[str]
+    columns: Sequence[str]
+    """Of the trials table, that rank trials."""
+
+
+def study_progress(folder: Path) -> StudyProgress:
+    """How far the study in a folder is. Nothing raises: see :attr:`StudyProgress.problem`."""
+    problems: list[str] = []
+    request = _attempt(problems, lambda: read_request(folder))
+    columns = ["trial", "status", "reason", *(request.columns if request else ())]
+    rows = _attempt(problems, lambda: _read_rows(folder, "trials", columns))
+    networks = _attempt(problems, lambda: _read_rows(folder, "confirmation", ["status"]))
+    running = is_running(folder)
+    heartbeat = read_heartbeat(folder)
+    best = None
+    if request is not None and rows is not None:
+        rule = (request.objectives, request.constraints)
+        row = best_trial(rows, *rule)
+        best = None if row is None else BestTrial.of(row, *rule)
+    return StudyProgress(
+        name=request.name if request else folder.name,
+        state=_state(running, request, rows, heartbeat.get("phase")),
+        phase=heartbeat.get("phase") if running else None,
+        num_trials=request.num_trials if request else None,
+        trials=None if rows is None else _counts(row["status"] for row in rows),
+        best=best,
+        failures=_counts(row["reason"] for row in rows or () if row["status"] == "failed"),
+        confirmation=_counts(row["status"] for row in networks or ()),
+        running=heartbeat.get("running", {}) if running else {},
+        heartbeat={
+            key: heartbeat[key]
+            for key in ("host", "pid", "started_at", "updated_at")
+            if key in heartbeat
+        },
+        problem="; ".join(problems) or None,
+    )
+
+
+def is_running(folder: Path) -> bool | None:
+    """Whether a process works on a study; None if that cannot be determined."""
+    lock = folder / LOCK_FILE
+    try:
+        # Testing a lock creates its file: do it only if there is one, and it is no link elsewhere.
+        if not is_remote(lock) and (lock.is_symlink() or not lock.exists()):
+            return False
+        with _look:
+            return is_held(folder)
+    except OSError:  # the file is another user's, or the file system has no locks
+        return None
+
+
+def _attempt(problems: list[str], read: Callable[[], Found]) -> Found | None:
+    try:
+        return read()
+    except ConfigError as err:
+        problems.append(str(err))
+    except OSError as err:
+        problems.append(os_reason(err))
+    return None
+
+
+def read_request(folder: Path) -> StudyRequest:
+    """What the space file in a result folder asks for.
+
+    Raises:
+        ConfigError: the file is missing, or damaged.
+    """
+    path = folder / SPACE_FILE
+    if not path.is_file():
+        raise ConfigError(f"{folder}: no results of a search (it has no {SPACE_FILE})")
+    space = read_yaml_mapping(path)
+    try:
+        objectives, constraints = space["objectives"], space.get("constraints", ())
+        ranking = METRICS[ranking_metric(objectives)].name
+        metrics = [ranking, *(parse_constraint(text).metric for text in constraints)]
+        return StudyRequest(
+            name=str(space["name"]),
+            num_trials=int(space["tuning"]["num_trials"]),
+            confirms=space["tuning"].get("confirm") is not None,
+            objectives=objectives,
+            constraints=constraints,
+            columns=[f"{SEARCH_SPLIT}.{name}" for name in dict.fromkeys(metrics)],
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as err:
+        raise ConfigError(f"{path}: damaged: {reason_of(err)}") from err
+
+
+def _read_rows(folder: Path, table: str, columns: Sequence[str]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = read_table(folder, table, columns=columns).to_pylist()
+    return rows
+
+
+def _counts(values: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(values))
+
+
+def _state(
+    running: bool | None,
+    request: StudyRequest | None,
+    rows: Sequence[object] | None,
+    phase: str | None,
+) -> State:
+    if running:
+        return "running"
+    if running is None or request is None or rows is None:
+        return "unknown"
+    lacks_confirmation = request.confirms and phase not in (None, "done")
+    return "stopped" if len(rows) < request.num_trials or lacks_confirmation else "finished"

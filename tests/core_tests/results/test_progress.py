@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from simreg_core.results.progress import SPACE_FILE, StudyProgress, study_progress
+from simreg_core.results.study_lock import DRIVER_FILE, LOCK_FILE, StudyLock
+from simreg_core.results.tables import ResultStore
+from simreg_core.storage.location import make_folder
+from tests.object_stores import bucket, make_bucket, s3_server
+
+__all__ = ["bucket", "make_bucket", "s3_server"]
+
+SPACE = """name: demo
+objectives: [clean_accuracy, robust_accuracy]
+constraints: [clean_accuracy >= 0.5]
+tuning: {num_trials: 3, confirm: null}
+"""
+CONFIRMS = SPACE.replace("null", "{top: 1, seeds: 2}")
+
+
+def write_study(folder: Path, num_complete: int = 2, space: str = SPACE) -> ResultStore:
+    """A study whose later trials are better, but for the first, which misses the constraint."""
+    make_folder(folder)
+    store = ResultStore(folder)
+    store.create()
+    (folder / SPACE_FILE).write_text(space)
+    for number in range(num_complete):
+        accuracies = {"validation.clean_accuracy": 0.4 + number / 4}
+        score = {"validation.tradeoff_score": number / 10 if number else 9.0}
+        row = {"trial": number, "status": "complete", **accuracies, **score}
+        store.write_trial("trials", number, [row])
+    return store
+
+
+def test_counts_best_trial_and_reasons(tmp_path: Path) -> None:
+    store = write_study(tmp_path)
+    store.write_trial("trials", 2, [{"trial": 2, "status": "failed", "reason": "no memory"}])
+    store.write("confirmation", "a", [{"role": "baseline", "status": "complete"}])
+    found = study_progress(tmp_path)
+    assert (found.name, found.state, found.num_trials, found.num_ended) == (
+        "demo",
+        "finished",
+        3,
+        3,
+    )
+    assert found.trials == {"complete": 2, "failed": 1}
+    assert found.failures == {"no memory": 1}
+    assert found.confirmation == {"complete": 1}
+    assert found.best is not None
+    assert (found.best.trial, found.best.value, found.best.is_feasible) == (1, 0.1, True)
+    assert found.problem is None
+
+
+def test_new_study_is_stopped_and_has_no_best_trial(tmp_path: Path) -> None:
+    write_study(tmp_path, 0)
+    assert study_progress(tmp_path) == StudyProgress("demo", "stopped", num_trials=3, trials={})
+
+
+def test_running_study_says_what_it_does_until_it_ends(tmp_path: Path) -> None:
+    write_study(tmp_path)
+    with StudyLock(tmp_path) as driver:
+        driver.enter_phase("trials")
+        driver.ended(0)
+        driver.progressed(2, 7, 1, 5)
+        driver.ended(1)  # written at once, unlike epochs
+        found = study_progress(tmp_path)
+    assert (found.state, found.phase) == ("running", "trials")
+    assert found.running == {"2": {"7": {"epochs_done": 1, "epochs": 5}}}
+    assert {"host", "pid", "started_at", "updated_at"} == set(found.heartbeat)
+    after = study_progress(tmp_path)
+    assert (after.state, after.phase, after.running) == ("stopped", None, {})
+
+
+@pytest.mark.parametrize(
+    ("phase", "state"), [("trials", "stopped"), ("confirmation", "stopped"), ("done", "finished")]
+)
+def test_study_without_its_confirmation_is_not_finished(
+    phase: str, state: str, tmp_path: Path
+) -> None:
+    write_study(tmp_path, 3, CONFIRMS)
+    with StudyLock(tmp_path) as driver:
+        driver.enter_phase(phase)
+    assert study_progress(tmp_path).state == state
+
+
+def test_looking_writes_nothing(tmp_path: Path) -> None:
+    write_study(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    study_progress(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
+    write_study(tmp_path / "study")
+    (tmp_path / "study" / LOCK_FILE).symlink_to(tmp_path / "elsewhere")
+    assert study_progress(tmp_path / "study").state == "stopped"
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"pid": 3}', "[1]", "garbage"])
+def test_damaged_heartbeat_is_no_obstacle(content: str, tmp_path: Path) -> None:
+    write_study(tmp_path)
+    (tmp_path / DRIVER_FILE).write_text(content)
+    found = study_progress(tmp_path)
+    assert (found.state, found.problem) == ("stopped", None)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        "tuning: [",
+        "tuning: [1]",
+        SPACE.replace("num_trials", "trials"),
+        SPACE.replace("[clean_accuracy, robust_accuracy]", "[beauty]"),
+        SPACE.replace(">=", "about"),
+    ],
+)
+def test_damaged_space_file_is_a_problem_and_trials_are_counted(space: str, tmp_path: Path) -> None:
+    write_study(tmp_path, space=space)
+    found = study_progress(tmp_path)
+    assert (found.state, found.num_trials, found.num_ended) == ("unknown", None, 2)
+    assert found.problem is not None
+    assert SPACE_FILE in found.problem
+
+
+@pytest.mark.parametrize("table", ["trials", "confirmation"])
+def test_damaged_table_is_a_problem(table: str, tmp_path: Path) -> None:
+    write_study(tmp_path)
+    (tmp_path / table / "a.parquet").write_bytes(b"PAR1")
+    found = study_progress(tmp_path)
+    assert f"{table}/a.parquet" in (found.problem or "")
+    assert found.num_trials == 3
+    assert (found.num_ended is None) == (table == "trials")
+
+
+def test_missing_folder_is_a_problem(tmp_path: Path) -> None:
+    found = study_progress(tmp_path / "nowhere")
+    assert found.state == "unknown"
+    assert "nowhere" in (found.problem or "")
+
+
+def test_study_in_an_object_store(bucket: Path) -> None:
+    folder = bucket / "search"
+    write_study(folder)
+    with StudyLock(folder):
+        assert study_progress(folder).state == "running"
+    found = study_progress(folder)
+    assert (found.state, found.num_ended, found.problem) == ("stopped", 2, None)

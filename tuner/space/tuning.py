@@ -1,0 +1,70 @@
+"""The section ``tuning`` of a space file: how a search goes about it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from tuner.space.distributions import Strict
+
+MIN_SEEDS = 2  # of a confirmation: an interval needs two
+
+
+def _number_or_front(value: Any) -> Any:
+    if value == "front" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError(f"expected a whole number of at least 1, or front, found {value!r}")
+
+
+class ConfirmConfig(Strict):
+    """Which of the best configurations are trained again, and how often."""
+
+    top: Annotated[int | Literal["front"], BeforeValidator(_number_or_front)]
+    """So many, or every one on the front."""
+    seeds: Annotated[int, Field(ge=MIN_SEEDS)]
+    """Fresh seeds per configuration."""
+
+
+class EarlyStoppingConfig(Strict):
+    """Which trials are stopped before their last epoch: Ray Tune's ASHA or median rule.
+
+    A trial that is stopped is told to Optuna as pruned, without values: what a network reaches in
+    a part of its epochs is on no front.
+    """
+
+    type: Literal["asha", "median"]
+    metric: Literal["clean_accuracy", "robust_accuracy", "tradeoff_score"]
+    """Of every epoch's network, on the validation split."""
+    grace_epochs: Annotated[int, Field(ge=1)] = 1
+    """Epochs that every trial gets."""
+    reduction_factor: Annotated[int, Field(ge=2)] | None = None
+    """ASHA: the best one in so many goes on at each rung; default 4."""
+    min_trials: Annotated[int, Field(ge=1)] | None = None
+    """Median: trials that must have reported before any is stopped; default 3."""
+
+    @model_validator(mode="after")
+    def _options_of_its_type(self) -> Self:
+        other = "min_trials" if self.type == "asha" else "reduction_factor"
+        if getattr(self, other) is not None:
+            raise ValueError(f"{other} is no option of type {self.type}")
+        return self
+
+
+class TuningConfig(Strict):
+    """How the search goes about it."""
+
+    num_trials: Annotated[int, Field(ge=1, le=1_000_000)]
+    sampler: Literal["tpe", "nsgaii", "gp", "random", "grid"] = "tpe"
+    """``grid`` tries every combination once (:mod:`tuner.space.grid`), the others are Optuna's."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of the sampler; the networks' seed is ``trial.seed``."""
+    warm_starts: list[dict[str, Any]] = Field(default_factory=list)
+    """Configurations to try first. Keys that one leaves out are sampled; under ``grid`` it stands
+    for every combination of them. At most ``num_trials``."""
+    confirm: ConfirmConfig | None = None
+    retries: Annotated[int, Field(ge=0, le=1000)] = 3
+    """How often a trial whose worker is lost, or out of memory, goes on from its last epoch."""
+    num_seeds: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Networks per trial, with seeds from ``trial.seed`` on; the sampler is told their mean."""
+    early_stopping: EarlyStoppingConfig | None = None
