@@ -1,10 +1,11 @@
-"""An attack of your own: rows of stripes.
+"""An attack of your own: rows of stripes."""
 
-    trial:
-      robustness:
-        attacks: {gaussian: {}, "examples.own_attack:stripes": {options: {period: 2}}}
-        reference: [gaussian, "examples.own_attack:stripes"]
-"""
+# Name it in a space file:
+#
+#   trial:
+#     robustness:
+#       attacks: {gaussian: {}, "examples.own_attack:stripes": {options: {period: 2}}}
+#       reference: [gaussian, "examples.own_attack:stripes"]
 
 import torch
 

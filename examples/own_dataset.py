@@ -1,8 +1,9 @@
-"""A dataset of your own: noisy gratings, whose class is their orientation.
+"""A dataset of your own: noisy gratings, whose class is their orientation."""
 
-    trial:
-      task: {dataset: "examples.own_dataset:gratings", num_test: 200}
-"""
+# Name it in a space file:
+#
+#   trial:
+#     task: {dataset: "examples.own_dataset:gratings", num_test: 200}
 
 import math
 

@@ -1,9 +1,10 @@
-"""A metric of your own: the accuracy under the worst of the reference attacks.
+"""A metric of your own: the accuracy under the worst of the reference attacks."""
 
-    trial:
-      robustness: {metrics: ["examples.own_metric:worst_accuracy"]}
-    objectives: [clean_accuracy, "examples.own_metric:worst_accuracy"]
-"""
+# Name it in a space file:
+#
+#   trial:
+#     robustness: {metrics: ["examples.own_metric:worst_accuracy"]}
+#   objectives: [clean_accuracy, "examples.own_metric:worst_accuracy"]
 
 from simreg_core.registry import metric
 from simreg_core.results.measurements import Measurements
