@@ -38,7 +38,7 @@ from tuner.space.loading import load_space
 from tuner.space.search_space import SearchSpace
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "smoke.yaml"
-SAMPLERS = ("tpe", "random", "nsgaii")
+_SAMPLERS = ("tpe", "random", "nsgaii")
 EPOCHS, CURVE_POINTS = 20, 88  # of a network: rows of epochs and curves
 TRIAL_SECONDS = 10.0
 
@@ -63,7 +63,7 @@ def measure_driver(folder: Path, args: argparse.Namespace) -> None:
     """The driver's work on a trial, by sampler and number of finished trials."""
     from tuner.execution.recorder import Recorder
     from tuner.execution.searcher import StudySearcher
-    from tuner.study.samplers import make_sampler
+    from tuner.space.samplers import SAMPLERS
     from tuner.study.study import open_study
 
     space = make_space(max(args.sizes) + args.trials)
@@ -71,12 +71,12 @@ def measure_driver(folder: Path, args: argparse.Namespace) -> None:
     print(f"{'sampler':10}{'trials':>8}{'all':>22}{'ratio':>7}{'ask':>22}{'rows':>20}{'tell':>18}")
     for size in args.sizes:
         write_study(folder / str(size), space, size)
-    for sampler in SAMPLERS:
+    for sampler in _SAMPLERS:
         smallest = None
         for size in args.sizes:
             home = Path(shutil.copytree(folder / str(size), folder / f"{sampler}-{size}"))
             study = open_study(home, space)
-            study.sampler = make_sampler(sampler, 0)
+            study.sampler = SAMPLERS.get(sampler).make(0, {})
             view = SearchView(Console(file=io.StringIO()), "trial", size)
             with StudyLock(home) as lock:
                 recorder = Timed(Recorder(space, ResultStore(home), view, lock))

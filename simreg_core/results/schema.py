@@ -124,7 +124,7 @@ TRIAL_COLUMNS: tuple[Column, ...] = (
     ),
     Column("num_seeds", "int64", "networks whose mean the figures are, with seeds from seed on"),
     Column("config_digest", "string", "digest of the trial's configuration"),
-    Column("baseline_digest", "string", "digest of the references that it is compared with"),
+    Column("baseline_digest", "string", "names the baselines that it is compared with"),
     *PARAMETERS,
     *_METRICS,
     *_BASELINE,
@@ -135,7 +135,7 @@ TRIAL_COLUMNS: tuple[Column, ...] = (
 CURVE_COLUMNS: tuple[Column, ...] = (
     Column("role", "string", "trial, baseline or surrogate"),
     Column("trial", "int64", "number of the trial; null for baselines and the surrogate"),
-    Column("baseline_digest", "string", "digest of the references compared with"),
+    Column("baseline_digest", "string", "names the baselines compared with"),
     Column("seed", "int64", "seed of the network"),
     Column("split", "string", "validation or test"),
     Column("attack", "string", "name of the attack"),
@@ -148,7 +148,7 @@ CURVE_COLUMNS: tuple[Column, ...] = (
 SPECTRUM_COLUMNS: tuple[Column, ...] = (
     Column("role", "string", "trial, baseline or surrogate"),
     Column("trial", "int64", "number of the trial; null for baselines and the surrogate"),
-    Column("baseline_digest", "string", "digest of the references compared with"),
+    Column("baseline_digest", "string", "names the baselines compared with"),
     Column("seed", "int64", "seed of the network"),
     Column("split", "string", "validation or test"),
     Column("kind", "string", "perturbation_power or band_noise_accuracy"),
@@ -162,7 +162,7 @@ SPECTRUM_COLUMNS: tuple[Column, ...] = (
 EPOCH_COLUMNS: tuple[Column, ...] = (
     Column("role", "string", "trial, baseline or surrogate"),
     Column("trial", "int64", "number of the trial; null for baselines and the surrogate"),
-    Column("baseline_digest", "string", "digest of the references compared with"),
+    Column("baseline_digest", "string", "names the baselines compared with"),
     Column("seed", "int64", "seed of the network"),
     Column("epoch", "int64", "from 0"),
     Column("learning_rate", "float64", "of this epoch"),
@@ -245,10 +245,15 @@ def metrics_in(schema: pa.Schema) -> dict[str, Metric]:
     return found
 
 
+def is_optional(field: pa.Field) -> bool:
+    """Whether a field of a file is an optional column; see :func:`optional_column`."""
+    return _METRIC_KEY in (field.metadata or {}) and field.type == pa.float64()
+
+
 def _metadata(column: Column) -> dict[str, str]:
     if column.metric is None:
         return {"description": column.description}
-    shown = ("direction", "worst", "label", "description", "against_baseline")
+    shown = ("direction", "worst", "label", "description", "is_accuracy", "against_baseline")
     described = json.dumps({name: getattr(column.metric, name) for name in shown})
     return {"description": column.description, _METRIC_KEY.decode(): described}
 

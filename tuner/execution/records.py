@@ -7,27 +7,27 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from simreg_core.results.schema import METRICS, SPLITS
+from simreg_core.results.schema import SPLITS
 
 if TYPE_CHECKING:  # torch is for the workers
-    from simreg_core.robustness.evaluate import CurvePoint
+    from simreg_core.results.measurements import CurvePoint
     from simreg_core.robustness.frequency import SpectrumPoint
-    from simreg_core.training.baselines import ReferenceResult, References
+    from simreg_core.training.baselines import BaselineResult, Baselines
     from simreg_core.training.experiment import Progress, TrialResult
     from simreg_core.training.fit import EpochRecord
 
-_MEANS = (
-    *(f"{split}.{name}" for split in SPLITS for name in METRICS if name != "tradeoff_ratio"),
-    *("validation_loss", "similarity_correlation", "positive_share", "negative_share"),
-)
+_MEANS = ("validation_loss", "similarity_correlation", "positive_share", "negative_share")
+
+
+_METRIC_PREFIXES = tuple(f"{split}." for split in SPLITS)
 
 
 def trial_record(result: TrialResult, number: int) -> dict[str, Any]:
-    """All rows of one trial: ``columns`` (its row), curves, spectra, epochs and references."""
+    """All rows of one trial: ``columns`` (its row), curves, spectra, epochs and baselines."""
     identity = {
         "role": "trial",
         "trial": number,
-        "baseline_digest": result.references.digest,
+        "baseline_digest": result.baselines.digest,
         "seed": result.config.seed,
     }
     return {
@@ -35,7 +35,7 @@ def trial_record(result: TrialResult, number: int) -> dict[str, Any]:
         "curves": _rows(identity, result.curves),
         "spectra": _rows(identity, result.spectra),
         "epochs": _rows(identity, result.epochs),
-        "references": reference_record(result.references),
+        "baselines": baseline_record(result.baselines),
     }
 
 
@@ -54,14 +54,14 @@ def joined_record(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         records: As :func:`trial_record` or, of unfinished networks, :func:`epochs_record` makes
             them; empty where there is nothing.
     """
-    references = {part["part"]: part for record in records for part in record.get("references", ())}
+    baselines = {part["part"]: part for record in records for part in record.get("baselines", ())}
     return {
         **{
             table: [row for record in records for row in record.get(table, ())]
             for table in ("curves", "spectra", "epochs")
         },
         "seeds": [record["columns"] for record in records if "columns" in record],
-        "references": [*references.values()],
+        "baselines": [*baselines.values()],
     }
 
 
@@ -78,7 +78,8 @@ def mean_record(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     joined = joined_record(records)
     finished = joined["seeds"]
     columns = dict(finished[0])
-    for name in _MEANS:
+    metrics = [n for n in columns if n.startswith(_METRIC_PREFIXES) and ".baseline_" not in n]
+    for name in (*metrics, *_MEANS):
         values = [row.get(name) for row in finished]  # what is not measured has no entry
         columns[name] = None if None in values else statistics.fmean(values)
     for split in SPLITS:
@@ -92,13 +93,13 @@ def mean_record(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**joined, "columns": columns}
 
 
-def reference_record(references: References) -> list[dict[str, Any]]:
-    """Every reference network, as :func:`result_record` has them."""
-    return [result_record(result, references.digest) for result in references.results]
+def baseline_record(baselines: Baselines) -> list[dict[str, Any]]:
+    """The baselines and the surrogate, as :func:`result_record` has them."""
+    return [result_record(result, baselines.digest) for result in baselines.results]
 
 
-def result_record(result: ReferenceResult, digest: str) -> dict[str, Any]:
-    """One reference network: the name of its part files, its curves, spectra and epochs."""
+def result_record(result: BaselineResult, digest: str) -> dict[str, Any]:
+    """A baseline or the surrogate: the name of its part files, its curves, spectra and epochs."""
     identity = {
         "role": result.role,
         "trial": None,

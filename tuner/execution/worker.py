@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from simreg_core.config.trial import TaskConfig, TrialConfig
-    from simreg_core.data.task import TaskData
+    from simreg_core.training.baselines import BaselineCache
     from simreg_core.training.experiment import Progress, TrialResult
 
 STATE_FILE = "state.pt"  # of an unfinished training
@@ -40,7 +40,7 @@ class WorkerSettings:
     folder: Path
     """``OUTPUT/NAME``, reachable from every node."""
     cache: Path
-    """Cached reference networks."""
+    """Cached baselines and surrogates."""
     device: str
     num_threads: int
     """CPU threads of torch; figures on the CPU depend on it in their last digits."""
@@ -192,14 +192,8 @@ def train(
     from simreg_core.training.experiment import UnusableStateError, run_experiment
 
     def run() -> TrialResult:
-        return run_experiment(
-            config,
-            cache=settings.cache,
-            device=device,
-            data=_task_data(config.task),
-            checkpoint=state,
-            on_epoch=on_epoch,
-        )
+        cache = _baseline_cache(config.task, settings.cache, device)
+        return run_experiment(config, cache, checkpoint=state, on_epoch=on_epoch)
 
     try:
         return run()
@@ -209,11 +203,12 @@ def train(
 
 
 @functools.lru_cache(maxsize=1)
-def _task_data(task: TaskConfig) -> TaskData:
-    """The task's splits, kept for the worker's next trial, which most often has the same task."""
+def _baseline_cache(task: TaskConfig, folder: Path, device: torch.device) -> BaselineCache:
+    """With the task's images, kept for the worker's next trial, which most often has the task."""
     from simreg_core.data.task import load_task
+    from simreg_core.training.baselines import BaselineCache
 
-    return load_task(task)
+    return BaselineCache(folder, load_task(task), device)
 
 
 def is_out_of_memory(err: BaseException) -> bool:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from simreg_core.config.base import require_known
+from simreg_core.results.objectives import STOPPING_METRICS
 from tuner.space.distributions import Strict
+from tuner.space.samplers import SAMPLERS
 
 MIN_SEEDS = 2  # of a confirmation: an interval needs two
 
@@ -34,7 +37,7 @@ class EarlyStoppingConfig(Strict):
     """
 
     type: Literal["asha", "median"]
-    metric: Literal["clean_accuracy", "robust_accuracy", "tradeoff_score"]
+    metric: str
     """Of every epoch's network, on the validation split."""
     grace_epochs: Annotated[int, Field(ge=1)] = 1
     """Epochs that every trial gets."""
@@ -42,6 +45,12 @@ class EarlyStoppingConfig(Strict):
     """ASHA: the best one in so many goes on at each rung; default 4."""
     min_trials: Annotated[int, Field(ge=1)] | None = None
     """Median: trials that must have reported before any is stopped; default 3."""
+
+    @field_validator("metric")
+    @classmethod
+    def _measured_every_epoch(cls, name: str) -> str:
+        require_known("metric", [name], STOPPING_METRICS)
+        return name
 
     @model_validator(mode="after")
     def _options_of_its_type(self) -> Self:
@@ -55,8 +64,11 @@ class TuningConfig(Strict):
     """How the search goes about it."""
 
     num_trials: Annotated[int, Field(ge=1, le=1_000_000)]
-    sampler: Literal["tpe", "nsgaii", "gp", "random", "grid"] = "tpe"
-    """``grid`` tries every combination once (:mod:`tuner.space.grid`), the others are Optuna's."""
+    sampler: str = "tpe"
+    """``grid`` tries every combination once (:mod:`tuner.space.grid`), the others are Optuna's. Any
+    other Optuna sampler is named as ``module:Class``."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the sampler."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the sampler; the networks' seed is ``trial.seed``."""
     warm_starts: list[dict[str, Any]] = Field(default_factory=list)
@@ -68,3 +80,9 @@ class TuningConfig(Strict):
     num_seeds: Annotated[int, Field(ge=1, le=1000)] = 1
     """Networks per trial, with seeds from ``trial.seed`` on; the sampler is told their mean."""
     early_stopping: EarlyStoppingConfig | None = None
+
+    @field_validator("sampler")
+    @classmethod
+    def _known_sampler(cls, name: str) -> str:
+        SAMPLERS.require(name)
+        return name

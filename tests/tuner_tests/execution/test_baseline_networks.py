@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tuner.execution.reference_networks import SearchFailed, train_references
 
 from simreg_core.config.trial import TrialConfig
 from tuner.execution.ray_session import Resources
-from tuner.execution.reference_networks import SearchFailed, train_references
 from tuner.execution.worker import WorkerSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
