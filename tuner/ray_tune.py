@@ -14,7 +14,8 @@ from ray import cloudpickle, tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from simreg_core.places import is_remote
-from tuner.log_targets import LogTarget
+from tuner.loggers.callback import LogCallback, log_id, open_channels
+from tuner.loggers.targets import LogTarget
 from tuner.progress import SearchView
 from tuner.ray_session import Resources, raylet_silenced
 from tuner.searcher import StudySearcher
@@ -79,7 +80,7 @@ def run_networks(
     tuning = searcher.space.tuning
     callbacks: list[tune.Callback] = [_LostWorkers(searcher, view, tuning.retries)]
     if logs:
-        callbacks.append(_forwarder(logs, searcher, settings.folder, view))
+        callbacks.append(_log_callback(logs, searcher, settings.folder, view))
     # Ray's snapshots, which nobody reads: of no use to workers, so not worth an object store.
     home = Path(tempfile.mkdtemp()) if is_remote(settings.folder) else settings.folder
     trainable = tune.with_resources(
@@ -114,13 +115,11 @@ def run_networks(
         shutil.rmtree(home / _RAY_FOLDER if home == settings.folder else home, ignore_errors=True)
 
 
-def _forwarder(
+def _log_callback(
     logs: Sequence[LogTarget], searcher: StudySearcher, folder: Path, view: SearchView
 ) -> tune.Callback:
-    from tuner.log_forwarder import LogForwarder, log_id  # Ray's loggers take a while to import
-
-    keys = [*searcher.space.search]
-    return LogForwarder(logs, folder, keys, log_id(searcher.study), view.say)
+    channels = open_channels(logs, folder, view.say)
+    return LogCallback(channels, folder.name, [*searcher.space.search], log_id(searcher.study))
 
 
 def _scheduler(space: SearchSpace) -> TrialScheduler:

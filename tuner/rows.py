@@ -1,12 +1,14 @@
-"""Rows of the result tables, made where a network was trained and sent to the driver as JSON."""
+"""Rows of the result tables, made where a network is trained and read by the driver as JSON."""
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from simreg_core.places import as_place
 from simreg_core.records import METRICS, SPLITS
 
 if TYPE_CHECKING:  # torch is for the workers
@@ -20,6 +22,58 @@ _MEANS = (
     *(f"{split}.{name}" for split in SPLITS for name in METRICS if name != "tradeoff_ratio"),
     *("validation_loss", "similarity_correlation", "positive_share", "negative_share"),
 )
+_NOT_LOGGED = ("role", "trial", "baseline_digest", "seed", "epoch")  # columns of an epoch's row
+
+
+def read_record(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The rows that a report of :func:`tuner.trainable.run_trial` points to; empty if to none.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the file is damaged.
+    """
+    if "record" not in report:
+        return {}
+    record: dict[str, Any] = json.loads(as_place(report["record"]).read_text())
+    return record
+
+
+def logged_values(
+    record: Mapping[str, Any], epoch_metrics: Callable[[int], Mapping[str, float]]
+) -> list[tuple[int, dict[str, float]]]:
+    """What loggers show of a network: the number of epochs done, and values by name.
+
+    Args:
+        record: As :func:`trial_record` or :func:`epochs_record` makes it.
+        epoch_metrics: Metrics of the network after so many epochs, where they were measured.
+
+    Returns:
+        An entry for every epoch, in order, and one with the final metrics of a finished network.
+    """
+    found = []
+    for row in record["epochs"]:
+        step = row["epoch"] + 1
+        metrics = {f"epoch.{name}": value for name, value in epoch_metrics(step).items()}
+        found.append((step, {**_numbers(row), **metrics}))
+    if "columns" in record:
+        names = (f"{split}.{name}" for split in SPLITS for name in METRICS)
+        columns = record["columns"]
+        final = {name: columns[name] for name in names if columns.get(name) is not None}
+        found.append((len(record["epochs"]), final))
+    return found
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    """The measurements of an epoch's row; those of layers one by one."""
+    found: dict[str, float] = {}
+    for name, value in row.items():
+        if name in _NOT_LOGGED or value is None:
+            continue
+        if isinstance(value, list):
+            found |= {f"{name}.{index}": part for index, part in enumerate(value)}
+        else:
+            found[name] = value
+    return found
 
 
 def trial_record(result: TrialResult, number: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from simreg_core import cli
 from simreg_core.config_io import ConfigError
 from simreg_core.places import as_place, is_remote, is_store_error, store_problem
 from simreg_core.records import METRICS
-from tuner.log_targets import add_log_flag, check_logs
+from tuner.loggers.targets import add_log_flag, check_logs
 from tuner.objectives import SEARCH_SPLIT, parse_constraint, total_violation
 from tuner.ray_session import add_resource_flags, connected, set_environment
 from tuner.space import ConfirmConfig, EarlyStoppingConfig, SearchSpace, load_space

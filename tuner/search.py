@@ -23,7 +23,7 @@ from simreg_core.places import is_remote, put, remove
 from simreg_core.targets import check_target
 from tuner.baselines import train_references
 from tuner.driver import Driver
-from tuner.log_targets import LogTarget
+from tuner.loggers.targets import LogTarget
 from tuner.objectives import SEARCH_SPLIT, total_violation
 from tuner.progress import SearchView
 from tuner.ray_session import Resources

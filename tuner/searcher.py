@@ -10,7 +10,6 @@ with when the search is resumed. Nothing rests on Ray's snapshots.
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from simreg_core.config import TrialConfig
 from simreg_core.config_io import explain, problems
 from simreg_core.records import Status
 from tuner.objectives import objective_values, parse_constraint
-from tuner.rows import joined_record, mean_record
+from tuner.rows import joined_record, mean_record, read_record
 from tuner.space import SearchSpace
 from tuner.study import reopened, tell
 from tuner.trainable import network_folder
@@ -40,7 +39,7 @@ class Outcome(NamedTuple):
     config: TrialConfig | None
     """None where the sampled values do not make a configuration."""
     record: Mapping[str, Any]
-    """What the workers reported (see :mod:`tuner.trainable`); empty where there is nothing."""
+    """The rows that workers left (see :mod:`tuner.rows`); empty where there are none."""
 
 
 class Observer(Protocol):
@@ -152,7 +151,11 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if "full_disk" in result:
             self.error = self.error or OSError(result["full_disk"])
             return  # the trial stays open
-        record = json.loads(result["record"]) if "record" in result else {}
+        try:
+            record = read_record(result)
+        except Exception as err:  # a file that is gone, say: Tune would only log it
+            self.error = self.error or err
+            return  # the trial stays open
         if "failure" in result:
             self._network_ended(trial_id, "failed", result["failure"], record)
             return

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import io
-import json
+
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +11,11 @@ from rich.console import Console
 
 from simreg_core.config_io import ConfigError
 from simreg_core.records import TABLES
-from tests.tuner_tests.drivers import report
+from tests.tuner_tests.drivers import report, write_record
 from tests.tuner_tests.spaces import GOOD_SPACE, make_space
 from tuner.driver import Driver
 from tuner.progress import SearchView
+from tuner.rows import read_record
 from tuner.search import SPACE_FILE, Recorder, SearchPlan, check_data, create_folder
 from tuner.searcher import StudySearcher
 from tuner.space import load_space
@@ -119,10 +120,10 @@ def test_trial_that_an_earlier_version_left_open_is_in_the_tables_once(tmp_path:
         for name in ("a", "b"):
             suggested = searcher.suggest(name)
             assert isinstance(suggested, dict)
-            record = json.loads(report()["record"])
+            record = read_record(report())
             record["epochs"] = [{"trial": suggested["trial"], "epoch": e} for e in (0, 1)]
             record["curves"] = [{"trial": suggested["trial"], "accuracy": 0.7}]
-            searcher.on_trial_complete(name, {**report(), "record": json.dumps(record)})
+            searcher.on_trial_complete(name, {**report(), "record": write_record(record)})
     assert searcher.error is None
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE"]
     tables = {table: pd.read_parquet(folder / table) for table in ("trials", "curves", "epochs")}

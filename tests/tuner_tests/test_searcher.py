@@ -11,7 +11,7 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from tests.tuner_tests.drivers import Driver, report
+from tests.tuner_tests.drivers import Driver, report, write_record
 from tests.tuner_tests.spaces import make_space
 from tuner.searcher import Outcome
 from tuner.study import make_sampler, open_study
@@ -64,7 +64,7 @@ def test_trial_that_was_stopped_before_its_last_report_is_pruned_and_keeps_its_e
 ) -> None:
     driver = drive()
     epochs = {"epochs": [{"epoch": 0}]}
-    driver.run({"epochs_done": 1, "record": json.dumps(epochs)})
+    driver.run({"epochs_done": 1, "record": write_record(epochs)})
     assert driver.trial().state is TrialState.PRUNED
     assert driver.outcomes[0].reason == "stopped after 1 of 2 epochs"
     assert driver.outcomes[0].record == epochs

@@ -1,0 +1,120 @@
+"""The Ray Tune callback that hands every run to the loggers."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import optuna
+from ray import tune
+
+from simreg_core.config_io import get_dotted
+from tuner.loggers.backends import make_backend
+from tuner.loggers.channel import LogChannel, Run, Status
+from tuner.loggers.targets import LogTarget
+
+_PATIENCE = 30.0  # seconds that the end of a search waits for its loggers
+_PATIENCE_INTERRUPTED = 5.0  # the same after Ctrl-C
+_ID_ATTRIBUTE = "log_id"  # of the study
+
+
+def log_id(study: optuna.Study) -> str:
+    """The random id that keeps apart the runs of studies of one name; created on first use."""
+    if _ID_ATTRIBUTE not in study.user_attrs:
+        study.set_user_attr(_ID_ATTRIBUTE, secrets.token_hex(4))
+    return str(study.user_attrs[_ID_ATTRIBUTE])
+
+
+def open_channels(
+    targets: Sequence[LogTarget], folder: Path, say: Callable[[str], None]
+) -> list[LogChannel]:
+    """A channel per target, for the search in ``folder``; ``say`` prints a line."""
+    return [LogChannel(target.kind, make_backend(target, folder), say) for target in targets]
+
+
+class LogCallback(tune.Callback):  # type: ignore[misc]
+    """Follows the runs of a search by what Tune reports; closes its channels as a context.
+
+    Args:
+        channels: Where to log.
+        study: Name of the search.
+        keys: The searched keys of the configuration.
+        log_id: See :func:`log_id`.
+    """
+
+    def __init__(
+        self, channels: Sequence[LogChannel], study: str, keys: Sequence[str], log_id: str
+    ) -> None:
+        self._channels = channels
+        self._study = study
+        self._keys = keys
+        self._log_id = log_id
+        self._runs: dict[str, Run] = {}
+        """The runs that have started and not ended, by Tune's id."""
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A run starts, or starts again after its worker was lost."""
+        if trial.trial_id not in self._runs:
+            self._put(trial.trial_id, self._run(trial.config))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A run reports; see :func:`tuner.trainable.run_trial`."""
+        run = self._runs[trial.trial_id]
+        values = dict(run.values)
+        for step, new in result.get("values", ()):
+            values[step] = {**values.get(step, {}), **new}
+        if result.get("values"):
+            self._put(trial.trial_id, replace(run, values=values))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A run ends, maybe with a failure; after a full disk it stays open for ``--resume``."""
+        last = trial.last_result or {}
+        if "full_disk" not in last:
+            self._end(trial.trial_id, "failed" if "failure" in last else "finished")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A run's worker is lost for good."""
+        self._end(trial.trial_id, "failed")
+
+    def _end(self, trial_id: str, status: Status) -> None:
+        if trial_id in self._runs:  # else it ended before it started
+            self._put(trial_id, replace(self._runs[trial_id], status=status))
+            del self._runs[trial_id]
+
+    def _put(self, trial_id: str, run: Run) -> None:
+        self._runs[trial_id] = run
+        for channel in self._channels:
+            channel.put(run)
+
+    def _run(self, suggested: dict[str, Any]) -> Run:
+        name = suggested["folder"].replace("/", "-")
+        config = suggested["config"]
+        params = {key: _readable(get_dotted(config, key)) for key in (*self._keys, "seed")}
+        return Run(f"{self._log_id}-{name}", self._study, suggested["trial"], name, params)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # pickled into Ray's snapshot, which nothing here reads
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for channel in self._channels:
+            channel.close(_PATIENCE if kind is None else _PATIENCE_INTERRUPTED)
+
+
+def _readable(value: Any) -> bool | int | float | str:
+    """A parameter as every logger accepts it: a number or text; anything else as JSON."""
+    return value if isinstance(value, bool | int | float | str) else json.dumps(value)
