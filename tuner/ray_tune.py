@@ -14,7 +14,9 @@ from ray import cloudpickle, tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from simreg_core.places import is_remote
-from tuner.loggers.callback import LogCallback, log_id, open_channels
+from tuner.loggers.backends import make_backend
+from tuner.loggers.callback import LogCallback, log_id
+from tuner.loggers.channel import LogChannel
 from tuner.loggers.targets import LogTarget
 from tuner.progress import SearchView
 from tuner.ray_session import Resources, raylet_silenced
@@ -80,7 +82,8 @@ def run_networks(
     tuning = searcher.space.tuning
     callbacks: list[tune.Callback] = [_LostWorkers(searcher, view, tuning.retries)]
     if logs:
-        callbacks.append(_log_callback(logs, searcher, settings.folder, view))
+        loggers = _log_callback(logs, searcher, settings.folder, view)
+        callbacks.append(loggers)
     # Ray's snapshots, which nobody reads: of no use to workers, so not worth an object store.
     home = Path(tempfile.mkdtemp()) if is_remote(settings.folder) else settings.folder
     trainable = tune.with_resources(
@@ -109,7 +112,7 @@ def run_networks(
     try:
         with raylet_silenced(), ExitStack() as stack:
             if logs:
-                stack.enter_context(callbacks[-1])
+                stack.push(loggers.close)
             tuner.fit()
     finally:
         shutil.rmtree(home / _RAY_FOLDER if home == settings.folder else home, ignore_errors=True)
@@ -117,8 +120,8 @@ def run_networks(
 
 def _log_callback(
     logs: Sequence[LogTarget], searcher: StudySearcher, folder: Path, view: SearchView
-) -> tune.Callback:
-    channels = open_channels(logs, folder, view.say)
+) -> LogCallback:
+    channels = [LogChannel(log.kind, make_backend(log, folder), view.say) for log in logs]
     return LogCallback(channels, folder.name, [*searcher.space.search], log_id(searcher.study))
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -70,6 +70,19 @@ def test_trial_that_was_stopped_before_its_last_report_is_pruned_and_keeps_its_e
     assert driver.outcomes[0].record == epochs
 
 
+@pytest.mark.parametrize("content", [None, "{"])
+def test_trial_whose_record_is_lost_stays_open_and_the_reason_is_kept(
+    content: str | None, drive: Callable[..., Driver], tmp_path: Path
+) -> None:
+    driver = drive()
+    path = tmp_path / "lost.json"
+    if content is not None:
+        path.write_text(content)
+    driver.run({"epochs_done": 2, "record": str(path)})
+    assert driver.trial().state is TrialState.RUNNING
+    assert isinstance(driver.searcher.error, OSError | ValueError)
+
+
 def test_trial_without_any_report_is_not_complete(drive: Callable[..., Driver]) -> None:
     driver = drive()
     driver.ask("a")

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import optuna
 from ray import tune
 
 from simreg_core.config_io import get_dotted
-from tuner.loggers.backends import make_backend
 from tuner.loggers.channel import LogChannel, Run, Status
-from tuner.loggers.targets import LogTarget
 
 _PATIENCE = 30.0  # seconds that the end of a search waits for its loggers
 _PATIENCE_INTERRUPTED = 5.0  # the same after Ctrl-C
@@ -30,15 +27,8 @@ def log_id(study: optuna.Study) -> str:
     return str(study.user_attrs[_ID_ATTRIBUTE])
 
 
-def open_channels(
-    targets: Sequence[LogTarget], folder: Path, say: Callable[[str], None]
-) -> list[LogChannel]:
-    """A channel per target, for the search in ``folder``; ``say`` prints a line."""
-    return [LogChannel(target.kind, make_backend(target, folder), say) for target in targets]
-
-
 class LogCallback(tune.Callback):  # type: ignore[misc]
-    """Follows the runs of a search by what Tune reports; closes its channels as a context.
+    """Follows the runs of a search by what Tune reports.
 
     Args:
         channels: Where to log.
@@ -102,17 +92,13 @@ class LogCallback(tune.Callback):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         return {}  # pickled into Ray's snapshot, which nothing here reads
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self, kind: type[BaseException] | None, *details: object) -> None:
+        """Log what is left, after an interruption in less time; called as an ``__exit__``."""
         for channel in self._channels:
-            channel.close(_PATIENCE if kind is None else _PATIENCE_INTERRUPTED)
+            channel.stop()
+        deadline = time.monotonic() + (_PATIENCE if kind is None else _PATIENCE_INTERRUPTED)
+        for channel in self._channels:
+            channel.close(deadline - time.monotonic())
 
 
 def _readable(value: Any) -> bool | int | float | str:

@@ -53,11 +53,8 @@ class Writer(Protocol):
         """Mark the run as ended, with its status."""
 
 
-class Backend(Protocol):
-    """A logger."""
-
-    def open(self, run: Run) -> Writer:
-        """Create the run, or continue the one with its key."""
+Backend = Callable[[Run], Writer]
+"""Creates a run, or continues the one with its key."""
 
 
 class LogChannel:
@@ -65,7 +62,7 @@ class LogChannel:
 
     Args:
         name: Name of the logger in messages.
-        backend: The logger; called in the thread only.
+        backend: Opens runs of the logger; called in the thread only.
         say: Prints a line.
         pause: Seconds between a failure and the next attempt; doubled after every further one.
     """
@@ -96,16 +93,20 @@ class LogChannel:
             self._pending[run.name] = run
         self._wake.set()
 
-    def close(self, seconds: float) -> None:
-        """Log what is left within some seconds, and print a line if anything is lost."""
+    def stop(self) -> None:
+        """Ask the thread to log what is left and end; returns at once."""
         self._closing.set()
         self._wake.set()
+
+    def close(self, seconds: float) -> None:
+        """Stop, wait for the thread for some seconds, and print a line if anything is lost."""
+        self.stop()
         self._thread.join(seconds)
         hangs = self._thread.is_alive()
         lost = sorted({*self._pending, *self._open} if hangs else self._pending)
         if lost:
             reasons = [self._reasons[name] for name in lost if name in self._reasons]
-            reason = reasons[0] if reasons else f"no answer within {seconds:g} s"
+            reason = reasons[0] if reasons else "no answer before the end of the search"
             runs = "1 run is" if len(lost) == 1 else f"{len(lost)} runs are"
             names = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
             self._say(f"--log {self._name}: {runs} not fully logged ({names}): {reason}")
@@ -145,7 +146,7 @@ class LogChannel:
         return True
 
     def _log(self, run: Run) -> None:
-        writer = self._open.pop(run.name, (run, None))[1] or self._backend.open(run)
+        writer = self._open.pop(run.name, (run, None))[1] or self._backend(run)
         writer.log(run.values)
         if run.status == "running":
             self._open[run.name] = run, writer

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tuner.loggers.backends import TensorBoard, Wandb, _WandbWriter, make_backend
+from tuner.loggers.backends import _WandbWriter, make_backend
 from tuner.loggers.channel import Backend, Run, Values
 from tuner.loggers.targets import LogTarget
 
@@ -34,16 +34,20 @@ def first(num_epochs: int) -> Values:
 
 def log_with_a_kill(make: Callable[[], Backend]) -> None:
     """Two epochs, a kill, and the whole run from another process."""
-    killed = make().open(RUN)
+    killed = make()(RUN)
     killed.log(first(1))
     killed.log(first(2))
-    resumed = make().open(RUN)
+    resumed = make()(RUN)
     resumed.log(EPOCHS)
     resumed.log(FINAL)
     resumed.close(FINISHED)
 
 
 # TensorBoard
+
+
+def tensorboard(folder: Path) -> Backend:
+    return make_backend(LogTarget("tensorboard"), folder)
 
 
 def events(folder: Path) -> Any:
@@ -66,20 +70,21 @@ def same(values: Values) -> list[tuple[str, int, Any]]:
 
 
 def test_tensorboard_has_every_value_of_a_killed_and_resumed_run_once(tmp_path: Path) -> None:
-    log_with_a_kill(lambda: TensorBoard(tmp_path))
-    assert scalars(tmp_path / "00000") == same(FINAL)
+    log_with_a_kill(lambda: tensorboard(tmp_path))
+    assert scalars(tmp_path / "tensorboard" / "00000") == same(FINAL)
 
 
 def test_tensorboard_shows_values_before_the_run_ends(tmp_path: Path) -> None:
-    TensorBoard(tmp_path).open(RUN).log(first(1))
-    assert scalars(tmp_path / "00000") == same(first(1))
+    tensorboard(tmp_path)(RUN).log(first(1))
+    assert scalars(tmp_path / "tensorboard" / "00000") == same(first(1))
 
 
 def test_tensorboard_has_the_parameters(tmp_path: Path) -> None:
-    log_with_a_kill(lambda: TensorBoard(tmp_path))
+    log_with_a_kill(lambda: tensorboard(tmp_path))
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-    metadata = events(tmp_path / "00000").SummaryMetadata("_hparams_/session_start_info")
+    folder = tmp_path / "tensorboard" / "00000"
+    metadata = events(folder).SummaryMetadata("_hparams_/session_start_info")
     content = HParamsPluginData.FromString(metadata.plugin_data.content)
     found = content.session_start_info.hparams
     assert {name: value.number_value for name, value in found.items()} == RUN.params
@@ -128,23 +133,21 @@ def test_mlflow_has_every_value_of_a_killed_and_resumed_run_once(database: Datab
 
 
 def test_mlflow_has_every_value_once_after_a_failure_half_way(database: Database) -> None:
-    failed = database.backend().open(RUN)
+    failed = database.backend()(RUN)
     failed.log(first(1))
     database.refuse("b", 2)
     with pytest.raises(Exception, match="disk is full"):
         failed.log(first(2))
     database.ask("DROP TRIGGER full")
-    reopened = database.backend().open(RUN)
+    reopened = database.backend()(RUN)
     reopened.log(FINAL)
     reopened.close(FINISHED)
     assert database.metrics() == points(FINAL)
 
 
-@pytest.mark.parametrize(
-    ("status", "logged"), [("failed", "FAILED"), ("interrupted", "KILLED")]
-)
+@pytest.mark.parametrize(("status", "logged"), [("failed", "FAILED"), ("interrupted", "KILLED")])
 def test_mlflow_has_the_status(status: Any, logged: str, database: Database) -> None:
-    database.backend().open(RUN).close(replace(RUN, status=status))
+    database.backend()(RUN).close(replace(RUN, status=status))
     assert database.ask("SELECT status FROM runs") == [(logged,)]
 
 
@@ -152,7 +155,7 @@ def test_mlflow_prints_no_password(capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("mlflow")
     backend = make_backend(LogTarget("mlflow", "http://me:secret@127.0.0.1:9"), Path("study"))
     with pytest.raises(Exception, match="127"):
-        backend.open(RUN)
+        backend(RUN)
     assert "secret" not in "".join(capfd.readouterr())
 
 
@@ -190,20 +193,6 @@ def test_wandb_gets_final_metrics_of_a_run_that_was_interrupted_after_its_last_e
     assert run.rows == [("test.a", 4, 0.5), ("test.b", 4, 0.25)]
 
 
-def test_wandb_project_is_that_of_the_flag_or_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("WANDB_DIR", raising=False)
-    monkeypatch.setenv("WANDB_PROJECT", "theirs")
-    named, default = (
-        make_backend(LogTarget("wandb", place), tmp_path) for place in ("mine", None)
-    )
-    assert isinstance(named, Wandb)
-    assert isinstance(default, Wandb)
-    assert (named.project, named.folder) == ("mine", tmp_path)
-    assert default.project == "theirs"
-
-
 def test_wandb_keeps_no_key_and_no_command_line_in_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,7 +201,7 @@ def test_wandb_keeps_no_key_and_no_command_line_in_its_files(
     monkeypatch.setenv("WANDB_API_KEY", key)
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setattr("sys.argv", ["tuner.run", "--log", "mlflow=http://me:secret@host"])
-    writer = make_backend(LogTarget("wandb"), tmp_path).open(RUN)
+    writer = make_backend(LogTarget("wandb"), tmp_path)(RUN)
     writer.log(FINAL)
     writer.close(FINISHED)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]

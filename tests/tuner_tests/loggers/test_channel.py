@@ -26,7 +26,7 @@ class Notes:
         if self.fails(call, name):
             raise ConnectionError("no\nanswer from http://me:secret@host")
 
-    def open(self, run: Run) -> NotesWriter:
+    def __call__(self, run: Run) -> NotesWriter:
         self.call("open", run.name)
         self.num_opened += 1
         return NotesWriter(self, run.name)

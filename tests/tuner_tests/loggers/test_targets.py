@@ -29,13 +29,13 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], object]:
     """Leaves a key as ``wandb login`` does; the environment has none."""
     for name in ("API_KEY", "BASE_URL", "MODE", "DIR"):
         monkeypatch.delenv(f"WANDB_{name}", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     entry = f"machine api.wandb.ai\n  login user\n  password {'x' * 40}\n"
-    return lambda: (tmp_path / "netrc").write_text(entry) and None
+    return lambda: (tmp_path / "netrc").write_text(entry)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_tensorboard_is_refused_in_an_object_store() -> None:
 
 
 def test_wandb_needs_the_key_of_its_server(
-    login: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    login: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ConfigError, match="WANDB_API_KEY"):
         check_logs([WANDB], tmp_path)
@@ -122,7 +122,7 @@ def test_wandb_needs_the_key_of_its_server(
 def test_wandb_takes_a_key_from_the_environment_or_needs_none(
     name: str,
     value: str,
-    login: Callable[[], None],
+    login: Callable[[], object],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -131,7 +131,7 @@ def test_wandb_takes_a_key_from_the_environment_or_needs_none(
 
 
 def test_offline_wandb_needs_a_local_folder(
-    login: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    login: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     with pytest.raises(ConfigError, match="WANDB_DIR"):
