@@ -21,7 +21,7 @@ from simreg_core.results.objectives import SEARCH_SPLIT, objective
 from simreg_core.storage.base import store_problem
 from simreg_core.storage.location import as_place, local_path
 from tuner.execution.ray_session import add_resource_flags, connected, set_environment
-from tuner.log_targets import add_log_flag, check_logs
+from tuner.loggers.targets import add_log_flag, check_logs
 from tuner.space.loading import load_space
 from tuner.space.search_space import SearchSpace
 from tuner.space.tuning import ConfirmConfig, EarlyStoppingConfig

@@ -12,7 +12,7 @@ from simreg_core.errors import ConfigError
 from simreg_core.results.progress import SPACE_FILE
 from simreg_core.results.tables import ResultStore
 from simreg_core.storage.location import storage_of
-from tuner.log_targets import LogTarget
+from tuner.loggers.targets import LogTarget
 from tuner.space.loading import load_space
 from tuner.space.search_space import SearchSpace
 from tuner.study.storage import has_study

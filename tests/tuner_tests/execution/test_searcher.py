@@ -11,7 +11,7 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from tests.tuner_tests.drivers import Driver, report
+from tests.tuner_tests.drivers import Driver, report, write_record
 from tests.tuner_tests.spaces import make_space
 from tuner.execution.searcher import Outcome
 from tuner.study.samplers import make_sampler
@@ -65,10 +65,23 @@ def test_trial_that_was_stopped_before_its_last_report_is_pruned_and_keeps_its_e
 ) -> None:
     driver = drive()
     epochs = {"epochs": [{"epoch": 0}]}
-    driver.run({"epochs_done": 1, "record": json.dumps(epochs)})
+    driver.run({"epochs_done": 1, "record": write_record(epochs)})
     assert driver.trial().state is TrialState.PRUNED
     assert driver.outcomes[0].reason == "stopped after 1 of 2 epochs"
     assert driver.outcomes[0].record == epochs
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_trial_whose_record_is_lost_stays_open_and_the_reason_is_kept(
+    content: str | None, drive: Callable[..., Driver], tmp_path: Path
+) -> None:
+    driver = drive()
+    path = tmp_path / "lost.json"
+    if content is not None:
+        path.write_text(content)
+    driver.run({"epochs_done": 2, "record": str(path)})
+    assert driver.trial().state is TrialState.RUNNING
+    assert isinstance(driver.searcher.error, OSError | ValueError)
 
 
 def test_trial_without_any_report_is_not_complete(drive: Callable[..., Driver]) -> None:
