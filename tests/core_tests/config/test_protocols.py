@@ -13,51 +13,30 @@ def _published(protocol: str) -> TrialConfig:
 
 
 @pytest.mark.parametrize(
-    ("protocol", "alpha", "threshold"),
+    ("protocol", "alpha", "threshold", "noise", "salt_pepper", "fgsm"),
     [
-        ("cifar10", 10, 0.8),
-        ("cifar100", 10, 0.8),
-        ("mnist", 4, 0.2),
-        ("fashion_mnist", 10, 0.8),
+        ("cifar10", 10, 0.8, 0.1, 0.1, 0.02),
+        ("cifar100", 10, 0.8, 0.1, 0.1, 0.005),
+        ("mnist", 4, 0.2, 0.5, 0.3, 0.5),
+        ("fashion_mnist", 10, 0.8, 0.5, 0.3, 0.5),
     ],
 )
-def test_published_regularizer_of_each_task(protocol: str, alpha: float, threshold: float) -> None:
-    regularizer = _published(protocol).regularizer
+def test_published_values_of_each_task(
+    protocol: str, alpha: float, threshold: float, noise: float, salt_pepper: float, fgsm: float
+) -> None:
+    config = _published(protocol)
+    regularizer, training, schedule = config.regularizer, config.training, config.training.schedule
     assert (regularizer.alpha, regularizer.threshold) == (alpha, threshold)
     assert (regularizer.batch_size, regularizer.num_images) == (16, 5000)
     assert regularizer.transform == "arctanh"
-
-
-@pytest.mark.parametrize("protocol", ["cifar10", "cifar100", "mnist", "fashion_mnist"])
-def test_published_training_of_each_task(protocol: str) -> None:
-    training = _published(protocol).training
     assert (training.learning_rate, training.momentum, training.weight_decay) == (0.1, 0.9, 0)
     assert (training.batch_size, training.epochs, training.keep) == (64, 40, "best")
-    schedule = training.schedule
-    assert (schedule.unit, schedule.factor, schedule.step, schedule.restart) == (
-        "epochs",
-        0.3,
-        4,
-        20,
-    )
+    assert (schedule.unit, schedule.factor) == ("epochs", 0.3)
+    assert (schedule.step, schedule.restart) == (4, 20)
     is_cifar = protocol.startswith("cifar")
     assert training.augmentation.crop_padding == (4 if is_cifar else 0)
     assert training.augmentation.horizontal_flip is is_cifar
-
-
-@pytest.mark.parametrize(
-    ("protocol", "noise", "salt_pepper", "fgsm"),
-    [
-        ("cifar10", 0.1, 0.1, 0.02),
-        ("cifar100", 0.1, 0.1, 0.005),
-        ("mnist", 0.5, 0.3, 0.5),
-        ("fashion_mnist", 0.5, 0.3, 0.5),
-    ],
-)
-def test_published_ranges_of_each_task(
-    protocol: str, noise: float, salt_pepper: float, fgsm: float
-) -> None:
-    attacks = _published(protocol).robustness.attacks
+    attacks = config.robustness.attacks
     assert {name: attack.max_epsilon for name, attack in attacks.items()} == {
         "gaussian": noise,
         "uniform": noise,
