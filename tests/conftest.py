@@ -168,6 +168,28 @@ def write_parquet() -> Callable[..., None]:
 
 
 @pytest.fixture
+def write_images(
+    tmp_path: Path, make_png: Callable[..., bytes], write_parquet: Callable[..., None]
+) -> Callable[..., Path]:
+    """Factory of ``NAME.parquet`` in ``tmp_path``: numbered 8 x 8 images with these labels."""
+
+    def write(
+        labels: Sequence[int | None] | None,
+        name: str = "train",
+        *,
+        num: int = 0,
+        images: Mapping[int, bytes | None] | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> Path:
+        count = num if labels is None else len(labels)
+        encoded = {number: make_png(number) for number in range(count)} | dict(images or {})
+        write_parquet(tmp_path / f"{name}.parquet", list(encoded.values()), labels, class_names)
+        return tmp_path
+
+    return write
+
+
+@pytest.fixture
 def make_dataset(
     tmp_path: Path, make_png: Callable[..., bytes], write_parquet: Callable[..., None]
 ) -> Callable[..., Path]:

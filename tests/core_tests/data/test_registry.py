@@ -178,30 +178,24 @@ def test_photographs_of_different_sizes_are_cropped_and_resized(make_folder: Mak
     assert torch.equal(images[0], _pixels(root / "a/1.png")[:, :, 9:21])
 
 
-def test_different_sizes_without_a_size_are_refused(make_folder: MakeFolder) -> None:
-    root = make_folder("a/1.png")
-    make_folder("a/2.png", height=9)
-    with pytest.raises(ConfigError, match=r"set holds images of different sizes; set task\.image_"):
-        _load(f"folder:{root}")
-
-
-def test_test_set_of_another_size_is_refused(make_folder: MakeFolder) -> None:
+@pytest.mark.parametrize("other", ["train/a/2.png", "test/a/2.png"])
+def test_different_sizes_without_a_size_are_refused(other: str, make_folder: MakeFolder) -> None:
     root = make_folder("train/a/1.png")
-    make_folder("test/a/2.png", height=9, width=9)
-    with pytest.raises(ConfigError, match=r"test .*\(1, 9, 9\).*\(1, 8, 8\); set task\.image_size"):
+    make_folder(other, height=9, width=9)
+    with pytest.raises(ConfigError, match=r"set task\.image_size"):
         _load(f"folder:{root}")
 
 
 @pytest.mark.parametrize(
     ("files", "folders", "message"),
     [
-        ([], [], r"set is not a folder \(expected PATH/train/CLASS/"),
+        ([], [], "set is not a folder"),
         (["1.png"], [], "set holds no class folders"),
         (["train/1.png", "test/2.png"], [], "train holds no class folders"),
         (["train/a/1.png", "test/2.png"], [], "test holds no class folders"),
-        (["a/1.png"], ["b"], r"set/b holds no images \(suffixes: \.png"),
+        (["a/1.png"], ["b"], "set/b holds no images"),
         (["train/a/1.png"], ["test/a"], "test/a holds no images"),
-        (["train/a/1.png", "test/b/2.png"], [], "class 'b' is in .*test, but not in .*train"),
+        (["train/a/1.png", "test/b/2.png"], [], "class 'b' "),
     ],
     ids=["none", "flat", "flat-train", "flat-test", "empty", "empty-test", "test-only"],
 )
@@ -215,20 +209,13 @@ def test_wrong_layout_is_refused(
         _load(f"folder:{root}", key="regularizer.dataset")
 
 
-def test_flat_validation_set_is_refused_with_the_layout_that_is_expected(
-    make_folder: MakeFolder,
-) -> None:
+def test_imagenet_needs_class_folders_below_train_and_val(make_folder: MakeFolder) -> None:
     root = make_folder("train/n01/a.JPEG", "val/a.JPEG", "val/b.JPEG")
-    message = rf"^task\.dataset: {root}/val holds no class folders \(expected {root}/val/CLASS/\*; "
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=rf"^task\.dataset: {root}/val holds no class folders"):
         _load(f"imagenet:{root}")
     assert len(_load(f"imagenet:{root}", limit=1).images) == 1
-
-
-def test_imagenet_needs_a_train_folder(make_folder: MakeFolder) -> None:
-    root = make_folder("n01/1.JPEG")
-    with pytest.raises(ConfigError, match=r"train is not a folder \(expected PATH/train/WNID"):
-        _load(f"imagenet:{root}")
+    with pytest.raises(ConfigError, match=r"train is not a folder"):
+        _load(f"imagenet:{root / 'train'}")
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n"])
@@ -241,17 +228,15 @@ def test_damaged_image_is_refused_by_name(content: bytes, make_folder: MakeFolde
     assert "\n" not in str(caught.value)
 
 
-def test_pipe_is_refused_by_name(make_folder: MakeFolder) -> None:
+@pytest.mark.parametrize("kind", ["pipe", "dangling-link"])
+def test_file_that_cannot_be_read_is_refused_by_name(kind: str, make_folder: MakeFolder) -> None:
     root = make_folder("train/a/1.png", "train/b/2.png")
-    os.mkfifo(root / "train" / "b" / "3.png")
-    with pytest.raises(ConfigError, match=r"^task\.dataset: .*3\.png is no regular file$"):
-        _load(f"folder:{root}")
-
-
-def test_dangling_link_is_refused_by_name(make_folder: MakeFolder) -> None:
-    root = make_folder("a/1.png")
-    (root / "a/2.png").symlink_to(root / "absent.png")
-    with pytest.raises(ConfigError, match=r"a/2\.png cannot be read: No such file"):
+    path = root / "train" / "b" / "3.png"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(root / "absent.png")
+    with pytest.raises(ConfigError, match=r"^task\.dataset: .*3\.png "):
         _load(f"folder:{root}")
 
 
@@ -346,8 +331,8 @@ def test_limited_parquet_dataset_keeps_images_and_labels_together(
 _LOGGED_LOAD = """
 import sys
 from pathlib import Path
-from simreg_core import images
-from simreg_core.datasets import load_dataset
+from simreg_core.data import images
+from simreg_core.data.registry import load_dataset
 
 decode = images._decode
 
@@ -367,7 +352,7 @@ def test_processes_that_load_at_once_decode_once(
     make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SIMREG_DATA", str(tmp_path / "data"))
-    root = make_folder(*(f"a/{i}.png" for i in range(200)), height=64, width=64)
+    root = make_folder(*(f"a/{i}.png" for i in range(60)), height=64, width=64)
     command = [sys.executable, "-c", _LOGGED_LOAD, f"folder:{root}", str(tmp_path / "log")]
     pipe = subprocess.PIPE
     processes = [
@@ -385,4 +370,4 @@ def test_processes_that_load_at_once_decode_once(
         sums.append(process.communicate()[0])
         assert process.returncode == 0
     assert sums[0] == sums[1]
-    assert len((tmp_path / "log").read_text().splitlines()) == 200
+    assert len((tmp_path / "log").read_text().splitlines()) == 60

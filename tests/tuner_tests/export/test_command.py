@@ -105,41 +105,28 @@ def _metrics(to: Path) -> dict[str, Any]:
 def test_loaded_network_gives_the_trained_networks_outputs_bit_for_bit(
     export: Callable[..., Run], results: Trained, to: Path
 ) -> None:
-    assert export().code == 0
+    run = export()
+    assert run.code == 0
+    line = run.printed.splitlines()[-1]
+    names = {"simreg_core": simreg_core}
+    exec(line.removeprefix("load it: "), names)  # the command prints how
     with torch.no_grad():
         found = simreg_core.load_exported(to)(_pixels())
+        assert torch.equal(found, names["model"](_pixels()))  # type: ignore[operator]
         weights = results.folder / "checkpoints" / "00002" / "weights.pt"
         assert torch.equal(found, load_weights(weights)(_pixels()))
         assert torch.equal(found, results.result.model(_pixels()))
 
 
-def test_folder_holds_four_files_and_nothing_is_left_beside_it(
-    export: Callable[..., Run], to: Path
+def test_folder_holds_four_files_without_pickles_and_nothing_is_left_beside_it(
+    export: Callable[..., Run], results: Trained, to: Path
 ) -> None:
     export()
     assert sorted(path.name for path in to.iterdir()) == FILES
     assert list(to.parent.iterdir()) == [to]
-
-
-def test_no_file_is_a_pickle_or_an_archive(export: Callable[..., Run], to: Path) -> None:
-    export()
     starts = {path.name: path.read_bytes()[:2] for path in to.iterdir()}
     assert not {name for name, start in starts.items() if start in (b"PK", b"\x80\x02")}
     assert (to / "model.safetensors").read_bytes()[8:9] == b"{"  # its header is JSON
-
-
-def test_printed_line_loads_the_network(export: Callable[..., Run]) -> None:
-    line = export().printed.splitlines()[-1]
-    assert line.startswith("load it: model = ")
-    names = {"simreg_core": simreg_core}
-    exec(line.removeprefix("load it: "), names)
-    assert names["model"](_pixels()).shape == (9, 10)  # type: ignore[operator]
-
-
-def test_configuration_is_the_trials_and_can_be_trained_again(
-    export: Callable[..., Run], results: Trained, to: Path
-) -> None:
-    export()
     assert load_trial_config(to / "config.yaml") == results.config
 
 
@@ -179,9 +166,7 @@ def test_boundary_distance_has_a_number_of_images_of_its_own(results: Trained) -
     row["test.boundary_distance"] = 0.00123
     metrics = exported_metrics(row, config, None)
     assert metrics["test"]["boundary_num_images"] == 10
-    card = model_card(config, results.result.model, metrics)
-    assert "first images only: 10 validation, 10 test images" in card
-    assert "| boundary distance | - | 0.00123 |" in card
+    assert "| - | 0.00123 |" in model_card(config, results.result.model, metrics)
 
 
 def test_best_is_the_complete_trial_of_the_highest_validation_score(
@@ -228,7 +213,7 @@ def test_neither_ray_nor_optuna_is_loaded_and_threads_stay_as_they_are(
     code = (
         "import sys, torch\n"
         "torch.set_num_threads(2)\n"
-        "from tuner.export import main\n"
+        "from tuner.export.__main__ import main\n"
         f"code = main([{str(results.folder)!r}, '--trial', '2', '--to', {str(to)!r}])\n"
         "print(code, torch.get_num_threads(), *{'ray', 'optuna'} & set(sys.modules))"
     )
@@ -241,42 +226,36 @@ def test_neither_ray_nor_optuna_is_loaded_and_threads_stay_as_they_are(
 # The model card
 
 
-def test_card_names_input_conditions_and_limits(export: Callable[..., Run], to: Path) -> None:
-    export()
-    card = (to / "README.md").read_text(encoding="utf-8")
-    for fragment in (
-        "# tiny, trial 2",
-        "float32 (batch, 1, height, width), grey; trained on 8 x 8 pixels",
-        "pixels in [0, 1]",
-        "| `regularizer.alpha` | `0.1` |",
-        "validation, n = 64 | test, n = 64",
-        "One network, one seed (0): a screening.",
-        "gaussian 0.4, transfer_fgsm 0.15",
-        "was not confirmed",
-        "no defence against a white-box adversary",
-        "simreg_core.load_exported(",
-    ):
-        assert fragment in card
-
-
-def test_card_has_the_figures_of_the_row(
+def test_card_names_input_conditions_figures_and_limits(
     export: Callable[..., Run], results: Trained, to: Path
 ) -> None:
     export()
     card = (to / "README.md").read_text(encoding="utf-8")
     figures = results.result.columns
-    clean = [figures[f"{split}.clean_accuracy"] for split in ("validation", "test")]
-    score = [figures[f"{split}.tradeoff_score"] for split in ("validation", "test")]
-    assert f"| clean accuracy | {clean[0]:.4f} | {clean[1]:.4f} |" in card
-    assert f"| tradeoff score | {score[0]:+.4f} | {score[1]:+.4f} |" in card
+    clean, score = (
+        [figures[f"{split}.{name}"] for split in ("validation", "test")]
+        for name in ("clean_accuracy", "tradeoff_score")
+    )
+    for fragment in (
+        "# tiny, trial 2",
+        "(batch, 1, height, width)",
+        "| `regularizer.alpha` | `0.1` |",
+        "n = 64",
+        "gaussian 0.4, transfer_fgsm 0.15",
+        "not confirmed",
+        "white-box",
+        "simreg_core.load_exported(",
+        f"| clean accuracy | {clean[0]:.4f} | {clean[1]:.4f} |",
+        f"| tradeoff score | {score[0]:+.4f} | {score[1]:+.4f} |",
+    ):
+        assert fragment in card
 
 
 def test_card_of_an_unregularized_network_says_so(results: Trained) -> None:
     config = results.config.unregularized(0)
     row = ResultStore(results.folder).read("trials")[0]
     card = model_card(config, results.result.model, exported_metrics(row, config, None))
-    assert "trained without regularizer (alpha is 0)" in card
-    assert "None: alpha is 0." in card
+    assert "without regularizer" in card
 
 
 # Confirmation
@@ -315,27 +294,18 @@ def test_confirmed_figures_have_n_and_interval(
     assert (found["split"], found["seeds"], found["num_failed"]) == ("test", list(SEEDS), 0)
     card = (to / "README.md").read_text(encoding="utf-8")
     assert "| robust accuracy | 3 | 0.7500 ± 0.6210 | 0.3750 ± 0.3105 | 3 |" in card
-    assert "95 % Student's t over seeds" in card
-    assert "The network in this folder is not one of these." in card
 
 
-def test_failed_seeds_of_a_confirmation_are_named(
-    export: Callable[..., Run], results: Trained, to: Path
+@pytest.mark.parametrize("robust", [[0.5, 0.75], []], ids=["one-failed", "all-failed"])
+def test_failed_seeds_of_a_confirmation_are_counted(
+    robust: list[float], export: Callable[..., Run], results: Trained, to: Path
 ) -> None:
-    _confirm(results, [0.5, 0.75])
+    _confirm(results, robust)
     export()
     card = (to / "README.md").read_text(encoding="utf-8")
-    assert "1 of 3 seeds failed." in card
-    assert "| robust accuracy | 2 |" in card
-
-
-def test_confirmation_without_a_figure_says_so(
-    export: Callable[..., Run], results: Trained, to: Path
-) -> None:
-    _confirm(results, [])
-    export()
-    assert _metrics(to)["confirmation"]["estimates"] == {}
-    assert "gave no figures. 3 of 3 seeds failed." in (to / "README.md").read_text(encoding="utf-8")
+    assert f"{3 - len(robust)} of 3 seeds failed." in card
+    assert ("| robust accuracy | 2 |" in card) == bool(robust)
+    assert bool(_metrics(to)["confirmation"]["estimates"]) == bool(robust)
 
 
 def test_confirmation_of_other_trials_is_not_this_ones(
@@ -347,27 +317,20 @@ def test_confirmation_of_other_trials_is_not_this_ones(
     assert _metrics(to)["confirmation"] is None
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"candidates": [{"trial": 2}], "seeds": []}'])
-def test_damaged_confirmation_is_refused(
-    content: str, export: Callable[..., Run], results: Trained, to: Path
-) -> None:
-    (results.folder / "confirmation.json").write_text(content, encoding="utf-8")
-    assert_refused(export(), to, ["confirmation.json: damaged"])
-
-
 # What is refused
 
 
 @pytest.mark.parametrize(
     ("trial", "fragments"),
     [
-        pytest.param("7", ["no trial 7", "2 to 5"], id="unknown"),
-        pytest.param("4", ["trial 4 has no network", "is failed: NonFiniteLossError"], id="failed"),
-        pytest.param("5", ["trial 5 has no network", "is pruned: stopped after 1"], id="pruned"),
-        pytest.param("3", ["00003/weights.pt does not exist"], id="no-weights"),
-        pytest.param("x1", ["--trial", "number of a trial or best", "'x1'"], id="text"),
-        pytest.param("1.5", ["--trial", "'1.5'"], id="fraction"),
+        ("7", ["no trial 7", "2 to 5"]),
+        ("4", ["trial 4 ", "NonFiniteLossError"]),
+        ("5", ["trial 5 ", "pruned"]),
+        ("3", ["00003/weights.pt"]),
+        ("x1", ["--trial", "'x1'"]),
+        ("1.5", ["--trial", "'1.5'"]),
     ],
+    ids=["unknown", "failed", "pruned", "no-weights", "text", "fraction"],
 )
 def test_trial_without_a_network_is_refused(
     trial: str, fragments: list[str], export: Callable[..., Run], to: Path
@@ -375,12 +338,21 @@ def test_trial_without_a_network_is_refused(
     assert_refused(export(trial), to, fragments)
 
 
-def test_damaged_weights_are_refused(
-    export: Callable[..., Run], results: Trained, to: Path
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("checkpoints/00002/weights.pt", b"PK damaged"),
+        ("trials/00003.parquet", b"PAR1"),
+        ("confirmation.json", b"{"),
+        ("confirmation.json", b"[]"),
+        ("confirmation.json", b'{"candidates": [{"trial": 2}], "seeds": []}'),
+    ],
+)
+def test_damaged_file_is_refused_by_name(
+    file: str, content: bytes, export: Callable[..., Run], results: Trained, to: Path
 ) -> None:
-    path = results.folder / "checkpoints" / "00002" / "weights.pt"
-    path.write_bytes(path.read_bytes()[:-200])
-    assert_refused(export(), to, ["weights.pt is damaged"])
+    (results.folder / file).write_bytes(content)
+    assert_refused(export(), to, [f"{file}", "damaged" if b"PAR1" != content else "Parquet"])
 
 
 def test_weights_of_another_configuration_are_refused(
@@ -389,26 +361,16 @@ def test_weights_of_another_configuration_are_refused(
     other = results.config.model_copy(update={"seed": 9})
     path = results.folder / "checkpoints" / "00002" / "weights.pt"
     save_weights(path, other, results.result.model)
-    assert_refused(export(), to, [f"belongs to configuration {other.digest()}", "but trial 2 to"])
+    assert_refused(export(), to, ["weights.pt", other.digest()])
 
 
-def test_missing_results_folder_is_refused(
-    tmp_path: Path, to: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code = main([str(tmp_path / "nowhere"), "--trial", "2", "--to", str(to)])
-    assert_refused(Run(code, *capsys.readouterr()), to, ["nowhere: no such folder"])
-
-
-def test_folder_without_tables_is_refused(
+def test_folder_without_results_is_refused(
     export: Callable[..., Run], results: Trained, to: Path
 ) -> None:
     shutil.rmtree(results.folder / "trials")
-    assert_refused(export(), to, ["no results of a search (it has no trials/)"])
-
-
-def test_damaged_table_is_refused(export: Callable[..., Run], results: Trained, to: Path) -> None:
-    (results.folder / "trials" / "00003.parquet").write_bytes(b"PAR1")
-    assert_refused(export(), to, ["trials/00003.parquet: not a readable Parquet file"])
+    assert_refused(export(), to, [f"{results.folder}: "])
+    shutil.rmtree(results.folder)
+    assert_refused(export(), to, [f"{results.folder}: "])
 
 
 @pytest.mark.parametrize("trial", ["0", "best"])
@@ -417,7 +379,7 @@ def test_search_without_an_ended_trial_is_refused(
 ) -> None:
     shutil.rmtree(results.folder / "trials")
     ResultStore(results.folder).create()
-    assert_refused(export(trial), to, ["no trial has ended yet"])
+    assert_refused(export(trial), to, ["no trial"])
 
 
 def test_best_of_no_complete_trial_is_refused(
@@ -425,7 +387,7 @@ def test_best_of_no_complete_trial_is_refused(
 ) -> None:
     for number in (2, 3):
         ResultStore(results.folder).write_trial("trials", number, [])
-    assert_refused(export("best"), to, ["none of 2 trials is complete"])
+    assert_refused(export("best"), to, ["2 trials"])
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "dangling-link"])
@@ -440,9 +402,7 @@ def test_target_that_exists_is_refused_and_left_alone(
         to.symlink_to(to.parent / "nowhere")
     done = export()
     assert done.code == 2
-    assert (
-        done.errors == f"tuner.export: --to {to}: exists; choose another (nothing is overwritten)\n"
-    )
+    assert done.errors.startswith(f"tuner.export: --to {to}: exists")
     assert list(to.parent.iterdir()) == [to]
     assert not to.is_dir() or not list(to.iterdir())
 
@@ -488,7 +448,7 @@ def test_killed_before_the_folder_has_its_name_only_a_hidden_draft_is_left(
     code = (
         "import os, signal\n"
         "from pathlib import Path\n"
-        "from tuner.export import export_trial\n"
+        "from tuner.export.__main__ import export_trial\n"
         "Path.rename = lambda self, target: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"export_trial(Path({str(results.folder)!r}), 2, Path({str(to)!r}))"
     )
