@@ -69,7 +69,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_trial() -> Callable[..., dict[str, Any]]:
     """Factory of a digits trial that trains in 0.2 s, as a user writes it.
 
@@ -106,7 +106,7 @@ def tiny_trial() -> Callable[..., dict[str, Any]]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_config(tiny_trial: Callable[..., dict[str, Any]]) -> Callable[..., TrialConfig]:
     """Factory of the configuration of ``tiny_trial``; takes the same changes."""
 

@@ -158,18 +158,16 @@ def test_fitting_stops_after_the_last_decay_and_keeps_the_best() -> None:
     assert model.validation_correlation.mean().item() == pytest.approx(best, abs=1e-6)
 
 
-def test_same_seed_gives_the_same_model(model: FittedModel) -> None:
+def test_model_depends_on_the_seed_and_leaves_the_global_generator_alone(
+    model: FittedModel,
+) -> None:
+    before = torch.random.get_rng_state()
     again = fit(_recordings(), TINY)
+    assert torch.equal(torch.random.get_rng_state(), before)
     for name, value in again.network.state_dict().items():
         assert torch.equal(value, model.network.state_dict()[name])
     other = fit(_recordings(), TINY.model_copy(update={"seed": 1}))
     assert not torch.equal(other.network.mask, model.network.mask)
-
-
-def test_fitting_leaves_the_global_generator_alone() -> None:
-    before = torch.random.get_rng_state()
-    fit(_recordings(), TINY)
-    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_negative_responses_need_the_other_loss() -> None:
@@ -189,8 +187,7 @@ def test_responses_that_depend_on_no_image_are_refused(loss: str) -> None:
         image_index=torch.arange(30),
         neurons=("a", "b"),
     )
-    message = "^responses: the mean response of each of the 2 neurons is the same to all 22 train"
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=r"^responses: "):
         fit(recordings, NeuralConfig.model_validate({"loss": loss}))
 
 
@@ -280,25 +277,18 @@ def test_saved_model_predicts_the_same(model: FittedModel, tmp_path: Path) -> No
     assert torch.equal(loaded.test_correlation, model.test_correlation)
 
 
-def test_missing_model_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^key: .*model\.pt does not exist"):
-        load_model(tmp_path / "model.pt", key="key")
-
-
-def test_other_checkpoint_is_no_model(tmp_path: Path) -> None:
-    checkpoint.save({"weights": torch.zeros(1)}, tmp_path / "w.pt")
-    with pytest.raises(ConfigError, match=r"^key: .*w\.pt is no predictive model"):
-        load_model(tmp_path / "w.pt", key="key")
-
-
-@pytest.mark.parametrize("key", ["network", "config", "test_correlation", "neurons"])
-def test_incomplete_model_is_one_line(model: FittedModel, tmp_path: Path, key: str) -> None:
+@pytest.mark.parametrize("lacking", [None, "network", "config", "test_correlation", "neurons"])
+def test_file_that_is_no_whole_model_is_one_line(
+    lacking: str | None, model: FittedModel, tmp_path: Path
+) -> None:
     path = tmp_path / "model.pt"
+    with pytest.raises(ConfigError, match=r"^key: .*model\.pt does not exist"):
+        load_model(path, key="key")
     model.save(path)
-    payload = checkpoint.load(path)
-    del payload[key]
+    payload = checkpoint.load(path) if lacking else {"weights": torch.zeros(1)}
+    payload.pop(lacking or "", None)
     checkpoint.save(payload, path)
-    with pytest.raises(ConfigError, match=r"^key: .* of another version") as caught:
+    with pytest.raises(ConfigError, match=r"^key: .*model\.pt ") as caught:
         load_model(path, key="key")
     assert "\n" not in str(caught.value)
 
@@ -374,14 +364,11 @@ def test_another_model_has_other_responses(model_file: Path) -> None:
     assert not torch.equal(denoised_responses(model_file, images, "key"), first)
 
 
-def test_missing_model_file_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^key: .*model\.pt cannot be read: No such file"):
-        denoised_responses(tmp_path / "model.pt", _images(2), "key")
-
-
 @pytest.mark.usefixtures("cache")
-def test_damaged_model_file_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "model.pt").write_bytes(b"junk")
+@pytest.mark.parametrize("is_there", [False, True], ids=["missing", "damaged"])
+def test_wrong_model_file_is_one_line(is_there: bool, tmp_path: Path) -> None:
+    if is_there:
+        (tmp_path / "model.pt").write_bytes(b"junk")
     with pytest.raises(ConfigError, match=r"^key: .*model\.pt ") as caught:
         denoised_responses(tmp_path / "model.pt", _images(2), "key")
     assert "\n" not in str(caught.value)

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,76 +66,73 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return Trained(folder, config, result)
 
 
+class Case(NamedTuple):
+    """Results that a test may damage, beside an empty folder for what is exported."""
+
+    folder: Path
+    config: TrialConfig
+    result: TrialResult
+    to: Path
+    capsys: pytest.CaptureFixture[str]
+
+    def export(self, trial: str = "2") -> Run:
+        """Runs the program with ``--trial``."""
+        code = main([str(self.folder), "--trial", trial, "--to", str(self.to)])
+        return Run(code, *self.capsys.readouterr())
+
+    @property
+    def card(self) -> str:
+        return (self.to / "README.md").read_text(encoding="utf-8")
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((self.to / "metrics.json").read_text(encoding="utf-8"))
+        return content
+
+
 @pytest.fixture
-def results(trained: Trained, tmp_path: Path) -> Trained:
-    """A copy that a test may damage, beside an empty folder for what is exported."""
+def case(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Case:
     (tmp_path / "out").mkdir()
-    return trained._replace(folder=Path(shutil.copytree(trained.folder, tmp_path / "tiny")))
-
-
-@pytest.fixture
-def to(tmp_path: Path) -> Path:
-    return tmp_path / "out" / "network"
-
-
-@pytest.fixture
-def export(results: Trained, to: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[str], Run]:
-    """Runs the program on ``results``; takes the value of ``--trial``."""
-
-    def run(trial: str = "2") -> Run:
-        code = main([str(results.folder), "--trial", trial, "--to", str(to)])
-        return Run(code, *capsys.readouterr())
-
-    return run
+    folder = Path(shutil.copytree(trained.folder, tmp_path / "tiny"))
+    return Case(folder, trained.config, trained.result, tmp_path / "out" / "network", capsys)
 
 
 def _pixels() -> Tensor:
     return torch.rand(9, 1, 8, 8, generator=generator(0, "pixels"))
 
 
-def _metrics(to: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((to / "metrics.json").read_text(encoding="utf-8"))
-    return content
-
-
 # What is written
 
 
-def test_loaded_network_gives_the_trained_networks_outputs_bit_for_bit(
-    export: Callable[..., Run], results: Trained, to: Path
-) -> None:
-    run = export()
+def test_loaded_network_gives_the_trained_networks_outputs_bit_for_bit(case: Case) -> None:
+    run = case.export()
     assert run.code == 0
     line = run.printed.splitlines()[-1]
     names = {"simreg_core": simreg_core}
     exec(line.removeprefix("load it: "), names)  # the command prints how
     with torch.no_grad():
-        found = simreg_core.load_exported(to)(_pixels())
+        found = simreg_core.load_exported(case.to)(_pixels())
         assert torch.equal(found, names["model"](_pixels()))  # type: ignore[operator]
-        weights = results.folder / "checkpoints" / "00002" / "weights.pt"
+        weights = case.folder / "checkpoints" / "00002" / "weights.pt"
         assert torch.equal(found, load_weights(weights)(_pixels()))
-        assert torch.equal(found, results.result.model(_pixels()))
+        assert torch.equal(found, case.result.model(_pixels()))
 
 
-def test_folder_holds_four_files_without_pickles_and_nothing_is_left_beside_it(
-    export: Callable[..., Run], results: Trained, to: Path
-) -> None:
-    export()
-    assert sorted(path.name for path in to.iterdir()) == FILES
-    assert list(to.parent.iterdir()) == [to]
-    starts = {path.name: path.read_bytes()[:2] for path in to.iterdir()}
+def test_folder_holds_four_files_without_pickles_and_nothing_is_left_beside_it(case: Case) -> None:
+    case.export()
+    assert sorted(path.name for path in case.to.iterdir()) == FILES
+    assert list(case.to.parent.iterdir()) == [case.to]
+    starts = {path.name: path.read_bytes()[:2] for path in case.to.iterdir()}
     assert not {name for name, start in starts.items() if start in (b"PK", b"\x80\x02")}
-    assert (to / "model.safetensors").read_bytes()[8:9] == b"{"  # its header is JSON
-    assert load_trial_config(to / "config.yaml") == results.config
+    assert (case.to / "model.safetensors").read_bytes()[8:9] == b"{"  # its header is JSON
+    assert load_trial_config(case.to / "config.yaml") == case.config
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_figures_are_those_of_the_row(
-    split: str, export: Callable[..., Run], results: Trained, to: Path
-) -> None:
-    export()
-    (row,) = (r for r in ResultStore(results.folder).read("trials") if r["trial"] == 2)
-    found = _metrics(to)[split]
+def test_figures_are_those_of_the_row(split: str, case: Case) -> None:
+    case.export()
+    (row,) = (r for r in ResultStore(case.folder).read("trials") if r["trial"] == 2)
+    found = case.metrics[split]
     assert found["num_images"] == 64
     assert found["figures"] == {name: row[f"{split}.{name}"] for name in METRICS}
     assert {f"{split}.baseline_{k}": v for k, v in found["baseline"].items()} == {
@@ -144,77 +140,71 @@ def test_figures_are_those_of_the_row(
     }
 
 
-def test_conditions_and_provenance_stand_beside_the_figures(
-    export: Callable[..., Run], results: Trained, to: Path
-) -> None:
-    export()
-    found = _metrics(to)
+def test_conditions_and_provenance_stand_beside_the_figures(case: Case) -> None:
+    case.export()
+    found = case.metrics
     assert (found["study"], found["trial"], found["status"]) == ("tiny", 2, "complete")
     assert found["baseline_seeds"] == [1, 2]
     assert found["reference_epsilons"] == {"gaussian": 0.4, "transfer_fgsm": 0.15}
     assert (found["validation"]["is_selected_on"], found["test"]["is_selected_on"]) == (True, False)
-    assert found["config_digest"] == results.config.digest()
+    assert found["config_digest"] == case.config.digest()
     assert found["provenance"]["torch_version"] == torch.__version__
     assert "host" not in found["provenance"]
 
 
-def test_boundary_distance_has_a_number_of_images_of_its_own(results: Trained) -> None:
+def test_boundary_distance_has_a_number_of_images_of_its_own(case: Case) -> None:
     boundary = BoundaryConfig(num_images=10)
-    robustness = results.config.robustness.model_copy(update={"boundary": boundary})
-    config = results.config.model_copy(update={"robustness": robustness})
-    row = ResultStore(results.folder).read("trials")[0]
+    robustness = case.config.robustness.model_copy(update={"boundary": boundary})
+    config = case.config.model_copy(update={"robustness": robustness})
+    row = ResultStore(case.folder).read("trials")[0]
     row["test.boundary_distance"] = 0.00123
     metrics = exported_metrics(row, config, None)
     assert metrics["test"]["boundary_num_images"] == 10
-    assert "| - | 0.00123 |" in model_card(config, results.result.model, metrics)
+    assert "| - | 0.00123 |" in model_card(config, case.result.model, metrics)
 
 
-def test_best_is_the_complete_trial_of_the_highest_validation_score(
-    export: Callable[..., Run], to: Path
-) -> None:
-    assert export("best").code == 0
-    assert _metrics(to)["trial"] == 2
+def test_best_is_the_complete_trial_of_the_highest_validation_score(case: Case) -> None:
+    assert case.export("best").code == 0
+    assert case.metrics["trial"] == 2
 
 
-def test_best_meets_the_constraints_where_any_trial_does(results: Trained) -> None:
-    rows = [r for r in ResultStore(results.folder).read("trials") if r["status"] == "complete"]
+def test_best_meets_the_constraints_where_any_trial_does(case: Case) -> None:
+    rows = [r for r in ResultStore(case.folder).read("trials") if r["status"] == "complete"]
     scores = {row["trial"]: row["validation.tradeoff_score"] for row in rows}
     best, other = sorted(scores, key=lambda trial: -scores[trial])[:2]
     for feasible, number in (({other}, other), (set(), best), ({best, other}, best)):
         marked = [{**row, "feasible": row["trial"] in feasible} for row in rows]
-        assert _choose(marked, None, results.folder)["trial"] == number
+        assert _choose(marked, None, case.folder)["trial"] == number
 
 
-def test_network_of_a_seed_has_its_own_figures(results: Trained, to: Path) -> None:
+def test_network_of_a_seed_has_its_own_figures(case: Case) -> None:
     """Of a trial of two: seed 0 has weights, and figures that are not the trial's mean."""
-    store = ResultStore(results.folder)
+    store = ResultStore(case.folder)
     (row,) = (r for r in store.read("trials") if r["trial"] == 2)
     own = [{**row, "num_seeds": 1, "seed": seed, "test.clean_accuracy": 0.5} for seed in (0, 1)]
     store.write_trial("seeds", 2, own)
     store.write_trial("trials", 2, [{**row, "num_seeds": 2}])
-    folder = results.folder / "checkpoints" / "00002"
+    folder = case.folder / "checkpoints" / "00002"
     (folder / "seed-0").mkdir()
     (folder / "weights.pt").rename(folder / "seed-0" / "weights.pt")
-    assert export_trial(results.folder, 2, to, 0) == (2, 0)
-    assert _metrics(to)["test"]["figures"]["clean_accuracy"] == 0.5
+    assert export_trial(case.folder, 2, case.to, 0) == (2, 0)
+    assert case.metrics["test"]["figures"]["clean_accuracy"] == 0.5
     with pytest.raises(ConfigError, match="trial 2 has no network of seed 7; it has: 0, 1"):
-        export_trial(results.folder, 2, to.with_name("other"), 7)
+        export_trial(case.folder, 2, case.to.with_name("other"), 7)
 
 
-def test_missing_parents_are_made(results: Trained, tmp_path: Path) -> None:
+def test_missing_parents_are_made(tmp_path: Path, case: Case) -> None:
     to = tmp_path / "a" / "b" / "c"
-    assert export_trial(results.folder, 2, to).trial == 2
+    assert export_trial(case.folder, 2, to).trial == 2
     assert sorted(path.name for path in to.iterdir()) == FILES
 
 
-def test_neither_ray_nor_optuna_is_loaded_and_threads_stay_as_they_are(
-    results: Trained, to: Path
-) -> None:
+def test_neither_ray_nor_optuna_is_loaded_and_threads_stay_as_they_are(case: Case) -> None:
     code = (
         "import sys, torch\n"
         "torch.set_num_threads(2)\n"
         "from tuner.export.__main__ import main\n"
-        f"code = main([{str(results.folder)!r}, '--trial', '2', '--to', {str(to)!r}])\n"
+        f"code = main([{str(case.folder)!r}, '--trial', '2', '--to', {str(case.to)!r}])\n"
         "print(code, torch.get_num_threads(), *{'ray', 'optuna'} & set(sys.modules))"
     )
     done = subprocess.run(
@@ -226,12 +216,10 @@ def test_neither_ray_nor_optuna_is_loaded_and_threads_stay_as_they_are(
 # The model card
 
 
-def test_card_names_input_conditions_figures_and_limits(
-    export: Callable[..., Run], results: Trained, to: Path
-) -> None:
-    export()
-    card = (to / "README.md").read_text(encoding="utf-8")
-    figures = results.result.columns
+def test_card_names_input_conditions_figures_and_limits(case: Case) -> None:
+    case.export()
+    card = case.card
+    figures = case.result.columns
     clean, score = (
         [figures[f"{split}.{name}"] for split in ("validation", "test")]
         for name in ("clean_accuracy", "tradeoff_score")
@@ -251,24 +239,24 @@ def test_card_names_input_conditions_figures_and_limits(
         assert fragment in card
 
 
-def test_card_of_an_unregularized_network_says_so(results: Trained) -> None:
-    config = results.config.unregularized(0)
-    row = ResultStore(results.folder).read("trials")[0]
-    card = model_card(config, results.result.model, exported_metrics(row, config, None))
+def test_card_of_an_unregularized_network_says_so(case: Case) -> None:
+    config = case.config.unregularized(0)
+    row = ResultStore(case.folder).read("trials")[0]
+    card = model_card(config, case.result.model, exported_metrics(row, config, None))
     assert "without regularizer" in card
 
 
 # Confirmation
 
 
-def _confirm(results: Trained, robust: list[float]) -> None:
+def _confirm(case: Case, robust: list[float]) -> None:
     """Confirmation of trial 2 as ``tuner.confirm`` writes it; a seed without a value failed."""
-    store = ResultStore(results.folder)
+    store = ResultStore(case.folder)
     done = {}
     for index, seed in enumerate(SEEDS):
-        pairs = [("baseline", None, results.config.unregularized(seed), 0.25 + 0.125 * index)]
+        pairs = [("baseline", None, case.config.unregularized(seed), 0.25 + 0.125 * index)]
         if index < len(robust):
-            own = results.config.model_copy(update={"seed": seed})
+            own = case.config.model_copy(update={"seed": seed})
             pairs.append(("trial", 2, own, robust[index]))  # type: ignore[arg-type]
         for role, number, config, accuracy in pairs:
             row = {
@@ -279,42 +267,36 @@ def _confirm(results: Trained, robust: list[float]) -> None:
             }
             store.write("confirmation", f"{role}-{config.digest()}", [row])
             done[config.digest()] = row
-    candidate = summarize(2, PARAMS, 0.1, results.config, SEEDS, done)
-    write_summary(store, [candidate], SEEDS, [results.config], done)
+    candidate = summarize(2, PARAMS, 0.1, case.config, SEEDS, done)
+    write_summary(store, [candidate], SEEDS, [case.config], done)
 
 
-def test_confirmed_figures_have_n_and_interval(
-    export: Callable[..., Run], results: Trained, to: Path
-) -> None:
-    _confirm(results, [0.5, 0.75, 1.0])
-    export()
-    found = _metrics(to)["confirmation"]
+def test_confirmed_figures_have_n_and_interval(case: Case) -> None:
+    _confirm(case, [0.5, 0.75, 1.0])
+    case.export()
+    found = case.metrics["confirmation"]
     assert found["estimates"]["robust_accuracy"] == estimate([0.5, 0.75, 1.0])._asdict()
     assert found["baseline"]["robust_accuracy"] == estimate([0.25, 0.375, 0.5])._asdict()
     assert (found["split"], found["seeds"], found["num_failed"]) == ("test", list(SEEDS), 0)
-    card = (to / "README.md").read_text(encoding="utf-8")
+    card = case.card
     assert "| robust accuracy | 3 | 0.7500 ± 0.6210 | 0.3750 ± 0.3105 | 3 |" in card
 
 
 @pytest.mark.parametrize("robust", [[0.5, 0.75], []], ids=["one-failed", "all-failed"])
-def test_failed_seeds_of_a_confirmation_are_counted(
-    robust: list[float], export: Callable[..., Run], results: Trained, to: Path
-) -> None:
-    _confirm(results, robust)
-    export()
-    card = (to / "README.md").read_text(encoding="utf-8")
+def test_failed_seeds_of_a_confirmation_are_counted(robust: list[float], case: Case) -> None:
+    _confirm(case, robust)
+    case.export()
+    card = case.card
     assert f"{3 - len(robust)} of 3 seeds failed." in card
     assert ("| robust accuracy | 2 |" in card) == bool(robust)
-    assert bool(_metrics(to)["confirmation"]["estimates"]) == bool(robust)
+    assert bool(case.metrics["confirmation"]["estimates"]) == bool(robust)
 
 
-def test_confirmation_of_other_trials_is_not_this_ones(
-    export: Callable[..., Run], results: Trained, to: Path
-) -> None:
-    _confirm(results, [0.5, 0.75, 1.0])
-    shutil.copytree(results.folder / "checkpoints/00002", results.folder / "checkpoints/00003")
-    export("3")
-    assert _metrics(to)["confirmation"] is None
+def test_confirmation_of_other_trials_is_not_this_ones(case: Case) -> None:
+    _confirm(case, [0.5, 0.75, 1.0])
+    shutil.copytree(case.folder / "checkpoints/00002", case.folder / "checkpoints/00003")
+    case.export("3")
+    assert case.metrics["confirmation"] is None
 
 
 # What is refused
@@ -332,10 +314,8 @@ def test_confirmation_of_other_trials_is_not_this_ones(
     ],
     ids=["unknown", "failed", "pruned", "no-weights", "text", "fraction"],
 )
-def test_trial_without_a_network_is_refused(
-    trial: str, fragments: list[str], export: Callable[..., Run], to: Path
-) -> None:
-    assert_refused(export(trial), to, fragments)
+def test_trial_without_a_network_is_refused(trial: str, fragments: list[str], case: Case) -> None:
+    assert_refused(case.export(trial), case.to, fragments)
 
 
 @pytest.mark.parametrize(
@@ -348,72 +328,59 @@ def test_trial_without_a_network_is_refused(
         ("confirmation.json", b'{"candidates": [{"trial": 2}], "seeds": []}'),
     ],
 )
-def test_damaged_file_is_refused_by_name(
-    file: str, content: bytes, export: Callable[..., Run], results: Trained, to: Path
-) -> None:
-    (results.folder / file).write_bytes(content)
-    assert_refused(export(), to, [f"{file}", "damaged" if b"PAR1" != content else "Parquet"])
+def test_damaged_file_is_refused_by_name(file: str, content: bytes, case: Case) -> None:
+    (case.folder / file).write_bytes(content)
+    assert_refused(
+        case.export(), case.to, [f"{file}", "damaged" if b"PAR1" != content else "Parquet"]
+    )
 
 
-def test_weights_of_another_configuration_are_refused(
-    export: Callable[..., Run], results: Trained, to: Path
-) -> None:
-    other = results.config.model_copy(update={"seed": 9})
-    path = results.folder / "checkpoints" / "00002" / "weights.pt"
-    save_weights(path, other, results.result.model)
-    assert_refused(export(), to, ["weights.pt", other.digest()])
+def test_weights_of_another_configuration_are_refused(case: Case) -> None:
+    other = case.config.model_copy(update={"seed": 9})
+    path = case.folder / "checkpoints" / "00002" / "weights.pt"
+    save_weights(path, other, case.result.model)
+    assert_refused(case.export(), case.to, ["weights.pt", other.digest()])
 
 
-def test_folder_without_results_is_refused(
-    export: Callable[..., Run], results: Trained, to: Path
-) -> None:
-    shutil.rmtree(results.folder / "trials")
-    assert_refused(export(), to, [f"{results.folder}: "])
-    shutil.rmtree(results.folder)
-    assert_refused(export(), to, [f"{results.folder}: "])
+def test_folder_without_results_is_refused(case: Case) -> None:
+    shutil.rmtree(case.folder / "trials")
+    assert_refused(case.export(), case.to, [f"{case.folder}: "])
+    shutil.rmtree(case.folder)
+    assert_refused(case.export(), case.to, [f"{case.folder}: "])
 
 
 @pytest.mark.parametrize("trial", ["0", "best"])
-def test_search_without_an_ended_trial_is_refused(
-    trial: str, export: Callable[..., Run], results: Trained, to: Path
-) -> None:
-    shutil.rmtree(results.folder / "trials")
-    ResultStore(results.folder).create()
-    assert_refused(export(trial), to, ["no trial"])
+def test_search_without_an_ended_trial_is_refused(trial: str, case: Case) -> None:
+    shutil.rmtree(case.folder / "trials")
+    ResultStore(case.folder).create()
+    assert_refused(case.export(trial), case.to, ["no trial"])
 
 
-def test_best_of_no_complete_trial_is_refused(
-    export: Callable[..., Run], results: Trained, to: Path
-) -> None:
+def test_best_of_no_complete_trial_is_refused(case: Case) -> None:
     for number in (2, 3):
-        ResultStore(results.folder).write_trial("trials", number, [])
-    assert_refused(export("best"), to, ["2 trials"])
+        ResultStore(case.folder).write_trial("trials", number, [])
+    assert_refused(case.export("best"), case.to, ["2 trials"])
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "dangling-link"])
-def test_target_that_exists_is_refused_and_left_alone(
-    kind: str, export: Callable[..., Run], to: Path
-) -> None:
+def test_target_that_exists_is_refused_and_left_alone(kind: str, case: Case) -> None:
     if kind == "folder":
-        to.mkdir()
+        case.to.mkdir()
     elif kind == "file":
-        to.write_text("mine", encoding="utf-8")
+        case.to.write_text("mine", encoding="utf-8")
     else:
-        to.symlink_to(to.parent / "nowhere")
-    done = export()
+        case.to.symlink_to(case.to.parent / "nowhere")
+    done = case.export()
     assert done.code == 2
-    assert done.errors.startswith(f"tuner.export: --to {to}: exists")
-    assert list(to.parent.iterdir()) == [to]
-    assert not to.is_dir() or not list(to.iterdir())
+    assert done.errors.startswith(f"tuner.export: --to {case.to}: exists")
+    assert list(case.to.parent.iterdir()) == [case.to]
+    assert not case.to.is_dir() or not list(case.to.iterdir())
 
 
-def test_target_below_a_file_is_refused(
-    results: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_target_below_a_file_is_refused(tmp_path: Path, case: Case) -> None:
     (tmp_path / "file").write_text("mine", encoding="utf-8")
-    to = tmp_path / "file" / "network"
-    code = main([str(results.folder), "--trial", "2", "--to", str(to)])
-    assert_refused(Run(code, *capsys.readouterr()), to, ["--to", "cannot be written"])
+    case = case._replace(to=tmp_path / "file" / "network")
+    assert_refused(case.export(), case.to, ["--to"])
 
 
 # Whole or not at all
@@ -422,11 +389,7 @@ def test_target_below_a_file_is_refused(
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 @pytest.mark.parametrize("num_written", range(len(FILES)))
 def test_failure_at_any_file_leaves_nothing(
-    num_written: int,
-    error: BaseException,
-    export: Callable[..., Run],
-    to: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    num_written: int, error: BaseException, monkeypatch: pytest.MonkeyPatch, case: Case
 ) -> None:
     replace = os.replace
     done: list[object] = []
@@ -438,23 +401,21 @@ def test_failure_at_any_file_leaves_nothing(
         replace(source, target)
 
     monkeypatch.setattr("simreg_core.storage.atomic.os.replace", failing)
-    assert export().code == (2 if isinstance(error, OSError) else 130)
-    assert list(to.parent.iterdir()) == []
+    assert case.export().code == (2 if isinstance(error, OSError) else 130)
+    assert list(case.to.parent.iterdir()) == []
 
 
-def test_killed_before_the_folder_has_its_name_only_a_hidden_draft_is_left(
-    results: Trained, to: Path
-) -> None:
+def test_killed_before_the_folder_has_its_name_only_a_hidden_draft_is_left(case: Case) -> None:
     code = (
         "import os, signal\n"
         "from pathlib import Path\n"
         "from tuner.export.__main__ import export_trial\n"
         "Path.rename = lambda self, target: os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"export_trial(Path({str(results.folder)!r}), 2, Path({str(to)!r}))"
+        f"export_trial(Path({str(case.folder)!r}), 2, Path({str(case.to)!r}))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
     assert done.returncode == -9
-    (draft,) = to.parent.iterdir()
+    (draft,) = case.to.parent.iterdir()
     assert draft.name.startswith(".network.")
-    assert export_trial(results.folder, 2, to).trial == 2
-    assert sorted(path.name for path in to.iterdir()) == FILES
+    assert export_trial(case.folder, 2, case.to).trial == 2
+    assert sorted(path.name for path in case.to.iterdir()) == FILES
