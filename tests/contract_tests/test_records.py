@@ -31,18 +31,10 @@ def _dtypes(columns: tuple[Column, ...]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_names_are_unique(table: str) -> None:
+def test_columns_are_unique_typed_and_described(table: str) -> None:
     counts = Counter(column.name for column in TABLES[table])
     assert [name for name, count in counts.items() if count > 1] == []
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_dtypes_are_legal(table: str) -> None:
     assert {column.dtype for column in TABLES[table]} <= DTYPES
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_every_column_is_described(table: str) -> None:
     assert [column.name for column in TABLES[table] if not column.description] == []
 
 
@@ -54,10 +46,9 @@ def test_column_of_two_tables_has_one_dtype() -> None:
     assert {name: dtypes for name, dtypes in found.items() if len(dtypes) > 1} == {}
 
 
-@pytest.mark.parametrize("split", SPLITS)
-@pytest.mark.parametrize("metric", METRICS)
-def test_every_metric_is_a_column_of_both_splits(metric: str, split: str) -> None:
-    assert _dtypes(TRIAL_COLUMNS)[f"{split}.{metric}"] == "float64"
+def test_every_metric_is_a_column_of_both_splits() -> None:
+    names = [f"{split}.{metric}" for split in SPLITS for metric in METRICS]
+    assert {_dtypes(TRIAL_COLUMNS)[name] for name in names} == {"float64"}
 
 
 def test_confirmation_shows_no_validation_figure() -> None:

@@ -10,13 +10,12 @@ import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from simreg_core.results.objectives import STOPPING_METRICS
-from tests.tuner_tests.spaces import make_space
+from tests.tuner_tests.spaces import THRESHOLD, make_space
 from tuner.execution.tune_runner import _scheduler
 from tuner.execution.worker import _EpochMetrics
 from tuner.space.search_space import EarlyStoppingConfig, SearchSpace
 
 STOP, CONTINUE = TrialScheduler.STOP, TrialScheduler.CONTINUE
-THRESHOLD = "regularizer.threshold: {type: float, low: 0.1, high: 0.9}"
 
 
 def stopping_space(folder: Path, rule: str, num_epochs: int) -> SearchSpace:
