@@ -36,29 +36,10 @@ def test_parquet_images_are_the_encoded_ones(
     assert pool.num_classes == 3
 
 
-@pytest.mark.parametrize(("color", "channels"), [(False, 1), (True, 3)], ids=["grey", "color"])
-@pytest.mark.parametrize("stored_color", [False, True], ids=["stored-grey", "stored-color"])
-def test_parquet_images_have_the_asked_channels(
-    color: bool, channels: int, stored_color: bool, make_dataset: MakeDataset
-) -> None:
-    pool = _load(make_dataset(num_train=4, color=stored_color), color=color)
-    assert pool.images.shape == (4, channels, 8, 8)
-
-
 def test_class_names_and_test_set_count_classes_too(write_images: WriteImages) -> None:
-    assert (
-        _load(write_images([0, 1], class_names=["ant", "bee", "cat", "dog", "eel"])).num_classes
-        == 5
-    )
+    assert _load(write_images([0, 1], class_names=["a", "b", "c", "d", "e"])).num_classes == 5
     write_images([0, 1])
     assert _load(write_images([6], "test")).num_classes == 7
-
-
-def test_images_of_different_sizes_are_resized(
-    write_images: WriteImages, make_png: Callable[..., bytes]
-) -> None:
-    images = {1: make_png(1, 12, 20), 2: make_png(2, 30, 9)}
-    assert _load(write_images([0, 1, 2], images=images), size=8).images.shape == (3, 1, 8, 8)
 
 
 @pytest.mark.parametrize("key", ["task.dataset", "regularizer.dataset"])
@@ -82,6 +63,7 @@ def test_truncated_file_is_refused(share: float, name: str, make_dataset: MakeDa
     ("columns", "found"),
     [
         ({"label": [0], "name": ["a"]}, "label, name"),
+        ({"image": pa.array([], pa.struct([("bytes", pa.binary())]))}, "no images"),
         ({"image": ["a.png"]}, "string"),
         ({"image": [{"path": "a.png"}]}, "struct<path: string>"),
         ({"image": [{"bytes": "text"}]}, "struct<bytes: string>"),
@@ -93,13 +75,7 @@ def test_columns_of_another_type_are_refused(
     columns: dict[str, Any], found: str, tmp_path: Path
 ) -> None:
     pq.write_table(pa.table(columns), tmp_path / "train.parquet")
-    with pytest.raises(ConfigError, match=rf"train\.parquet.*, found {found}"):
-        _load(tmp_path)
-
-
-def test_file_without_rows_is_refused(tmp_path: Path, write_parquet: Callable[..., None]) -> None:
-    write_parquet(tmp_path / "train.parquet", [], [])
-    with pytest.raises(ConfigError, match=r"train\.parquet holds no images"):
+    with pytest.raises(ConfigError, match=rf"train\.parquet.*{found}"):
         _load(tmp_path)
 
 

@@ -19,11 +19,11 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
-from simreg_core.config.trial import TORCHVISION_DATASETS, TaskConfig, TrialConfig
+from simreg_core.config.trial import TORCHVISION_DATASETS, TaskConfig
 from simreg_core.data import torchvision_sets
 from simreg_core.data.images import ImagePool
 from simreg_core.data.registry import load_dataset
-from simreg_core.data.task import load_regularization_images, load_task
+from simreg_core.data.task import load_task
 from simreg_core.data.torchvision_sets import SOURCES, download
 from simreg_core.datasets import main
 from simreg_core.errors import ConfigError
@@ -159,40 +159,6 @@ def test_own_test_set_is_the_tasks(make_files: Files) -> None:
     assert (len(data.train.labels), len(data.validation.labels)) == (18, 2)
     resized = _load("cifar10", size=16)
     assert resized.images.shape == (NUM_TRAIN, 1, 16, 16)
-
-
-def test_limit_draws_a_prefix_of_a_larger_limit(make_files: Files) -> None:
-    make_files("fashion_mnist")
-    small, large = (_load("fashion_mnist", limit=limit, seed=3) for limit in (6, 15))
-    assert torch.equal(small.images, large.images[:6])
-    assert small.labels is not None
-    assert large.labels is not None
-    assert small.labels.tolist() == large.labels[:6].tolist()
-    assert small.test is None
-
-
-def test_one_dataset_regularizes_another(make_files: Files) -> None:
-    make_files("mnist")
-    make_files("cifar100")
-    config = TrialConfig.from_dict(
-        {
-            "task": {"dataset": "mnist"},
-            "regularizer": {"dataset": "cifar100", "num_images": 9},
-        }
-    )
-    found = load_regularization_images(config, load_task(config.task).train, ())
-    assert found.images.shape == (9, 1, 28, 28)
-    assert found.labels is not None
-    assert len(found.labels) == 9
-
-
-def test_second_load_does_not_read_the_files(
-    make_files: Files, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_files("svhn")
-    first = _load("svhn")
-    monkeypatch.setattr(torchvision_sets, "_import_datasets", lambda key: pytest.fail("read"))
-    assert torch.equal(_load("svhn").images, first.images)
 
 
 # Missing and damaged files

@@ -127,12 +127,6 @@ def test_shift_by_one_position_shifts_the_responses() -> None:
     assert first[:, 3:5, 2:5].max() > 0.02
 
 
-def test_cyclic_shift_by_the_whole_image_changes_nothing(population: GaborPopulation) -> None:
-    image = _grating(0.3, 3, 1.0)
-    shifted = image.roll((SIDE, -SIDE), dims=(2, 3))
-    assert torch.equal(population.responses(shifted), population.responses(image))
-
-
 def test_colour_is_averaged_first() -> None:
     grey = _grating(0.2, 4, 0, side=32)
     population = GaborPopulation()
