@@ -205,12 +205,6 @@ def test_diverged_fitting_is_refused() -> None:
         fit(_recordings(), TINY.model_copy(update={"learning_rate": 1e18, "epochs": 9}))
 
 
-@pytest.mark.parametrize("key", ["first_kernel", "kernel"])
-def test_even_kernels_are_refused(key: str) -> None:
-    with pytest.raises(ValueError, match="odd number of pixels, found 4"):
-        NeuralConfig.model_validate({key: 4})
-
-
 def test_network_is_the_formula() -> None:
     config = TINY.model_copy(update={"layers": 1})
     network = build_network(config, 2).eval()

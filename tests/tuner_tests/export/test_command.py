@@ -128,25 +128,20 @@ def test_folder_holds_four_files_without_pickles_and_nothing_is_left_beside_it(c
     assert load_trial_config(case.to / "config.yaml") == case.config
 
 
-@pytest.mark.parametrize("split", ["validation", "test"])
-def test_figures_are_those_of_the_row(split: str, case: Case) -> None:
+def test_figures_are_those_of_the_row_with_their_conditions(case: Case) -> None:
     case.export()
     (row,) = (r for r in ResultStore(case.folder).read("trials") if r["trial"] == 2)
-    found = case.metrics[split]
-    assert found["num_images"] == 64
-    assert found["figures"] == {name: row[f"{split}.{name}"] for name in METRICS}
-    assert {f"{split}.baseline_{k}": v for k, v in found["baseline"].items()} == {
-        name: value for name, value in row.items() if name.startswith(f"{split}.baseline_")
-    }
-
-
-def test_conditions_and_provenance_stand_beside_the_figures(case: Case) -> None:
-    case.export()
     found = case.metrics
+    for split in ("validation", "test"):
+        assert found[split]["num_images"] == 64
+        assert found[split]["is_selected_on"] == (split == "validation")
+        assert found[split]["figures"] == {name: row[f"{split}.{name}"] for name in METRICS}
+        assert {f"{split}.baseline_{k}": v for k, v in found[split]["baseline"].items()} == {
+            name: value for name, value in row.items() if name.startswith(f"{split}.baseline_")
+        }
     assert (found["study"], found["trial"], found["status"]) == ("tiny", 2, "complete")
     assert found["baseline_seeds"] == [1, 2]
     assert found["reference_epsilons"] == {"gaussian": 0.4, "transfer_fgsm": 0.15}
-    assert (found["validation"]["is_selected_on"], found["test"]["is_selected_on"]) == (True, False)
     assert found["config_digest"] == case.config.digest()
     assert found["provenance"]["torch_version"] == torch.__version__
     assert "host" not in found["provenance"]
@@ -164,6 +159,7 @@ def test_boundary_distance_has_a_number_of_images_of_its_own(case: Case) -> None
 
 
 def test_best_is_the_complete_trial_of_the_highest_validation_score(case: Case) -> None:
+    case = case._replace(to=case.to / "with" / "parents")
     assert case.export("best").code == 0
     assert case.metrics["trial"] == 2
 
@@ -191,12 +187,6 @@ def test_network_of_a_seed_has_its_own_figures(case: Case) -> None:
     assert case.metrics["test"]["figures"]["clean_accuracy"] == 0.5
     with pytest.raises(ConfigError, match="trial 2 has no network of seed 7; it has: 0, 1"):
         export_trial(case.folder, 2, case.to.with_name("other"), 7)
-
-
-def test_missing_parents_are_made(tmp_path: Path, case: Case) -> None:
-    to = tmp_path / "a" / "b" / "c"
-    assert export_trial(case.folder, 2, to).trial == 2
-    assert sorted(path.name for path in to.iterdir()) == FILES
 
 
 def test_neither_ray_nor_optuna_is_loaded_and_threads_stay_as_they_are(case: Case) -> None:
@@ -321,7 +311,7 @@ def test_trial_without_a_network_is_refused(trial: str, fragments: list[str], ca
 @pytest.mark.parametrize(
     ("file", "content"),
     [
-        ("checkpoints/00002/weights.pt", b"PK damaged"),
+        ("weights.pt", b"PK damaged"),
         ("trials/00003.parquet", b"PAR1"),
         ("confirmation.json", b"{"),
         ("confirmation.json", b"[]"),
@@ -329,10 +319,9 @@ def test_trial_without_a_network_is_refused(trial: str, fragments: list[str], ca
     ],
 )
 def test_damaged_file_is_refused_by_name(file: str, content: bytes, case: Case) -> None:
-    (case.folder / file).write_bytes(content)
-    assert_refused(
-        case.export(), case.to, [f"{file}", "damaged" if b"PAR1" != content else "Parquet"]
-    )
+    folder = case.folder / "checkpoints" / "00002" if file == "weights.pt" else case.folder
+    (folder / file).write_bytes(content)
+    assert_refused(case.export(), case.to, [f"{folder / file}"])
 
 
 def test_weights_of_another_configuration_are_refused(case: Case) -> None:
@@ -351,15 +340,12 @@ def test_folder_without_results_is_refused(case: Case) -> None:
 
 @pytest.mark.parametrize("trial", ["0", "best"])
 def test_search_without_an_ended_trial_is_refused(trial: str, case: Case) -> None:
+    for number in (2, 3):
+        ResultStore(case.folder).write_trial("trials", number, [])
+    assert_refused(case.export("best"), case.to, ["2 trials"])  # none of them complete
     shutil.rmtree(case.folder / "trials")
     ResultStore(case.folder).create()
     assert_refused(case.export(trial), case.to, ["no trial"])
-
-
-def test_best_of_no_complete_trial_is_refused(case: Case) -> None:
-    for number in (2, 3):
-        ResultStore(case.folder).write_trial("trials", number, [])
-    assert_refused(case.export("best"), case.to, ["2 trials"])
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "dangling-link"])

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from pydantic import ValidationError
 
 from simreg_core.config.yaml_io import get_dotted
@@ -51,29 +51,20 @@ def test_values_that_go_together_only_sometimes_do_not_refuse_the_file(tmp_path:
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param([], id="as-it-is"),
-        pytest.param(
-            [(THRESHOLD, "regularizer.dataset: {type: categorical, choices: [task, natural]}")],
-            id="text-choices",
-        ),
-        pytest.param(
-            [
-                ("base_channels: 4, blocks: [1, 1]", "base_channels: 4"),
-                (THRESHOLD, "model.blocks: {type: categorical, choices: [[1], [1, 1], null]}"),
-            ],
-            id="list-choices",
-        ),
-        pytest.param([("low: 0.01", "low: 1.0e-07")], id="small-number"),
-        pytest.param([("high: 0.9", "high: 0.9, step: 0.2")], id="step"),
-        pytest.param([(ALPHA, "seed: {type: int, low: 1, high: 4294967295}")], id="large-number"),
-        pytest.param([("name: tiny", "name: '1e-4'")], id="name-like-a-number"),
-        pytest.param(
-            [(TUNING, "tuning: {num_trials: 3, seed: 4, confirm: {top: 1, seeds: 2}, "
-              "warm_starts: [{regularizer.alpha: 0.3}]}")],
-            id="warm-starts-and-confirmation",
-        ),
+        [],
+        [(THRESHOLD, "regularizer.dataset: {type: categorical, choices: [task, natural]}")],
+        [
+            (", blocks: [1, 1]", ""),
+            (THRESHOLD, "model.blocks: {type: categorical, choices: [[1], [1, 1], null]}"),
+        ],
+        [("low: 0.01", "low: 1.0e-07")],
+        [("high: 0.9", "high: 0.9, step: 0.2")],
+        [(ALPHA, "seed: {type: int, low: 1, high: 4294967295}")],
+        [("name: tiny", "name: '1e-4'")],
+        [("sampler: random", "seed: 4, confirm: {top: 1, seeds: 2}")],
+        [("sampler: random", "warm_starts: [{regularizer.alpha: 0.3}]")],
     ],
-)  # fmt: skip
+)
 def test_yaml_text_reads_back_as_an_equal_space(
     changes: Sequence[tuple[str, str]], tmp_path: Path
 ) -> None:
@@ -100,23 +91,19 @@ def test_override_reaches_its_key(override: str, keys: str, value: Any, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("override", "key", "expected"),
+    ("override", "expected"),
     [
-        ("alpha.high=9.0", "alpha", FloatRange(type="float", low=0.01, high=9.0, log=True)),
-        ("alpha={type: float, low: 1, high: 2}", "alpha", FloatRange(type="float", low=1, high=2)),
-        (
-            "mean_decay={type: float, low: 0.5, high: 0.9}",
-            "mean_decay",
-            FloatRange(type="float", low=0.5, high=0.9),
-        ),
+        ("alpha.high=9.0", FloatRange(type="float", low=0.01, high=9.0, log=True)),
+        ("alpha={type: float, low: 1, high: 2}", FloatRange(type="float", low=1, high=2)),
+        ("mean_decay={type: float, low: 0, high: .9}", FloatRange(type="float", low=0, high=0.9)),
     ],
 )
 def test_override_of_a_range_leaves_the_file_alone(
-    override: str, key: str, expected: FloatRange, tmp_path: Path
+    override: str, expected: FloatRange, tmp_path: Path
 ) -> None:
     path = write_space(tmp_path)
     space = load_space(path, [f"search.regularizer.{override}"])
-    assert space.search[f"regularizer.{key}"] == expected
+    assert expected in space.search.values()
     assert path.read_text(encoding="utf-8") == GOOD_SPACE
 
 
@@ -140,24 +127,21 @@ def test_relative_data_path_is_made_absolute(
 @pytest.mark.parametrize(
     "choices",
     [
-        pytest.param([[1, 1], [2], None], id="lists"),
-        pytest.param([{"gaussian": 0.4}, {"gaussian": 0.4, "uniform": 0.1}], id="mappings"),
-        pytest.param([True, False], id="truth-values"),
-        pytest.param([4, 8.5, "x"], id="mixed"),
+        [[1, 1], [2], None],
+        [{"gaussian": 0.4}, {"gaussian": 0.4, "uniform": 0.1}],
+        [True, False],
+        [4, 8.5, "x"],
     ],
+    ids=["lists", "mappings", "truth-values", "mixed"],
 )
 def test_choices_come_back_from_optuna_as_they_were(choices: list[Any]) -> None:
     distribution = Choices(type="categorical", choices=choices)
-    stored = distribution.to_optuna().to_internal_repr
+    optunas = distribution.to_optuna()
     for choice in choices:
-        code = stored(distribution.encode(choice))
-        assert distribution.decode(distribution.to_optuna().to_external_repr(code)) == choice
-
-
-def test_decoded_list_is_the_callers_own() -> None:
-    distribution = Choices(type="categorical", choices=[[1, 1], [2]])
-    distribution.decode("[1, 1]").append(9)
-    assert distribution.decode("[1, 1]") == [1, 1]
+        code = optunas.to_internal_repr(distribution.encode(choice))
+        decoded = distribution.decode(optunas.to_external_repr(code))
+        assert decoded == choice
+        assert decoded is not choice or not isinstance(choice, list)  # the caller's own
 
 
 @pytest.mark.parametrize(
@@ -165,46 +149,33 @@ def test_decoded_list_is_the_callers_own() -> None:
     [
         (
             FloatRange(type="float", low=0.1, high=0.9, step=0.2),
-            optuna.distributions.FloatDistribution(0.1, 0.9, step=0.2),
+            FloatDistribution(0.1, 0.9, step=0.2),
         ),
         (
             FloatRange(type="float", low=0.01, high=3.0, log=True),
-            optuna.distributions.FloatDistribution(0.01, 3.0, log=True),
+            FloatDistribution(0.01, 3.0, log=True),
         ),
-        (
-            IntRange(type="int", low=1, high=64, log=True),
-            optuna.distributions.IntDistribution(1, 64, log=True),
-        ),
-        (
-            IntRange(type="int", low=1, high=9, step=4),
-            optuna.distributions.IntDistribution(1, 9, step=4),
-        ),
+        (IntRange(type="int", low=1, high=64, log=True), IntDistribution(1, 64, log=True)),
+        (IntRange(type="int", low=1, high=9, step=4), IntDistribution(1, 9, step=4)),
     ],
     ids=["stepped", "logarithmic", "whole-logarithmic", "whole-stepped"],
 )
 def test_range_means_the_same_to_optuna(
-    distribution: FloatRange | IntRange, expected: optuna.distributions.BaseDistribution
+    distribution: FloatRange | IntRange, expected: BaseDistribution
 ) -> None:
     assert distribution.to_optuna() == expected
 
 
 @pytest.mark.parametrize(
-    ("key", "varies"),
-    [
-        ("regularizer.alpha", False),
-        ("seed", False),
-        ("model.scale", True),
-        ("training.epochs", True),
-        ("robustness.num_epsilons", True),
-    ],
+    "key",
+    ["regularizer.alpha", "seed", "model.scale", "training.epochs", "robustness.num_epsilons"],
 )
-def test_baseline_varies_only_with_what_it_depends_on(
-    key: str, varies: bool, tmp_path: Path
-) -> None:
+def test_baseline_varies_only_with_what_it_depends_on(key: str, tmp_path: Path) -> None:
     changes = [
         (THRESHOLD, f"{key}: {{type: int, low: 2, high: 3}}"),
         (f"  {ALPHA}\n", ""),
         ("{epochs: 2}", "{}"),
         ("    num_epsilons: 3\n", ""),
     ]
-    assert make_space(tmp_path, *changes).baseline_varies() is varies
+    varies = make_space(tmp_path, *changes).baseline_varies()
+    assert varies == key.startswith(("model", "training", "robustness"))
