@@ -21,10 +21,19 @@ from PIL import Image
 from simreg_core.config.trial import TrialConfig
 from simreg_core.config.yaml_io import set_dotted
 from simreg_core.data.task import TaskData, load_task
+from tests.ray_sessions import local_ray, ray_folder
+
+__all__ = ["local_ray", "ray_folder"]
 
 # The same examples on every run, on slow machines too, and no folder of found examples.
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("fixed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow files first, so that no process of several ends with one of them."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -20,7 +20,6 @@ from tests.end_to_end.searches import (
     assert_all_tables_readable,
     choices,
     descendants,
-    end,
     finished,
     run,
     running,
@@ -87,9 +86,9 @@ def figures(search: Search, table: str, num_trials: int) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def calm(good: Search, output: Path) -> Search:
+def calm(good: Search, cluster: list[str], output: Path) -> Search:
     """A search that nobody disturbs."""
-    return run(output, "calm", *pairs(SLOW, FAST, SLOW))
+    return run(output, "calm", *pairs(SLOW, FAST, SLOW), *cluster)
 
 
 class Story:
@@ -98,12 +97,11 @@ class Story:
     interrupted: Search
     second: Search
     status_running: dict[str, Any]
-    killed: Search
     resumed: Search
 
 
 @pytest.fixture(scope="module")
-def story(good: Search, output: Path) -> Story:
+def story(good: Search, cluster: list[str], output: Path) -> Story:
     """A worker dies, then Ctrl-C, then the driver dies, then the search goes on to its end."""
     story, folder = Story(), output / "eventful"
     with running(output, "eventful", *pairs(SLOW, FAST, SLOW)) as process:
@@ -114,16 +112,15 @@ def story(good: Search, output: Path) -> Story:
         wait_until(checkpoint(folder, 2).exists, process)
         os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
         story.interrupted = finished(process, folder)
-    process = start("tuner.run", "--resume", str(folder), "--max-concurrent", "1")
+    flags = ["--max-concurrent", "1", *cluster]
+    process = start("tuner.run", "--resume", str(folder), *flags)
     try:
         driver = folder / "driver.json"
         wait_until(lambda: json.loads(driver.read_text())["phase"] == "trials", process)
-        left = descendants(process.pid)
-        process.kill()
-        story.killed = finished(process, folder)
     finally:
-        end([*left, process.pid])
-    story.resumed = resume(folder, "--num-trials", "4", "--max-concurrent", "1")
+        process.kill()
+        process.communicate()
+    story.resumed = resume(folder, "--num-trials", "4", *flags)
     return story
 
 
@@ -136,7 +133,7 @@ def test_trial_whose_worker_is_killed_starts_again(story: Story) -> None:
 def test_second_driver_of_a_folder_is_refused(story: Story) -> None:
     assert story.second.code == 2
     (line,) = story.second.errors.splitlines()
-    assert "another process works on it (process " in line
+    assert "another process works on it" in line
 
 
 def test_status_tells_a_running_search_from_a_stopped_one(story: Story) -> None:
@@ -150,9 +147,7 @@ def test_status_tells_a_running_search_from_a_stopped_one(story: Story) -> None:
 def test_interrupted_search_says_how_to_go_on(story: Story) -> None:
     search = story.interrupted
     assert search.code == 130
-    assert search.errors.splitlines()[-1] == (
-        f"tuner.run: interrupted; go on with: python -m tuner.run --resume {search.folder}"
-    )
+    assert search.errors.splitlines()[-1].endswith(f"tuner.run --resume {search.folder}")
     assert "Traceback" not in search.errors
     assert search.printed.startswith("Pareto set of 2 trials")
 
@@ -162,6 +157,8 @@ def test_search_goes_on_to_its_end_and_to_more_trials(story: Story) -> None:
     assert story.resumed.states == ["COMPLETE"] * 4
     assert_all_tables_readable(story.resumed)
     assert story.resumed.space.tuning.num_trials == 4
+    files = {path.name for path in (story.resumed.folder / "checkpoints").rglob("*.*")}
+    assert files == {"weights.pt"}
 
 
 @pytest.mark.parametrize("table", ["trials", "curves", "epochs"])
@@ -174,15 +171,10 @@ def test_what_was_disturbed_has_the_figures_of_what_was_not(
     )
 
 
-def test_nothing_unfinished_is_left_beside_the_weights(story: Story) -> None:
-    files = {path.name for path in (story.resumed.folder / "checkpoints").rglob("*.*")}
-    assert files == {"weights.pt"}
-
-
 def test_resuming_with_another_space_is_refused_with_the_difference(story: Story) -> None:
     search = resume(story.resumed.folder, "--set", "training.epochs=3")
     assert search.code == 2
-    assert "searches another space (trial.training.epochs: 2 there, 3 asked)" in search.errors
+    assert "trial.training.epochs: 2 there, 3 asked" in search.errors
     assert search.errors.count("\n") == 1
 
 

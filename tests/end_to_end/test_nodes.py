@@ -18,7 +18,7 @@ from tests.end_to_end.searches import (
 from tests.end_to_end.test_kills import SLOW, checkpoint, pairs, wait_until
 from tuner.execution.ray_session import set_environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(400)]
 
 
 @pytest.fixture

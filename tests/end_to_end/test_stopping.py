@@ -84,9 +84,10 @@ RULE = {"type": "asha", "metric": "clean_accuracy", "reduction_factor": 2}
 
 
 @pytest.fixture(scope="module")
-def stopped(folder: Path) -> Search:
+def stopped(folder: Path, cluster: list[str]) -> Search:
     """ASHA with a rung on the last epoch, which is searched; the same trial first and last."""
-    found = search(folder, "stopped", space_of(folder, STARTS, early_stopping=RULE))
+    space = space_of(folder, STARTS, early_stopping=RULE)
+    found = search(folder, "stopped", space, *cluster)
     assert found.code == 0, found.errors
     return found
 
@@ -109,23 +110,19 @@ def test_stopped_trials_are_pruned_without_values(stopped: Search) -> None:
 
 def test_row_of_a_stopped_trial_says_why_and_has_no_figures(stopped: Search) -> None:
     row = stopped.row(1)
-    assert row["status"] == "pruned"
-    assert row["reason"].startswith("stopped after 1 of 4 epochs: asha on clean_accuracy, 0.")
-    assert row[RATE] == BAD
+    assert (row["status"], row[RATE]) == ("pruned", BAD)
+    assert row["reason"].startswith("stopped after 1 of 4 epochs")
     assert row["validation.clean_accuracy"] is None
     assert row["feasible"] is None
+    names = {path.name for path in (stopped.folder / "checkpoints").rglob("*") if path.is_file()}
+    assert names == {"weights.pt"}
+    assert_all_tables_readable(stopped)
 
 
 def test_epochs_of_stopped_trials_are_in_the_table(stopped: Search) -> None:
     epochs = stopped.table("epochs")
     counts = epochs[epochs["role"] == "trial"].groupby("trial")["epoch"].apply(list)
     assert counts.to_dict() == {0: [0, 1, 2, 3], 1: [0], 2: [0, 1], 3: [0], 4: [0, 1, 2, 3]}
-
-
-def test_files_of_stopped_trials_are_removed(stopped: Search) -> None:
-    names = {path.name for path in (stopped.folder / "checkpoints").rglob("*") if path.is_file()}
-    assert names == {"weights.pt"}
-    assert_all_tables_readable(stopped)
 
 
 @pytest.mark.parametrize("number", [0, 2])
@@ -178,10 +175,11 @@ def test_killed_trial_goes_on_under_a_rule_that_is_told_of_its_epochs(folder: Pa
 
 
 @pytest.fixture(scope="module")
-def several(folder: Path) -> Search:
+def several(folder: Path, cluster: list[str]) -> Search:
     """Two trials of two networks, two at once."""
     space = space_of(folder, [(GOOD, 2), (0.05, 3)], num_seeds=2)
-    found = search(folder, "several", space, "--max-concurrent", "2", "--cpus-per-trial", "0.5")
+    flags = ["--max-concurrent", "2", "--cpus-per-trial", "0.5", *cluster]
+    found = search(folder, "several", space, *flags)
     assert found.code == 0, found.errors
     return found
 
