@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,15 +70,6 @@ def test_other_architectures_and_colours_survive(
     write_network(tmp_path, config, model)
     with torch.no_grad():
         assert torch.equal(load_exported(tmp_path)(_pixels(3)), model(_pixels(3)))
-
-
-def test_weights_file_holds_a_header_and_the_bare_numbers(folder: Path, model: ResNet) -> None:
-    content = (folder / WEIGHTS_FILE).read_bytes()
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    num_bytes = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-    assert header.keys() == {"__metadata__", *model.state_dict()}
-    assert len(content) == 8 + length + num_bytes
 
 
 def test_comment_in_the_configuration_does_no_harm(folder: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,16 @@ def model() -> FittedModel:
 # The split
 
 
-def test_splits_are_disjoint_and_together_all() -> None:
-    split = split_images(_images(40), TINY)
+def test_splits_depend_on_the_seed_and_are_disjoint_and_together_all() -> None:
+    images = _images(40)
+    split = split_images(images, TINY)
     assert [len(part) for part in split] == [28, 6, 6]
     assert torch.cat(split).sort().values.tolist() == list(range(40))
+    assert torch.equal(split.test, split_images(images, TINY).test)
+    other = split_images(images, TINY.model_copy(update={"seed": 1}))
+    assert not torch.equal(split.test, other.test)
+    with pytest.raises(ConfigError, match="10 different images"):
+        split_images(_images(10).repeat(5, 1, 1, 1), TINY)
 
 
 def test_copies_of_an_image_are_in_one_split() -> None:
@@ -72,18 +79,6 @@ def test_copies_of_an_image_are_in_one_split() -> None:
     split = split_images(torch.cat([images, images]), TINY)
     for part in split:
         assert set(part.tolist()) == {(i + 30) % 60 for i in part.tolist()}
-
-
-def test_split_is_by_the_seed() -> None:
-    images = _images(40)
-    again, other = TINY, TINY.model_copy(update={"seed": 1})
-    assert torch.equal(split_images(images, TINY).test, split_images(images, again).test)
-    assert not torch.equal(split_images(images, TINY).test, split_images(images, other).test)
-
-
-def test_too_few_images_are_refused() -> None:
-    with pytest.raises(ConfigError, match="10 different images are too few"):
-        split_images(_images(10).repeat(5, 1, 1, 1), TINY)
 
 
 # The noise ceiling
@@ -111,20 +106,11 @@ def test_ceiling_is_the_expected_correlation_of_the_truth() -> None:
     assert ceiling[3].item() == 0
 
 
-def test_ceiling_without_repeats_is_unknown() -> None:
-    recordings = _recordings(repeats=1)
-    assert noise_ceiling(recordings, torch.arange(60)).isnan().all()
-
-
 def test_images_without_repeats_do_not_count_for_the_ceiling() -> None:
+    assert noise_ceiling(_recordings(repeats=1), torch.arange(60)).isnan().all()
     both = _recordings(number=60, repeats=2)
     keep = torch.arange(120) < 90  # images 0 to 29 have two trials
-    part = Recordings(
-        images=both.images,
-        trials=both.trials[keep],
-        image_index=both.image_index[keep],
-        neurons=both.neurons,
-    )
+    part = replace(both, trials=both.trials[keep], image_index=both.image_index[keep])
     torch.testing.assert_close(
         noise_ceiling(part, torch.arange(60)), noise_ceiling(both, torch.arange(30))
     )

@@ -117,13 +117,13 @@ def test_noise_has_its_distribution_in_every_channel(
     assert not torch.equal(noise[:, 0], noise[:, 1])
 
 
-@pytest.mark.parametrize("epsilon", [0.05, 0.3, 0.9])
+@pytest.mark.parametrize("epsilon", [0.05, 0.3, 0.9, 1.0])
 def test_salt_pepper_hits_each_pixel_with_probability_epsilon(epsilon: float) -> None:
     perturbed = prepare("salt_pepper", _batch(_grey(40)))(epsilon)
     num_pixels = perturbed.numel()
     num_hit = int((perturbed != 0.5).sum())
     spread = (num_pixels * epsilon * (1 - epsilon)) ** 0.5
-    assert abs(num_hit - epsilon * num_pixels) < 4 * spread
+    assert abs(num_hit - epsilon * num_pixels) <= 4 * spread
 
 
 def test_salt_pepper_makes_pixels_black_or_white_with_equal_chances() -> None:
@@ -145,10 +145,6 @@ def test_salt_pepper_keeps_its_hits_as_epsilon_grows() -> None:
     is_hit = weak != 0.5
     assert torch.equal(strong[is_hit], weak[is_hit])
     assert int((strong != 0.5).sum()) > int(is_hit.sum())
-
-
-def test_salt_pepper_hits_everything_at_one() -> None:
-    assert set(prepare("salt_pepper", _batch(_grey(10)))(1.0).unique().tolist()) == {0.0, 1.0}
 
 
 # Transferred FGSM

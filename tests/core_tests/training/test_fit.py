@@ -98,14 +98,10 @@ def test_regularized_step_follows_the_gradient_of_the_weighted_sum(
     assert record.similarity_loss == pytest.approx(float(pairs.loss.detach()), rel=1e-3)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"regularizer.threshold": 0.9}, {"regularizer.dataset": "natural"}],
-    ids=["threshold", "dataset"],
-)
 def test_regularizer_of_weight_zero_has_no_influence(
-    changes: dict[str, Any], tiny_config: MakeConfig, tiny_data: TaskData
+    tiny_config: MakeConfig, tiny_data: TaskData
 ) -> None:
+    changes = {"regularizer.threshold": 0.9, "regularizer.dataset": "natural"}
     plain = trained(tiny_config({"regularizer.alpha": 0}), tiny_data)
     other = trained(tiny_config({"regularizer.alpha": 0, **changes}), tiny_data)
     assert plain.regularizer is None
@@ -266,10 +262,17 @@ def test_kept_model_is_a_copy_with_the_kept_weights(
 # Divergence
 
 
-def test_diverged_step_is_named(tiny_config: MakeConfig, tiny_data: TaskData) -> None:
-    changes = {"training.learning_rate": 1e30, "training.batch_size": 16}
+@pytest.mark.parametrize(
+    ("batch_size", "place"),
+    [(16, r"task loss (nan|inf) in epoch 0, step [1-7]"), (128, "validation loss nan in epoch 0")],
+    ids=["step", "last-step"],
+)
+def test_diverged_step_is_named(
+    batch_size: int, place: str, tiny_config: MakeConfig, tiny_data: TaskData
+) -> None:
+    changes = {"training.learning_rate": 1e30, "training.batch_size": batch_size}
     config = tiny_config({**changes, "regularizer.alpha": 0})
-    with pytest.raises(NonFiniteLossError, match=r"^task loss (nan|inf) in epoch 0, step [1-7]$"):
+    with pytest.raises(NonFiniteLossError, match=f"^{place}$"):
         trained(config, tiny_data)
 
 
@@ -283,15 +286,6 @@ def test_diverged_similarity_loss_is_named(tiny_config: MakeConfig, tiny_data: T
     data = tiny_data._replace(train=Split(*(tensor[:64] for tensor in tiny_data.train)))
     with pytest.raises(NonFiniteLossError, match=r"^similarity loss nan in epoch 0, step 0$"):
         next(fit(config, state, data))
-
-
-def test_divergence_in_the_last_step_is_seen_in_validation(
-    tiny_config: MakeConfig, tiny_data: TaskData
-) -> None:
-    changes = {"training.learning_rate": 1e30, "training.batch_size": 128}
-    config = tiny_config({**changes, "regularizer.alpha": 0})
-    with pytest.raises(NonFiniteLossError, match=r"^validation loss nan in epoch 0$"):
-        trained(config, tiny_data)
 
 
 def test_diverged_epoch_leaves_the_records_and_kept_weights_before_it(
@@ -317,7 +311,7 @@ def test_padding_as_large_as_the_images_is_refused_before_training(
     tiny_config: MakeConfig,
 ) -> None:
     config = tiny_config({"task.image_size": None, "training.augmentation.crop_padding": 8})
-    with pytest.raises(ConfigError, match=r"crop_padding: 8 must be below the images' side, 8"):
+    with pytest.raises(ConfigError, match=r"crop_padding: 8 "):
         start(config, load_task(config.task), CPU)
 
 
