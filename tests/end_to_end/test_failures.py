@@ -7,13 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.searches import (
-    Search,
-    assert_all_tables_readable,
-    choices,
-    run,
-    trials,
-)
+from tests.end_to_end.searches import Search, assert_all_tables_readable, choices, run, trials
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

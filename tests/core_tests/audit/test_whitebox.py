@@ -73,12 +73,7 @@ def _clipped(attack: LinearAttack) -> LinearAttack:
 
 @pytest.mark.parametrize(
     ("attack", "norm", "epsilon"),
-    [
-        (pgd_linf, "linf", 0.01),
-        (pgd_linf, "linf", 0.1),
-        (pgd_l2, "l2", 0.05),
-        (pgd_l2, "l2", 0.3),
-    ],
+    [(pgd_linf, "linf", 0.01), (pgd_linf, "linf", 0.1), (pgd_l2, "l2", 0.05), (pgd_l2, "l2", 0.3)],
 )
 def test_pgd_is_the_best_attack_on_a_linear_model(
     attack: Callable[..., AttackResult], norm: str, epsilon: float

@@ -44,11 +44,7 @@ def test_file_becomes_the_configuration_that_it_describes(
 ) -> None:
     path = trial_file(MINIMAL + "regularizer:\n  alpha: 0.3\n  threshold: 0.6\nseed: 4\n")
     assert load_trial_config(path) == TrialConfig.from_dict(
-        {
-            "task": {"dataset": "digits"},
-            "regularizer": {"alpha": 0.3, "threshold": 0.6},
-            "seed": 4,
-        }
+        {"task": {"dataset": "digits"}, "regularizer": {"alpha": 0.3, "threshold": 0.6}, "seed": 4}
     )
 
 
@@ -254,13 +250,7 @@ def test_dataset_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.Mon
     }
     assert absolute_paths(tree) == {
         "task": {"dataset": f"parquet:{tmp_path}/images"},
-        "list": [
-            "parquet:/home/someone/images",
-            "parquet:/images",
-            "parquet:",
-            "digits",
-            3,
-        ],
+        "list": ["parquet:/home/someone/images", "parquet:/images", "parquet:", "digits", 3],
     }
 
 

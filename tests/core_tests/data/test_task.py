@@ -134,10 +134,7 @@ def test_data_moves_to_a_device_whole(tiny_data: TaskData) -> None:
 
 def _regularized(task: TaskConfig, dataset: str, num_images: int) -> TrialConfig:
     return TrialConfig.from_dict(
-        {
-            "task": task.model_dump(),
-            "regularizer": {"dataset": dataset, "num_images": num_images},
-        }
+        {"task": task.model_dump(), "regularizer": {"dataset": dataset, "num_images": num_images}}
     )
 
 

@@ -37,11 +37,7 @@ def _bottleneck(channels_in: int, width: int, stride: int) -> int:
 
 @pytest.mark.parametrize(
     ("architecture", "blocks", "expansion"),
-    [
-        ("resnet18", (2, 2, 2, 2), 1),
-        ("resnet34", (3, 4, 6, 3), 1),
-        ("resnet50", (3, 4, 6, 3), 4),
-    ],
+    [("resnet18", (2, 2, 2, 2), 1), ("resnet34", (3, 4, 6, 3), 1), ("resnet50", (3, 4, 6, 3), 4)],
 )
 def test_number_of_weights_is_that_of_the_architecture(
     architecture: str, blocks: tuple[int, ...], expansion: int

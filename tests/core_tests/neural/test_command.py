@@ -76,11 +76,7 @@ def test_fit_writes_a_model_and_reports(
 
 @pytest.mark.parametrize("source", ["dataset", "recordings"])
 def test_compare_writes_and_prints_similarities(
-    source: str,
-    model: Path,
-    recordings: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    source: str, model: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "pairs.parquet"
     value = str(recordings) if source == "recordings" else "digits"
@@ -160,10 +156,7 @@ def test_compared_similarities_are_the_formulas(model: Path, recordings: Path) -
     first, second = columns["first"], columns["second"]
     assert torch.all(first < second)
     torch.testing.assert_close(columns["pixel"], PixelSimilarity(images)(first, second))
-    responses = {
-        "neural": fitted.denoise(images),
-        "v1_gabor": GaborPopulation().responses(images),
-    }
+    responses = {"neural": fitted.denoise(images), "v1_gabor": GaborPopulation().responses(images)}
     for name, response in responses.items():
         centred = (response - response.mean(dim=0)).double().numpy()
         expected = [

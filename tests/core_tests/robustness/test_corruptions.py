@@ -15,13 +15,7 @@ from simreg_core.config.robustness import CORRUPTIONS
 from simreg_core.robustness.corruptions import CORRUPTION_FUNCTIONS, corrupt
 from simreg_core.seeding import generator
 
-RANDOM = (
-    "gaussian_noise",
-    "shot_noise",
-    "impulse_noise",
-    "motion_blur",
-    "elastic_transform",
-)
+RANDOM = ("gaussian_noise", "shot_noise", "impulse_noise", "motion_blur", "elastic_transform")
 # In CIFAR-10-C, too, saturation first falls and then rises, and elastic transforms change kind.
 GROWING = [kind for kind in CORRUPTIONS if kind not in ("saturate", "elastic_transform")]
 

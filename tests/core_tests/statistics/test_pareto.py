@@ -137,9 +137,7 @@ def test_hypervolume_counts_unit_cells(
     assert hypervolume(values, reference, maximize) == expected
 
 
-@given(
-    st.lists(st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0)), min_size=1, max_size=5),
-)
+@given(st.lists(st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0)), min_size=1, max_size=5))
 def test_hypervolume_equals_inclusion_and_exclusion(points: list[tuple[float, float]]) -> None:
     values = np.array(points)
     expected = 0.0

@@ -211,10 +211,7 @@ def test_plugin_counts_towards_r_but_has_no_column(
     name = "halving:halve"
     attacks = {"gaussian": {"max_epsilon": 0.4}, name: {"max_epsilon": 0.2}}
     config = tiny_config(
-        {
-            "robustness.attacks": attacks,
-            "robustness.reference": {"gaussian": 0.4, name: 0.2},
-        }
+        {"robustness.attacks": attacks, "robustness.reference": {"gaussian": 0.4, name: 0.2}}
     )
     result = run_experiment(config, cache=cache, device=CPU)
     under = {p.attack: p.accuracy for p in result.curves if p.split == "test" and p.is_reference}

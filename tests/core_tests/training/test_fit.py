@@ -65,9 +65,7 @@ def test_training_is_the_plain_loop_where_alpha_is_zero(tiny_config: MakeConfig)
         torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-4, msg=name)
 
 
-def test_regularized_step_follows_the_gradient_of_the_weighted_sum(
-    tiny_config: MakeConfig,
-) -> None:
+def test_regularized_step_follows_the_gradient_of_the_weighted_sum(tiny_config: MakeConfig) -> None:
     config = tiny_config(
         {
             "regularizer.alpha": 0.7,
@@ -307,9 +305,7 @@ def test_diverged_epoch_leaves_the_records_and_kept_weights_before_it(
 # Starting
 
 
-def test_padding_as_large_as_the_images_is_refused_before_training(
-    tiny_config: MakeConfig,
-) -> None:
+def test_padding_as_large_as_the_images_is_refused_before_training(tiny_config: MakeConfig) -> None:
     config = tiny_config({"task.image_size": None, "training.augmentation.crop_padding": 8})
     with pytest.raises(ConfigError, match=r"crop_padding: 8 "):
         start(config, load_task(config.task), CPU)

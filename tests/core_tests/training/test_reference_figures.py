@@ -89,10 +89,7 @@ def test_what_cannot_be_measured_is_refused_before_any_training(
 
 
 def test_edited_plugin_is_measured_again(
-    tiny_config: MakeConfig,
-    tiny_data: TaskData,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = "def attack(batch):\n    return lambda epsilon: batch.images * {}\n"
     (tmp_path / "edited_attack.py").write_text(source.format(1.0))
@@ -135,10 +132,7 @@ def test_changed_file_of_corruptions_is_measured_again(
 
 
 def test_directions_of_fgsm_are_computed_once_and_read_back_the_same(
-    tiny_config: MakeConfig,
-    tiny_data: TaskData,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     computed: list[int] = []
 

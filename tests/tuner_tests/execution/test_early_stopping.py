@@ -116,9 +116,7 @@ def test_median_stops_what_is_worse_than_the_median(tmp_path: Path) -> None:
     assert rule.run(0.6) == 5
 
 
-def test_median_compares_with_networks_of_fewer_epochs_and_with_failed_ones(
-    tmp_path: Path,
-) -> None:
+def test_median_compares_with_networks_of_fewer_epochs_and_with_failed_ones(tmp_path: Path) -> None:
     space = make_space(
         tmp_path,
         ("training: {epochs: 2}", "training: {}"),

@@ -71,9 +71,7 @@ def run_all() -> RunAll:
     return run
 
 
-def test_tasks_start_in_the_order_of_the_calls(
-    run_all: RunAll,
-) -> None:
+def test_tasks_start_in_the_order_of_the_calls(run_all: RunAll) -> None:
     assert run_all(double, [(3,), (1,), (2,)], 1) == [(0, 6), (1, 2), (2, 4)]
 
 
@@ -88,9 +86,7 @@ def test_no_more_tasks_than_the_limit_run_together(run_all: RunAll, tmp_path: Pa
     assert max(value for _, value in done) <= 1
 
 
-def test_lost_task_is_handed_over_as_its_error_and_the_others_go_on(
-    run_all: RunAll,
-) -> None:
+def test_lost_task_is_handed_over_as_its_error_and_the_others_go_on(run_all: RunAll) -> None:
     done = dict(run_all(die_if_negative, [(1,), (-1,), (2,)], 2))
     assert (done[0], done[2]) == (1, 2)
     assert isinstance(done[1], ray.exceptions.RayError)

@@ -229,9 +229,7 @@ WRONG_SPACES: list[tuple[str, str, *tuple[tuple[str, str], ...]]] = [
 
 @pytest.mark.parametrize("case", WRONG_SPACES, ids=[case[0] for case in WRONG_SPACES])
 def test_wrong_space_is_refused_by_its_key(
-    case: tuple[str, str, *tuple[tuple[str, str], ...]],
-    tmp_path: Path,
-    dry_run: Callable[..., Run],
+    case: tuple[str, str, *tuple[tuple[str, str], ...]], tmp_path: Path, dry_run: Callable[..., Run]
 ) -> None:
     key, found, *changes = case
     path = write_space(tmp_path, *changes)
