@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -311,48 +309,3 @@ def test_limited_parquet_dataset_keeps_images_and_labels_together(
     assert len(part.images) == 8
     for image, label in zip(part.images, part.labels, strict=True):
         assert label_of[image.numpy().tobytes()] == label
-
-
-_LOGGED_LOAD = """
-import sys
-from pathlib import Path
-from simreg_core.data import images
-from simreg_core.data.registry import load_dataset
-
-decode = images._decode
-
-def logged(encoded, request):
-    with Path(sys.argv[2]).open("a") as log:
-        log.write(encoded.where + "\\n")
-    return decode(encoded, request)
-
-images._decode = logged
-print("ready", flush=True)
-sys.stdin.readline()
-print(load_dataset(sys.argv[1], color=False, size=6, key="key").images.sum().item())
-"""
-
-
-def test_processes_that_load_at_once_decode_once(
-    make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SIMREG_DATA", str(tmp_path / "data"))
-    root = make_folder(*(f"a/{i}.png" for i in range(60)), height=64, width=64)
-    command = [sys.executable, "-c", _LOGGED_LOAD, f"folder:{root}", str(tmp_path / "log")]
-    pipe = subprocess.PIPE
-    processes = [
-        subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) for _ in range(2)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    sums = []
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    for process in processes:
-        sums.append(process.communicate()[0])
-        assert process.returncode == 0
-    assert sums[0] == sums[1]
-    assert len((tmp_path / "log").read_text().splitlines()) == 60

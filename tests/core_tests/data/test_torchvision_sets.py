@@ -19,11 +19,10 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
-from simreg_core.config.trial import TORCHVISION_DATASETS, TaskConfig
+from simreg_core.config.trial import TORCHVISION_DATASETS
 from simreg_core.data import torchvision_sets
 from simreg_core.data.images import ImagePool
 from simreg_core.data.registry import load_dataset
-from simreg_core.data.task import load_task
 from simreg_core.data.torchvision_sets import SOURCES, download
 from simreg_core.datasets import main
 from simreg_core.errors import ConfigError
@@ -150,15 +149,6 @@ def test_images_and_labels_are_those_of_the_files(
         assert split[1].tolist() == labels.tolist()
         assert split[1].dtype == torch.int64
     assert pool.num_classes == (100 if name == "cifar100" else 10)
-
-
-def test_own_test_set_is_the_tasks(make_files: Files) -> None:
-    files = make_files("cifar10")
-    data = load_task(TaskConfig(dataset="cifar10"))
-    np.testing.assert_array_equal(data.test.images.numpy(), _expected(files["test"][0], False))
-    assert (len(data.train.labels), len(data.validation.labels)) == (18, 2)
-    resized = _load("cifar10", size=16)
-    assert resized.images.shape == (NUM_TRAIN, 1, 16, 16)
 
 
 # Missing and damaged files

@@ -40,15 +40,17 @@ def reopened(driver: Driver, folder: Path) -> optuna.Study:
 # outcomes
 
 
-def test_full_budget_with_finite_values_is_complete_with_these_values(
+def test_full_budget_with_finite_values_is_complete_with_these_values_once(
     drive: Callable[..., Driver],
 ) -> None:
     driver = drive()
-    driver.run(report(clean_accuracy=0.75, robust_accuracy=0.25))
+    driver.ask("a")
+    for _ in range(2):
+        driver.searcher.on_trial_complete("a", report(clean_accuracy=0.75, robust_accuracy=0.25))
+    driver.searcher.fail("a", "too late")
     assert driver.trial().state is TrialState.COMPLETE
     assert driver.trial().values == [0.75, 0.25]
-    assert driver.outcomes[0].status == "complete"
-    assert driver.outcomes[0].reason is None
+    assert [(o.status, o.reason) for o in driver.outcomes] == [("complete", None)]
 
 
 EPOCHS = {"epochs": [{"epoch": 0}]}
@@ -78,22 +80,24 @@ def test_trial_without_any_report_is_not_complete(drive: Callable[..., Driver]) 
     assert driver.trial().state is TrialState.PRUNED
 
 
-def test_reported_failure_fails_with_its_reason(drive: Callable[..., Driver]) -> None:
-    driver = drive()
-    driver.run({"failure": "NonFiniteLossError: loss is nan", "epochs_done": 1})
-    assert driver.trial().state is TrialState.FAIL
-    assert driver.trial().user_attrs["reason"] == "NonFiniteLossError: loss is nan"
-    assert driver.outcomes[0].config is not None
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
-def test_objective_that_is_no_finite_number_fails_by_name(
-    value: float | None, drive: Callable[..., Driver]
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        ({"failure": "NonFiniteLossError: loss is nan"}, "NonFiniteLossError: loss is nan"),
+        *(
+            (report(robust_accuracy=value), f"robust_accuracy is {value}")
+            for value in (math.nan, math.inf, -math.inf, None)
+        ),
+    ],
+)
+def test_failure_or_objective_that_is_no_finite_number_fails_with_its_reason(
+    result: dict[str, Any], reason: str, drive: Callable[..., Driver]
 ) -> None:
     driver = drive()
-    driver.run(report(robust_accuracy=value))
+    driver.run(result)
     assert driver.trial().state is TrialState.FAIL
-    assert driver.trial().user_attrs["reason"].startswith(f"robust_accuracy is {value}")
+    assert driver.trial().user_attrs["reason"].startswith(reason)
+    assert driver.outcomes[0].config is not None
 
 
 @pytest.mark.parametrize("tune_speaks_first", [True, False])
@@ -109,16 +113,6 @@ def test_lost_worker_fails_with_its_reason(
         driver.searcher.on_trial_complete("a", None, error=True)
     assert driver.trial().state is TrialState.FAIL
     assert [outcome.reason for outcome in driver.outcomes] == ["worker lost: node died"]
-
-
-def test_trial_is_told_only_once(drive: Callable[..., Driver]) -> None:
-    driver = drive()
-    driver.ask("a")
-    for _ in range(2):
-        driver.searcher.on_trial_complete("a", report())
-    driver.searcher.fail("a", "too late")
-    assert driver.trial().state is TrialState.COMPLETE
-    assert len(driver.outcomes) == 1
 
 
 # recording
