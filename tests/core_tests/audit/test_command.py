@@ -12,14 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from simreg_core.audit.__main__ import LARGE_EPSILON, AuditPlan, AuditReport, audit, main, table
-from simreg_core.config.trial import TaskConfig, TrialConfig
+from simreg_core.config.trial import TrialConfig
 from simreg_core.data.registry import load_dataset
-from simreg_core.data.task import load_task
 from simreg_core.networks.checkpoint import save, save_weights
 from simreg_core.networks.resnet import build_model
 from simreg_core.robustness.attack import freeze
 from simreg_core.seeding import generator, global_rng
-from simreg_core.training.baselines import load_network, reference_networks
 
 CPU = torch.device("cpu")
 PLAN = AuditPlan(
@@ -198,23 +196,3 @@ def test_wrong_flag_is_refused(
     name, value = flag.format(weights.parent).split()
     assert main([*_arguments(weights), name, value]) == 2
     assert f"{name}: " in capsys.readouterr().err
-
-
-def test_surrogate_is_the_one_of_the_references(
-    weights: Path, tiny_config: Callable[..., TrialConfig], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = tiny_config({"task.num_train": 64, "training.epochs": 1})
-    seen: list[nn.Module] = []
-
-    def spy(model: nn.Module, surrogate: nn.Module, *rest: Any) -> AuditReport:
-        seen.append(surrogate)
-        return AuditReport(1.0, 1, [], [], [])
-
-    monkeypatch.setattr("simreg_core.audit.__main__.audit", spy)
-    assert main(_arguments(weights)) == 0
-    data = load_task(TaskConfig(**config.task.model_dump()))
-    expected = load_network(
-        reference_networks(config)[-1], data, weights.parent / "references", CPU
-    )
-    for name, value in seen[0].state_dict().items():
-        assert torch.equal(value, expected.state_dict()[name])

@@ -45,21 +45,6 @@ def test_failed_save_keeps_the_old_file_and_cleans_up(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_kill_before_the_rename_keeps_the_old_file(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save(_payload(), path)
-    before = path.read_bytes()
-
-    def killed(source: object, destination: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "replace", killed)
-    with pytest.raises(KeyboardInterrupt):
-        save({"weights": torch.zeros(3)}, path)
-    assert path.read_bytes() == before
-
-
 def test_file_truncated_anywhere_is_refused(path: Path) -> None:
     save(_payload(), path)
     content = path.read_bytes()

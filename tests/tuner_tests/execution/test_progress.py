@@ -70,18 +70,6 @@ def test_pruned_item_is_done_but_not_failed_and_the_best_score_is_the_highest(
     assert view.num_failed == 0
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01")],
-)
-def test_time_is_shown_in_minutes_and_hours(
-    seconds: float, text: str, plain: Console, clock: Callable[[float], None]
-) -> None:
-    view = SearchView(plain, "trial", 1)
-    clock(seconds)
-    assert view.line() == f"trials 0/1, {text} elapsed"
-
-
 def test_remaining_time_is_in_proportion_to_what_is_done(
     plain: Console, clock: Callable[[float], None]
 ) -> None:
@@ -112,10 +100,3 @@ def test_terminal_keeps_the_reason_of_a_failure_above_the_line() -> None:
         view.finished(0, "failed", "RuntimeError: no")
     text = printed(console)
     assert text.index("trial 0 failed: RuntimeError: no") < text.rindex("trials 1/2, 1 failed")
-
-
-def test_cursor_is_shown_again_after_an_error() -> None:
-    console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    with pytest.raises(KeyboardInterrupt), SearchView(console, "trial", 2):
-        raise KeyboardInterrupt
-    assert printed(console).rstrip("\n").endswith("\x1b[?25h")
