@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,46 +14,23 @@ import pytest
 
 from tests.end_to_end.searches import (
     CLOCK_COLUMNS,
+    FAST,
+    SLOW,
     Search,
     assert_all_tables_readable,
-    choices,
+    checkpoint,
     descendants,
     finished,
+    pairs,
+    resume,
     run,
     running,
     start,
-    trials,
+    wait_until,
 )
 from tuner import status
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-
-# A trial of 3000 pairs takes seconds per epoch: long enough to be hit by a signal.
-FAST, SLOW = 2, 3000
-
-
-def pairs(*numbers: int) -> list[str]:
-    """Flags that run trials with these numbers of pairs, one after another."""
-    return [
-        *choices("regularizer.batch_size", FAST, SLOW),
-        *trials(*({"regularizer.batch_size": number} for number in numbers)),
-        "--max-concurrent",
-        "1",
-    ]
-
-
-def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    """Return once the condition holds; fail if the process ends first, or after minutes."""
-    deadline = time.monotonic() + 150
-    while not condition():
-        assert process.poll() is None, "the search has ended"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def checkpoint(folder: Path, number: int) -> Path:
-    """File of a trial that is being trained, from the end of its first epoch on."""
-    return folder / "checkpoints" / f"{number:05d}" / "state.pt"
 
 
 def kill_worker(process: subprocess.Popen[str]) -> None:
@@ -69,11 +44,6 @@ def _title(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
     except OSError:
         return ""
-
-
-def resume(folder: Path, *flags: str) -> Search:
-    """``--resume`` from beginning to end."""
-    return finished(start("tuner.run", "--resume", str(folder), *flags), folder)
 
 
 def figures(search: Search, table: str, num_trials: int) -> pd.DataFrame:

@@ -9,8 +9,16 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
-from tests.end_to_end.searches import Search, assert_all_tables_readable, finished, running
-from tests.end_to_end.test_kills import SLOW, checkpoint, pairs, wait_until
+from tests.end_to_end.searches import (
+    SLOW,
+    Search,
+    assert_all_tables_readable,
+    checkpoint,
+    finished,
+    pairs,
+    running,
+    wait_until,
+)
 from tuner.execution.ray_session import set_environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(400)]
