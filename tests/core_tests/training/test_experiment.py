@@ -125,20 +125,7 @@ def test_result_is_a_function_of_the_configuration(
     assert fresh.curves == result.curves
 
 
-def test_every_epoch_is_reported_when_its_checkpoint_is_safe(
-    tiny_config: MakeConfig, cache: Path, tmp_path: Path
-) -> None:
-    path, reported = tmp_path / "state.pt", []
-
-    def on_epoch(progress: Progress) -> None:
-        assert path.exists()
-        reported.append(progress.records[-1].epoch)
-
-    run_experiment(tiny_config(), cache=cache, device=CPU, checkpoint=path, on_epoch=on_epoch)
-    assert reported == [0, 1]
-
-
-def test_run_that_was_killed_continues_to_the_same_result(
+def test_run_that_is_killed_after_an_epoch_continues_to_the_same_result(
     tiny_config: MakeConfig, cache: Path, tmp_path: Path
 ) -> None:
     config, path = tiny_config({"training.epochs": 4}), tmp_path / "state.pt"
