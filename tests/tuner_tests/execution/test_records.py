@@ -116,9 +116,7 @@ def test_figure_that_one_network_lacks_has_no_mean(records: list[dict[str, Any]]
     assert found["columns"]["similarity_correlation"] is None
 
 
-def test_seconds_are_sums_and_times_those_of_the_whole_trial(
-    records: list[dict[str, Any]],
-) -> None:
+def test_seconds_are_sums_and_times_those_of_the_whole_trial(records: list[dict[str, Any]]) -> None:
     found = mean_record(records)["columns"]
     for name in ("train_seconds", "evaluate_seconds"):
         assert found[name] == pytest.approx(math.fsum(columns(records, name)))
