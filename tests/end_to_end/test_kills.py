@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from simreg_core.results.progress import StudyProgress, study_progress
+from simreg_core.results.progress import study_progress
 from tests.end_to_end.searches import (
     CLOCK_COLUMNS,
     FAST,

@@ -14,8 +14,8 @@ from simreg_core.data.task import load_task
 from simreg_core.errors import ConfigError
 from simreg_core.networks.checkpoint import CheckpointError, save
 from simreg_core.results.schema import SPLITS, TRIAL_COLUMNS
+from simreg_core.results.tradeoff import tradeoff
 from simreg_core.robustness.evaluate import accuracies, evaluate
-from simreg_core.robustness.tradeoff import tradeoff
 from simreg_core.training.baselines import load_references
 from simreg_core.training.experiment import Progress, TrialResult, run_experiment
 from simreg_core.training.fit import EpochRecord, mean_loss_and_accuracy

@@ -22,7 +22,7 @@ from simreg_core.results.schema import METRICS
 from simreg_core.results.tables import ResultStore
 from simreg_core.seeding import generator
 from simreg_core.training.experiment import TrialResult, run_experiment
-from tests.tuner_tests.spaces import Run, assert_refused, make_space, write_space
+from tests.tuner_tests.spaces import Run, assert_refused, make_space
 from tuner.confirmation.summary import estimate, summarize, write_summary
 from tuner.execution.records import trial_record
 from tuner.export.__main__ import _choose, export_trial, exported_metrics, main
