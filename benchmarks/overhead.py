@@ -38,7 +38,7 @@ from tuner.space.loading import load_space
 from tuner.space.search_space import SearchSpace
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "smoke.yaml"
-SAMPLERS = ("tpe", "random", "nsgaii")
+_SAMPLERS = ("tpe", "random", "nsgaii")
 EPOCHS, CURVE_POINTS = 20, 88  # of a network: rows of epochs and curves
 TRIAL_SECONDS = 10.0
 
@@ -63,7 +63,7 @@ def measure_driver(folder: Path, args: argparse.Namespace) -> None:
     """The driver's work on a trial, by sampler and number of finished trials."""
     from tuner.execution.recorder import Recorder
     from tuner.execution.searcher import StudySearcher
-    from tuner.study.samplers import make_sampler
+    from tuner.space.samplers import SAMPLERS
     from tuner.study.study import open_study
 
     space = make_space(max(args.sizes) + args.trials)
@@ -71,12 +71,12 @@ def measure_driver(folder: Path, args: argparse.Namespace) -> None:
     print(f"{'sampler':10}{'trials':>8}{'all':>22}{'ratio':>7}{'ask':>22}{'rows':>20}{'tell':>18}")
     for size in args.sizes:
         write_study(folder / str(size), space, size)
-    for sampler in SAMPLERS:
+    for sampler in _SAMPLERS:
         smallest = None
         for size in args.sizes:
             home = Path(shutil.copytree(folder / str(size), folder / f"{sampler}-{size}"))
             study = open_study(home, space)
-            study.sampler = make_sampler(sampler, 0)
+            study.sampler = SAMPLERS.get(sampler).make(0, {})
             view = SearchView(Console(file=io.StringIO()), "trial", size)
             with StudyLock(home) as lock:
                 recorder = Timed(Recorder(space, ResultStore(home), view, lock))
@@ -86,8 +86,9 @@ def measure_driver(folder: Path, args: argparse.Namespace) -> None:
                     clock = time.perf_counter()
                     searcher.suggest(str(number))
                     asked.append(time.perf_counter() - clock)
+                    last = report(number, home)
                     clock = time.perf_counter()
-                    searcher.on_trial_complete(str(number), report(number))
+                    searcher.on_trial_complete(str(number), last)
                     told.append(time.perf_counter() - clock)
                 if searcher.error is not None:
                     raise searcher.error
@@ -196,17 +197,24 @@ def do_nothing(config: dict[str, Any], settings: WorkerSettings) -> None:
     """A network of no seconds, in a worker."""
     from ray import tune
 
-    tune.report(report(config["trial"]))
+    tune.report(report(config["trial"], settings.folder))
 
 
-def report(number: int) -> dict[str, Any]:
-    """The last report of a network, with rows as many as of a real one."""
+def report(number: int, folder: Path) -> dict[str, Any]:
+    """The last report of a network, whose rows are in a file."""
+    path = folder / f"record-{number}.json"
+    path.write_text(json.dumps(make_record(number)))
+    return {"record": str(path), "epochs_done": EPOCHS}
+
+
+def make_record(number: int) -> dict[str, Any]:
+    """The rows of a network, as many as of a real one."""
     rng = random.Random(number)
     identity = {"role": "trial", "trial": number, "baseline_digest": "0" * 16, "seed": 0}
     names = [c.name for c in TABLES["trials"] if c.dtype == "float64" and "." in c.name]
     figures = [name for name in names if name.startswith(("validation.", "test."))]
     curve = {"split": "test", "attack": "gaussian", "is_reference": False, "num_images": 100}
-    record = {
+    return {
         "columns": {name: rng.random() for name in figures}
         | {"started_at": "2026-01-01T00:00:00", "host": "node", "baseline_digest": "0" * 16},
         "curves": [
@@ -220,7 +228,6 @@ def report(number: int) -> dict[str, Any]:
         ],
         "references": [],
     }
-    return {"record": json.dumps(record), "epochs_done": EPOCHS}
 
 
 def write_study(folder: Path, space: SearchSpace, size: int) -> None:
@@ -253,7 +260,7 @@ def write_tables(folder: Path, size: int) -> None:
     base = make_space(1).trial_config({})
     for first in range(0, size, BLOCK_SIZE):
         numbers = range(first, min(first + BLOCK_SIZE, size))
-        records = {number: json.loads(report(number)["record"]) for number in numbers}
+        records = {number: make_record(number) for number in numbers}
         rows = [
             {**base.flat(), **record["columns"], **_identity(number, base)}
             for number, record in records.items()

@@ -131,6 +131,8 @@ class Metric(Component):
     description: str = ""
     needs: str | None = None
     """Section of the trial configuration without which the metric is not measured."""
+    is_accuracy: bool = False
+    """Whether the values are in [0, 1]."""
     against_baseline: bool = False
     """Whether it compares the network with the unregularized baseline; shown with its sign."""
 

@@ -21,10 +21,19 @@ from PIL import Image
 from simreg_core.config.trial import TrialConfig
 from simreg_core.config.yaml_io import set_dotted
 from simreg_core.data.task import TaskData, load_task
+from tests.ray_sessions import local_ray, ray_folder
+
+__all__ = ["local_ray", "ray_folder"]
 
 # The same examples on every run, on slow machines too, and no folder of found examples.
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("fixed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow files first, so that no process of several ends with one of them."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -69,7 +78,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_trial() -> Callable[..., dict[str, Any]]:
     """Factory of a digits trial that trains in 0.2 s, as a user writes it.
 
@@ -106,7 +115,7 @@ def tiny_trial() -> Callable[..., dict[str, Any]]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_config(tiny_trial: Callable[..., dict[str, Any]]) -> Callable[..., TrialConfig]:
     """Factory of the configuration of ``tiny_trial``; takes the same changes."""
 
@@ -163,6 +172,28 @@ def write_parquet() -> Callable[..., None]:
             table = table.replace_schema_metadata({"class_names": json.dumps(list(class_names))})
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, path)
+
+    return write
+
+
+@pytest.fixture
+def write_images(
+    tmp_path: Path, make_png: Callable[..., bytes], write_parquet: Callable[..., None]
+) -> Callable[..., Path]:
+    """Factory of ``NAME.parquet`` in ``tmp_path``: numbered 8 x 8 images with these labels."""
+
+    def write(
+        labels: Sequence[int | None] | None,
+        name: str = "train",
+        *,
+        num: int = 0,
+        images: Mapping[int, bytes | None] | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> Path:
+        count = num if labels is None else len(labels)
+        encoded = {number: make_png(number) for number in range(count)} | dict(images or {})
+        write_parquet(tmp_path / f"{name}.parquet", list(encoded.values()), labels, class_names)
+        return tmp_path
 
     return write
 

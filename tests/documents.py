@@ -1,7 +1,7 @@
 """The pages of the documentation: their code blocks, and the commands in these.
 
-A comment above a block says what a test may not assume: ``<!-- not run: REASON -->`` where it cannot
-run in a test, ``<!-- needs: PATH -->`` where it reads results that a search has to write first.
+A comment above a block restricts it: ``<!-- not run: REASON -->`` if it cannot run in a test,
+``<!-- needs: PATH -->`` if it reads results that a search has to write first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from simreg_core.config.yaml_io import parse_yaml, to_yaml
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 _FENCE = re.compile(
-    r"(?:^<!-- (?P<note>[^\n]*?) -->\n)?^(?P<mark>`{3,})(?P<language>\w*)\n(?P<text>.*?)^(?P=mark)$",
+    r"(?:^<!-- (?P<note>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 _BASE = """

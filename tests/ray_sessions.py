@@ -1,4 +1,4 @@
-"""Fixtures for tests that start Ray: a temporary place for it, and a session on this machine."""
+"""Fixtures for tests that start Ray: a folder for it, and one session on this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(autouse=True, scope="session")
 def ray_folder() -> Iterator[Path]:
-    """Where Ray puts its sessions: a short path, since its sockets' names have 107 characters.
+    """Where Ray puts its sessions: a short path, since names of its sockets have 107 characters.
 
     Its workers find the project, the tests included, from any working directory.
     """
@@ -29,8 +29,8 @@ def ray_folder() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def local_ray(ray_folder: Path) -> Iterator[None]:
-    """Ray on this machine, started once for a file of tests."""
+    """Ray on this machine, started once."""
     with ray_session(None):
         yield

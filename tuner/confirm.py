@@ -67,7 +67,7 @@ def _confirm_folder(args: argparse.Namespace) -> int:
     from tuner.study.folder import SearchPlan, read_space
 
     space = read_space(args.folder)
-    cache = args.folder.parent / "references"
+    cache = args.folder.parent / "baselines"
     plan = SearchPlan(space, args.folder, cache, storage=args.storage)
     if args.trials is not None:
         _check_trials(args.trials, ResultStore(args.folder).read("trials"))

@@ -17,12 +17,11 @@ from rich.console import Console
 
 from simreg_core import cli
 from simreg_core.errors import ConfigError
-from simreg_core.results.objectives import SEARCH_SPLIT
-from simreg_core.results.schema import METRICS
+from simreg_core.results.objectives import SEARCH_SPLIT, objective
 from simreg_core.storage.base import store_problem
 from simreg_core.storage.location import as_place, local_path
 from tuner.execution.ray_session import add_resource_flags, connected, set_environment
-from tuner.log_targets import add_log_flag, check_logs
+from tuner.loggers.targets import add_log_flag, check_logs
 from tuner.space.loading import load_space
 from tuner.space.search_space import SearchSpace
 from tuner.space.tuning import ConfirmConfig, EarlyStoppingConfig
@@ -46,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     set_environment()
-    from tuner.execution.reference_networks import SearchFailed
+    from tuner.execution.baseline_networks import SearchFailed
     from tuner.search import check_data
     from tuner.study.folder import check_resumable
 
@@ -141,9 +140,9 @@ def make_plan(args: argparse.Namespace) -> SearchPlan:
         raise ConfigError("one of --space FILE and --resume OUTPUT/NAME is required (see --help)")
     space = load_space(args.space, overrides)
     output = args.output or DEFAULT_OUTPUT
-    folder, cache = output / space.name, output / "references"
+    folder, cache = output / space.name, output / "baselines"
     if folder == cache:
-        raise ConfigError(f"{args.space}: name: {space.name} is the folder of reference networks")
+        raise ConfigError(f"{args.space}: name: {space.name} is the folder of baseline networks")
     if (local := local_path(output)) is not None:
         _require_writable(local)
     is_named = args.name is not None
@@ -186,13 +185,13 @@ def describe_plan(plan: SearchPlan, args: argparse.Namespace) -> str:
         f"search       {space.name}: {tuning.num_trials} trials, sampler {tuning.sampler}, "
         f"seed {tuning.seed}",
         "objectives   "
-        + ", ".join(f"{METRICS[name].direction} {name}" for name in space.objectives)
+        + ", ".join(f"{objective(name).direction} {name}" for name in space.objectives)
         + f" ({SEARCH_SPLIT} split)",
         *([f"constraints  {', '.join(space.constraints)}"] if space.constraints else []),
         *(f"  {key}: {_range(space, key)}" for key in space.search),
         f"task         {config.task.dataset}, {config.training.epochs} epochs",
         f"robust at    {reference}",
-        f"references   {baselines} (cached in {plan.cache})",
+        f"baselines    {baselines} (cached in {plan.cache})",
         f"seeds        {tuning.num_seeds} per trial",
         f"warm starts  {min(len(tuning.warm_starts), tuning.num_trials)}",
         f"confirmation {confirmed}",

@@ -1,4 +1,4 @@
-"""A whole search: references, trials, and the study that says what came of them."""
+"""A whole search: baselines, trials, and the study that says what came of them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from rich.table import Table
 from simreg_core.data.task import load_regularization_images, load_task
 from simreg_core.errors import ConfigError
 from simreg_core.regularizer.targets import check_target
+from simreg_core.results import metrics
 from simreg_core.results.objectives import SEARCH_SPLIT, parse_constraint, ranked_trials
 from simreg_core.results.progress import SPACE_FILE
 from simreg_core.results.study_lock import StudyLock
 from simreg_core.results.tables import ResultStore
 from simreg_core.robustness.attack import check_attacks
+from simreg_core.robustness.cifar10c import open_folder
 from simreg_core.storage.atomic import write_text
-from simreg_core.training.experiment import check_corruptions
+from tuner.execution.baseline_networks import train_baselines
 from tuner.execution.progress import SearchView
 from tuner.execution.ray_session import Resources
-from tuner.execution.recorder import Recorder, write_references
-from tuner.execution.reference_networks import train_references
+from tuner.execution.recorder import Recorder, write_baselines
 from tuner.execution.searcher import StudySearcher
 from tuner.execution.tune_runner import run_networks
 from tuner.execution.worker import WorkerSettings
@@ -63,10 +64,12 @@ def check_data(space: SearchSpace, where: str) -> None:
         checked.add(key)
         try:
             check_attacks(config.robustness)
+            metrics.check(config.robustness.metrics)
             data = load_task(config.task)
-            check_corruptions(config, data)
+            open_folder(config.robustness.corruptions, config.task, data.test)
             if regularizer.alpha > 0:
-                load_regularization_images(config, data.train, (data.validation, data.test))
+                held_out = (data.validation, data.test)
+                load_regularization_images(regularizer, config.task, data.train, held_out)
             check_target(regularizer)
         except ConfigError as err:
             raise ConfigError(f"{where}: trial.{err}") from err
@@ -79,7 +82,7 @@ def run_search(
     console: Console,
     lock: StudyLock,
 ) -> SearchResult:
-    """Train the references, run the trials, and leave study and tables complete.
+    """Train the baselines, run the trials, and leave study and tables complete.
 
     Args:
         plan: What to do; Ray is connected.
@@ -90,7 +93,7 @@ def run_search(
 
     Raises:
         ConfigError: the folder's study has searched another space, or a table is damaged.
-        SearchFailed: the reference networks cannot be trained.
+        SearchFailed: the baseline networks cannot be trained.
         OSError: results cannot be written.
     """
     space = plan.space
@@ -101,8 +104,8 @@ def run_search(
     interrupted = reconcile(study, rows, space)
     settings = worker_settings(plan, resources)
     if not space.baseline_varies():
-        lock.enter_phase("references")
-        _prepare_references(space, settings, resources, store, console)
+        lock.enter_phase("baselines")
+        _prepare_baselines(space, settings, resources, store, console)
     lock.enter_phase("trials")
     was_interrupted = False
     with SearchView(console, "trial", space.tuning.num_trials, num_before=len(rows)) as view:
@@ -135,7 +138,7 @@ def worker_settings(plan: SearchPlan, resources: Resources) -> WorkerSettings:
     )
 
 
-def _prepare_references(
+def _prepare_baselines(
     space: SearchSpace,
     settings: WorkerSettings,
     resources: Resources,
@@ -144,9 +147,9 @@ def _prepare_references(
 ) -> None:
     config = next(space.extreme_configs())
     total = len(config.robustness.baseline_seeds) + 1
-    with SearchView(console, "reference network", total) as view:
-        records = train_references(config, settings, resources, lambda: view.finished(0))
-    write_references(store, records)
+    with SearchView(console, "baseline network", total) as view:
+        records = train_baselines(config, settings, resources, lambda: view.finished(0))
+    write_baselines(store, records)
 
 
 def pareto_table(plan: SearchPlan, store: ResultStore) -> Table:

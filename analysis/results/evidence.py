@@ -95,7 +95,7 @@ def _confirmed(candidate: dict[str, Any]) -> Confirmed:
 
 
 def _rank(candidate: Confirmed) -> float:
-    score = candidate.estimates.get("score")
+    score = candidate.estimates.get("tradeoff_score")
     return math.inf if score is None else -score.mean
 
 

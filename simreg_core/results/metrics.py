@@ -32,9 +32,15 @@ def metric_named(name: str) -> Metric:
         function=lambda measured: measured.under_attack.get(attack),
         direction="maximize",
         worst=0.0,
+        is_accuracy=True,
         label=f"accuracy under {attack.replace('_', ' ')}",
         description=f"accuracy under {attack} at its reference epsilon",
     )
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a metric is neither the project's own nor the accuracy under one attack."""
+    return name not in METRICS.own and not name.startswith(ATTACK_FAMILY)
 
 
 def check(foreign: Iterable[str]) -> None:
@@ -87,6 +93,7 @@ def _tradeoff(measured: Measurements, name: str) -> float | None:
     direction="maximize",
     worst=0.0,
     label="clean accuracy",
+    is_accuracy=True,
     description="C: accuracy at zero distortion",
 )
 def _clean_accuracy(measured: Measurements) -> float:
@@ -98,6 +105,7 @@ def _clean_accuracy(measured: Measurements) -> float:
     direction="maximize",
     worst=0.0,
     label="robust accuracy",
+    is_accuracy=True,
     description="R: mean accuracy over the reference attacks at their reference epsilons",
 )
 def _robust_accuracy(measured: Measurements) -> float:
@@ -167,6 +175,7 @@ def _boundary_distance(measured: Measurements) -> float | None:
     direction="maximize",
     worst=0.0,
     label="accuracy under corruptions",
+    is_accuracy=True,
     description="mean accuracy over the configured corruptions and severities",
     needs="robustness.corruptions",
 )

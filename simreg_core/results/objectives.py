@@ -9,15 +9,30 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from simreg_core.results.schema import METRICS
+from simreg_core.errors import ConfigError
+from simreg_core.registry import METRICS, Metric
+from simreg_core.results.metrics import ATTACK_FAMILY, metric_named
 
 SEARCH_SPLIT = "validation"  # test figures are recorded beside it and never searched on
 STOPPING_METRICS = ("clean_accuracy", "robust_accuracy", "tradeoff_score")
 """What every epoch's network is measured for where a rule may stop trials early."""
-OBJECTIVES = tuple(name for name, metric in METRICS.items() if metric.direction is not None)
 
 Row = TypeVar("Row", bound=Mapping[str, Any])
-_ACCURACIES = ("clean_accuracy", "robust_accuracy", "corruption_accuracy")
+
+
+def objective(name: str) -> Metric:
+    """The metric of a name that may be an objective or constrained.
+
+    Raises:
+        ValueError: no metric has the name, or it has no direction; says what is allowed.
+    """
+    with suppress(ConfigError):
+        found = metric_named(name)
+        if found.direction is not None:
+            return found
+    own = [name for name, metric in METRICS.known.items() if metric.direction is not None]
+    allowed = ", ".join((*own, f"{ATTACK_FAMILY}ATTACK", "MODULE:FUNCTION"))
+    raise ValueError(f"{name!r} is no metric to search for; allowed: {allowed}")
 
 
 class Constraint(NamedTuple):
@@ -52,9 +67,7 @@ def parse_constraint(text: str) -> Constraint:
             raise ValueError
     except ValueError:
         raise ValueError(f"expected METRIC >= NUMBER or METRIC <= NUMBER, found {text!r}") from None
-    if match[1] not in OBJECTIVES:
-        raise ValueError(f"{match[1]!r} is no metric; allowed: {', '.join(OBJECTIVES)}")
-    if match[1].partition(".")[0] in _ACCURACIES and not 0 <= bound <= 1:
+    if objective(match[1]).is_accuracy and not 0 <= bound <= 1:
         raise ValueError(f"{text!r}: accuracies are in [0, 1], not in percent")
     return Constraint(match[1], match[2] == ">=", bound)
 
@@ -83,7 +96,7 @@ def ranked_trials(
         ValueError: a constraint is malformed.
     """
     name = ranking_metric(objectives)
-    sign = 1 if METRICS[name].direction == "minimize" else -1
+    sign = 1 if objective(name).direction == "minimize" else -1
     bounds = [parse_constraint(text) for text in constraints]
     ranks: list[tuple[float, float, int, Row]] = []
     for row in rows:
@@ -123,10 +136,10 @@ class BestTrial:
         return cls(row["trial"], name, value, total_violation(row, constraints) == 0)
 
     def __str__(self) -> str:
-        metric = METRICS[self.metric]
+        metric = objective(self.metric)
         sign = "+" if metric.worst is None or metric.worst < 0 else ""
         missed = "" if self.is_feasible else ", misses the constraints"
-        return f"{metric.label} {self.value:{sign}.3f} (trial {self.trial}{missed})"
+        return f"{metric.title} {self.value:{sign}.3f} (trial {self.trial}{missed})"
 
 
 def total_violation(columns: Mapping[str, Any], constraints: Sequence[str]) -> float:
@@ -144,7 +157,7 @@ def _violation(columns: Mapping[str, Any], bounds: Sequence[Constraint]) -> floa
 
 def directions(objectives: Sequence[str]) -> list[Literal["maximize", "minimize"]]:
     """``maximize`` or ``minimize`` for every objective, as its metric is defined."""
-    found = [METRICS[name].direction for name in objectives]
+    found = [objective(name).direction for name in objectives]
     return [direction for direction in found if direction is not None]
 
 

@@ -16,13 +16,12 @@ from simreg_core.results.objectives import (
     SEARCH_SPLIT,
     BestTrial,
     best_trial,
+    objective,
     parse_constraint,
     ranking_metric,
 )
-from simreg_core.results.schema import METRICS
 from simreg_core.results.study_lock import LOCK_FILE, is_held, read_heartbeat
 from simreg_core.results.tables import read_table
-from simreg_core.storage.location import is_remote
 
 SPACE_FILE = "space.yaml"
 
@@ -114,8 +113,7 @@ def is_running(folder: Path) -> bool | None:
     """Whether a process works on a study; None if that cannot be determined."""
     lock = folder / LOCK_FILE
     try:
-        # Testing a lock creates its file: do it only if there is one, and it is no link elsewhere.
-        if not is_remote(lock) and (lock.is_symlink() or not lock.exists()):
+        if lock.is_symlink():  # which may lead anywhere
             return False
         with _look:
             return is_held(folder)
@@ -145,7 +143,7 @@ def read_request(folder: Path) -> StudyRequest:
     space = read_yaml_mapping(path)
     try:
         objectives, constraints = space["objectives"], space.get("constraints", ())
-        ranking = METRICS[ranking_metric(objectives)].name
+        ranking = objective(ranking_metric(objectives)).name
         metrics = [ranking, *(parse_constraint(text).metric for text in constraints)]
         return StudyRequest(
             name=str(space["name"]),

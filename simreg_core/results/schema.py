@@ -245,10 +245,15 @@ def metrics_in(schema: pa.Schema) -> dict[str, Metric]:
     return found
 
 
+def is_optional(field: pa.Field) -> bool:
+    """Whether a field of a file is an optional column; see :func:`optional_column`."""
+    return _METRIC_KEY in (field.metadata or {}) and field.type == pa.float64()
+
+
 def _metadata(column: Column) -> dict[str, str]:
     if column.metric is None:
         return {"description": column.description}
-    shown = ("direction", "worst", "label", "description", "against_baseline")
+    shown = ("direction", "worst", "label", "description", "is_accuracy", "against_baseline")
     described = json.dumps({name: getattr(column.metric, name) for name in shown})
     return {"description": column.description, _METRIC_KEY.decode(): described}
 

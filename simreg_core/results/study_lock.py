@@ -74,7 +74,7 @@ class StudyLock:
         self._require_held()
 
     def enter_phase(self, phase: str) -> None:
-        """Show what is being done: ``references``, ``trials``, ``confirmation`` or ``done``."""
+        """Show what is being done: ``baselines``, ``trials``, ``confirmation`` or ``done``."""
         self._phase = phase
         self._show({})
 

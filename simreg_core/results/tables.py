@@ -22,7 +22,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from simreg_core.errors import ConfigError
-from simreg_core.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY, arrow_schema
+from simreg_core.results.schema import (
+    SCHEMA_VERSION,
+    TABLES,
+    VERSION_KEY,
+    arrow_schema,
+    is_optional,
+)
 from simreg_core.storage.atomic import atomic_file
 from simreg_core.storage.location import read_all, readable
 
@@ -49,7 +55,7 @@ def read_table(
     Args:
         folder: Of the search (the parent of the table's own folder).
         table: A name in :data:`simreg_core.results.schema.TABLES`.
-        columns: Which to read; all if None.
+        columns: Which to read; all if None. An optional column that no file has is left out.
         trials: Read only the rows of these trials, and those of none (baselines, the surrogate).
 
     Raises:
@@ -58,11 +64,12 @@ def read_table(
     """
     schema = arrow_schema(table)
     files = _part_files(folder, table)
-    parts = [schema.empty_table().select(columns or schema.names)]
+    names = [name for name in columns or schema.names if name in schema.names]
+    parts = [schema.empty_table().select(names)]
     for path, source in zip(files, read_all(files), strict=True):
         part = _read_part(path, source, schema, columns)
         parts.append(part if trials is None else _of_trials(part, trials))
-    return pa.concat_tables(parts)
+    return pa.concat_tables(parts, promote_options="default")
 
 
 def _of_trials(part: pa.Table, trials: Collection[int]) -> pa.Table:
@@ -135,7 +142,7 @@ class ResultStore:
         before = block.filter(pc.less(block["trial"], number))
         after = block.filter(pc.greater(block["trial"], number))
         if rows or len(before) + len(after) < len(block):
-            self._put(path, pa.concat_tables([before, added, after]))
+            self._put(path, pa.concat_tables([before, added, after], promote_options="default"))
 
     def has(self, table: str, part: str) -> bool:
         """Whether :meth:`write` has written a file."""
@@ -160,10 +167,9 @@ class ResultStore:
 
 
 def _to_arrow(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    schema = arrow_schema(table)
-    for row in rows:
-        if unknown := sorted(set(row) - set(schema.names)):
-            raise ValueError(f"table {table} has no columns {', '.join(unknown)}")
+    given = dict.fromkeys(name for row in rows for name in row)
+    fixed = {column.name for column in TABLES[table]}
+    schema = arrow_schema(table, [name for name in given if name not in fixed])
     filled = [{name: row.get(name) for name in schema.names} for row in rows]
     return pa.Table.from_pylist(filled, schema=schema)
 
@@ -184,9 +190,13 @@ def _read_part(
     schema: pa.Schema,
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
-    names = list(columns or schema.names)
     with _naming(path), pq.ParquetFile(source) as file:
-        _check_schema(path, file.schema_arrow, schema)
+        found = file.schema_arrow
+        for field in found:
+            if field.name not in schema.names and is_optional(field):
+                schema = schema.append(field)
+        _check_schema(path, found, schema)
+        names = [name for name in columns or schema.names if name in schema.names]
         part = file.read(columns=names)
     kept = pa.schema([schema.field(name) for name in names], metadata=schema.metadata)
     return part.select(names).cast(kept)

@@ -89,7 +89,8 @@ class Storage:
             folder.parent.mkdir(parents=True, exist_ok=True)
             draft.mkdir()
             fill(draft)
-            (draft / last).write_text(text, encoding="utf-8")
+            with self.atomic_file(draft / last) as stream:
+                stream.write(text.encode())
             draft.rename(folder)  # fails where the folder holds anything
         except OSError:
             if not folder.exists():

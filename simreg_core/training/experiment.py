@@ -20,6 +20,7 @@ from simreg_core.networks.network import FeatureNetwork
 from simreg_core.provenance import provenance, utc_now
 from simreg_core.results import metrics
 from simreg_core.results.measurements import CurvePoint, Measurements
+from simreg_core.results.objectives import STOPPING_METRICS
 from simreg_core.results.schema import SPLITS
 from simreg_core.robustness.attack import check_attacks
 from simreg_core.robustness.cifar10c import open_folder
@@ -84,8 +85,7 @@ class Progress:
             tradeoff_weight=robustness.tradeoff_weight,
         )
         found = metrics.compute(measured)
-        names = ("clean_accuracy", "robust_accuracy", "tradeoff_score")
-        return {name: value for name in names if (value := found[name]) is not None}
+        return {name: value for name in STOPPING_METRICS if (value := found[name]) is not None}
 
 
 def run_experiment(

@@ -72,7 +72,7 @@ def write_confirmation(folder: Path, scores: Mapping[int, tuple[float, float | N
             "seeds": [1000, 1001],
             "estimates": {
                 name: {"mean": mean, "half_width": half, "n": 2}
-                for name in ("clean_accuracy", "accuracy_cost", "robustness_gain", "score")
+                for name in ("clean_accuracy", "accuracy_cost", "robustness_gain", "tradeoff_score")
             },
         }
         for trial, (mean, half) in scores.items()

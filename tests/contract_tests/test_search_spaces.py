@@ -30,17 +30,8 @@ def test_there_are_search_spaces() -> None:
 
 
 @pytest.mark.parametrize("path", SPACES, ids=name_of)
-def test_every_search_space_is_accepted(path: Path) -> None:
-    assert load_space(path).objectives
-
-
-@pytest.mark.parametrize("path", SPACES, ids=name_of)
-def test_every_search_space_is_named_like_its_file(path: Path) -> None:
+def test_every_search_space_is_accepted_and_begins_with_its_question(path: Path) -> None:
     assert load_space(path).name == path.stem.removesuffix("_small")
-
-
-@pytest.mark.parametrize("path", SPACES, ids=name_of)
-def test_every_search_space_begins_with_its_question(path: Path) -> None:
     comment = path.read_text(encoding="utf-8").partition("\nname:")[0]
     assert "?" in comment
     assert all(line.startswith("#") for line in comment.splitlines())

@@ -28,13 +28,7 @@ LEVELS = {
         "confirmation",
         "run confirm export status cluster simreg",
     ),
-    "analysis": (
-        "__init__ results",
-        "findings",
-        "charts",
-        "pareto report poster",
-        "compare serve",
-    ),
+    "analysis": ("__init__ results", "findings", "charts", "pareto report poster", "compare serve"),
 }
 FOUNDATION = set(LEVELS["simreg_core"][0].split())
 

@@ -33,31 +33,28 @@ def test_value_of_the_body_is_the_exit_code(parser: cli.Parser) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    "flags",
     [
-        (["--count", "1"], "--count: expected a whole number of at least 2, found '1'"),
-        (["--count", "2.5"], "--count: expected a whole number of at least 2, found '2.5'"),
-        (["--share", "0.4"], "--share: expected a number of at least 0.5, found '0.4'"),
-        (["--share", "nan"], "--share: expected a number of at least 0.5, found 'nan'"),
-        (["--share", "inf"], "--share: expected a number of at least 0.5, found 'inf'"),
-        (["--share", "x"], "--share: expected a number of at least 0.5, found 'x'"),
-        (["--count-per-s", "3"], "--count-per-s: expected a number of at least 1 and at most 2, f"),
-        (["--kind", "c"], "--kind: invalid choice: 'c'"),
-        (["--cou", "3"], "unrecognized arguments: --cou 3"),
+        "--count 1",
+        "--count 2.5",
+        "--share 0.4",
+        "--share nan",
+        "--share inf",
+        "--share x",
+        "--count-per-s 3",
+        "--kind c",
+        "--cou 3",
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_wrong_flag_is_one_line_and_exit_2(
-    parser: cli.Parser,
-    flags: list[str],
-    message: str,
-    capsys: pytest.CaptureFixture[str],
+    parser: cli.Parser, flags: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(parser, flags, lambda args: 0) == 2
+    assert cli.run(parser, flags.split(), lambda args: 0) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.startswith(f"some.module: {message}")
+    assert printed.err.startswith("some.module: ")
     assert printed.err.count("\n") == 1
+    assert all(word in printed.err for word in flags.split())
 
 
 def test_bad_input_is_one_line_and_exit_2(
@@ -90,29 +87,24 @@ def test_signal_is_one_line_and_exit_130(
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_error_of_the_system_names_the_file() -> None:
-    missing = FileNotFoundError(2, "No such file or directory", "/no/such/file")
-    assert cli.os_reason(missing) == "/no/such/file: No such file or directory"
-    assert cli.os_reason(OSError("odd")) == "odd"
-
-
 @pytest.mark.parametrize(
     ("file", "message"),
     [
         ("out/single/a.pt", "--output: {}/out/single/a.pt: No space left on device"),
         ("", "--output: {}: No space left on device"),
         ("data/a.npy", "{}/data/a.npy: No space left on device"),
+        (None, "--output: No space left on device"),
     ],
-    ids=["in-the-folder", "above-it", "elsewhere"],
+    ids=["in-the-folder", "above-it", "elsewhere", "unknown"],
 )
-def test_flag_is_blamed_for_its_own_files_only(file: str, message: str, tmp_path: Path) -> None:
-    err = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / file))
+def test_error_of_the_system_names_the_file_and_blames_the_flag_for_its_own_only(
+    file: str | None, message: str, tmp_path: Path
+) -> None:
+    path = None if file is None else str(tmp_path / file)
+    err = OSError(errno.ENOSPC, "No space left on device", path)
     found = cli.os_error(err, "--output", tmp_path / "out")
     assert str(found) == message.format(tmp_path)
-
-
-def test_flag_is_blamed_where_the_file_is_unknown(tmp_path: Path) -> None:
-    assert str(cli.os_error(OSError("odd"), "--output", tmp_path)) == "--output: odd"
+    assert cli.os_reason(OSError("odd")) == "odd"
 
 
 @pytest.mark.parametrize("options", [["-u"], []], ids=["unbuffered", "buffered"])
@@ -144,19 +136,11 @@ def test_error_of_the_system_in_the_body_is_no_lost_output(parser: cli.Parser) -
         cli.run(parser, [], body)
 
 
-def test_cpu_can_be_picked() -> None:
-    assert cli.pick_device("cpu") == torch.device("cpu")
-
-
-@pytest.mark.parametrize(("has_gpu", "picked"), [(True, "cuda"), (False, "cpu")])
-def test_auto_picks_a_gpu_where_there_is_one(
-    has_gpu: bool, picked: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("has_gpu", [True, False])
+def test_gpu_is_picked_where_there_is_one(has_gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
-    assert cli.pick_device("auto").type == picked
-
-
-def test_cuda_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match=r"^--device: device cuda asked for, but torch sees"):
-        cli.pick_device("cuda")
+    assert cli.pick_device("cpu").type == "cpu"
+    assert cli.pick_device("auto").type == ("cuda" if has_gpu else "cpu")
+    if not has_gpu:
+        with pytest.raises(ConfigError, match=r"^--device: "):
+            cli.pick_device("cuda")

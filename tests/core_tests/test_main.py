@@ -49,12 +49,12 @@ def test_trial_is_run_and_its_results_are_written(
     tiny_config: Callable[..., TrialConfig],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(_arguments(trial_file, output)) == 0
-    folder = output / "single" / tiny_config().digest()
+    assert main(_arguments(trial_file, output, "--set", "seed=5")) == 0
+    folder = output / "single" / tiny_config({"seed": 5}).digest()
     assert {path.name for path in folder.iterdir()} == {"weights.pt", "result.json"}
 
     result = json.loads((folder / "result.json").read_text())
-    assert TrialConfig.from_dict(result["config"]) == tiny_config()
+    assert TrialConfig.from_dict(result["config"]) == tiny_config({"seed": 5})
     points = [CurvePoint(**point) for point in result["curves"] if point["split"] == "test"]
     assert accuracies(points)["robust_accuracy"] == result["columns"]["test.robust_accuracy"]
     assert [record["epoch"] for record in result["epochs"]] == [0, 1]
@@ -64,15 +64,6 @@ def test_trial_is_run_and_its_results_are_written(
     clean = [result["columns"][f"{split}.clean_accuracy"] for split in ("validation", "test")]
     assert re.search(rf"clean_accuracy +{clean[0]:.4f} +{clean[1]:.4f}\n", printed)
     assert str(folder) in printed
-
-
-def test_override_is_part_of_what_is_run(
-    trial_file: Path, output: Path, tiny_config: Callable[..., TrialConfig]
-) -> None:
-    arguments = _arguments(trial_file, output, "--set", "training.epochs=1", "--set", "seed=5")
-    assert main(arguments) == 0
-    expected = tiny_config({"training.epochs": 1, "seed": 5}).digest()
-    assert [path.name for path in (output / "single").iterdir()] == [expected]
 
 
 def test_threads_are_set_before_anything_is_computed(
@@ -137,69 +128,49 @@ def test_data_folder_that_cannot_be_read_is_blamed_itself(
     name = "/" + 300 * "x"
     monkeypatch.setenv("SIMREG_DATA", name)
     assert main(_arguments(trial_file, output, "--set", "task.dataset=mnist")) == 2
-    err = capsys.readouterr().err
-    assert err.startswith(f"simreg_core: {name}/MNIST/")
-    assert err.endswith("File name too long\n")
+    assert capsys.readouterr().err.startswith(f"simreg_core: {name}/MNIST/")
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
+    ("flags", "key"),
     [
-        ("training.epoch=3", r"training\.epoch: unknown key.*did you mean 'epochs'"),
-        ("regularizer.alpha=1e-4", r"regularizer\.alpha: .*'1e-4'.*1\.0e-4"),
-        ("seed", "--set seed: expected key=value"),
+        ("--set training.epoch=3", "training.epoch: "),
+        ("--set regularizer.alpha=1e-4", "regularizer.alpha: "),
+        ("--set seed", "--set seed: "),
+        ("--set task.dataset=parquet:/nowhere", "task.dataset: "),
+        ("--set regularizer.num_images=129", "regularizer.num_images: "),
+        ("--config absent.yaml", "absent.yaml: "),
+        ("--device cuda", "--device: "),
+        ("--device tpu", "--device: "),
+        ("--threads 0", "--threads: "),
+        ("--threads two", "--threads: "),
+        ("--frobnicate", "--frobnicate"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_2_and_nothing_is_written(
-    override: str,
-    message: str,
-    trial_file: Path,
-    output: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert main(_arguments(trial_file, output, "--set", override)) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.count("\n") == 1
-    assert re.search(rf"^simreg_core: .*{message}", printed.err)
-    assert not output.exists()
-
-
-def test_missing_file_is_exit_2(
-    tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(_arguments(tmp_path / "absent.yaml", output)) == 2
-    assert "absent.yaml: cannot be read" in capsys.readouterr().err
-    assert not output.exists()
-
-
-def test_missing_dataset_is_exit_2_and_no_file_is_written(
-    trial_file: Path, output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = _arguments(trial_file, output, "--set", f"task.dataset=parquet:{tmp_path}")
-    assert main(arguments) == 2
-    assert re.search(r"task\.dataset: .*train\.parquet does not exist", capsys.readouterr().err)
-    assert _files(output) == set()
-
-
-def test_too_few_regularization_images_are_exit_2(
-    trial_file: Path, output: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(_arguments(trial_file, output, "--set", "regularizer.num_images=129")) == 2
-    assert "regularizer.num_images: 129 asked" in capsys.readouterr().err
-    assert not {"result.json", "weights.pt", "state.pt"} & _files(output)
-
-
-def test_cuda_without_a_gpu_is_exit_2(
+def test_bad_input_is_exit_2_and_nothing_is_written(
+    flags: str,
+    key: str,
     trial_file: Path,
     output: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert main(_arguments(trial_file, output, "--device", "cuda")) == 2
-    assert "--device: device cuda asked for" in capsys.readouterr().err
-    assert not output.exists()
+    assert main(_arguments(trial_file, output, *flags.split())) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    line = printed.err.splitlines()[-1]
+    assert line.startswith("simreg_core: ")
+    assert key in line
+    assert "Traceback" not in printed.err
+    # Only the number of images is known late: the reference networks are there by then.
+    assert not {"result.json", "weights.pt", "state.pt"} & _files(output)
+    assert not _files(output) or "num_images" in flags
+
+
+def test_configuration_is_required(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "--config" in capsys.readouterr().err
 
 
 def test_output_that_is_a_file_is_exit_2(
@@ -233,21 +204,6 @@ def test_divergence_is_exit_1_and_no_result_is_written(
     assert not {"result.json", "weights.pt"} & _files(output)
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        pytest.param([], id="no-config"),
-        pytest.param(["--config", "a.yaml", "--device", "tpu"], id="unknown-device"),
-        pytest.param(["--config", "a.yaml", "--threads", "0"], id="no-threads"),
-        pytest.param(["--config", "a.yaml", "--threads", "two"], id="threads-in-words"),
-        pytest.param(["--config", "a.yaml", "--frobnicate"], id="unknown-flag"),
-    ],
-)
-def test_bad_flag_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(arguments) == 2
-    assert re.fullmatch("simreg_core: .*--.*\n", capsys.readouterr().err)
-
-
 def test_module_runs_as_a_program(tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "simreg_core", "--config", str(tmp_path / "absent.yaml")],
@@ -257,7 +213,6 @@ def test_module_runs_as_a_program(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert result.returncode == 2
-    assert result.stdout == ""
+    assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("simreg_core: ")
     assert list(tmp_path.iterdir()) == []

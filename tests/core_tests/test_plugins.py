@@ -95,32 +95,35 @@ def _batch() -> AttackInput:
 
 
 @pytest.mark.usefixtures("plugin")
-def test_plugin_in_the_working_directory_attacks() -> None:
+def test_plugin_in_the_working_directory_attacks_and_is_clipped() -> None:
     perturbed = prepare("own_attacks:stripes", _batch(), {"period": 4})(0.2)
     expected = torch.full((3, 1, 4, 4), 0.5)
     expected[:, :, 0] = 0.7
     torch.testing.assert_close(perturbed, expected)
-
-
-@pytest.mark.usefixtures("plugin")
-def test_plugin_is_clipped_like_any_attack() -> None:
-    perturbed = prepare("own_attacks:stripes", _batch(), {"strength": -9.0})(0.2)
-    assert float(perturbed.min()) == 0
+    clipped = prepare("own_attacks:stripes", _batch(), {"strength": -9.0})(0.2)
+    assert float(clipped.min()) == 0
 
 
 @pytest.mark.usefixtures("plugin")
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("wrong_shape", r"expected images of shape \(3, 1, 4, 4\), found \(1, 1, 4, 4\)"),
-        ("not_a_number", "values that are not finite"),
-        ("no_tensor", "expected a tensor of images, found list"),
-        ("no_function", "must return a function of epsilon, returned Tensor"),
+        ("wrong_shape", r"\(1, 1, 4, 4\)"),
+        ("not_a_number", "not finite"),
+        ("no_tensor", "found list"),
+        ("no_function", "returned Tensor"),
+        ("raises", "ValueError: boom here$"),
+        ("raises_late", "ZeroDivisionError"),
+        ("leaves", "SystemExit: 3$"),
+        ("two_arguments", "TypeError"),
     ],
 )
-def test_plugin_that_returns_no_images_is_named(function: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=rf"attack own_attacks:{function}: .*{message}"):
+def test_plugin_that_gives_no_images_is_named_in_one_line(function: str, message: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"^attack own_attacks:{function}: .*{message}"
+    ) as caught:
         prepare(f"own_attacks:{function}", _batch())(0.1)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.usefixtures("plugin")
@@ -133,21 +136,6 @@ def test_plugin_cannot_change_what_the_others_are_given() -> None:
     assert torch.equal(batch.images, _batch().images)
     assert surrogate.weight.tolist() == weights
     assert not surrogate.training
-
-
-@pytest.mark.usefixtures("plugin")
-@pytest.mark.parametrize(
-    ("function", "message"),
-    [
-        ("raises", "ValueError: boom here"),
-        ("raises_late", "ZeroDivisionError: division by zero"),
-        ("leaves", "SystemExit: 3"),
-        ("two_arguments", "TypeError: .* missing 1 required positional argument: 'other'"),
-    ],
-)
-def test_plugin_that_raises_is_one_line(function: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^attack own_attacks:{function}: {message}$"):
-        prepare(f"own_attacks:{function}", _batch())(0.1)
 
 
 @pytest.mark.usefixtures("plugin")
@@ -177,82 +165,46 @@ def test_right_options_pass(name: str, options: dict[str, Any]) -> None:
 
 @pytest.mark.usefixtures("plugin")
 @pytest.mark.parametrize(
-    ("name", "options", "message"),
+    ("name", "options", "found"),
     [
-        (
-            "gaussian",
-            {"sigma": 1.0},
-            r"^robustness\.attacks\.gaussian\.options\.sigma: unknown option; gaussian takes none$",
-        ),
-        (
-            "own_attacks:stripes",
-            {"phase": 1},
-            r"\.options\.phase: unknown option; own_attacks:stripes takes period, strength$",
-        ),
-        (
-            "own_attacks:stripes",
-            {"period": 1.5},
-            r"^robustness\.attacks\.own_attacks:stripes\.options\.period: "
-            r"expected a whole number, found the number 1\.5$",
-        ),
-        ("own_attacks:stripes", {"period": True}, "expected a whole number, found the truth value"),
-        ("own_attacks:stripes", {"strength": "x"}, "expected a number, found the text 'x'"),
-        ("own_attacks:needs", {}, r"\.options\.strength: required by own_attacks:needs"),
-        ("own_attacks:no_batch", {}, "must take the batch as its first argument"),
-        (
-            "own_attacks:absent",
-            {},
-            r"^robustness\.attacks\.own_attacks:absent: module 'own_attacks' has no function "
-            r"'absent'; it has: stripes, any_option",
-        ),
-        ("own_attacks:constant", {}, "has no function 'constant'"),
-        ("absent:attack", {}, r"^robustness\.attacks\.absent:attack: module 'absent' cannot be"),
+        ("gaussian", {"sigma": 1.0}, r"\.options\.sigma: .*none"),
+        ("own_attacks:stripes", {"phase": 1}, r"\.options\.phase: .*period, strength"),
+        ("own_attacks:stripes", {"period": 1.5}, r"\.options\.period: .*1\.5"),
+        ("own_attacks:stripes", {"period": True}, r"\.options\.period: .*True"),
+        ("own_attacks:stripes", {"strength": "x"}, r"\.options\.strength: .*'x'"),
+        ("own_attacks:needs", {}, r"\.options\.strength: required"),
+        ("own_attacks:no_batch", {}, ".*first argument"),
+        ("own_attacks:absent", {}, ".*'absent'; it has: stripes, any_option"),
+        ("own_attacks:constant", {}, ".*'constant'"),
+        ("absent:attack", {}, ".*'absent' cannot be imported"),
     ],
 )
-def test_wrong_plugins_and_options_are_refused(
-    name: str, options: dict[str, Any], message: str
+def test_wrong_plugins_and_options_are_refused_by_their_key(
+    name: str, options: dict[str, Any], found: str
 ) -> None:
-    with pytest.raises(ConfigError, match=message) as caught:
+    with pytest.raises(ConfigError, match=rf"^robustness\.attacks\.{name}:?{found}") as caught:
         check_attacks(_config(name, **options))
     assert "\n" not in str(caught.value)
 
 
-def test_module_that_fails_on_import_is_told(plugin: Path) -> None:
-    plugin.with_name("broken.py").write_text("1 / 0\n")
-    with pytest.raises(ConfigError, match=r"'broken' cannot be imported \(ZeroDivisionError: "):
+@pytest.mark.parametrize("source", ["1 / 0", "import sys; sys.exit(3)"])
+def test_module_that_fails_on_import_is_refused(source: str, plugin: Path) -> None:
+    plugin.with_name("broken.py").write_text(source)
+    with pytest.raises(ConfigError, match=r"'broken' cannot be imported \((Zero|SystemExit: 3)"):
         load_function("broken:attack")
 
 
-def test_module_that_exits_on_import_is_told(plugin: Path) -> None:
-    plugin.with_name("broken.py").write_text("import sys\nsys.exit(3)\n")
-    with pytest.raises(ConfigError, match=r"'broken' cannot be imported \(SystemExit: 3\)"):
-        load_function("broken:attack")
-
-
-@pytest.mark.parametrize("name", ["math:sqrt", "os:fsencode"], ids=["compiled", "frozen"])
-def test_plugin_without_a_file_has_one_digest(name: str) -> None:
-    assert source_digest(name) == source_digest("math:cos")
-
-
-def test_object_that_can_be_called_has_the_digest_of_its_module(plugin: Path) -> None:
+def test_digest_is_that_of_the_source_file(plugin: Path) -> None:
     plugin.write_text(SOURCE + "\nimport functools\npartial = functools.partial(stripes)\n")
-    assert source_digest("own_attacks:partial") == source_digest("own_attacks:stripes")
-
-
-def test_plugin_whose_file_is_gone_is_told(plugin: Path) -> None:
-    load_function("own_attacks:stripes")
-    plugin.unlink()
-    with pytest.raises(
-        ConfigError, match=r"^own_attacks:stripes: .*own_attacks\.py cannot be read"
-    ):
-        source_digest("own_attacks:stripes")
-
-
-def test_edited_plugin_has_another_digest(plugin: Path) -> None:
     before = source_digest("own_attacks:stripes")
-    assert source_digest("own_attacks:any_option") == before
+    assert source_digest("own_attacks:any_option") == source_digest("own_attacks:partial") == before
     plugin.write_text(SOURCE + "\n# edited\n")
     assert source_digest("own_attacks:stripes") != before
+    plugin.unlink()
+    with pytest.raises(ConfigError, match=r"^own_attacks:stripes: .*cannot be read"):
+        source_digest("own_attacks:stripes")
+    # Compiled and frozen modules have none.
+    assert source_digest("math:sqrt") == source_digest("os:fsencode") == source_digest("math:cos")
 
 
 def _literal(batch: AttackInput, kind: Literal["row", "column"] = "row") -> Perturbation:
@@ -272,29 +224,19 @@ def _free(batch: AttackInput, value: object = None) -> Perturbation:
 
 
 @pytest.mark.parametrize(
-    ("function", "fitting", "other", "message"),
+    ("function", "fitting", "other", "key"),
     [
-        (
-            _literal,
-            {"kind": "column"},
-            {"kind": "edge"},
-            r"\.kind: expected 'row' or 'column', found",
-        ),
-        (_optional, {"size": 2}, {"size": "x"}, r"\.size: expected a whole number, found"),
-        (
-            _either,
-            {"value": "x"},
-            {"value": 1.5},
-            r"\.value: expected a whole number or text, found",
-        ),
-        (_free, {"value": True}, {"values": True}, r"\.values: unknown option; own takes value"),
+        (_literal, {"kind": "column"}, {"kind": "edge"}, "kind: .*'row' or 'column'"),
+        (_optional, {"size": 2}, {"size": "x"}, "size: .*'x'"),
+        (_either, {"value": "x"}, {"value": 1.5}, r"value: .*1\.5"),
+        (_free, {"value": True}, {"values": True}, "values: .* own takes value"),
     ],
 )
 def test_annotations_say_what_fits(
-    function: Callable[..., Any], fitting: dict[str, Any], other: dict[str, Any], message: str
+    function: Callable[..., Any], fitting: dict[str, Any], other: dict[str, Any], key: str
 ) -> None:
     check_options(function, fitting, "own", "key")
-    with pytest.raises(ConfigError, match=f"^key{message}"):
+    with pytest.raises(ConfigError, match=rf"^key\.{key}"):
         check_options(function, other, "own", "key")
 
 

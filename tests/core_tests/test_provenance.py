@@ -52,15 +52,14 @@ def test_commit_is_that_of_the_source_tree(tmp_path: Path, monkeypatch: pytest.M
     assert provenance(torch.device("cpu"))["commit"] == f"{commit}-dirty"
 
 
-def test_installed_package_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_checkout", [False, True], ids=["installed", "without-git"])
+def test_without_checkout_or_git_there_is_no_commit(
+    is_checkout: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "__file__", str(tmp_path / "package" / "provenance.py"))
-    assert provenance(torch.device("cpu"))["commit"] is None
-
-
-def test_machine_without_git_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / ".git").mkdir()
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "package" / "provenance.py"))
-    monkeypatch.setenv("PATH", str(tmp_path))
+    if is_checkout:
+        (tmp_path / ".git").mkdir()
+        monkeypatch.setenv("PATH", str(tmp_path))
     assert provenance(torch.device("cpu"))["commit"] is None
 
 

@@ -33,9 +33,11 @@ def test_seeds_of_streams_roots_and_epochs_are_all_different() -> None:
     assert len(set(drawn)) == len(drawn)
 
 
-def test_generators_of_one_stream_draw_the_same_numbers() -> None:
+def test_generators_of_one_stream_draw_the_same_numbers_and_leave_the_global_one_alone() -> None:
+    before = torch.random.get_rng_state()
     draws = [torch.rand(8, generator=generator(3, "pairs", 5)) for _ in range(2)]
     assert torch.equal(*draws)
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 @pytest.mark.parametrize(
@@ -53,24 +55,14 @@ def test_generators_of_other_streams_draw_other_numbers(
     assert not torch.equal(draw, torch.rand(8, generator=generator(root, stream, counter)))
 
 
-def test_generator_leaves_the_global_one_alone() -> None:
-    before = torch.random.get_rng_state()
-    torch.rand(3, generator=generator(3, "pairs"))
-    assert torch.equal(torch.random.get_rng_state(), before)
-
-
-def test_global_rng_is_seeded_inside_and_restored_behind() -> None:
-    before = torch.random.get_rng_state()
-    with global_rng(5):
-        first = torch.rand(4)
-    with global_rng(5):
-        second = torch.rand(4)
-    assert torch.equal(first, second)
-    assert torch.equal(torch.random.get_rng_state(), before)
-
-
-def test_global_rng_is_restored_after_an_exception() -> None:
-    before = torch.random.get_rng_state()
-    with pytest.raises(KeyError, match="inside"), global_rng(5):
+def test_global_rng_is_seeded_inside_and_restored_behind_errors_too() -> None:
+    def draw() -> None:
+        draws.append(torch.rand(4))
         raise KeyError("inside")
+
+    before, draws = torch.random.get_rng_state(), list[torch.Tensor]()
+    for _ in range(2):
+        with pytest.raises(KeyError, match="inside"), global_rng(5):
+            draw()
+    assert torch.equal(*draws)
     assert torch.equal(torch.random.get_rng_state(), before)

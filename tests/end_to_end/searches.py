@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -105,9 +106,7 @@ def running(output: Path, name: str, *flags: str) -> Iterator[subprocess.Popen[s
         yield process
     finally:
         if process.poll() is None:
-            end(descendants(process.pid))
-            process.kill()
-            process.communicate()
+            kill(process)
 
 
 def run(output: Path, name: str, *flags: str) -> Search:
@@ -137,6 +136,44 @@ def descendants(pid: int) -> list[int]:
         newest = [child for child, parent in parents.items() if parent in newest]
         found += newest
     return found
+
+
+# A trial of 3000 pairs takes seconds per epoch: long enough to be hit by a signal.
+FAST, SLOW = 2, 3000
+
+
+def pairs(*numbers: int) -> list[str]:
+    """Flags that run trials with these numbers of pairs, one after another."""
+    key = "regularizer.batch_size"
+    starts = trials(*({key: number} for number in numbers))
+    return [*choices(key, FAST, SLOW), *starts, "--max-concurrent", "1"]
+
+
+def checkpoint(folder: Path, number: int) -> Path:
+    """File of a trial that is being trained, from the end of its first epoch on."""
+    return folder / "checkpoints" / f"{number:05d}" / "state.pt"
+
+
+def resume(folder: Path, *flags: str) -> Search:
+    """``--resume`` from beginning to end."""
+    return finished(start("tuner.run", "--resume", str(folder), *flags), folder)
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Return once the condition holds; fail if the process ends first, or after minutes."""
+    deadline = time.monotonic() + 150
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """Kill a driver and then what it started."""
+    children = descendants(process.pid)
+    end([process.pid])
+    process.communicate()
+    end(children)
 
 
 def end(pids: list[int]) -> None:

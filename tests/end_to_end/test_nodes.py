@@ -10,15 +10,18 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from tests.end_to_end.searches import (
+    SLOW,
     Search,
     assert_all_tables_readable,
+    checkpoint,
     finished,
+    pairs,
     running,
+    wait_until,
 )
-from tests.end_to_end.test_kills import SLOW, checkpoint, pairs, wait_until
 from tuner.execution.ray_session import set_environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(400)]
 
 
 @pytest.fixture

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,12 +19,11 @@ from tests.end_to_end.searches import (
     SPACE,
     Search,
     choices,
-    descendants,
-    end,
-    finished,
+    kill,
+    resume,
     running,
-    start,
     trials,
+    wait_until,
 )
 from tests.object_stores import SECRET, make_bucket, s3_server
 from tuner.export.__main__ import main as export
@@ -45,16 +40,6 @@ def output(make_bucket: Callable[[str], Path]) -> Path:
     return make_bucket("results") / "out"
 
 
-def wait_until_begun(folder: Path, process: subprocess.Popen[str]) -> None:
-    """Return once the first trial has trained an epoch; asks seldom, as the server is slow."""
-    for _ in range(1000):
-        assert process.poll() is None, "the search has ended"
-        time.sleep(0.15)
-        if (folder / "checkpoints" / "00000" / "state.pt").exists():
-            return
-    pytest.fail("the search has not begun")
-
-
 @pytest.fixture(scope="module")
 def search(output: Path) -> Search:
     """Two trials; the driver was killed in the first, when it had trained an epoch."""
@@ -62,18 +47,13 @@ def search(output: Path) -> Search:
     key = "regularizer.batch_size"
     flags = [*choices(key, 2, 800), *trials({key: 800}, {key: 2}), "--max-concurrent", "1"]
     with running(output, "killed", *flags) as process:
-        wait_until_begun(folder, process)
-        words = rf"another process works on it \(process {process.pid} on"
-        with pytest.raises(ConfigError, match=words), StudyLock(folder):
+        wait_until((folder / "checkpoints" / "00000" / "state.pt").exists, process)
+        with pytest.raises(ConfigError, match=str(process.pid)), StudyLock(folder):
             pass
-        children = descendants(process.pid)
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-        end(children)
+        kill(process)
     assert is_held(folder)  # for a minute, which this test does not wait
-    write_text(folder / "heartbeat.json.1", json.dumps({"until": 0}))
-    resumed = start("tuner.run", "--resume", str(folder), "--max-concurrent", "1")
-    return finished(resumed, folder)
+    write_text(folder / ".driver.lock.1", json.dumps({"until": 0}))
+    return resume(folder, "--max-concurrent", "1")
 
 
 @pytest.mark.long
@@ -128,5 +108,5 @@ def test_taken_name_and_missing_bucket_are_refused(
     assert search_main([*flags, str(output)]) == 2
     assert capsys.readouterr().err.startswith(f"tuner.run: {search.folder} exists")
     assert search_main([*flags, "s3://absent/x"]) == 2
-    expected = "tuner.run: s3://absent/x: The specified bucket does not exist\n"
-    assert capsys.readouterr() == ("", expected)
+    printed, errors = capsys.readouterr()
+    assert (printed, errors.startswith("tuner.run: s3://absent/x: ")) == ("", True)

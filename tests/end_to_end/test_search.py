@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pandas as pd
@@ -47,59 +46,40 @@ def repeated(
 # a search that succeeds
 
 
-def test_good_search_succeeds(good: Search) -> None:
+def test_good_search_succeeds_with_a_row_and_a_complete_trial_each(good: Search) -> None:
     assert good.code == 0, good.errors
-
-
-def test_tables_have_the_columns_of_the_records(good: Search) -> None:
     assert_all_tables_readable(good)
-
-
-def test_every_trial_has_one_row(good: Search) -> None:
     rows = good.table("trials")
     assert sorted(rows["trial"]) == [0, 1, 2]
     assert set(rows["status"]) == {"complete"}
     assert set(rows["study"]) == {"good"}
     assert rows["reason"].isna().all()
+    for split in SPLITS:
+        for name in ("clean_accuracy", "robust_accuracy", "tradeoff_score", "accuracy_cost"):
+            assert rows[f"{split}.{name}"].notna().all()
     files = {path.name for path in (good.folder / "trials").iterdir()}
     assert files == {"empty.parquet", "00000-00199.parquet"}
-
-
-def test_study_has_a_complete_trial_per_row(good: Search) -> None:
     assert good.states == ["COMPLETE"] * 3
 
 
 def test_study_and_table_agree_on_parameters_and_objectives(good: Search) -> None:
-    assert good.study.metric_names == ["clean_accuracy", "robust_accuracy"]
+    names = ["clean_accuracy", "robust_accuracy"]
+    assert good.study.metric_names == names
     for trial in good.study.trials:
         row = good.row(trial.number)
-        assert trial.values == [
-            row["validation.clean_accuracy"],
-            row["validation.robust_accuracy"],
-        ]
+        assert trial.values == [row[f"validation.{name}"] for name in names]
         for key, value in trial.params.items():
             assert row[key] == value
 
 
-def test_figures_of_both_splits_are_there(good: Search) -> None:
-    rows = good.table("trials")
-    for split in SPLITS:
-        for name in ("clean_accuracy", "robust_accuracy", "tradeoff_score", "accuracy_cost"):
-            assert rows[f"{split}.{name}"].notna().all()
-
-
-def test_curves_have_every_network_on_both_splits(good: Search) -> None:
-    curves = good.table("curves")
+def test_curves_and_epochs_have_every_network(good: Search) -> None:
+    curves, epochs = good.table("curves"), good.table("epochs")
     for split in SPLITS:
         rows = curves[curves["split"] == split]
         networks = rows.drop_duplicates(["role", "trial", "seed"])
         assert sorted(networks["role"]) == ["baseline"] * 2 + ["surrogate"] + ["trial"] * 3
     baselines = curves[curves["role"] == "baseline"]
     assert set(baselines["seed"]) == {101, 102}
-
-
-def test_epochs_have_every_epoch_of_every_network(good: Search) -> None:
-    epochs = good.table("epochs")
     counts = epochs.groupby(["role", "seed", epochs["trial"].fillna(-1)])["epoch"].apply(sorted)
     assert len(counts) == 6
     assert all(numbers == [0, 1] for numbers in counts)
@@ -127,28 +107,23 @@ def test_nothing_but_results_is_left_in_the_folder(good: Search) -> None:
 
 
 def test_errors_are_only_the_lines_of_progress(good: Search) -> None:
-    time_text = r"\d+:\d\d elapsed(, about \d+:\d\d left)?"
-    expected = [rf"reference networks {number}/3, {time_text}" for number in (1, 2, 3)]
-    expected += [
-        rf"trials {number}/3, best tradeoff score [+-]\d\.\d{{3}} \(trial \d\), {time_text}"
-        for number in (1, 2, 3)
-    ]
     lines = good.errors.splitlines()
-    assert len(lines) == len(expected), good.errors
-    for line, pattern in zip(lines, expected, strict=True):
-        assert re.fullmatch(pattern, line)
+    expected = [
+        f"{kind} {number}/3" for kind in ("reference networks", "trials") for number in (1, 2, 3)
+    ]
+    assert [line.partition(",")[0] for line in lines] == expected
+    assert all(" elapsed" in line for line in lines)
 
 
 def test_output_is_the_pareto_set_and_the_place_of_the_results(good: Search) -> None:
     title, heading, *rows, empty, results, picture = good.printed.splitlines()
-    assert title.startswith("Pareto set of 3 trials (validation split, one seed each)")
+    assert title.startswith("Pareto set of 3 trials")
     assert heading.split()[:3] == ["trial", "clean_accuracy", "robust_accuracy"]
-    assert [int(row.split()[0]) for row in rows] == [
-        trial.number for trial in sorted(good.study.best_trials, key=lambda trial: -trial.values[0])
-    ]
+    best = sorted(good.study.best_trials, key=lambda trial: -trial.values[0])
+    assert [int(row.split()[0]) for row in rows] == [trial.number for trial in best]
     assert empty == ""
-    assert results == f"results: {good.folder}"
-    assert picture == f"picture: python -m analysis.pareto {good.folder}"
+    assert results.endswith(f" {good.folder}")
+    assert picture.endswith(f" {good.folder}")
 
 
 # the same again
@@ -170,14 +145,13 @@ def test_references_are_trained_once_for_all_searches_of_an_output(
 ) -> None:
     networks = {name.split("-")[0] for name in cache_after_good if name.endswith(".pt")}
     assert networks == {"baseline", "surrogate"}
-    assert cache_of(repeated) == cache_after_good
+    # Other searches may have added networks of their own.
+    assert cache_after_good.items() <= cache_of(repeated).items()
 
 
 def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     search = run(tmp_path / "output", "dry", "--dry-run")
-    assert search.code == 0
-    assert search.printed.startswith("search       dry: 2 trials")
-    assert search.errors == ""
+    assert (search.code, search.errors) == (0, "")
     assert list(tmp_path.iterdir()) == []
 
 

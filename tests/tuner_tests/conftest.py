@@ -5,11 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.ray_sessions import local_ray, ray_folder
 from tests.tuner_tests.spaces import Run
 from tuner.run import main
-
-__all__ = ["local_ray", "ray_folder"]
 
 
 @pytest.fixture

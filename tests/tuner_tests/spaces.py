@@ -28,6 +28,12 @@ objectives: [clean_accuracy, robust_accuracy]
 tuning: {num_trials: 2, sampler: random}
 """
 
+# Lines that tests replace.
+THRESHOLD = "regularizer.threshold: {type: float, low: 0.1, high: 0.9}"
+ALPHA = "regularizer.alpha: {type: float, low: 0.01, high: 3.0, log: true}"
+OBJECTIVES = "objectives: [clean_accuracy, robust_accuracy]"
+TUNING = "tuning: {num_trials: 2, sampler: random}"
+
 
 def changed(*changes: tuple[str, str]) -> str:
     """Text of the good space with every first text of a pair replaced by the second."""

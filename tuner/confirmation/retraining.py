@@ -11,10 +11,11 @@ from rich.console import Console
 
 from simreg_core.config.trial import TrialConfig
 from simreg_core.errors import reason_of
+from simreg_core.registry import METRICS
 from simreg_core.results.objectives import SEARCH_SPLIT
-from simreg_core.results.schema import CONFIRMATION_COLUMNS, Role
+from simreg_core.results.schema import CONFIRMATION_COLUMNS, Role, optional_column
 from simreg_core.results.tables import ResultStore
-from simreg_core.robustness.tradeoff import TRADEOFF_METRICS, baseline_accuracy, tradeoff
+from simreg_core.results.tradeoff import baseline_accuracy, tradeoff
 from simreg_core.storage.base import store_problem
 from tuner.confirmation.selection import choose
 from tuner.confirmation.summary import (
@@ -184,9 +185,7 @@ def _paired_metrics(
     own: dict[str, Any], baseline: dict[str, Any], config: TrialConfig
 ) -> dict[str, float | None]:
     clean, robust = "test.clean_accuracy", "test.robust_accuracy"
-    of_this_seed = baseline_accuracy(
-        [{"clean_accuracy": baseline[clean], "robust_accuracy": baseline[robust]}]
-    )
+    of_this_seed = baseline_accuracy([baseline[clean]], [baseline[robust]])
     weight = config.robustness.tradeoff_weight
     figures = tradeoff(own[clean], own[robust], of_this_seed, weight)
     return {f"test.{name}": value for name, value in figures.items()}
@@ -218,9 +217,15 @@ def _confirm_one(config: dict[str, Any], settings: WorkerSettings) -> dict[str, 
             raise
         return {"status": "failed", "reason": reason_of(err), **trial.flat()}
     # What compares with a baseline is filled in when the baseline of the same seed is there.
-    unpaired = dict.fromkeys(f"test.{name}" for name in TRADEOFF_METRICS)
+    unpaired = {f"test.{m.name}": None for m in METRICS.own.values() if m.against_baseline}
     columns = {**result.columns, **unpaired, "status": "complete"}
-    return {column.name: columns.get(column.name) for column in CONFIRMATION_COLUMNS}
+    known = {column.name: columns.get(column.name) for column in CONFIRMATION_COLUMNS}
+    optional = {
+        name: value
+        for name, value in columns.items()
+        if name.startswith("test.") and optional_column(name)
+    }
+    return known | optional
 
 
 def confirm_best(

@@ -17,13 +17,13 @@ from simreg_core.results.tables import ResultStore
 from simreg_core.storage.atomic import write_text
 
 SUMMARY_FILE = "confirmation.json"
-_COLUMNS = {
-    "clean_accuracy": "test.clean_accuracy",
-    "robust_accuracy": "test.robust_accuracy",
-    "accuracy_cost": "test.accuracy_cost",
-    "robustness_gain": "test.robustness_gain",
-    "score": "test.tradeoff_score",
-}
+_METRICS = (
+    "clean_accuracy",
+    "robust_accuracy",
+    "accuracy_cost",
+    "robustness_gain",
+    "tradeoff_score",
+)
 
 
 class Estimate(NamedTuple):
@@ -69,15 +69,15 @@ def summarize(
             baselines; a missing or unpaired one counts as failed.
     """
     rows = [done.get(config.model_copy(update={"seed": seed}).digest()) for seed in seeds]
-    paired = [row for row in rows if row is not None and row[_COLUMNS["score"]] is not None]
-    estimates = _estimates(paired, tuple(_COLUMNS))
+    paired = [row for row in rows if row is not None and row["test.tradeoff_score"] is not None]
+    estimates = _estimates(paired, _METRICS)
     return Candidate(number, params, screened, estimates, len(seeds) - len(paired), list(seeds))
 
 
 def _estimates(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Estimate]:
     if not rows:
         return {}
-    return {name: estimate([row[_COLUMNS[name]] for row in rows]) for name in names}
+    return {name: estimate([row[f"test.{name}"] for row in rows]) for name in names}
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -147,12 +147,12 @@ def confirmation_table(summary: Path) -> Table:
 
     for baseline in content["baselines"]:
         n = str(baseline["clean_accuracy"]["n"])
-        cells = [cell(baseline, name) for name in _COLUMNS]
+        cells = [cell(baseline, name) for name in _METRICS]
         table.add_row("baseline", n, *cells, "-", "unregularized")
     for candidate in content["candidates"]:
         estimates = candidate["estimates"]
-        n = str(estimates["score"]["n"]) if estimates else "0"
-        cells = [cell(estimates, name) for name in _COLUMNS]
+        n = str(estimates["tradeoff_score"]["n"]) if estimates else "0"
+        cells = [cell(estimates, name) for name in _METRICS]
         screened = candidate["screened_score"]
         what = describe_params(candidate["params"])
         if candidate["num_failed"]:

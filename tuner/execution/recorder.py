@@ -68,7 +68,7 @@ class Recorder:
         }
         if outcome.status == "complete":
             row["feasible"] = total_violation(row, self.space.constraints) == 0
-        write_references(self.store, outcome.record.get("references", []))
+        write_baselines(self.store, outcome.record.get("baselines", []))
         for table in _NETWORK_TABLES:
             if table in outcome.record:
                 self.store.write_trial(table, outcome.number, outcome.record[table])
@@ -95,8 +95,8 @@ class Recorder:
         self.view.best = None if self._best is None else BestTrial.of(self._best, *rule)
 
 
-def write_references(store: ResultStore, records: list[dict[str, Any]]) -> None:
-    """Write the curves and epochs of reference networks that the tables do not have yet."""
+def write_baselines(store: ResultStore, records: list[dict[str, Any]]) -> None:
+    """Write the curves and epochs of baseline networks that the tables do not have yet."""
     for record in records:
         for table in _NETWORK_TABLES:
             if not store.has(table, record["part"]):

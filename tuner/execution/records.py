@@ -1,33 +1,88 @@
-"""Rows of the result tables, made where a network was trained and sent to the driver as JSON."""
+"""Rows of the result tables, made where a network is trained and read by the driver as JSON."""
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from simreg_core.results.schema import METRICS, SPLITS
+from simreg_core.results.schema import SPLITS
+from simreg_core.storage.location import as_place
 
 if TYPE_CHECKING:  # torch is for the workers
-    from simreg_core.robustness.evaluate import CurvePoint
+    from simreg_core.results.measurements import CurvePoint
     from simreg_core.robustness.frequency import SpectrumPoint
-    from simreg_core.training.baselines import ReferenceResult, References
+    from simreg_core.training.baselines import BaselineResult, Baselines
     from simreg_core.training.experiment import Progress, TrialResult
     from simreg_core.training.fit import EpochRecord
 
-_MEANS = (
-    *(f"{split}.{name}" for split in SPLITS for name in METRICS if name != "tradeoff_ratio"),
-    *("validation_loss", "similarity_correlation", "positive_share", "negative_share"),
-)
+_MEANS = ("validation_loss", "similarity_correlation", "positive_share", "negative_share")
+_NOT_LOGGED = ("role", "trial", "baseline_digest", "seed", "epoch")  # columns of an epoch's row
+
+
+def read_record(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The rows that a worker's report points to; empty if it points to none.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the file is damaged.
+    """
+    if "record" not in report:
+        return {}
+    record: dict[str, Any] = json.loads(as_place(report["record"]).read_text())
+    return record
+
+
+def logged_values(
+    record: Mapping[str, Any], epoch_metrics: Callable[[int], Mapping[str, float]]
+) -> list[tuple[int, dict[str, float]]]:
+    """What loggers show of a network: the number of epochs done, and values by name.
+
+    Args:
+        record: As :func:`trial_record` or :func:`epochs_record` makes it.
+        epoch_metrics: Metrics of the network after so many epochs, where they were measured.
+
+    Returns:
+        An entry for every epoch, in order, and one with the final metrics of a finished network.
+    """
+    found = []
+    for row in record["epochs"]:
+        step = row["epoch"] + 1
+        metrics = {f"epoch.{name}": value for name, value in epoch_metrics(step).items()}
+        found.append((step, {**_numbers(row), **metrics}))
+    if "columns" in record:
+        columns = record["columns"].items()
+        final = {name: value for name, value in columns if _is_metric(name) and value is not None}
+        found.append((len(record["epochs"]), final))
+    return found
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    """The measurements of an epoch's row; those of layers one by one."""
+    found: dict[str, float] = {}
+    for name, value in row.items():
+        if name in _NOT_LOGGED or value is None:
+            continue
+        if isinstance(value, list):
+            found |= {f"{name}.{index}": part for index, part in enumerate(value)}
+        else:
+            found[name] = value
+    return found
+
+
+def _is_metric(column: str) -> bool:
+    split, _, name = column.partition(".")
+    return split in SPLITS and not name.startswith("baseline_")
 
 
 def trial_record(result: TrialResult, number: int) -> dict[str, Any]:
-    """All rows of one trial: ``columns`` (its row), curves, spectra, epochs and references."""
+    """All rows of one trial: ``columns`` (its row), curves, spectra, epochs and baselines."""
     identity = {
         "role": "trial",
         "trial": number,
-        "baseline_digest": result.references.digest,
+        "baseline_digest": result.baselines.digest,
         "seed": result.config.seed,
     }
     return {
@@ -35,7 +90,7 @@ def trial_record(result: TrialResult, number: int) -> dict[str, Any]:
         "curves": _rows(identity, result.curves),
         "spectra": _rows(identity, result.spectra),
         "epochs": _rows(identity, result.epochs),
-        "references": reference_record(result.references),
+        "baselines": baseline_record(result.baselines),
     }
 
 
@@ -54,14 +109,14 @@ def joined_record(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         records: As :func:`trial_record` or, of unfinished networks, :func:`epochs_record` makes
             them; empty where there is nothing.
     """
-    references = {part["part"]: part for record in records for part in record.get("references", ())}
+    baselines = {part["part"]: part for record in records for part in record.get("baselines", ())}
     return {
         **{
             table: [row for record in records for row in record.get(table, ())]
             for table in ("curves", "spectra", "epochs")
         },
         "seeds": [record["columns"] for record in records if "columns" in record],
-        "references": [*references.values()],
+        "baselines": [*baselines.values()],
     }
 
 
@@ -78,7 +133,8 @@ def mean_record(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     joined = joined_record(records)
     finished = joined["seeds"]
     columns = dict(finished[0])
-    for name in _MEANS:
+    metrics = filter(_is_metric, finished[0])
+    for name in (*metrics, *_MEANS):
         values = [row.get(name) for row in finished]  # what is not measured has no entry
         columns[name] = None if None in values else statistics.fmean(values)
     for split in SPLITS:
@@ -92,13 +148,13 @@ def mean_record(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**joined, "columns": columns}
 
 
-def reference_record(references: References) -> list[dict[str, Any]]:
-    """Every reference network, as :func:`result_record` has them."""
-    return [result_record(result, references.digest) for result in references.results]
+def baseline_record(baselines: Baselines) -> list[dict[str, Any]]:
+    """The baselines and the surrogate, as :func:`result_record` has them."""
+    return [result_record(result, baselines.digest) for result in baselines.results]
 
 
-def result_record(result: ReferenceResult, digest: str) -> dict[str, Any]:
-    """One reference network: the name of its part files, its curves, spectra and epochs."""
+def result_record(result: BaselineResult, digest: str) -> dict[str, Any]:
+    """A baseline or the surrogate: the name of its part files, its curves, spectra and epochs."""
     identity = {
         "role": result.role,
         "trial": None,

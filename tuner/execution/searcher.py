@@ -10,7 +10,6 @@ when the search is resumed. Ray's snapshots are not used.
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from simreg_core.config.messages import explain, problems
 from simreg_core.config.trial import TrialConfig
 from simreg_core.results.objectives import objective_values, parse_constraint
 from simreg_core.results.schema import Status
-from tuner.execution.records import joined_record, mean_record
+from tuner.execution.records import joined_record, mean_record, read_record
 from tuner.execution.worker import network_folder
 from tuner.space.search_space import SearchSpace
 from tuner.study.object_journal import batched
@@ -41,7 +40,7 @@ class Outcome(NamedTuple):
     config: TrialConfig | None
     """None where the sampled values do not make a configuration."""
     record: Mapping[str, Any]
-    """What the workers reported (see :mod:`tuner.execution.worker`); may be empty."""
+    """The rows that workers left (see :mod:`tuner.execution.records`); empty if there are none."""
 
 
 class Observer(Protocol):
@@ -148,7 +147,11 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if "full_disk" in result:
             self.error = self.error or OSError(result["full_disk"])
             return  # the trial stays open
-        record = json.loads(result["record"]) if "record" in result else {}
+        try:
+            record = read_record(result)
+        except Exception as err:  # a file that is gone, say: Tune would only log it
+            self.error = self.error or err
+            return  # the trial stays open
         if "failure" in result:
             self._network_ended(trial_id, "failed", result["failure"], record)
             return

@@ -18,7 +18,10 @@ from tuner.execution.progress import SearchView
 from tuner.execution.ray_session import Resources, raylet_silenced
 from tuner.execution.searcher import StudySearcher
 from tuner.execution.worker import WorkerSettings, run_trial
-from tuner.log_targets import LogTarget
+from tuner.loggers.backends import make_backend
+from tuner.loggers.callback import LogCallback, log_id
+from tuner.loggers.channel import LogChannel
+from tuner.loggers.targets import LogTarget
 from tuner.space.search_space import SearchSpace
 
 _RAY_FOLDER = "ray"  # Ray's own snapshots; nothing reads them
@@ -79,7 +82,8 @@ def run_networks(
     tuning = searcher.space.tuning
     callbacks: list[tune.Callback] = [_LostWorkers(searcher, view, tuning.retries)]
     if logs:
-        callbacks.append(_forwarder(logs, searcher, settings.folder, view))
+        loggers = _log_callback(logs, searcher, settings.folder, view)
+        callbacks.append(loggers)
     # Ray's snapshots, which nobody reads: of no use to workers, so not worth an object store.
     home = local_path(settings.folder) or Path(tempfile.mkdtemp())
     trainable = tune.with_resources(
@@ -108,19 +112,17 @@ def run_networks(
     try:
         with raylet_silenced(), ExitStack() as stack:
             if logs:
-                stack.enter_context(callbacks[-1])
+                stack.push(loggers.close)
             tuner.fit()
     finally:
         shutil.rmtree(home / _RAY_FOLDER if home == settings.folder else home, ignore_errors=True)
 
 
-def _forwarder(
+def _log_callback(
     logs: Sequence[LogTarget], searcher: StudySearcher, folder: Path, view: SearchView
-) -> tune.Callback:
-    from tuner.log_forwarder import LogForwarder, log_id
-
-    keys = [*searcher.space.search]
-    return LogForwarder(logs, folder, keys, log_id(searcher.study), view.say)
+) -> LogCallback:
+    channels = [LogChannel(log.kind, make_backend(log, folder), view.say) for log in logs]
+    return LogCallback(channels, folder.name, [*searcher.space.search], log_id(searcher.study))
 
 
 def _scheduler(space: SearchSpace) -> TrialScheduler:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     import torch
 
     from simreg_core.config.trial import TaskConfig, TrialConfig
-    from simreg_core.data.task import TaskData
+    from simreg_core.training.baselines import BaselineCache
     from simreg_core.training.experiment import Progress, TrialResult
 
 STATE_FILE = "state.pt"  # of an unfinished training
-RECORD_FILE = "record.json"  # of a finished network whose rows nobody has written yet
-METRICS_FILE = "epoch_metrics.json"  # what a rule of early stopping was told of an open network
+RECORD_FILE = "record.json"  # rows of a network that the driver has not written to the tables yet
+METRICS_FILE = "epoch_metrics.json"  # metrics of an unfinished network, for early stopping
 OPEN_FILES = (STATE_FILE, RECORD_FILE, METRICS_FILE)  # not needed once the trial has ended
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
@@ -40,7 +40,7 @@ class WorkerSettings:
     folder: Path
     """``OUTPUT/NAME``, reachable from every node."""
     cache: Path
-    """Cached reference networks."""
+    """Cached baselines and surrogates."""
     device: str
     num_threads: int
     """CPU threads of torch; figures on the CPU depend on it in their last digits."""
@@ -51,29 +51,33 @@ class WorkerSettings:
 def run_trial(config: dict[str, Any], settings: WorkerSettings) -> None:
     """Train and evaluate one network, reporting to Tune after every epoch and at the end.
 
-    Every report holds ``record``, JSON as :func:`~tuner.execution.records.trial_record` makes it;
-    before the end with the epochs alone. The last one may hold ``failure`` (the reason), or
-    ``full_disk``.
+    A report holds ``epochs_done``; ``record``, the path of the network's rows (see
+    :func:`~tuner.execution.records.read_record`), absent before the first epoch; and ``values``,
+    what is new for loggers (see :func:`~tuner.execution.records.logged_values`). The first report
+    of a worker has the values of all epochs so far. The last one may hold ``failure`` (the reason)
+    or ``full_disk`` instead.
 
-    For a rule of early stopping, reports hold the metrics of the epoch's network. That of the last
-    epoch holds none: they are in the report at the end, when the trial is complete whatever the
-    rule makes of them. What an earlier worker reported is reported again first, so
-    that a rule which has forgotten it (a new driver) judges every epoch by epochs as early.
+    With early stopping, reports also hold the metrics of the epoch's network. The report of the
+    last epoch holds none: they are in the report at the end, when the trial is complete whatever
+    the rule decides. A new worker first repeats the metrics that an earlier one reported, so that
+    the rule of a new driver compares every epoch with epochs as early.
     """
     from ray import tune  # heavy, like torch below: not at import
 
     from simreg_core.config.trial import TrialConfig
     from simreg_core.storage.base import store_problem
-    from tuner.execution.records import epochs_record
+    from tuner.execution.records import epochs_record, logged_values
 
     device = prepare_worker(settings)
     folder = settings.folder / "checkpoints" / config["folder"]
-    told = {"record": json.dumps({})}
+    told: dict[str, str] = {}
     memory = _EpochMetrics(folder / METRICS_FILE)
+    num_logged = 0
 
     def on_epoch(progress: Progress) -> None:
         epochs_done = len(progress.records)
-        told["record"] = json.dumps(epochs_record(progress, config["trial"]), allow_nan=False)
+        record = epochs_record(progress, config["trial"])
+        told["record"] = _write_record(folder, record)
         say_again(epochs_done)
         metrics = {}
         if settings.measures_epochs:
@@ -81,7 +85,13 @@ def run_trial(config: dict[str, Any], settings: WorkerSettings) -> None:
             memory.add(epochs_done, metrics)
         if epochs_done == progress.config.training.epochs:
             metrics = {}
-        tune.report({"epochs_done": epochs_done, **metrics, **told})
+        tune.report({"epochs_done": epochs_done, "values": new_values(record), **metrics, **told})
+
+    def new_values(record: Mapping[str, Any]) -> list[tuple[int, dict[str, float]]]:
+        nonlocal num_logged
+        values = logged_values(record, memory.of)
+        new, num_logged = values[num_logged:], len(values)
+        return new
 
     def say_again(before: int) -> None:
         for epochs_done, metrics in memory.recall(before):
@@ -89,13 +99,15 @@ def run_trial(config: dict[str, Any], settings: WorkerSettings) -> None:
 
     try:
         trial = TrialConfig.from_dict(config["config"])
-        told["record"] = _finished(folder, trial) or _record(
+        record = _finished(folder, trial) or _record(
             trial, config["trial"], folder, settings, device, on_epoch
         )
+        told["record"] = str(folder / RECORD_FILE)
         report: dict[str, Any] = {"epochs_done": trial.training.epochs}
         if settings.measures_epochs:
             say_again(trial.training.epochs)
-            report |= memory.of(trial.training.epochs) or _final_metrics(told["record"])
+            report |= memory.of(trial.training.epochs) or _final_metrics(record)
+        report["values"] = new_values(record)
     except Exception as err:  # whatever it was, the search goes on and the reason is recorded
         if is_out_of_memory(err) or store_problem(err):  # Ray starts it again
             raise
@@ -140,20 +152,28 @@ class _EpochMetrics:
         write_text(self._path, json.dumps(self._known))
 
 
-def _final_metrics(record: str) -> dict[str, float]:
-    """Figures of a finished network, where a kill left those of its last epoch out."""
-    columns = json.loads(record)["columns"]
-    return {name: columns[f"{SEARCH_SPLIT}.{name}"] for name in STOPPING_METRICS}
+def _final_metrics(record: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics of a finished network, where a kill left those of its last epoch out."""
+    return {name: record["columns"][f"{SEARCH_SPLIT}.{name}"] for name in STOPPING_METRICS}
 
 
-def _finished(folder: Path, config: TrialConfig) -> str | None:
+def _write_record(folder: Path, record: Mapping[str, Any]) -> str:
+    """Replace the rows of a network; returns their path."""
+    from simreg_core.storage.atomic import write_text
+
+    path = folder / RECORD_FILE
+    write_text(path, json.dumps(record, allow_nan=False))
+    return str(path)
+
+
+def _finished(folder: Path, config: TrialConfig) -> dict[str, Any] | None:
     """The record of a network that was finished before, if it is of this configuration."""
     try:
-        text = (folder / RECORD_FILE).read_text()
-        is_same = json.loads(text)["columns"]["config_digest"] == config.digest()
+        record: dict[str, Any] = json.loads((folder / RECORD_FILE).read_text())
+        is_same = record["columns"]["config_digest"] == config.digest()
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return text if is_same else None
+    return record if is_same else None
 
 
 def _record(
@@ -163,16 +183,15 @@ def _record(
     settings: WorkerSettings,
     device: torch.device,
     on_epoch: Callable[[Progress], None],
-) -> str:
+) -> dict[str, Any]:
     """Train and evaluate; leaves the weights and the record in the folder."""
     from simreg_core.networks.checkpoint import save_weights
-    from simreg_core.storage.atomic import write_text
     from tuner.execution.records import trial_record
 
     result = train(config, folder / STATE_FILE, settings, device, on_epoch)
     save_weights(folder / "weights.pt", config, result.model)
-    record = json.dumps(trial_record(result, number), allow_nan=False)
-    write_text(folder / RECORD_FILE, record)
+    record = trial_record(result, number)
+    _write_record(folder, record)
     (folder / STATE_FILE).unlink(missing_ok=True)
     return record
 
@@ -192,14 +211,8 @@ def train(
     from simreg_core.training.experiment import UnusableStateError, run_experiment
 
     def run() -> TrialResult:
-        return run_experiment(
-            config,
-            cache=settings.cache,
-            device=device,
-            data=_task_data(config.task),
-            checkpoint=state,
-            on_epoch=on_epoch,
-        )
+        cache = _baseline_cache(config.task, settings.cache, device)
+        return run_experiment(config, cache, checkpoint=state, on_epoch=on_epoch)
 
     try:
         return run()
@@ -209,11 +222,12 @@ def train(
 
 
 @functools.lru_cache(maxsize=1)
-def _task_data(task: TaskConfig) -> TaskData:
-    """The task's splits, kept for the worker's next trial, which most often has the same task."""
+def _baseline_cache(task: TaskConfig, folder: Path, device: torch.device) -> BaselineCache:
+    """With the task's images, kept for the worker's next trial, which most often has the task."""
     from simreg_core.data.task import load_task
+    from simreg_core.training.baselines import BaselineCache
 
-    return load_task(task)
+    return BaselineCache(folder, load_task(task), device)
 
 
 def is_out_of_memory(err: BaseException) -> bool:

@@ -20,10 +20,10 @@ from simreg_core.config.trial import TrialConfig
 from simreg_core.errors import ConfigError
 from simreg_core.networks.checkpoint import CheckpointError, load_network
 from simreg_core.networks.export import write_network
-from simreg_core.networks.resnet import ResNet
+from simreg_core.networks.network import FeatureNetwork
 from simreg_core.results.objectives import SEARCH_SPLIT, best_trial
 from simreg_core.results.progress import read_request
-from simreg_core.results.schema import METRICS, SPLITS
+from simreg_core.results.schema import SPLITS
 from simreg_core.results.tables import ResultStore
 from simreg_core.storage.atomic import write_text
 from simreg_core.storage.location import as_place
@@ -164,7 +164,7 @@ def _choose_seed(store: ResultStore, row: dict[str, Any], seed: int | None) -> d
     return by_seed[chosen]
 
 
-def _network(folder: Path, row: Mapping[str, Any]) -> tuple[TrialConfig, ResNet]:
+def _network(folder: Path, row: Mapping[str, Any]) -> tuple[TrialConfig, FeatureNetwork]:
     of_network = network_folder(row["trial"], row["seed"], row["num_seeds"])
     path = folder / "checkpoints" / of_network / "weights.pt"
     try:
@@ -217,6 +217,12 @@ def _confirmation(store: ResultStore, number: int, config: TrialConfig) -> dict[
     return summary
 
 
+def _metrics(row: Mapping[str, Any], split: str) -> dict[str, float | None]:
+    """The values of all metrics on a split, by name."""
+    names = [key.removeprefix(f"{split}.") for key in row if key.startswith(f"{split}.")]
+    return {name: row[f"{split}.{name}"] for name in names if not name.startswith("baseline_")}
+
+
 def exported_metrics(
     row: Mapping[str, Any], config: TrialConfig, confirmation: Mapping[str, Any] | None
 ) -> dict[str, Any]:
@@ -236,7 +242,7 @@ def exported_metrics(
             "num_images": row[f"num_{split}"],
             "num_seeds": 1,
             "is_selected_on": split == SEARCH_SPLIT,
-            "figures": {name: row[f"{split}.{name}"] for name in METRICS},
+            "figures": _metrics(row, split),
             "baseline": {name: row[f"{split}.baseline_{name}"] for name in _BASELINE_FIGURES},
         }
         for split in SPLITS
@@ -261,7 +267,9 @@ def exported_metrics(
     }
 
 
-def _write(to: Path, config: TrialConfig, model: ResNet, metrics: Mapping[str, Any]) -> None:
+def _write(
+    to: Path, config: TrialConfig, model: FeatureNetwork, metrics: Mapping[str, Any]
+) -> None:
     to.parent.mkdir(parents=True, exist_ok=True)
     draft = to.parent / f".{to.name}.{secrets.token_hex(4)}.tmp"
     try:

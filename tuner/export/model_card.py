@@ -5,28 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from simreg_core.config.trial import TORCHVISION_DATASETS, TrialConfig
+from simreg_core.config.trial import TrialConfig
+from simreg_core.networks.network import FeatureNetwork
 from simreg_core.networks.resnet import ResNet
-from simreg_core.results.schema import METRICS, SPLITS
-
-# Sides in pixels of images as they are stored.
-_STORED_SIDES = {
-    "digits": 8,
-    **dict.fromkeys(TORCHVISION_DATASETS, 32),
-    "mnist": 28,
-    "fashion_mnist": 28,
-}
-_SIGNED = ("tradeoff_score", "accuracy_cost", "robustness_gain", "score")
-_CONFIRMED_LABELS = {
-    "clean_accuracy": "clean accuracy",
-    "robust_accuracy": "robust accuracy",
-    "accuracy_cost": "accuracy cost",
-    "robustness_gain": "robustness gain",
-    "score": "tradeoff score",
-}
+from simreg_core.registry import DATASETS
+from simreg_core.results.metrics import metric_named
+from simreg_core.results.schema import SPLITS
 
 
-def model_card(config: TrialConfig, model: ResNet, metrics: Mapping[str, Any]) -> str:
+def model_card(config: TrialConfig, model: FeatureNetwork, metrics: Mapping[str, Any]) -> str:
     """The card as Markdown.
 
     Args:
@@ -49,7 +36,7 @@ def model_card(config: TrialConfig, model: ResNet, metrics: Mapping[str, Any]) -
     return "\n\n".join(sections) + "\n"
 
 
-def _introduction(config: TrialConfig, model: ResNet, metrics: Mapping[str, Any]) -> str:
+def _introduction(config: TrialConfig, model: FeatureNetwork, metrics: Mapping[str, Any]) -> str:
     kind = (
         "trained without regularizer (alpha is 0)"
         if config.regularizer.alpha == 0
@@ -58,7 +45,7 @@ def _introduction(config: TrialConfig, model: ResNet, metrics: Mapping[str, Any]
     )
     return (
         f"# {metrics['study']}, trial {metrics['trial']}\n\n"
-        f"An image classifier for `{config.task.dataset}` ({model.head.out_features} classes), "
+        f"An image classifier for `{config.task.dataset}` ({model.num_classes} classes), "
         f"{kind}. It is one network of one seed from a search of hyperparameters by simreg-tune."
     )
 
@@ -89,34 +76,39 @@ def _loading(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def _network(config: TrialConfig, model: ResNet) -> str:
-    channels = model.stem[0].in_channels
-    blocks = ", ".join(map(str, config.model.blocks_per_section))
+def _network(config: TrialConfig, model: FeatureNetwork) -> str:
+    channels = model.channels
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    return _table(
-        ("", ""),
-        [
-            ("architecture", f"{config.model.architecture}, blocks per section {blocks}"),
+    rows = [("architecture", config.model.architecture)]
+    if isinstance(model, ResNet):
+        depths = ", ".join(
+            str(len(list(section.children()))) for section in model.sections.values()
+        )
+        rows += [
+            ("blocks per section", depths),
             ("stem", f"7x7, stride 1, {config.model.base_channels} channels; no max-pooling"),
-            ("parameters", f"{num_parameters:,}"),
-            (
-                "input",
-                f"float32 (batch, {channels}, height, width), "
-                f"{'RGB' if channels == 3 else 'grey'}; trained on {_side(config)}",
-            ),
-            ("values", "pixels in [0, 1]"),
-            (
-                "normalisation",
-                f"{config.model.scale:g} * (pixel - {config.model.shift:g}), inside the network: "
-                "do not normalise before",
-            ),
-            ("output", f"logits (batch, {model.head.out_features})"),
-        ],
-    )
+        ]
+    rows += [
+        ("parameters", f"{num_parameters:,}"),
+        (
+            "input",
+            f"float32 (batch, {channels}, height, width), "
+            f"{'RGB' if channels == 3 else 'grey'}; trained on {_side(config)}",
+        ),
+        ("values", "pixels in [0, 1]"),
+        (
+            "normalisation",
+            f"{config.model.scale:g} * (pixel - {config.model.shift:g}), inside the network: "
+            "do not normalise before",
+        ),
+        ("output", f"logits (batch, {model.num_classes})"),
+    ]
+    return _table(("", ""), rows)
 
 
 def _side(config: TrialConfig) -> str:
-    side = config.task.image_size or _STORED_SIDES.get(config.task.dataset)
+    known = DATASETS.known.get(config.task.dataset)
+    side = config.task.image_size or (known.side if known else None)
     return "images of the size they are stored in" if side is None else f"{side} x {side} pixels"
 
 
@@ -147,15 +139,15 @@ def _figures(config: TrialConfig, metrics: Mapping[str, Any]) -> str:
     splits = [metrics[split] for split in SPLITS]
     heading = ["", *(f"{s}, n = {m['num_images']}" for s, m in zip(SPLITS, splits, strict=True))]
     rows: list[Sequence[Any]] = []
-    for name, metric in METRICS.items():
+    for name in splits[0]["figures"]:
         values = [split["figures"][name] for split in splits]
         if any(value is not None for value in values):
-            rows.append((metric.label, *(_number(name, value) for value in values)))
+            rows.append((metric_named(name).title, *(_number(name, value) for value in values)))
     for name in ("clean_accuracy", "robust_accuracy", "boundary_distance"):
         found = [split["baseline"] for split in splits]
         if any(baseline[name] is not None for baseline in found):
             cells = (_with(b[name], b.get(f"{name}_std")) for b in found)
-            rows.append((f"baseline's {METRICS[name].label}", *cells))
+            rows.append((f"baseline's {metric_named(name).title}", *cells))
     return f"{_conditions(config, metrics)}\n\n{_table(heading, rows)}"
 
 
@@ -197,7 +189,7 @@ def _confirmed(confirmation: Mapping[str, Any] | None) -> str:
         beside = baseline.get(name)
         rows.append(
             (
-                _CONFIRMED_LABELS.get(name, name),
+                metric_named(name).title,
                 found["n"],
                 _with(found["mean"], found["half_width"], name),
                 "" if beside is None else _with(beside["mean"], beside["half_width"]),
@@ -227,9 +219,10 @@ def _provenance(metrics: Mapping[str, Any]) -> str:
 def _number(name: str, value: float | None) -> str:
     if value is None:
         return "-"
-    if name == "boundary_distance":
+    metric = metric_named(name)
+    if not metric.is_accuracy and not metric.against_baseline:
         return f"{value:.3g}"
-    return f"{value:+.4f}" if name in _SIGNED else f"{value:.4f}"
+    return f"{value:+.4f}" if metric.against_baseline else f"{value:.4f}"
 
 
 def _with(mean: float | None, spread: float | None, name: str = "") -> str:

@@ -15,14 +15,11 @@ from simreg_core.config.messages import explain, problems
 from simreg_core.config.trial import TrialConfig, field_paths
 from simreg_core.config.yaml_io import get_dotted, set_dotted
 from simreg_core.errors import ConfigError
-from simreg_core.results.objectives import parse_constraint
+from simreg_core.results.metrics import ATTACK_FAMILY
+from simreg_core.results.objectives import directions, objective, parse_constraint
 from tuner.space.grid import MAX_COMBINATIONS, num_combinations
+from tuner.space.samplers import SAMPLERS
 from tuner.space.search_space import SearchSpace
-
-_MEASURED_BY = {
-    "boundary_distance": "robustness.boundary",
-    "corruption_accuracy": "robustness.corruptions",
-}
 
 
 def validate_space(space: SearchSpace, where: str) -> None:
@@ -40,7 +37,8 @@ def validate_space(space: SearchSpace, where: str) -> None:
     _check_objectives(space, where)
     _check_early_stopping(space, where)
     _check_warm_starts(space, where)
-    if space.tuning.sampler == "grid":
+    _check_sampler(space, where)
+    if space.is_exhaustive():
         _check_grid(space, where)
 
 
@@ -97,7 +95,7 @@ def _check_objectives(space: SearchSpace, where: str) -> None:
     constrained = [parse_constraint(text).metric for text in space.constraints]
     for key, names in (("objectives", space.objectives), ("constraints", constrained)):
         for name in names:
-            field = _MEASURED_BY.get(name)
+            field = objective(name).needs
             if field and not any(searched.startswith(field) for searched in space.search):
                 if get_dotted(config.to_dict(), field) is None:
                     raise ConfigError(
@@ -105,8 +103,8 @@ def _check_objectives(space: SearchSpace, where: str) -> None:
                     )
             if any(searched.startswith("robustness.reference") for searched in space.search):
                 continue
-            attack = name.partition(".")[2]
-            if attack and attack not in config.robustness.reference:
+            attack = name.removeprefix(ATTACK_FAMILY)
+            if attack != name and attack not in config.robustness.reference:
                 raise ConfigError(
                     f"{where}: {key}: {name} needs {attack} in trial.robustness.reference, "
                     f"which has: {', '.join(config.robustness.reference)}"
@@ -133,6 +131,15 @@ def _check_warm_starts(space: SearchSpace, where: str) -> None:
             if not space.search[key].contains(value):
                 allowed = space.search[key].model_dump(exclude_defaults=True)
                 raise ConfigError(f"{at}: {value!r} is outside of what is searched, {allowed}")
+
+
+def _check_sampler(space: SearchSpace, where: str) -> None:
+    """Ask the sampler once: it may refuse its options, or the number of objectives."""
+    tuning = space.tuning
+    try:
+        SAMPLERS.get(tuning.sampler).check(tuning.options, directions(space.objectives))
+    except ConfigError as err:
+        raise ConfigError(f"{where}: {err}") from err
 
 
 def _check_grid(space: SearchSpace, where: str) -> None:

@@ -18,8 +18,10 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from simreg_core.config.loading import set_field
 from simreg_core.config.trial import TrialConfig
-from simreg_core.results.objectives import OBJECTIVES, parse_constraint
+from simreg_core.results.metrics import is_foreign
+from simreg_core.results.objectives import objective, parse_constraint
 from tuner.space.distributions import Distribution, Strict
+from tuner.space.samplers import SAMPLERS
 from tuner.space.tuning import TuningConfig
 
 
@@ -42,8 +44,7 @@ class SearchSpace(Strict):
     @classmethod
     def _known_objectives(cls, names: list[str]) -> list[str]:
         for name in names:
-            if name not in OBJECTIVES:
-                raise ValueError(f"{name!r} is no objective; allowed: {', '.join(OBJECTIVES)}")
+            objective(name)
             if names.count(name) > 1:
                 raise ValueError(f"{name!r} is given twice")
         return names
@@ -82,7 +83,19 @@ class SearchSpace(Strict):
         tree = copy.deepcopy(self.trial)
         for key, value in params.items():
             set_field(tree, key, value, "search")
-        return TrialConfig.from_dict(tree)
+        config = TrialConfig.from_dict(tree)
+        recorded = dict.fromkeys((*config.robustness.metrics, *self._foreign_metrics()))
+        robustness = config.robustness.model_copy(update={"metrics": tuple(recorded)})
+        return config.model_copy(update={"robustness": robustness})
+
+    def _foreign_metrics(self) -> list[str]:
+        """Metrics from outside of this project that are searched for or constrained."""
+        constrained = [parse_constraint(text).metric for text in self.constraints]
+        return [name for name in (*self.objectives, *constrained) if is_foreign(name)]
+
+    def is_exhaustive(self) -> bool:
+        """Whether the sampler tries every combination once."""
+        return SAMPLERS.get(self.tuning.sampler).is_exhaustive
 
     def baseline_varies(self) -> bool:
         """Whether a searched key changes the baselines, so that trials cannot share them."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from simreg_core.config.base import require_known
+from simreg_core.results.objectives import STOPPING_METRICS
 from tuner.space.distributions import Strict
+from tuner.space.samplers import SAMPLERS
 
 MIN_SEEDS = 2  # of a confirmation: an interval needs two
 
@@ -35,14 +38,21 @@ class EarlyStoppingConfig(Strict):
 
     type: Literal["asha", "median"]
     """The rule."""
-    metric: Literal["clean_accuracy", "robust_accuracy", "tradeoff_score"]
-    """Metric of every epoch's network that decides, on the validation split."""
+    metric: str
+    """Metric of every epoch's network that decides, on the validation split: ``clean_accuracy``,
+    ``robust_accuracy`` or ``tradeoff_score``."""
     grace_epochs: Annotated[int, Field(ge=1)] = 1
     """Epochs that every trial gets."""
     reduction_factor: Annotated[int, Field(ge=2)] | None = None
     """``asha``: at each rung, the best of this many trials continues; 4 if not given."""
     min_trials: Annotated[int, Field(ge=1)] | None = None
     """``median``: trials that must have reported before any is stopped; 3 if not given."""
+
+    @field_validator("metric")
+    @classmethod
+    def _measured_every_epoch(cls, name: str) -> str:
+        require_known("metric", [name], STOPPING_METRICS)
+        return name
 
     @model_validator(mode="after")
     def _options_of_its_type(self) -> Self:
@@ -57,8 +67,10 @@ class TuningConfig(Strict):
 
     num_trials: Annotated[int, Field(ge=1, le=1_000_000)]
     """Number of trials."""
-    sampler: Literal["tpe", "nsgaii", "gp", "random", "grid"] = "tpe"
-    """``grid`` tries every combination once (:mod:`tuner.space.grid`), the others are Optuna's."""
+    sampler: str = "tpe"
+    """A sampler's name, or ``module:Class`` for any other Optuna sampler."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the sampler."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the sampler; the seed of networks is ``trial.seed``."""
     warm_starts: list[dict[str, Any]] = Field(default_factory=list)
@@ -73,3 +85,9 @@ class TuningConfig(Strict):
     """Networks per trial, with seeds from ``trial.seed`` on; the sampler gets their mean."""
     early_stopping: EarlyStoppingConfig | None = None
     """Stop unpromising trials; never if not given."""
+
+    @field_validator("sampler")
+    @classmethod
+    def _known_sampler(cls, name: str) -> str:
+        SAMPLERS.require(name)
+        return name

@@ -12,7 +12,7 @@ from simreg_core.errors import ConfigError
 from simreg_core.results.progress import SPACE_FILE
 from simreg_core.results.tables import ResultStore
 from simreg_core.storage.location import storage_of
-from tuner.log_targets import LogTarget
+from tuner.loggers.targets import LogTarget
 from tuner.space.loading import load_space
 from tuner.space.search_space import SearchSpace
 from tuner.study.storage import has_study
@@ -27,7 +27,7 @@ class SearchPlan:
     folder: Path
     """``OUTPUT/NAME``."""
     cache: Path
-    """``OUTPUT/references``: reference networks, shared by the searches of one output."""
+    """``OUTPUT/baselines``: baseline networks, shared by the searches of one output."""
     is_named: bool = True
     """Whether the user chose this folder; if not, a number is appended where it exists."""
     resumes: bool = False
@@ -119,7 +119,7 @@ def resume_plan(
     space = asked or read_space(folder, overrides)
     space = space.model_copy(update={"name": found.name})
     check_space(folder, found, space)
-    return SearchPlan(space, folder, folder.parent / "references", resumes=True, storage=storage)
+    return SearchPlan(space, folder, folder.parent / "baselines", resumes=True, storage=storage)
 
 
 def check_resumable(plan: SearchPlan) -> None:

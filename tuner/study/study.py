@@ -15,9 +15,10 @@ from simreg_core.errors import ConfigError
 from simreg_core.results.objectives import directions, objective_values, parse_constraint
 from simreg_core.results.schema import SCHEMA_VERSION, Status
 from tuner.space.grid import design
+from tuner.space.samplers import SAMPLERS, experimental
 from tuner.space.search_space import SearchSpace
 from tuner.study.object_journal import batched
-from tuner.study.samplers import _experimental, _sampler_seed, make_sampler
+from tuner.study.samplers import sampler_seed
 from tuner.study.storage import StudyPlace, has_study, name_taken, remember, study_place
 
 STATES: dict[Status, optuna.trial.TrialState] = {
@@ -57,13 +58,15 @@ def open_study(folder: Path, space: SearchSpace, url: str | None = None) -> optu
         wanted = _identity(space)
         found = study.user_attrs.get(_SPACE_ATTRIBUTE)
         if found is None:
-            with _experimental():
+            with experimental():
                 study.set_metric_names(list(space.objectives))
             study.set_user_attr("schema_version", SCHEMA_VERSION)
             study.set_user_attr(_SPACE_ATTRIBUTE, json.dumps(wanted))
         else:
             _require_same(folder, json.loads(found), wanted)
-        study.sampler = make_sampler(space.tuning.sampler, _sampler_seed(study, space.tuning.seed))
+        tuning = space.tuning
+        seed = sampler_seed(study, tuning.seed)
+        study.sampler = SAMPLERS.get(tuning.sampler).make(seed, tuning.options)
         _queue(study, space)
     return study
 
@@ -234,7 +237,7 @@ def _queue(study: optuna.Study, space: SearchSpace) -> None:
     """Put what is to be tried first into the study: under ``grid``, everything."""
     tuning = space.tuning
     trials = study.get_trials(deepcopy=False)
-    if tuning.sampler == "grid":
+    if space.is_exhaustive():
         # A longer design begins with the shorter one.
         combinations = design(space.search, tuning.warm_starts, tuning.num_trials, tuning.seed)
         for params in itertools.islice(combinations, len(trials), None):

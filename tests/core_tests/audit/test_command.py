@@ -12,14 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from simreg_core.audit.__main__ import LARGE_EPSILON, AuditPlan, AuditReport, audit, main, table
-from simreg_core.config.trial import TaskConfig, TrialConfig
+from simreg_core.config.trial import TrialConfig
 from simreg_core.data.registry import load_dataset
-from simreg_core.data.task import load_task
 from simreg_core.networks.checkpoint import save, save_weights
 from simreg_core.networks.resnet import build_model
 from simreg_core.robustness.attack import freeze
 from simreg_core.seeding import generator, global_rng
-from simreg_core.training.baselines import load_network, reference_networks
 
 CPU = torch.device("cpu")
 PLAN = AuditPlan(
@@ -33,28 +31,20 @@ PLAN = AuditPlan(
 )
 
 
-class _Scaled(nn.Module):
-    """Gradient-masked: the softmax of huge logits is saturated, its gradient exactly 0."""
+class _Masked(nn.Module):
+    """A network whose gradients a function of its input or of its logits masks."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        before: Callable[[Tensor], Tensor] = torch.clone,
+        after: Callable[[Tensor], Tensor] = torch.clone,
+    ) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.before, self.after = model, before, after
 
     def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = 1e6 * self.model(pixels)
-        return logits
-
-
-class _Quantised(nn.Module):
-    """Gradient-masked: the derivative of rounding is 0 everywhere."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.model((pixels * 16).round() / 16)
-        return logits
+        return self.after(self.model(self.before(pixels)))
 
 
 def _digits() -> tuple[Tensor, Tensor]:
@@ -82,31 +72,36 @@ def _report(wrap: Callable[[nn.Module], nn.Module]) -> AuditReport:
     return audit(wrap(_trained(0)), _trained(1), images[1500:1600], labels[1500:1600], PLAN)
 
 
-def test_plain_network_gives_no_warning() -> None:
-    report = _report(lambda model: model)
-    assert report.clean_accuracy > 0.85
-    assert report.warnings == []
-    assert "no sign of masked gradients" in table(report)
+@pytest.fixture(scope="module")
+def plain() -> AuditReport:
+    return _report(lambda model: model)
 
 
-def test_network_that_is_always_wrong_is_no_robust_one() -> None:
-    report = _report(lambda model: model)._replace(clean_accuracy=0.0, warnings=[])
-    assert "no sign of masked gradients" not in table(report)
-    assert "no image is classified correctly: there was nothing to attack" in table(report)
+def test_plain_network_gives_no_warning_but_one_that_is_always_wrong(plain: AuditReport) -> None:
+    assert plain.clean_accuracy > 0.85
+    assert plain.warnings == []
+    assert "no sign of masked gradients" in table(plain)
+    assert "no sign of masked gradients" not in table(plain._replace(clean_accuracy=0.0))
 
 
-@pytest.mark.parametrize("wrap", [_Scaled, _Quantised])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        # The softmax of huge logits is saturated: its gradient is exactly 0, as that of rounding.
+        pytest.param(lambda m: _Masked(m, after=lambda logits: 1e6 * logits), id="saturated"),
+        pytest.param(lambda m: _Masked(m, before=lambda x: (x * 16).round() / 16), id="rounded"),
+    ],
+)
 def test_masked_gradients_are_noticed(wrap: Callable[[nn.Module], nn.Module]) -> None:
     report = _report(wrap)
     text = "\n".join(report.warnings)
-    assert "transfer_fgsm beats the white-box attack" in text
-    assert "where it should be near 0" in text
+    assert "transfer_fgsm beats" in text
+    assert "should be near 0" in text
     assert all(f"WARNING: {warning}" in table(report) for warning in report.warnings)
 
 
-def test_curves_say_under_what_they_were_measured() -> None:
-    report = _report(lambda model: model)
-    names = [(curve.attack, curve.conditions) for curve in report.curves]
+def test_curves_say_under_what_they_were_measured(plain: AuditReport) -> None:
+    names = [(curve.attack, curve.conditions) for curve in plain.curves]
     assert names[:5] == [
         ("transfer_fgsm", "black box"),
         ("uniform", "black box"),
@@ -114,15 +109,15 @@ def test_curves_say_under_what_they_were_measured() -> None:
         ("pgd_linf", "20 steps, 1 restart"),
         ("pgd_linf", "20 steps, 2 restarts"),
     ]
-    assert {curve.epsilons for curve in report.curves} == {(*PLAN.epsilons, LARGE_EPSILON)}
-    assert {curve.num_images for curve in report.curves} == {100}
-    assert [row.attack for row in report.minimal] == [
+    assert {curve.epsilons for curve in plain.curves} == {(*PLAN.epsilons, LARGE_EPSILON)}
+    assert {curve.num_images for curve in plain.curves} == {100}
+    assert [row.attack for row in plain.minimal] == [
         "deepfool_l2",
         "carlini_wagner_l2",
         "hop_skip_jump",
     ]
-    assert {row.num_images for row in report.minimal} == {8}
-    one, all_ = (curve.accuracies for curve in report.curves[3:5])
+    assert {row.num_images for row in plain.minimal} == {8}
+    one, all_ = (curve.accuracies for curve in plain.curves[3:5])
     assert all(a >= b for a, b in zip(one, all_, strict=True))
 
 
@@ -152,26 +147,18 @@ def _arguments(weights: Path, *more: str) -> list[str]:
 def test_weights_are_audited_against_the_cached_surrogate(
     weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output = weights.parent / "audit.json"
-    assert main(_arguments(weights, "--output", str(output), "--seed", "3")) == 0
-    out = capsys.readouterr().out
-    assert "n = 12 test images" in out
-    found = json.loads(output.read_text())
+    outputs = [weights.parent / name for name in ("one", "two")]
+    for output in outputs:
+        assert main(_arguments(weights, "--output", str(output), "--seed", "3")) == 0
+        assert "n = 12 test images" in capsys.readouterr().out
+    found, again = (json.loads(output.read_text()) for output in outputs)
+    assert found == again
     assert found["num_images"] == 12
     assert found["plan"]["seed"] == 3
     assert found["plan"]["epsilons"] == [0.1, 0.15, 0.2]
     assert found["curves"][0]["epsilons"] == [0.1, 0.15, 0.2, 0.5]
     assert {"curves", "minimal", "warnings", "provenance", "config_digest"} <= set(found)
     assert len(list((weights.parent / "references").glob("surrogate-*.pt"))) == 1
-
-
-def test_same_seed_gives_the_same_report(weights: Path) -> None:
-    texts = []
-    for name in ("one", "two"):
-        output = weights.parent / name
-        assert main(_arguments(weights, "--output", str(output))) == 0
-        texts.append(output.read_text())
-    assert texts[0] == texts[1]
 
 
 def _error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -183,56 +170,29 @@ def _error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return line
 
 
-def test_missing_weights_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "absent.pt does not exist" in _error(_arguments(tmp_path / "absent.pt"), capsys)
+def test_file_that_is_no_weights_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "weights.pt"
+    assert str(path) in _error(_arguments(path), capsys)
+    save({"state": 1}, path)
+    assert f"{path} is no weights file" in _error(_arguments(path), capsys)
 
 
-def test_file_of_something_else_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save({"state": 1}, tmp_path / "state.pt")
-    assert "is no weights file: it lacks" in _error(_arguments(tmp_path / "state.pt"), capsys)
-
-
-def test_weights_of_another_version_are_told(
+def test_weights_of_another_version_are_refused(
     weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     payload: dict[str, Any] = torch.load(weights, weights_only=True)
     payload["config"]["model"]["heads"] = 2
     save(payload, weights)
-    assert "holds a configuration of another version" in _error(_arguments(weights), capsys)
+    assert "another version" in _error(_arguments(weights), capsys)
 
 
-@pytest.mark.parametrize("images", ["0", "many"])
-def test_number_of_images_is_checked(
-    images: str, weights: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = [*_arguments(weights), "--images", images]
-    assert "--images: expected a whole number of at least 1" in _error(arguments, capsys)
-
-
-def test_output_that_cannot_be_written_is_told(
-    weights: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("flag", ["--images 0", "--images many", "--output {}/file/audit.json"])
+def test_wrong_flag_is_refused(
+    flag: str, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (weights.parent / "file").touch()
-    arguments = _arguments(weights, "--output", str(weights.parent / "file" / "audit.json"))
-    assert main(arguments) == 2
-    assert "--output: " in capsys.readouterr().err
-
-
-def test_surrogate_is_the_one_of_the_references(
-    weights: Path, tiny_config: Callable[..., TrialConfig], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = tiny_config({"task.num_train": 64, "training.epochs": 1})
-    seen: list[nn.Module] = []
-
-    def spy(model: nn.Module, surrogate: nn.Module, *rest: Any) -> AuditReport:
-        seen.append(surrogate)
-        return AuditReport(1.0, 1, [], [], [])
-
-    monkeypatch.setattr("simreg_core.audit.__main__.audit", spy)
-    assert main(_arguments(weights)) == 0
-    data = load_task(TaskConfig(**config.task.model_dump()))
-    expected = load_network(
-        reference_networks(config)[-1], data, weights.parent / "references", CPU
-    )
-    for name, value in seen[0].state_dict().items():
-        assert torch.equal(value, expected.state_dict()[name])
+    name, value = flag.format(weights.parent).split()
+    assert main([*_arguments(weights), name, value]) == 2
+    assert f"{name}: " in capsys.readouterr().err

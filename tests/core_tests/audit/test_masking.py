@@ -43,46 +43,27 @@ def test_differences_within_the_noise_warn_of_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("figures", "message"),
+    ("figures", "fragments"),
     [
-        (
-            {"black_box": (0.8, 0.02, 0.6)},
-            "transfer_fgsm beats the white-box attack at epsilon 0.2: accuracy 0.020 against "
-            "0.200 under pgd_linf (n = 200)",
+        pytest.param(
+            {"black_box": (0.8, 0.02, 0.6)}, ["transfer_fgsm", "0.2:", "0.020"], id="black box"
         ),
-        (
-            {"few": (0.3, 0.2, 0.0)},
-            "more steps are weaker: 10 steps is stronger at epsilon 0.1: accuracy 0.300 against "
-            "0.500 under pgd_linf (n = 200)",
+        pytest.param({"few": (0.3, 0.2, 0.0)}, ["more steps", "0.1:", "0.300"], id="steps"),
+        pytest.param(
+            dict.fromkeys(("strong", "few", "one_restart"), (0.5, 0.2, 0.06)),
+            ["0.060", "0.5,"],
+            id="large epsilon",
         ),
-        (
-            {
-                "strong": (0.5, 0.2, 0.06),
-                "few": (0.5, 0.2, 0.06),
-                "one_restart": (0.5, 0.2, 0.06),
-            },
-            "accuracy 0.060 under pgd_linf at epsilon 0.5, where it should be near 0 (n = 200)",
+        pytest.param(
+            {"one_restart": (0.75, 0.2, 0.0)}, ["restarts", "0.1:", "0.750"], id="restarts"
         ),
-        (
-            {"one_restart": (0.75, 0.2, 0.0)},
-            "random restarts matter much at epsilon 0.1: accuracy 0.750 after one, 0.500 after "
-            "all (n = 200)",
-        ),
-        (
-            {"decision_based": 0.8},
-            "hop_skip_jump, which sees decisions only, finds smaller perturbations than the "
-            "gradient attacks: median L2 0.8 against 1 (deepfool_l2, carlini_wagner_l2; n = 30)",
-        ),
-        (
-            {"gradient": None},
-            "hop_skip_jump, which sees decisions only, finds smaller perturbations than the "
-            "gradient attacks: median L2 1.2 against none (deepfool_l2, carlini_wagner_l2; n = 30)",
-        ),
+        pytest.param({"decision_based": 0.8}, ["hop_skip_jump", "0.8", "30"], id="decisions"),
+        pytest.param({"gradient": None}, ["hop_skip_jump", "1.2", "none"], id="no gradients"),
     ],
-    ids=["black box", "steps", "large epsilon", "restarts", "decisions", "no gradients"],
 )
-def test_each_sign_is_told_alone(figures: dict[str, object], message: str) -> None:
-    assert _warnings(**figures) == [message]  # type: ignore[arg-type]
+def test_each_sign_warns_alone(figures: dict[str, object], fragments: list[str]) -> None:
+    (warning,) = _warnings(**figures)  # type: ignore[arg-type]
+    assert all(fragment in warning for fragment in fragments)
 
 
 def test_no_decision_based_figure_compares_nothing() -> None:

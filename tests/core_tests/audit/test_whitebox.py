@@ -15,7 +15,6 @@ from simreg_core.audit.whitebox import (
     deepfool_l2,
     hop_skip_jump,
     inside,
-    pgd,
     pgd_l2,
     pgd_linf,
 )
@@ -25,21 +24,27 @@ from tests.linear_models import SIDE, Linear, as_images, problem
 from tests.oracles import Array, LinearAttack
 
 OPTIONS: dict[str, Any] = {"steps": 60, "rel_stepsize": 0.1, "restarts": 1}
+FEW_STEPS: dict[str, Any] = {"steps": 2, "rel_stepsize": 1.0}
+
+
+def _attack(
+    attack: Callable[..., AttackResult],
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    seed: int = 0,
+    **options: Any,
+) -> AttackResult:
+    rng = generator(seed, "pgd")
+    return attack(model, images, labels, **{"epsilon": 0.1, "rng": rng, **OPTIONS, **options})
 
 
 def _pgd(attack: Callable[..., AttackResult], weights: Array, bias: Array) -> LinearAttack:
     def run(images: Array, labels: NDArray[np.int64], epsilon: float) -> Array:
-        rng = generator(0, "pgd")
-        result = attack(
-            Linear(weights, bias),
-            as_images(images),
-            torch.from_numpy(labels),
-            epsilon=epsilon,
-            rng=rng,
-            **OPTIONS,
+        targets = torch.from_numpy(labels)
+        return _flat(
+            _attack(attack, Linear(weights, bias), as_images(images), targets, epsilon=epsilon)
         )
-        found: Array = result.adversarial.flatten(1).double().numpy()
-        return found
 
     return run
 
@@ -66,16 +71,15 @@ def _clipped(attack: LinearAttack) -> LinearAttack:
     return lambda images, labels, epsilon: attack(images, labels, epsilon).clip(0, 1)
 
 
-@pytest.mark.parametrize("epsilon", [0.01, 0.1])
-def test_linf_pgd_is_the_best_attack_on_a_linear_model(epsilon: float) -> None:
+@pytest.mark.parametrize(
+    ("attack", "norm", "epsilon"),
+    [(pgd_linf, "linf", 0.01), (pgd_linf, "linf", 0.1), (pgd_l2, "l2", 0.05), (pgd_l2, "l2", 0.3)],
+)
+def test_pgd_is_the_best_attack_on_a_linear_model(
+    attack: Callable[..., AttackResult], norm: str, epsilon: float
+) -> None:
     p = problem(50)
-    _assert_best_in_the_ball(_pgd(pgd_linf, p.weights, p.bias), "linf", epsilon)
-
-
-@pytest.mark.parametrize("epsilon", [0.05, 0.3])
-def test_l2_pgd_is_the_best_attack_on_a_linear_model(epsilon: float) -> None:
-    p = problem(50)
-    _assert_best_in_the_ball(_pgd(pgd_l2, p.weights, p.bias), "l2", epsilon)
+    _assert_best_in_the_ball(_pgd(attack, p.weights, p.bias), norm, epsilon)
 
 
 def test_assertion_accepts_the_closed_forms() -> None:
@@ -85,34 +89,26 @@ def test_assertion_accepts_the_closed_forms() -> None:
 
 
 @pytest.mark.parametrize(
-    "sabotage",
+    ("norm", "sabotage"),
     [
-        oracles.fgsm_with_random_signs,
-        oracles.fgsm_with_wrong_sign,
-        oracles.fgsm_with_constant_step,
-        oracles.fgsm_without_clipping,
-        oracles.fgsm_with_half_budget,
-        lambda w: lambda x, y, eps: oracles.fgsm(w)(x, y, 1.01 * eps),
+        ("linf", oracles.fgsm_with_random_signs),
+        ("linf", oracles.fgsm_with_wrong_sign),
+        ("linf", oracles.fgsm_with_constant_step),
+        ("linf", oracles.fgsm_without_clipping),
+        ("linf", oracles.fgsm_with_half_budget),
+        ("linf", lambda w: lambda x, y, eps: oracles.fgsm(w)(x, y, 1.01 * eps)),
+        ("l2", lambda w: _clipped(oracles.l2_step_in_random_direction(w))),
+        ("l2", lambda w: _clipped(oracles.l2_step_backwards(w))),
+        ("l2", lambda w: _clipped(oracles.l2_step_along_signs(w))),
+        ("l2", lambda w: _clipped(oracles.l2_step_beyond_the_ball(w))),
+        ("l2", lambda w: _clipped(oracles.l2_step_with_half_budget(w))),
     ],
 )
-def test_linf_assertion_rejects_broken_attacks(sabotage: Callable[[Array], LinearAttack]) -> None:
+def test_assertion_rejects_broken_attacks(
+    norm: str, sabotage: Callable[[Array], LinearAttack]
+) -> None:
     with pytest.raises(AssertionError):
-        _assert_best_in_the_ball(sabotage(problem(50).weights), "linf", 0.1)
-
-
-@pytest.mark.parametrize(
-    "sabotage",
-    [
-        oracles.l2_step_in_random_direction,
-        oracles.l2_step_backwards,
-        oracles.l2_step_along_signs,
-        oracles.l2_step_beyond_the_ball,
-        oracles.l2_step_with_half_budget,
-    ],
-)
-def test_l2_assertion_rejects_broken_attacks(sabotage: Callable[[Array], LinearAttack]) -> None:
-    with pytest.raises(AssertionError):
-        _assert_best_in_the_ball(_clipped(sabotage(problem(50).weights)), "l2", 0.1)
+        _assert_best_in_the_ball(sabotage(problem(50).weights), norm, 0.1)
 
 
 # Attacks that minimise the norm: never below the distance to the plane, and near it
@@ -229,14 +225,7 @@ class _Hostile(nn.Module):
 @pytest.mark.parametrize("attack", [pgd_linf, pgd_l2])
 def test_gradients_that_are_not_numbers_leave_images(attack: Callable[..., AttackResult]) -> None:
     p = problem(5)
-    result = attack(
-        _Hostile(),
-        p.images,
-        torch.zeros(5, dtype=torch.int64),
-        epsilon=0.1,
-        rng=generator(0, "pgd"),
-        **OPTIONS,
-    )
+    result = _attack(attack, _Hostile(), p.images, torch.zeros(5, dtype=torch.int64))
     assert bool(result.adversarial.isfinite().all())
     assert result.success.tolist() == [False] * 5
 
@@ -257,27 +246,16 @@ def test_proposals_are_moved_into_ball_and_range(norm: Any, order: float) -> Non
 @pytest.mark.parametrize("attack", [pgd_linf, pgd_l2])
 def test_restarts_never_make_an_attack_weaker(attack: Callable[..., AttackResult]) -> None:
     p = problem(30)
-    successes = [
-        attack(
-            p.model,
-            p.images,
-            p.targets,
-            epsilon=0.02,
-            steps=20,
-            rel_stepsize=0.1,
-            restarts=restarts,
-            rng=generator(0, "pgd"),
-        ).success
-        for restarts in (1, 4)
-    ]
-    assert bool((successes[1] | ~successes[0]).all())
+    one, all_ = (
+        _attack(attack, p.model, p.images, p.targets, epsilon=0.02, steps=20, restarts=n).success
+        for n in (1, 4)
+    )
+    assert bool((all_ | ~one).all())
 
 
 def test_success_is_what_the_network_says_of_the_result() -> None:
     p = problem(30)
-    result = pgd_linf(
-        p.model, p.images, p.targets, epsilon=0.03, rng=generator(0, "pgd"), **OPTIONS
-    )
+    result = _attack(pgd_linf, p.model, p.images, p.targets, epsilon=0.03)
     assert 0 < int(result.success.sum()) < 30
     predicted = p.model(result.adversarial).argmax(dim=1)
     assert result.success.tolist() == (predicted != p.targets).tolist()
@@ -289,7 +267,7 @@ def test_network_is_left_as_it_was_and_so_are_the_global_generators() -> None:
     model(p.images).sum().backward()
     gradients = [parameter.grad for parameter in model.parameters()]
     before = torch.random.get_rng_state()
-    pgd_linf(model, p.images, p.targets, epsilon=0.1, rng=generator(0, "pgd"), **OPTIONS)
+    _attack(pgd_linf, model, p.images, p.targets)
     deepfool_l2(model, p.images, p.targets)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert model.training
@@ -300,52 +278,18 @@ def test_network_is_left_as_it_was_and_so_are_the_global_generators() -> None:
 def test_same_generator_gives_the_same_attack_and_another_one_another() -> None:
     p = problem(5)
     one, same, other = (
-        pgd_l2(
-            p.model,
-            p.images,
-            p.targets,
-            epsilon=0.1,
-            steps=2,
-            rel_stepsize=1.0,
-            restarts=1,
-            rng=generator(seed, "pgd"),
-        ).adversarial
+        _attack(pgd_l2, p.model, p.images, p.targets, seed, **FEW_STEPS).adversarial
         for seed in (0, 0, 1)
     )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
 
-def test_steps_that_cannot_cross_the_ball_are_refused() -> None:
+@pytest.mark.parametrize("options", [{"steps": 19}, {"epsilon": 0.0}, {"restarts": 0}])
+def test_attack_that_cannot_do_anything_is_refused(options: dict[str, Any]) -> None:
     p = problem(5)
-    with pytest.raises(ValueError, match=r"steps \* rel_stepsize must be at least 2, got 1\.9"):
-        pgd_linf(
-            p.model,
-            p.images,
-            p.targets,
-            epsilon=0.1,
-            steps=19,
-            rel_stepsize=0.1,
-            restarts=1,
-            rng=generator(0, "pgd"),
-        )
-
-
-@pytest.mark.parametrize(("epsilon", "restarts"), [(0.0, 1), (0.1, 0)])
-def test_attack_that_cannot_do_anything_is_refused(epsilon: float, restarts: int) -> None:
-    p = problem(5)
-    with pytest.raises(ValueError, match="epsilon and restarts must be positive"):
-        pgd(
-            p.model,
-            p.images,
-            p.targets,
-            norm="l2",
-            epsilon=epsilon,
-            steps=20,
-            rel_stepsize=0.1,
-            restarts=restarts,
-            rng=generator(0, "pgd"),
-        )
+    with pytest.raises(ValueError, match=next(iter(options))):
+        _attack(pgd_l2, p.model, p.images, p.targets, **options)
 
 
 def test_batches_are_bounded() -> None:
@@ -354,16 +298,7 @@ def test_batches_are_bounded() -> None:
     model = p.model
     labels = model(as_images(flat)).argmax(dim=1)
     model.largest_batch = 0
-    pgd_linf(
-        model,
-        as_images(flat),
-        labels,
-        epsilon=0.01,
-        steps=2,
-        rel_stepsize=1.0,
-        restarts=1,
-        rng=generator(0, "pgd"),
-    )
+    _attack(pgd_linf, model, as_images(flat), labels, **FEW_STEPS)
     deepfool_l2(model, as_images(flat), labels, steps=2)
     assert model.largest_batch <= 250
 
@@ -375,14 +310,6 @@ def test_restart_with_the_lowest_margin_counts(best: int, monkeypatch: pytest.Mo
     step = 0.1 * (away.reshape(p.images.shape) - p.images)
     proposals = iter([p.images + (step if n == best else -step) for n in range(3)])
     monkeypatch.setattr("simreg_core.audit.whitebox.run_foolbox", lambda *_, **__: next(proposals))
-    result = pgd_l2(
-        p.model,
-        p.images,
-        p.targets,
-        epsilon=0.2,
-        steps=2,
-        rel_stepsize=1.0,
-        restarts=3,
-        rng=generator(0, "pgd"),
-    )
+    options = {"epsilon": 0.2, "restarts": 3, **FEW_STEPS}
+    result = _attack(pgd_l2, p.model, p.images, p.targets, **options)
     torch.testing.assert_close(result.adversarial, p.images + step)

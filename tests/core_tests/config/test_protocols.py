@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from simreg_core.config.protocols import PROTOCOLS, merge, protocol_of, with_protocol
-from simreg_core.config.trial import TrialConfig, field_paths
+from simreg_core.config.trial import TrialConfig
 
 
 def _published(protocol: str) -> TrialConfig:
@@ -13,62 +13,37 @@ def _published(protocol: str) -> TrialConfig:
 
 
 @pytest.mark.parametrize(
-    ("protocol", "alpha", "threshold"),
+    ("protocol", "alpha", "threshold", "noise", "salt_pepper", "fgsm"),
     [
-        ("cifar10", 10, 0.8),
-        ("cifar100", 10, 0.8),
-        ("mnist", 4, 0.2),
-        ("fashion_mnist", 10, 0.8),
+        ("cifar10", 10, 0.8, 0.1, 0.1, 0.02),
+        ("cifar100", 10, 0.8, 0.1, 0.1, 0.005),
+        ("mnist", 4, 0.2, 0.5, 0.3, 0.5),
+        ("fashion_mnist", 10, 0.8, 0.5, 0.3, 0.5),
     ],
 )
-def test_published_regularizer_of_each_task(protocol: str, alpha: float, threshold: float) -> None:
-    regularizer = _published(protocol).regularizer
+def test_published_values_of_each_task(
+    protocol: str, alpha: float, threshold: float, noise: float, salt_pepper: float, fgsm: float
+) -> None:
+    config = _published(protocol)
+    regularizer, training, schedule = config.regularizer, config.training, config.training.schedule
     assert (regularizer.alpha, regularizer.threshold) == (alpha, threshold)
     assert (regularizer.batch_size, regularizer.num_images) == (16, 5000)
     assert regularizer.transform == "arctanh"
-
-
-@pytest.mark.parametrize("protocol", ["cifar10", "cifar100", "mnist", "fashion_mnist"])
-def test_published_training_of_each_task(protocol: str) -> None:
-    training = _published(protocol).training
+    assert (config.model.scale, config.model.shift, config.model.base_channels) == (5, 0.5, 64)
     assert (training.learning_rate, training.momentum, training.weight_decay) == (0.1, 0.9, 0)
     assert (training.batch_size, training.epochs, training.keep) == (64, 40, "best")
-    schedule = training.schedule
-    assert (schedule.unit, schedule.factor, schedule.step, schedule.restart) == (
-        "epochs",
-        0.3,
-        4,
-        20,
-    )
+    assert (schedule.unit, schedule.factor) == ("epochs", 0.3)
+    assert (schedule.step, schedule.restart) == (4, 20)
     is_cifar = protocol.startswith("cifar")
     assert training.augmentation.crop_padding == (4 if is_cifar else 0)
     assert training.augmentation.horizontal_flip is is_cifar
-
-
-@pytest.mark.parametrize(
-    ("protocol", "noise", "salt_pepper", "fgsm"),
-    [
-        ("cifar10", 0.1, 0.1, 0.02),
-        ("cifar100", 0.1, 0.1, 0.005),
-        ("mnist", 0.5, 0.3, 0.5),
-        ("fashion_mnist", 0.5, 0.3, 0.5),
-    ],
-)
-def test_published_ranges_of_each_task(
-    protocol: str, noise: float, salt_pepper: float, fgsm: float
-) -> None:
-    attacks = _published(protocol).robustness.attacks
+    attacks = config.robustness.attacks
     assert {name: attack.max_epsilon for name, attack in attacks.items()} == {
         "gaussian": noise,
         "uniform": noise,
         "salt_pepper": salt_pepper,
         "transfer_fgsm": fgsm,
     }
-
-
-def test_published_normalisation_is_five_times_x_minus_a_half() -> None:
-    model = _published("cifar10").model
-    assert (model.scale, model.shift, model.base_channels) == (5, 0.5, 64)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -128,16 +103,3 @@ def test_merge_lays_nested_mappings_over_each_other() -> None:
     base = {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
     over = {"a": {"c": {"f": 4}}, "e": {"g": 5}}
     assert merge(base, over) == {"a": {"b": 1, "c": {"d": 2, "f": 4}}, "e": {"g": 5}}
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_protocol_names_existing_fields(protocol: str) -> None:
-    known = {path for path, _ in field_paths()}
-
-    def leaves(table: Any, path: str) -> list[str]:
-        if path in known or not isinstance(table, dict):
-            return [path]
-        return [leaf for key, value in table.items() for leaf in leaves(value, f"{path}.{key}")]
-
-    named = [leaf for key, value in PROTOCOLS[protocol].items() for leaf in leaves(value, key)]
-    assert set(named) <= known

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from simreg_core.config.robustness import ATTACKS, RobustnessConfig
-from simreg_core.config.trial import TaskConfig, TrialConfig, field_paths
+from simreg_core.config.trial import TrialConfig, field_paths
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -70,14 +71,9 @@ def trials(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(trials())
-def test_dict_round_trip_gives_an_equal_configuration(trial: dict[str, Any]) -> None:
+def test_dict_and_json_round_trips_give_an_equal_configuration(trial: dict[str, Any]) -> None:
     config = TrialConfig.from_dict(trial)
     assert TrialConfig.from_dict(config.to_dict()) == config
-
-
-@given(trials())
-def test_dict_survives_json(trial: dict[str, Any]) -> None:
-    config = TrialConfig.from_dict(trial)
     assert TrialConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
@@ -85,18 +81,14 @@ def test_dict_survives_json(trial: dict[str, Any]) -> None:
 def test_digests_are_equal_exactly_where_configurations_are(
     trial: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    config, another = TrialConfig.from_dict(trial), TrialConfig.from_dict(other)
-    assert (config.digest() == another.digest()) == (config == another)
-
-
-@given(trials())
-def test_digest_ignores_the_order_of_keys(trial: dict[str, Any]) -> None:
     def backwards(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: backwards(value[key]) for key in reversed(value)}
         return value
 
-    assert TrialConfig.from_dict(backwards(trial)).digest() == TrialConfig.from_dict(trial).digest()
+    config, another = TrialConfig.from_dict(trial), TrialConfig.from_dict(other)
+    assert (config.digest() == another.digest()) == (config == another)
+    assert TrialConfig.from_dict(backwards(trial)).digest() == config.digest()
 
 
 def test_digest_reads_integers_and_floats_alike(tiny_config: Callable[..., TrialConfig]) -> None:
@@ -105,7 +97,7 @@ def test_digest_reads_integers_and_floats_alike(tiny_config: Callable[..., Trial
     assert as_integer.digest() == as_float.digest()
 
 
-@pytest.mark.parametrize("hash_seed", ["0", "1", "4242"])
+@pytest.mark.parametrize("hash_seed", ["0", "4242"])
 def test_digest_is_the_same_in_another_process(
     hash_seed: str, tiny_trial: Callable[..., dict[str, Any]]
 ) -> None:
@@ -125,69 +117,60 @@ def test_digest_is_the_same_in_another_process(
     assert result.stdout.strip() == TrialConfig.from_dict(trial).digest()
 
 
-def test_digest_is_16_hexadecimal_digits(tiny_config: Callable[..., TrialConfig]) -> None:
-    digest = tiny_config().digest()
-    assert len(digest) == 16
-    assert int(digest, 16) >= 0
+# Values of another type or out of range; a key may be refused for several.
+WRONG_VALUES: dict[str, list[Any]] = {
+    "task.dataset": [3, "natural", "cifra10", "parquet:"],
+    "task.protocol": ["imagenet"],
+    "task.color": [1, "no"],
+    "task.image_size": [3],
+    "task.num_train": [1, 10.0],
+    "model.architecture": ["vgg"],
+    "model.base_channels": [0],
+    "model.blocks": [[1.0, 2], [True], [], [1] * 6, [1, 0]],
+    "model.scale": [0],
+    "model.shift": [math.inf],
+    "training.epochs": [0, True, "5"],
+    "training.batch_size": [1],
+    "training.learning_rate": ["0.1", True, 0, math.nan],
+    "training.momentum": [1],
+    "training.weight_decay": [-0.1],
+    "training.keep": ["first"],
+    "training.schedule": [{"step": 5, "restart": 4}],
+    "training.schedule.unit": ["steps"],
+    "training.schedule.factor": [1.5],
+    "training.schedule.step": [0],
+    "training.augmentation.crop_padding": [-1],
+    "regularizer.alpha": [-1, math.nan, math.inf],
+    "regularizer.threshold": [0, 1],
+    "regularizer.batch_size": [0],
+    "regularizer.num_images": [1],
+    "regularizer.transform": ["tanh"],
+    "regularizer.mean_decay": [1],
+    "regularizer.shuffle_targets": [0],
+    "regularizer.dataset": ["cifar"],
+    "robustness.num_epsilons": [1],
+    "robustness.batch_size": [0],
+    "robustness.noise_seed": [-1],
+    "robustness.surrogate_seed": [2**32],
+    "robustness.tradeoff_weight": [-1],
+    "robustness.attacks": [
+        {"gaussian": {"max_epsilon": 0}},
+        {"gaussian": {"max_epsilon": 1.5}},
+        {"gaussian": 0.1},
+        {"pgd": {"max_epsilon": 0.1}},
+        {},
+    ],
+    "robustness.reference": [{"gaussian": 0}, {"blur": 0.1}, {}],
+    "robustness.baseline_seeds": [["1"], [], [3, 3], [-1], [2**32]],
+    "robustness.corruptions": [{"kinds": ["fog"]}, {"severities": [0]}],
+    "seed": [-1, 2**32, 1.0],
+}
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("task.dataset", 3),
-        ("task.color", 1),
-        ("task.color", "no"),
-        ("task.image_size", 3),
-        ("task.num_train", 1),
-        ("task.num_train", 10.0),
-        ("model.architecture", "vgg"),
-        ("model.base_channels", 0),
-        ("model.blocks", [1.0, 2]),
-        ("model.blocks", [True]),
-        ("model.scale", 0),
-        ("model.shift", float("inf")),
-        ("training.epochs", 0),
-        ("training.epochs", True),
-        ("training.epochs", "5"),
-        ("training.batch_size", 1),
-        ("training.learning_rate", "0.1"),
-        ("training.learning_rate", True),
-        ("training.learning_rate", 0),
-        ("training.learning_rate", float("nan")),
-        ("training.momentum", 1),
-        ("training.weight_decay", -0.1),
-        ("training.keep", "first"),
-        ("training.schedule.unit", "steps"),
-        ("training.schedule.factor", 1.5),
-        ("training.schedule.step", 0),
-        ("training.augmentation.crop_padding", -1),
-        ("regularizer.alpha", -1),
-        ("regularizer.alpha", float("nan")),
-        ("regularizer.alpha", float("inf")),
-        ("regularizer.threshold", 0),
-        ("regularizer.threshold", 1),
-        ("regularizer.batch_size", 0),
-        ("regularizer.num_images", 1),
-        ("regularizer.transform", "tanh"),
-        ("regularizer.mean_decay", 1),
-        ("regularizer.shuffle_targets", 0),
-        ("robustness.num_epsilons", 1),
-        ("robustness.batch_size", 0),
-        ("robustness.noise_seed", -1),
-        ("robustness.surrogate_seed", 2**32),
-        ("robustness.tradeoff_weight", -1),
-        ("robustness.attacks", {"gaussian": {"max_epsilon": 0}}),
-        ("robustness.attacks", {"gaussian": {"max_epsilon": 1.5}}),
-        ("robustness.attacks", {"gaussian": 0.1}),
-        ("robustness.reference", {"gaussian": 0}),
-        ("robustness.baseline_seeds", ["1"]),
-        ("seed", -1),
-        ("seed", 2**32),
-        ("seed", 1.0),
-    ],
-    ids=lambda value: str(value).replace(" ", ""),
+    ("key", "value"), [(key, value) for key, values in WRONG_VALUES.items() for value in values]
 )
-def test_value_out_of_range_or_of_another_type_is_refused(
+def test_wrong_value_is_refused_by_its_key(
     key: str, value: Any, tiny_config: Callable[..., TrialConfig]
 ) -> None:
     with pytest.raises(ValidationError) as caught:
@@ -199,41 +182,18 @@ def test_value_out_of_range_or_of_another_type_is_refused(
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("task.dataset", "natural", "'natural' has no labels"),
-        ("task.dataset", "cifra10", "unknown dataset 'cifra10'"),
-        ("task.dataset", "parquet:", "unknown dataset 'parquet:'"),
-        ("task.protocol", "imagenet", "unknown protocol 'imagenet'.*cifar10"),
-        ("model.blocks", [], "one to five sections"),
-        ("model.blocks", [1] * 6, "one to five sections"),
-        ("model.blocks", [1, 0], "one to five sections"),
-        ("training.schedule", {"step": 5, "restart": 4}, r"restart \(4\).*step \(5\)"),
-        (
-            "regularizer.dataset",
-            "cifar",
-            "unknown dataset 'cifar'; allowed: task, digits, cifar10, .*folder:PATH",
-        ),
-        ("regularizer.target", "neural", "target neural needs neural_model"),
-        ("regularizer.neural_model", "m.pt", "neural_model has no effect with target pixel"),
-        ("regularizer.pairs", "double", "pairs double needs threshold_low"),
-        ("regularizer.threshold_low", 0.1, "threshold_low has no effect with pairs all"),
-        ("regularizer.gamma", "section9", "unknown regularizer.gamma 'section9'; allowed: .*stem"),
-        ("regularizer.layers", ["section9"], "unknown layer .*'section9'; allowed: stem, section1"),
-        ("robustness.frequency", True, "frequency needs boundary"),
-        ("robustness.corruptions", {"kinds": ["fog"]}, "unknown corruption 'fog'; allowed: "),
-        ("robustness.corruptions", {"severities": [0]}, "one or more of 1, 2, 3, 4, 5"),
-        ("robustness.attacks", {"pgd": {"max_epsilon": 0.1}}, "unknown attack 'pgd'"),
-        ("robustness.attacks", {}, "at least one attack"),
-        ("robustness.reference", {"blur": 0.1}, "unknown attack 'blur'"),
-        ("robustness.reference", {}, "at least one attack"),
+        ("regularizer.target", "neural", "needs neural_model"),
+        ("regularizer.neural_model", "m.pt", "neural_model has no effect"),
+        ("regularizer.pairs", "double", "needs threshold_low"),
+        ("regularizer.threshold_low", 0.1, "threshold_low has no effect"),
+        ("regularizer.gamma", "section9", "'section9'; allowed: .*stem"),
+        ("regularizer.layers", ["section9"], "'section9'; allowed: stem"),
+        ("robustness.frequency", True, "needs boundary"),
         ("robustness.reference", {"uniform": 0.1}, "not measured: uniform"),
-        ("robustness.baseline_seeds", [], "one or more distinct"),
-        ("robustness.baseline_seeds", [3, 3], "one or more distinct"),
-        ("robustness.baseline_seeds", [-1], "one or more distinct"),
-        ("robustness.baseline_seeds", [2**32], "one or more distinct"),
         ("training.augmentation.crop_padding", 8, r"crop_padding \(8\).*image_size \(8\)"),
     ],
 )
-def test_rule_names_the_offending_value(
+def test_values_that_do_not_go_together_are_refused(
     key: str, value: Any, message: str, tiny_config: Callable[..., TrialConfig]
 ) -> None:
     with pytest.raises(ValidationError, match=message):
@@ -259,20 +219,22 @@ def test_configuration_cannot_be_changed(tiny_config: Callable[..., TrialConfig]
 
 
 @pytest.mark.parametrize(
-    ("architecture", "blocks"),
-    [("resnet18", (2, 2, 2, 2)), ("resnet34", (3, 4, 6, 3)), ("resnet50", (3, 4, 6, 3))],
+    ("architecture", "given", "blocks"),
+    [
+        ("resnet18", None, (2, 2, 2, 2)),
+        ("resnet34", None, (3, 4, 6, 3)),
+        ("resnet50", None, (3, 4, 6, 3)),
+        ("resnet18", [1, 3], (1, 3)),
+    ],
 )
-def test_architecture_has_its_own_blocks(
-    architecture: str, blocks: tuple[int, ...], tiny_config: Callable[..., TrialConfig]
-) -> None:
-    config = tiny_config({"model.architecture": architecture, "model.blocks": None})
-    assert config.model.blocks_per_section == blocks
-
-
-def test_given_blocks_replace_those_of_the_architecture(
+def test_blocks_are_the_given_ones_or_those_of_the_architecture(
+    architecture: str,
+    given: list[int] | None,
+    blocks: tuple[int, ...],
     tiny_config: Callable[..., TrialConfig],
 ) -> None:
-    assert tiny_config({"model.blocks": [1, 3]}).model.blocks_per_section == (1, 3)
+    config = tiny_config({"model.architecture": architecture, "model.blocks": given})
+    assert config.model.blocks_per_section == blocks
 
 
 def test_epsilons_are_ten_evenly_spaced_from_zero_by_default() -> None:
@@ -308,54 +270,38 @@ def test_unregularized_changes_regularizer_and_seed_only(
 ) -> None:
     config = tiny_config({"seed": 3, "regularizer.threshold": 0.3})
     plain = config.unregularized(9)
-    assert plain.regularizer.alpha == 0
-    assert plain.seed == 9
-    assert (plain.task, plain.model, plain.training, plain.robustness) == (
-        config.task,
-        config.model,
-        config.training,
-        config.robustness,
-    )
-
-
-def test_unregularized_is_the_same_for_all_regularizers(
-    tiny_config: Callable[..., TrialConfig],
-) -> None:
-    one = tiny_config({"regularizer.alpha": 3.0, "regularizer.threshold": 0.3, "seed": 1})
+    assert (plain.regularizer.alpha, plain.seed) == (0, 9)
+    for section in ("task", "model", "training", "robustness"):
+        assert getattr(plain, section) == getattr(config, section)
     other = tiny_config({"regularizer.alpha": 7.0, "regularizer.dataset": "natural", "seed": 2})
-    assert one.unregularized(5).digest() == other.unregularized(5).digest()
+    assert other.unregularized(9).digest() == plain.digest()
 
 
 @pytest.mark.parametrize(
-    ("changes", "is_same_network"),
+    "key",
     [
-        pytest.param({"robustness.noise_seed": 5}, True, id="robustness"),
-        pytest.param({"seed": 5}, False, id="seed"),
-        pytest.param({"training.epochs": 5}, False, id="training"),
-        pytest.param({"regularizer.threshold": 0.5}, False, id="regularizer"),
-        pytest.param({"task.split_seed": 5}, False, id="task"),
-        pytest.param({"model.scale": 5.0}, False, id="model"),
+        "robustness.noise_seed",
+        "seed",
+        "training.epochs",
+        "regularizer.num_images",
+        "task.split_seed",
+        "model.scale",
     ],
 )
 def test_network_digest_depends_on_all_but_the_attacks(
-    changes: dict[str, Any], is_same_network: bool, tiny_config: Callable[..., TrialConfig]
+    key: str, tiny_config: Callable[..., TrialConfig]
 ) -> None:
-    same = tiny_config(changes).network_digest() == tiny_config().network_digest()
-    assert same == is_same_network
+    same = tiny_config({key: 5}).network_digest() == tiny_config().network_digest()
+    assert same == key.startswith("robustness")
 
 
-def test_flat_has_every_field_in_order(tiny_config: Callable[..., TrialConfig]) -> None:
-    assert list(tiny_config().flat()) == [path for path, _ in field_paths()]
-
-
-def test_flat_holds_scalars_and_json_text(tiny_config: Callable[..., TrialConfig]) -> None:
+def test_flat_has_every_field_in_order_as_scalars_or_json_text(
+    tiny_config: Callable[..., TrialConfig],
+) -> None:
     flat = tiny_config({"model.blocks": [1, 2]}).flat()
+    assert list(flat) == [path for path, _ in field_paths()]
     assert flat["training.epochs"] == 2
     assert flat["task.protocol"] == "digits"
     assert json.loads(flat["model.blocks"]) == [1, 2]
     assert json.loads(flat["robustness.reference"]) == {"gaussian": 0.4, "transfer_fgsm": 0.15}
     assert all(isinstance(v, str | int | float | bool | None) for v in flat.values())
-
-
-def test_parquet_path_is_kept_as_it_is() -> None:
-    assert TaskConfig(dataset="parquet:/data/a b").dataset == "parquet:/data/a b"

@@ -25,14 +25,6 @@ def test_resize_crops_the_centre_square() -> None:
     assert torch.equal(resize(images, 4), images[..., 2:6])
 
 
-@pytest.mark.parametrize("size", [4, 8, 20])
-def test_resize_keeps_a_flat_image_flat(size: int) -> None:
-    resized = resize(torch.full((1, 3, 8, 8), 77, dtype=torch.uint8), size)
-    assert resized.shape == (1, 3, size, size)
-    assert resized.dtype == torch.uint8
-    assert bool((resized == 77).all())
-
-
 def test_resize_to_double_interpolates_bilinearly() -> None:
     image = torch.tensor([[0, 100], [0, 100]], dtype=torch.uint8)[None, None]
     # Pixel centres of the large image lie at -1/4, 1/4, 3/4 and 5/4 of the small one.

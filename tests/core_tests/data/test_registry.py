@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,9 +111,14 @@ def _pixels(path: Path, mode: str = "L") -> torch.Tensor:
 
 
 @pytest.mark.parametrize("below", ["", "train/"], ids=["direct", "train"])
-def test_label_is_the_rank_of_the_class_name(below: str, make_folder: MakeFolder) -> None:
+def test_label_is_the_rank_of_the_class_name_and_other_files_are_ignored(
+    below: str, make_folder: MakeFolder
+) -> None:
     names = ["b/2.png", "b/10.png", "a/x.png", "C/z.PNG"]
     root = make_folder(*(below + name for name in names))
+    make_folder(f"{below}a/.2.png", f"{below}.b/3.png", f"{below}a/.d/4.png")
+    (root / below / "a" / "notes.txt").write_text("no image")
+    (root / below / "notes.txt").write_text("no image")
     pool = _load(f"folder:{root}")
     assert pool.labels is not None
     assert pool.labels.tolist() == [0, 1, 2, 2]
@@ -127,19 +130,14 @@ def test_label_is_the_rank_of_the_class_name(below: str, make_folder: MakeFolder
 @pytest.mark.parametrize("test", ["test", "val"])
 def test_test_folder_is_the_test_set(test: str, make_folder: MakeFolder) -> None:
     root = make_folder("train/a/1.png", "train/b/2.png", "train/c/3.png", f"{test}/c/4.png")
+    if test == "test":  # comes before val
+        make_folder("val/a/5.png")
     pool = _load(f"folder:{root}")
     assert pool.test is not None
     assert pool.test.labels.tolist() == [2]
     assert torch.equal(pool.test.images[0], _pixels(root / test / "c/4.png"))
     data = load_task(TaskConfig(dataset=f"folder:{root}", num_validation=1))
     assert torch.equal(data.test.images, pool.test.images)
-
-
-def test_test_comes_before_val(make_folder: MakeFolder) -> None:
-    root = make_folder("train/a/1.png", "val/a/2.png", "test/a/3.png")
-    pool = _load(f"folder:{root}")
-    assert pool.test is not None
-    assert torch.equal(pool.test.images[0], _pixels(root / "test/a/3.png"))
 
 
 def test_imagenet_has_val_as_its_test_set_and_no_other(make_folder: MakeFolder) -> None:
@@ -150,13 +148,6 @@ def test_imagenet_has_val_as_its_test_set_and_no_other(make_folder: MakeFolder) 
     test = _load(f"imagenet:{root}").test
     assert test is not None
     assert test.labels.tolist() == [1]
-
-
-def test_hidden_and_other_files_are_ignored(make_folder: MakeFolder) -> None:
-    root = make_folder("a/1.png", "a/.2.png", ".b/3.png", "a/.d/4.png")
-    (root / "a" / "notes.txt").write_text("no image")
-    (root / "notes.txt").write_text("no image")
-    assert len(_load(f"folder:{root}").images) == 1
 
 
 @pytest.mark.parametrize("is_stored_in_color", [False, True], ids=["stored-grey", "stored-color"])
@@ -178,30 +169,16 @@ def test_photographs_of_different_sizes_are_cropped_and_resized(make_folder: Mak
     assert torch.equal(images[0], _pixels(root / "a/1.png")[:, :, 9:21])
 
 
-def test_different_sizes_without_a_size_are_refused(make_folder: MakeFolder) -> None:
-    root = make_folder("a/1.png")
-    make_folder("a/2.png", height=9)
-    with pytest.raises(ConfigError, match=r"set holds images of different sizes; set task\.image_"):
-        _load(f"folder:{root}")
-
-
-def test_test_set_of_another_size_is_refused(make_folder: MakeFolder) -> None:
-    root = make_folder("train/a/1.png")
-    make_folder("test/a/2.png", height=9, width=9)
-    with pytest.raises(ConfigError, match=r"test .*\(1, 9, 9\).*\(1, 8, 8\); set task\.image_size"):
-        _load(f"folder:{root}")
-
-
 @pytest.mark.parametrize(
     ("files", "folders", "message"),
     [
-        ([], [], r"set is not a folder \(expected PATH/train/CLASS/"),
+        ([], [], "set is not a folder"),
         (["1.png"], [], "set holds no class folders"),
         (["train/1.png", "test/2.png"], [], "train holds no class folders"),
         (["train/a/1.png", "test/2.png"], [], "test holds no class folders"),
-        (["a/1.png"], ["b"], r"set/b holds no images \(suffixes: \.png"),
+        (["a/1.png"], ["b"], "set/b holds no images"),
         (["train/a/1.png"], ["test/a"], "test/a holds no images"),
-        (["train/a/1.png", "test/b/2.png"], [], "class 'b' is in .*test, but not in .*train"),
+        (["train/a/1.png", "test/b/2.png"], [], "class 'b' "),
     ],
     ids=["none", "flat", "flat-train", "flat-test", "empty", "empty-test", "test-only"],
 )
@@ -215,20 +192,13 @@ def test_wrong_layout_is_refused(
         _load(f"folder:{root}", key="regularizer.dataset")
 
 
-def test_flat_validation_set_is_refused_with_the_layout_that_is_expected(
-    make_folder: MakeFolder,
-) -> None:
+def test_imagenet_needs_class_folders_below_train_and_val(make_folder: MakeFolder) -> None:
     root = make_folder("train/n01/a.JPEG", "val/a.JPEG", "val/b.JPEG")
-    message = rf"^task\.dataset: {root}/val holds no class folders \(expected {root}/val/CLASS/\*; "
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=rf"^task\.dataset: {root}/val holds no class folders"):
         _load(f"imagenet:{root}")
     assert len(_load(f"imagenet:{root}", limit=1).images) == 1
-
-
-def test_imagenet_needs_a_train_folder(make_folder: MakeFolder) -> None:
-    root = make_folder("n01/1.JPEG")
-    with pytest.raises(ConfigError, match=r"train is not a folder \(expected PATH/train/WNID"):
-        _load(f"imagenet:{root}")
+    with pytest.raises(ConfigError, match=r"train is not a folder"):
+        _load(f"imagenet:{root / 'train'}")
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n"])
@@ -241,17 +211,15 @@ def test_damaged_image_is_refused_by_name(content: bytes, make_folder: MakeFolde
     assert "\n" not in str(caught.value)
 
 
-def test_pipe_is_refused_by_name(make_folder: MakeFolder) -> None:
+@pytest.mark.parametrize("kind", ["pipe", "dangling-link"])
+def test_file_that_cannot_be_read_is_refused_by_name(kind: str, make_folder: MakeFolder) -> None:
     root = make_folder("train/a/1.png", "train/b/2.png")
-    os.mkfifo(root / "train" / "b" / "3.png")
-    with pytest.raises(ConfigError, match=r"^task\.dataset: .*3\.png is no regular file$"):
-        _load(f"folder:{root}")
-
-
-def test_dangling_link_is_refused_by_name(make_folder: MakeFolder) -> None:
-    root = make_folder("a/1.png")
-    (root / "a/2.png").symlink_to(root / "absent.png")
-    with pytest.raises(ConfigError, match=r"a/2\.png cannot be read: No such file"):
+    path = root / "train" / "b" / "3.png"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(root / "absent.png")
+    with pytest.raises(ConfigError, match=r"^task\.dataset: .*3\.png "):
         _load(f"folder:{root}")
 
 
@@ -341,48 +309,3 @@ def test_limited_parquet_dataset_keeps_images_and_labels_together(
     assert len(part.images) == 8
     for image, label in zip(part.images, part.labels, strict=True):
         assert label_of[image.numpy().tobytes()] == label
-
-
-_LOGGED_LOAD = """
-import sys
-from pathlib import Path
-from simreg_core import images
-from simreg_core.datasets import load_dataset
-
-decode = images._decode
-
-def logged(encoded, request):
-    with Path(sys.argv[2]).open("a") as log:
-        log.write(encoded.where + "\\n")
-    return decode(encoded, request)
-
-images._decode = logged
-print("ready", flush=True)
-sys.stdin.readline()
-print(load_dataset(sys.argv[1], color=False, size=6, key="key").images.sum().item())
-"""
-
-
-def test_processes_that_load_at_once_decode_once(
-    make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SIMREG_DATA", str(tmp_path / "data"))
-    root = make_folder(*(f"a/{i}.png" for i in range(200)), height=64, width=64)
-    command = [sys.executable, "-c", _LOGGED_LOAD, f"folder:{root}", str(tmp_path / "log")]
-    pipe = subprocess.PIPE
-    processes = [
-        subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) for _ in range(2)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    sums = []
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    for process in processes:
-        sums.append(process.communicate()[0])
-        assert process.returncode == 0
-    assert sums[0] == sums[1]
-    assert len((tmp_path / "log").read_text().splitlines()) == 200

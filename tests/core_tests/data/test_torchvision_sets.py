@@ -19,11 +19,10 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
-from simreg_core.config.trial import TORCHVISION_DATASETS, TaskConfig, TrialConfig
+from simreg_core.config.trial import TORCHVISION_DATASETS
 from simreg_core.data import torchvision_sets
 from simreg_core.data.images import ImagePool
 from simreg_core.data.registry import load_dataset
-from simreg_core.data.task import load_regularization_images, load_task
 from simreg_core.data.torchvision_sets import SOURCES, download
 from simreg_core.datasets import main
 from simreg_core.errors import ConfigError
@@ -152,55 +151,6 @@ def test_images_and_labels_are_those_of_the_files(
     assert pool.num_classes == (100 if name == "cifar100" else 10)
 
 
-def test_own_test_set_is_the_tasks(make_files: Files) -> None:
-    files = make_files("cifar10")
-    data = load_task(TaskConfig(dataset="cifar10"))
-    np.testing.assert_array_equal(data.test.images.numpy(), _expected(files["test"][0], False))
-    assert (len(data.train.labels), len(data.validation.labels)) == (18, 2)
-
-
-def test_images_are_resized(make_files: Files) -> None:
-    make_files("mnist")
-    pool = _load("mnist", size=32)
-    assert pool.test is not None
-    assert pool.images.shape == (NUM_TRAIN, 1, 32, 32)
-    assert pool.test.images.shape == (NUM_TEST, 1, 32, 32)
-
-
-def test_limit_draws_a_prefix_of_a_larger_limit(make_files: Files) -> None:
-    make_files("fashion_mnist")
-    small, large = (_load("fashion_mnist", limit=limit, seed=3) for limit in (6, 15))
-    assert torch.equal(small.images, large.images[:6])
-    assert small.labels is not None
-    assert large.labels is not None
-    assert small.labels.tolist() == large.labels[:6].tolist()
-    assert small.test is None
-
-
-def test_one_dataset_regularizes_another(make_files: Files) -> None:
-    make_files("mnist")
-    make_files("cifar100")
-    config = TrialConfig.from_dict(
-        {
-            "task": {"dataset": "mnist"},
-            "regularizer": {"dataset": "cifar100", "num_images": 9},
-        }
-    )
-    found = load_regularization_images(config, load_task(config.task).train, ())
-    assert found.images.shape == (9, 1, 28, 28)
-    assert found.labels is not None
-    assert len(found.labels) == 9
-
-
-def test_second_load_does_not_read_the_files(
-    make_files: Files, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_files("svhn")
-    first = _load("svhn")
-    monkeypatch.setattr(torchvision_sets, "_import_datasets", lambda key: pytest.fail("read"))
-    assert torch.equal(_load("svhn").images, first.images)
-
-
 # Missing and damaged files
 
 
@@ -212,18 +162,16 @@ def test_missing_file_is_refused_with_the_command(
     source = SOURCES[name]
     missing = tmp_path / source.folder / source.files[-1]
     missing.unlink()
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=f"{name} --data {tmp_path}$") as caught:
         _load(name, key="regularizer.dataset")
     message = str(caught.value)
-    assert message.startswith(f"regularizer.dataset: {name}: {missing} does not exist")
-    assert f"expected in {tmp_path}: " in message
+    assert message.startswith(f"regularizer.dataset: {name}: {missing} ")
     assert all(file in message for file in source.files)
-    assert message.endswith(f"python -m simreg_core.datasets {name} --data {tmp_path}")
     assert "\n" not in message
 
 
 @pytest.mark.parametrize("name", TORCHVISION_DATASETS)
-@pytest.mark.parametrize("size", [0, 3, 30], ids=["empty", "no-header", "cut"])
+@pytest.mark.parametrize("size", [0, 30], ids=["empty", "cut"])
 def test_damaged_file_is_refused(name: str, size: int, tmp_path: Path, make_files: Files) -> None:
     make_files(name)
     path = tmp_path / SOURCES[name].folder / SOURCES[name].files[0]
@@ -260,17 +208,18 @@ def _import_fails(monkeypatch: pytest.MonkeyPatch, *errors: Exception | None) ->
     return declared
 
 
-def test_missing_operators_are_declared_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = RuntimeError("operator torchvision::nms does not exist")
-    declared = _import_fails(monkeypatch, missing, None)
+MISSING = RuntimeError("operator torchvision::nms does not exist")
+
+
+@pytest.mark.parametrize(
+    ("errors", "expected"), [([MISSING, None], ["all"]), ([None], [])], ids=["missing", "there"]
+)
+def test_missing_operators_are_declared_once(
+    errors: list[Exception | None], expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = _import_fails(monkeypatch, *errors)
     assert torchvision_sets._import_datasets("key") == "torchvision.datasets"
-    assert declared == ["all"]
-
-
-def test_import_that_works_declares_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    declared = _import_fails(monkeypatch, None)
-    torchvision_sets._import_datasets("key")
-    assert declared == []
+    assert declared == expected
 
 
 @pytest.mark.parametrize(
@@ -278,7 +227,7 @@ def test_import_that_works_declares_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     [
         (ImportError("no module\nnamed torchvision"),),
         (RuntimeError("compiled with different CUDA"),),
-        (RuntimeError("operator torchvision::nms does not exist"), RuntimeError("still")),
+        (MISSING, RuntimeError("still")),
     ],
     ids=["absent", "other-error", "twice"],
 )
@@ -396,6 +345,4 @@ def test_wrong_command_line_is_one_line(
 def test_command_runs_as_a_module() -> None:
     command = [sys.executable, "-m", "simreg_core.datasets", "--help"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode == 0
-    assert "python -m simreg_core.datasets" in result.stdout
-    assert result.stderr == ""
+    assert (result.returncode, result.stderr) == (0, "")

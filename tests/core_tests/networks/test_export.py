@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,8 +51,14 @@ def _metadata(path: Path) -> dict[str, str]:
 
 
 def test_classifier_survives_bit_for_bit(folder: Path, model: ResNet) -> None:
+    before = torch.random.get_rng_state()
+    found = simreg_core.load_exported(str(folder))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert not any(module.training for module in found.modules())
+    weight = found.state_dict()["stem.0.weight"]
+    assert weight.is_contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
-        assert torch.equal(load_exported(folder)(_pixels()), model(_pixels()))
+        assert torch.equal(found(_pixels()), model(_pixels()))
 
 
 @pytest.mark.parametrize("architecture", ["resnet34", "resnet50"])
@@ -67,34 +72,6 @@ def test_other_architectures_and_colours_survive(
         assert torch.equal(load_exported(tmp_path)(_pixels(3)), model(_pixels(3)))
 
 
-def test_folder_may_be_named_by_text_through_the_package(folder: Path) -> None:
-    assert isinstance(simreg_core.load_exported(str(folder)), ResNet)
-
-
-def test_classifier_is_loaded_in_evaluation_mode(folder: Path) -> None:
-    assert not any(module.training for module in load_exported(folder).modules())
-
-
-def test_weights_keep_the_fast_memory_layout(folder: Path) -> None:
-    weight = load_exported(folder).state_dict()["stem.0.weight"]
-    assert weight.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_loading_leaves_the_global_rng_alone(folder: Path) -> None:
-    before = torch.random.get_rng_state()
-    load_exported(folder)
-    assert torch.equal(torch.random.get_rng_state(), before)
-
-
-def test_weights_file_holds_a_header_and_the_bare_numbers(folder: Path, model: ResNet) -> None:
-    content = (folder / WEIGHTS_FILE).read_bytes()
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    num_bytes = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-    assert header.keys() == {"__metadata__", *model.state_dict()}
-    assert len(content) == 8 + length + num_bytes
-
-
 def test_comment_in_the_configuration_does_no_harm(folder: Path) -> None:
     path = folder / CONFIG_FILE
     path.write_text("# from a search\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
@@ -104,16 +81,29 @@ def test_comment_in_the_configuration_does_no_harm(folder: Path) -> None:
 # What is refused
 
 
-@pytest.mark.parametrize("name", [WEIGHTS_FILE, CONFIG_FILE])
-def test_missing_file_is_refused(name: str, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (WEIGHTS_FILE, None),
+        (WEIGHTS_FILE, b""),
+        (WEIGHTS_FILE, b"weights"),
+        (WEIGHTS_FILE, bytes(range(256)) * 4),
+        (CONFIG_FILE, None),
+        (CONFIG_FILE, b"{"),
+    ],
+)
+def test_missing_file_or_one_of_another_kind_is_refused(
+    name: str, content: bytes | None, folder: Path
+) -> None:
     (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=name):
         load_exported(folder)
-
-
-def test_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"model\.safetensors does not exist"):
-        load_exported(tmp_path / "nowhere")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).mkdir()
+    with pytest.raises(CheckpointError, match=name):
+        load_exported(folder)
 
 
 def test_file_truncated_anywhere_is_refused(folder: Path) -> None:
@@ -130,7 +120,7 @@ def test_flipped_bit_in_a_weight_is_refused(folder: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-100] ^= 1
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="checksum of its weights is wrong"):
+    with pytest.raises(CheckpointError, match="checksum"):
         load_exported(folder)
 
 
@@ -153,19 +143,6 @@ def test_flipped_bit_anywhere_in_the_header_changes_nothing_unnoticed(
             assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("content", [b"", b"weights", bytes(range(256)) * 4], ids=len)
-def test_file_of_another_kind_is_refused(content: bytes, folder: Path) -> None:
-    (folder / WEIGHTS_FILE).write_bytes(content)
-    with pytest.raises(CheckpointError, match="damaged or no safetensors file"):
-        load_exported(folder)
-
-
-def test_folder_in_place_of_the_weights_is_refused(tmp_path: Path) -> None:
-    (tmp_path / WEIGHTS_FILE).mkdir()
-    with pytest.raises(CheckpointError, match="damaged or no safetensors file"):
-        load_exported(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("metadata", "found"), [(None, "None"), ({"simreg_export_version": "2"}, "'2'")]
 )
@@ -173,7 +150,7 @@ def test_other_version_is_refused(
     metadata: dict[str, str] | None, found: str, folder: Path
 ) -> None:
     (folder / WEIGHTS_FILE).write_bytes(save({"a": torch.zeros(2)}, metadata))
-    with pytest.raises(CheckpointError, match=f"export version {found}; this program reads '1'"):
+    with pytest.raises(CheckpointError, match=f"version {found}"):
         load_exported(folder)
 
 
@@ -182,13 +159,7 @@ def test_changed_configuration_is_refused(folder: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert "scale: 1.0" in text
     path.write_text(text.replace("scale: 1.0", "scale: 2.0"), encoding="utf-8")
-    with pytest.raises(CheckpointError, match="not the configuration that the weights were saved"):
-        load_exported(folder)
-
-
-def test_configuration_that_is_no_yaml_is_refused(folder: Path) -> None:
-    (folder / CONFIG_FILE).write_text("{", encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"config\.yaml: .*not valid YAML"):
+    with pytest.raises(CheckpointError, match=CONFIG_FILE):
         load_exported(folder)
 
 
@@ -208,7 +179,7 @@ def test_weights_of_another_network_are_refused(
     folder: Path, tiny_config: Callable[..., TrialConfig], model: ResNet
 ) -> None:
     write_network(folder, tiny_config({"model.base_channels": 8}), model)
-    with pytest.raises(CheckpointError, match="does not fit its configuration"):
+    with pytest.raises(CheckpointError, match="configuration"):
         load_exported(folder)
 
 
@@ -218,5 +189,5 @@ def test_weights_without_a_head_are_refused(folder: Path, model: ResNet) -> None
     del weights["head.weight"]
     metadata = {**_metadata(path), "weights_sha256": _weights_digest(weights)}
     path.write_bytes(save(weights, metadata))
-    with pytest.raises(CheckpointError, match=r"does not fit its configuration: 'head\.weight'"):
+    with pytest.raises(CheckpointError, match=r"head\.weight"):
         load_exported(folder)

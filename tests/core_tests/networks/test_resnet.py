@@ -37,11 +37,7 @@ def _bottleneck(channels_in: int, width: int, stride: int) -> int:
 
 @pytest.mark.parametrize(
     ("architecture", "blocks", "expansion"),
-    [
-        ("resnet18", (2, 2, 2, 2), 1),
-        ("resnet34", (3, 4, 6, 3), 1),
-        ("resnet50", (3, 4, 6, 3), 4),
-    ],
+    [("resnet18", (2, 2, 2, 2), 1), ("resnet34", (3, 4, 6, 3), 1), ("resnet50", (3, 4, 6, 3), 4)],
 )
 def test_number_of_weights_is_that_of_the_architecture(
     architecture: str, blocks: tuple[int, ...], expansion: int
@@ -96,28 +92,15 @@ def test_any_size_and_both_kinds_of_color_go_through(side: int, channels: int) -
     assert model(_pixels(2, channels, side)).shape == (2, 7)
 
 
-def test_same_seed_gives_the_same_weights() -> None:
-    one, other = _model(5).state_dict(), _model(5).state_dict()
-    assert all(torch.equal(one[name], other[name]) for name in one)
-
-
-def test_another_seed_gives_other_weights() -> None:
-    assert not torch.equal(_model(5).head.weight, _model(6).head.weight)
-
-
-def test_building_leaves_the_global_rng_alone() -> None:
+def test_weights_depend_on_the_seed_and_not_on_the_global_rng() -> None:
     before = torch.random.get_rng_state()
-    _model()
+    one = _model(5).state_dict()
     assert torch.equal(torch.random.get_rng_state(), before)
-
-
-def test_weights_do_not_depend_on_the_global_rng() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        one = _model(5)
-        torch.manual_seed(2)
-        other = _model(5)
-    assert torch.equal(one.head.weight, other.head.weight)
+        same = _model(5).state_dict()
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["head.weight"], _model(6).head.weight)
 
 
 def test_logits_do_not_depend_on_the_rest_of_the_batch() -> None:

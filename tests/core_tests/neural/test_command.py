@@ -76,11 +76,7 @@ def test_fit_writes_a_model_and_reports(
 
 @pytest.mark.parametrize("source", ["dataset", "recordings"])
 def test_compare_writes_and_prints_similarities(
-    source: str,
-    model: Path,
-    recordings: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    source: str, model: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "pairs.parquet"
     value = str(recordings) if source == "recordings" else "digits"
@@ -100,41 +96,41 @@ def test_compare_writes_and_prints_similarities(
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("flags", "found"),
     [
-        ([], "the following arguments are required: command"),
-        (["fit"], "the following arguments are required: --recordings, --output"),
-        (["fit", "--recordings", "none.npz", "--output", "m"], "none.npz: not a readable .npz"),
-        (["fit", "--recordings", "x", "--output", "m", "--set", "chanels=2"], "did you mean"),
-        (["fit", "--recordings", "x", "--output", "m", "--epochs", "0"], "--epochs: expected a"),
-        (["fit", "--recordings", "x", "--output", "m", "--set", "kernel=4"], "odd number of"),
-        (["compare", "--model", "no.pt", "--dataset", "digits", "--output", "p"], "does not exist"),
-        (["compare", "--model", "no.pt", "--output", "p"], "--dataset --recordings is required"),
-        (["simulate", "--output", "r", "--dataset", "nowhere"], "unknown dataset 'nowhere'"),
-        (["simulate", "--output", "r", "--dataset", "nowhere"], "neural: --dataset: unknown"),
-        (["simulate", "--output", "r", "--dataset", "nowhere"], "fashion_mnist, svhn, natural, "),
-        (["simulate", "--output", "."], "--output: . is a folder; expected a file"),
-        (["fit", "--recordings", "x", "--output", "."], "--output: . is a folder; expected a file"),
-        (["simulate", "--output", "r", "--mean-count", "1e39"], "at most 1e+06, found '1e39'"),
-        (["simulate", "--output", "r", "--num-neurons", "9999"], "1 to 672 neurons, found 9999"),
-        (["simulate", "--output", "r", "--mean-count", "-1"], "--mean-count: expected a number"),
+        ("", "command"),
+        ("fit", "--recordings, --output"),
+        ("fit --recordings none.npz --output m", "none.npz: "),
+        ("fit --recordings x --output m --set chanels=2", "'channels'?"),
+        ("fit --recordings x --output m --epochs 0", "--epochs: "),
+        ("fit --recordings x --output m --set kernel=4", "kernel"),
+        ("fit --recordings x --output .", "--output: "),
+        ("compare --model no.pt --dataset digits --output p", "no.pt"),
+        ("compare --model no.pt --output p", "--dataset --recordings"),
+        ("simulate --output r --dataset nowhere", "--dataset: "),
+        ("simulate --output .", "--output: "),
+        ("simulate --output file/r.npz --dataset digits --num-images 5", "--output: "),
+        ("simulate --output r --mean-count 1e39", "--mean-count: "),
+        ("simulate --output r --num-neurons 9999", "9999"),
+        ("simulate --output r --mean-count -1", "--mean-count: "),
     ],
 )
 def test_bad_input_is_one_line(
-    flags: list[str],
-    message: str,
+    flags: str,
+    found: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert __main__.main(flags) == 2
+    (tmp_path / "file").touch()
+    assert __main__.main(flags.split()) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("simreg_core.neural")
-    assert message in printed.err
+    assert found in printed.err
     assert printed.err.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 def test_negative_responses_are_one_line(
@@ -146,24 +142,8 @@ def test_negative_responses_are_one_line(
     flags = ["--recordings", str(recordings), "--output", str(tmp_path / "m.pt"), *TINY]
     capsys.readouterr()
     assert __main__.main(["fit", *flags]) == 2
-    assert f"{recordings}: responses: the Poisson loss needs" in capsys.readouterr().err
+    assert f"{recordings}: responses: " in capsys.readouterr().err
     assert __main__.main(["fit", *flags, "--loss", "mse", "--epochs", "1"]) == 0
-
-
-def test_output_that_cannot_be_written_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "file").touch()
-    flags = [
-        "--output",
-        str(tmp_path / "file" / "r.npz"),
-        "--dataset",
-        "digits",
-        "--num-images",
-        "5",
-    ]
-    assert __main__.main(["simulate", *flags]) == 2
-    assert "simreg_core.neural: --output: " in capsys.readouterr().err
 
 
 # Comparison and simulation
@@ -176,10 +156,7 @@ def test_compared_similarities_are_the_formulas(model: Path, recordings: Path) -
     first, second = columns["first"], columns["second"]
     assert torch.all(first < second)
     torch.testing.assert_close(columns["pixel"], PixelSimilarity(images)(first, second))
-    responses = {
-        "neural": fitted.denoise(images),
-        "v1_gabor": GaborPopulation().responses(images),
-    }
+    responses = {"neural": fitted.denoise(images), "v1_gabor": GaborPopulation().responses(images)}
     for name, response in responses.items():
         centred = (response - response.mean(dim=0)).double().numpy()
         expected = [

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,16 @@ def model() -> FittedModel:
 # The split
 
 
-def test_splits_are_disjoint_and_together_all() -> None:
-    split = split_images(_images(40), TINY)
+def test_splits_depend_on_the_seed_and_are_disjoint_and_together_all() -> None:
+    images = _images(40)
+    split = split_images(images, TINY)
     assert [len(part) for part in split] == [28, 6, 6]
     assert torch.cat(split).sort().values.tolist() == list(range(40))
+    assert torch.equal(split.test, split_images(images, TINY).test)
+    other = split_images(images, TINY.model_copy(update={"seed": 1}))
+    assert not torch.equal(split.test, other.test)
+    with pytest.raises(ConfigError, match="10 different images"):
+        split_images(_images(10).repeat(5, 1, 1, 1), TINY)
 
 
 def test_copies_of_an_image_are_in_one_split() -> None:
@@ -72,18 +79,6 @@ def test_copies_of_an_image_are_in_one_split() -> None:
     split = split_images(torch.cat([images, images]), TINY)
     for part in split:
         assert set(part.tolist()) == {(i + 30) % 60 for i in part.tolist()}
-
-
-def test_split_is_by_the_seed() -> None:
-    images = _images(40)
-    again, other = TINY, TINY.model_copy(update={"seed": 1})
-    assert torch.equal(split_images(images, TINY).test, split_images(images, again).test)
-    assert not torch.equal(split_images(images, TINY).test, split_images(images, other).test)
-
-
-def test_too_few_images_are_refused() -> None:
-    with pytest.raises(ConfigError, match="10 different images are too few"):
-        split_images(_images(10).repeat(5, 1, 1, 1), TINY)
 
 
 # The noise ceiling
@@ -111,20 +106,11 @@ def test_ceiling_is_the_expected_correlation_of_the_truth() -> None:
     assert ceiling[3].item() == 0
 
 
-def test_ceiling_without_repeats_is_unknown() -> None:
-    recordings = _recordings(repeats=1)
-    assert noise_ceiling(recordings, torch.arange(60)).isnan().all()
-
-
 def test_images_without_repeats_do_not_count_for_the_ceiling() -> None:
+    assert noise_ceiling(_recordings(repeats=1), torch.arange(60)).isnan().all()
     both = _recordings(number=60, repeats=2)
     keep = torch.arange(120) < 90  # images 0 to 29 have two trials
-    part = Recordings(
-        images=both.images,
-        trials=both.trials[keep],
-        image_index=both.image_index[keep],
-        neurons=both.neurons,
-    )
+    part = replace(both, trials=both.trials[keep], image_index=both.image_index[keep])
     torch.testing.assert_close(
         noise_ceiling(part, torch.arange(60)), noise_ceiling(both, torch.arange(30))
     )
@@ -158,18 +144,16 @@ def test_fitting_stops_after_the_last_decay_and_keeps_the_best() -> None:
     assert model.validation_correlation.mean().item() == pytest.approx(best, abs=1e-6)
 
 
-def test_same_seed_gives_the_same_model(model: FittedModel) -> None:
+def test_model_depends_on_the_seed_and_leaves_the_global_generator_alone(
+    model: FittedModel,
+) -> None:
+    before = torch.random.get_rng_state()
     again = fit(_recordings(), TINY)
+    assert torch.equal(torch.random.get_rng_state(), before)
     for name, value in again.network.state_dict().items():
         assert torch.equal(value, model.network.state_dict()[name])
     other = fit(_recordings(), TINY.model_copy(update={"seed": 1}))
     assert not torch.equal(other.network.mask, model.network.mask)
-
-
-def test_fitting_leaves_the_global_generator_alone() -> None:
-    before = torch.random.get_rng_state()
-    fit(_recordings(), TINY)
-    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_negative_responses_need_the_other_loss() -> None:
@@ -189,8 +173,7 @@ def test_responses_that_depend_on_no_image_are_refused(loss: str) -> None:
         image_index=torch.arange(30),
         neurons=("a", "b"),
     )
-    message = "^responses: the mean response of each of the 2 neurons is the same to all 22 train"
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=r"^responses: "):
         fit(recordings, NeuralConfig.model_validate({"loss": loss}))
 
 
@@ -206,12 +189,6 @@ def test_silent_neuron_gets_no_weight() -> None:
 def test_diverged_fitting_is_refused() -> None:
     with pytest.raises(ConfigError, match="learning_rate: the loss is"):
         fit(_recordings(), TINY.model_copy(update={"learning_rate": 1e18, "epochs": 9}))
-
-
-@pytest.mark.parametrize("key", ["first_kernel", "kernel"])
-def test_even_kernels_are_refused(key: str) -> None:
-    with pytest.raises(ValueError, match="odd number of pixels, found 4"):
-        NeuralConfig.model_validate({key: 4})
 
 
 def test_network_is_the_formula() -> None:
@@ -280,25 +257,18 @@ def test_saved_model_predicts_the_same(model: FittedModel, tmp_path: Path) -> No
     assert torch.equal(loaded.test_correlation, model.test_correlation)
 
 
-def test_missing_model_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^key: .*model\.pt does not exist"):
-        load_model(tmp_path / "model.pt", key="key")
-
-
-def test_other_checkpoint_is_no_model(tmp_path: Path) -> None:
-    checkpoint.save({"weights": torch.zeros(1)}, tmp_path / "w.pt")
-    with pytest.raises(ConfigError, match=r"^key: .*w\.pt is no predictive model"):
-        load_model(tmp_path / "w.pt", key="key")
-
-
-@pytest.mark.parametrize("key", ["network", "config", "test_correlation", "neurons"])
-def test_incomplete_model_is_one_line(model: FittedModel, tmp_path: Path, key: str) -> None:
+@pytest.mark.parametrize("lacking", [None, "network", "config", "test_correlation", "neurons"])
+def test_file_that_is_no_whole_model_is_one_line(
+    lacking: str | None, model: FittedModel, tmp_path: Path
+) -> None:
     path = tmp_path / "model.pt"
+    with pytest.raises(ConfigError, match=r"^key: .*model\.pt does not exist"):
+        load_model(path, key="key")
     model.save(path)
-    payload = checkpoint.load(path)
-    del payload[key]
+    payload = checkpoint.load(path) if lacking else {"weights": torch.zeros(1)}
+    payload.pop(lacking or "", None)
     checkpoint.save(payload, path)
-    with pytest.raises(ConfigError, match=r"^key: .* of another version") as caught:
+    with pytest.raises(ConfigError, match=r"^key: .*model\.pt ") as caught:
         load_model(path, key="key")
     assert "\n" not in str(caught.value)
 
@@ -374,14 +344,11 @@ def test_another_model_has_other_responses(model_file: Path) -> None:
     assert not torch.equal(denoised_responses(model_file, images, "key"), first)
 
 
-def test_missing_model_file_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^key: .*model\.pt cannot be read: No such file"):
-        denoised_responses(tmp_path / "model.pt", _images(2), "key")
-
-
 @pytest.mark.usefixtures("cache")
-def test_damaged_model_file_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "model.pt").write_bytes(b"junk")
+@pytest.mark.parametrize("is_there", [False, True], ids=["missing", "damaged"])
+def test_wrong_model_file_is_one_line(is_there: bool, tmp_path: Path) -> None:
+    if is_there:
+        (tmp_path / "model.pt").write_bytes(b"junk")
     with pytest.raises(ConfigError, match=r"^key: .*model\.pt ") as caught:
         denoised_responses(tmp_path / "model.pt", _images(2), "key")
     assert "\n" not in str(caught.value)

@@ -91,46 +91,35 @@ NAN[1, 2, 1] = np.nan
 ROWS = np.ones((3, 2), np.float32)
 
 
+def _rows(index: Any) -> dict[str, Any]:
+    return {"responses": ROWS, "image_index": np.array(index)}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"images": None}, "array 'images' is missing; found: responses"),
-        ({"responses": None}, "array 'responses' is missing; found: images"),
-        ({"images": IMAGES.astype(float)}, r"images: expected uint8 .*, found float64 \(4, 6, 5\)"),
-        ({"images": IMAGES[0]}, r"images: expected uint8 .*, found uint8 \(6, 5\)"),
-        ({"images": IMAGES[:0]}, r"images: expected uint8 .*, found uint8 \(0, 6, 5\)"),
-        ({"images": np.repeat(IMAGES[:, None], 2, 1)}, r"images: .* found uint8 \(4, 2, 6, 5\)"),
-        ({"images": IMAGES[:3]}, r"responses: expected \(repeats, 3 images, .*found \(3, 4, 2\)"),
-        ({"responses": NAN}, r"responses: .*finite.*found nan \(trial 6, neuron 1\)"),
-        ({"responses": REPEATS.astype(float) * 1e300}, "responses: expected finite numbers"),
-        ({"responses": REPEATS.astype(str)}, r"responses: expected numbers .*found <U\d+"),
-        ({"responses": REPEATS[..., :0]}, r"at least one trial and one neuron, .*\(12, 0\)"),
-        ({"responses": ROWS[0]}, r"responses: expected \(repeats.*found \(2,\)"),
-        ({"responses": ROWS}, r"image_index: missing; responses of \(trials, neurons\), \(3, 2\)"),
-        ({"image_index": np.arange(4)}, "image_index: only for responses of"),
-        (
-            {"responses": ROWS, "image_index": np.arange(4)},
-            r"image_index: expected integers \(3,\).*found int64 \(4,\)",
-        ),
-        (
-            {"responses": ROWS, "image_index": np.arange(3.0)},
-            r"image_index: expected integers .*found float64",
-        ),
-        (
-            {"responses": ROWS, "image_index": np.array([0, -1, 1])},
-            "image_index: expected 0 to 3 .*found -1",
-        ),
-        (
-            {"responses": ROWS, "image_index": np.array([0, 4, 1])},
-            "image_index: expected 0 to 3 .*found 4",
-        ),
-        (
-            {"responses": ROWS, "image_index": np.array([0, 3, 1])},
-            "image_index: every image needs a trial, image 2 has none",
-        ),
+        ({"images": None}, "'images' is missing"),
+        ({"responses": None}, "'responses' is missing"),
+        ({"images": IMAGES.astype(float)}, r"images: .* float64 \(4, 6, 5\)"),
+        ({"images": IMAGES[0]}, r"images: .* \(6, 5\)"),
+        ({"images": IMAGES[:0]}, r"images: .* \(0, 6, 5\)"),
+        ({"images": np.repeat(IMAGES[:, None], 2, 1)}, r"images: .* \(4, 2, 6, 5\)"),
+        ({"images": IMAGES[:3]}, r"responses: .*\(3, 4, 2\)"),
+        ({"responses": NAN}, r"responses: .*nan \(trial 6, neuron 1\)"),
+        ({"responses": REPEATS.astype(float) * 1e300}, "responses: .*finite"),
+        ({"responses": REPEATS.astype(str)}, r"responses: .*<U\d+"),
+        ({"responses": REPEATS[..., :0]}, r"responses: .*\(12, 0\)"),
+        ({"responses": ROWS[0]}, r"responses: .*\(2,\)"),
+        ({"responses": ROWS}, "image_index: missing"),
+        ({"image_index": np.arange(4)}, "image_index: only"),
+        (_rows(range(4)), r"image_index: .*\(4,\)"),
+        (_rows([0.0, 1.0, 2.0]), "image_index: .*float64"),
+        (_rows([0, -1, 1]), "image_index: .*-1"),
+        (_rows([0, 4, 1]), "image_index: .*found 4"),
+        (_rows([0, 3, 1]), "image_index: .*image 2"),
     ],
 )
-def test_malformed_file_is_one_line(
+def test_malformed_file_is_refused_by_its_array(
     changes: Mapping[str, Any], message: str, tmp_path: Path
 ) -> None:
     path = _write(tmp_path / "r.npz", _with(changes))
@@ -200,22 +189,24 @@ def test_folder_with_lists_of_responses_is_read(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"a": [1.0]}, "column 'image' is missing; found: a"),
-        ({"image": [0, 1, 2]}, "expected a column 'response' of lists or one number column"),
-        ({"image": [0, 1, 2], "a": ["x", "y", "z"]}, "a: expected numbers without nulls, found"),
-        ({"image": [0, 1, 2], "a": [1.0, None, 2.0]}, "with 1 nulls"),
-        ({"image": [0, 1, None], "a": [1.0, 2.0, 3.0]}, "image: expected numbers without nulls"),
-        ({"image": [0, 1, 3], "a": [1.0, 2.0, 3.0]}, "image_index: expected 0 to 2"),
-        ({"image": [0, 1, 2], "response": [[1.0], [1.0, 2.0], [1.0]]}, "found 1 to 2 numbers"),
-        ({"image": [0, 1, 2], "response": [["a"], ["b"], ["c"]]}, "expected lists of numbers"),
-        ({"image": [0, 1, 2], "response": [[1.0], [None], [1.0]]}, "finite numbers, found nan"),
+        ({"a": [1.0]}, "'image' is missing"),
+        ({"image": [0, 1, 2]}, "'response'"),
+        ({"image": [0, 1, 2], "a": ["x", "y", "z"]}, "a: .*string"),
+        ({"image": [0, 1, 2], "a": [1.0, None, 2.0]}, "a: .*1 nulls"),
+        ({"image": [0, 1, None], "a": [1.0, 2.0, 3.0]}, "image: .*1 nulls"),
+        ({"image": [0, 1, 3], "a": [1.0, 2.0, 3.0]}, "image_index: .*0 to 2"),
+        ({"image": [0, 1, 2], "response": [[1.0], [1.0, 2.0], [1.0]]}, "1 to 2"),
+        ({"image": [0, 1, 2], "response": [["a"], ["b"], ["c"]]}, "lists of numbers"),
+        ({"image": [0, 1, 2], "response": [[1.0], [None], [1.0]]}, "nan"),
         ({"image": [0, 1, 2], "response": [[], [], []]}, "expected"),
+        (None, r"responses\.parquet: "),
     ],
 )
-def test_malformed_folder_is_one_line(
-    folder: Path, columns: Mapping[str, Any], message: str
+def test_malformed_folder_is_refused(
+    folder: Path, columns: Mapping[str, Any] | None, message: str
 ) -> None:
-    _responses(folder, columns)
+    if columns is not None:
+        _responses(folder, columns)
     with pytest.raises(ConfigError, match=message) as caught:
         load_recordings(folder)
     assert str(folder) in str(caught.value)
@@ -229,8 +220,3 @@ def test_pipe_is_not_waited_for(folder: Path, tmp_path: Path) -> None:
     for path in (tmp_path / "r.npz", folder):
         with pytest.raises(ConfigError, match=r"(r\.npz|responses\.parquet): no regular file$"):
             load_recordings(path)
-
-
-def test_folder_without_responses_is_one_line(folder: Path) -> None:
-    with pytest.raises(ConfigError, match=r"responses\.parquet: not a readable Parquet file"):
-        load_recordings(folder)

@@ -38,18 +38,6 @@ def test_arctanh_transform_is_twice_arctanh(similarity: float) -> None:
     assert float(z) == pytest.approx(2 * math.atanh(similarity), abs=2e-4)
 
 
-@pytest.mark.parametrize("sign", [-1.0, 1.0])
-def test_arctanh_transform_is_finite_at_the_ends(sign: float) -> None:
-    z = stretched(torch.tensor(sign), "arctanh")
-    # log(2 + e) - log(e); float32 resolves 1 + 1e-5 to 1 %.
-    assert float(z) == pytest.approx(sign * math.log(2 / 1e-5), rel=1e-3)
-
-
-def test_identity_transform_changes_nothing() -> None:
-    values = torch.tensor([-1.0, 0.3, 1.0])
-    assert torch.equal(stretched(values, "identity"), values)
-
-
 @pytest.mark.parametrize("transform", ["arctanh", "identity"])
 @given(values=similarities, seed=st.integers(0, 10**6))
 def test_similarity_loss_is_the_formula(
@@ -64,17 +52,6 @@ def test_similarity_loss_is_the_formula(
     )
     expected = oracles.similarity_loss(values, targets, transform)
     assert float(loss) == pytest.approx(expected, rel=1e-9, abs=1e-12)
-
-
-def test_similarity_loss_is_the_mean_over_pairs() -> None:
-    s_cnn, s_target = torch.tensor([0.2, -0.4, 0.7]), torch.tensor([0.0, -1.0, 1.0])
-    once = similarity_loss(s_cnn, s_target)
-    torch.testing.assert_close(similarity_loss(s_cnn.repeat(5), s_target.repeat(5)), once)
-
-
-def test_similarity_loss_vanishes_where_targets_are_met() -> None:
-    values = torch.tensor([-1.0, 0.0, 1.0])
-    assert float(similarity_loss(values, values)) == 0
 
 
 @pytest.mark.parametrize("transform", ["arctanh", "identity"])
@@ -157,41 +134,14 @@ def test_loss_reaches_every_weight_but_the_heads_and_gamma() -> None:
     assert bool((gradient != 0).any())
 
 
-def test_pairs_are_those_of_the_generator() -> None:
-    model = _model()
-    regularizer = _regularizer(_images(), model).eval()
-    draws = [
-        regularizer(model.eval(), regularizer.draw(1, generator(seed, "pairs"))[0]).s_target
-        for seed in (1, 1, 2)
-    ]
-    assert torch.equal(draws[0], draws[1])
-    assert not torch.equal(draws[0], draws[2])
-
-
-def test_building_leaves_the_model_as_it_was() -> None:
+def test_building_and_comparing_leave_the_models_parameters_as_they_were() -> None:
     model = _model().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    _regularizer(_images(), model)
+    regularizer = _regularizer(_images(), model)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
-def test_evaluation_leaves_the_regularizer_as_it_was() -> None:
-    model = _model()
-    regularizer = _regularizer(_images(), model)
     regularizer(model, regularizer.draw(1, generator(1, "pairs"))[0])
-    before = {name: value.clone() for name, value in regularizer.state_dict().items()}
-    regularizer.eval()
-    regularizer(model.eval(), regularizer.draw(1, generator(2, "pairs"))[0])
-    assert all(torch.equal(value, before[name]) for name, value in regularizer.state_dict().items())
-
-
-def test_model_knows_nothing_of_the_regularizer() -> None:
-    model = _model()
-    names = set(model.state_dict())
-    regularizer = _regularizer(_images(), model)
-    regularizer(model, regularizer.draw(1, generator(1, "pairs"))[0])
-    assert set(model.state_dict()) == names
+    assert set(model.state_dict()) == set(before)
     owned = {id(parameter) for parameter in model.parameters()}
     assert not owned & {id(parameter) for parameter in regularizer.parameters()}
 
@@ -243,11 +193,10 @@ def _bytes_of_live_tensors() -> int:
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
-@pytest.mark.parametrize("pairs", ["all", "low"])
-def test_set_up_with_50000_images_holds_no_matrix_of_pairs(pairs: str) -> None:
+def test_set_up_with_50000_images_holds_no_matrix_of_pairs() -> None:
     images, model = _images(50_000, side=4), _model()
     before = _bytes_of_live_tensors()
-    regularizer = _regularizer(images, model, pairs=pairs)
+    regularizer = _regularizer(images, model, pairs="low")
     # Running means, gamma and one mean image.
     assert _bytes_of_live_tensors() - before < 2000
     assert regularizer(model, regularizer.draw(1, generator(0, "pairs"))[0]).s_target.shape == (8,)

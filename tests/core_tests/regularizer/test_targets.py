@@ -52,9 +52,6 @@ def test_raw_target_is_the_similarity_itself(source: RegularizationImages) -> No
 
 def test_label_target_is_one_within_a_class_and_zero_across(source: RegularizationImages) -> None:
     assert targets(source, target="label").tolist() == [1.0, 1.0, 0.0, 0.0]
-
-
-def test_label_target_needs_labels(source: RegularizationImages) -> None:
     with pytest.raises(ValueError, match="needs labels"):
         targets(source._replace(labels=None), target="label")
 
@@ -63,8 +60,7 @@ def test_label_target_of_images_without_labels_is_refused(
     tiny_config: Callable[..., TrialConfig], tiny_data: TaskData
 ) -> None:
     changes = {"regularizer.target": "label", "regularizer.dataset": "natural"}
-    message = r"^regularizer\.target: label needs labels; .*'natural' has none"
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=r"^regularizer\.target: .*'natural'"):
         load_regularization_images(tiny_config(changes), tiny_data.train, ())
 
 
@@ -88,8 +84,7 @@ def test_neural_model_that_is_not_there_is_refused_by_its_key(
     source: RegularizationImages, tmp_path: Path
 ) -> None:
     file = tmp_path / "none.pt"
-    message = rf"^regularizer\.neural_model: {file} cannot be read: No such file"
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=rf"^regularizer\.neural_model: {file} "):
         targets(source, target="neural", neural_model=str(file))
 
 

@@ -43,15 +43,6 @@ def test_figures_computed_by_hand(
     }
 
 
-@given(accuracies, accuracies, accuracies, accuracies, st.floats(0, 10))
-def test_score_is_gain_minus_weighted_cost(
-    clean: float, robust: float, clean_0: float, robust_0: float, weight: float
-) -> None:
-    figures = tradeoff(clean, robust, BaselineAccuracy(clean_0, robust_0, None, None), weight)
-    expected = (robust - robust_0) - weight * (clean_0 - clean)
-    assert figures["tradeoff_score"] == pytest.approx(expected)
-
-
 @given(accuracies, accuracies, st.floats(0, 10))
 def test_baseline_scores_exactly_zero(clean: float, robust: float, weight: float) -> None:
     figures = tradeoff(clean, robust, BaselineAccuracy(clean, robust, None, None), weight)

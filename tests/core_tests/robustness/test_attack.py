@@ -53,9 +53,13 @@ def test_every_configurable_attack_exists() -> None:
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_epsilon_zero_changes_nothing(name: str) -> None:
+def test_epsilon_zero_changes_nothing_and_no_epsilon_the_clean_images(name: str) -> None:
     images = _images()
-    assert torch.equal(prepare(name, _batch(images))(0.0), images)
+    before = images.clone()
+    perturbation = prepare(name, _batch(images))
+    assert torch.equal(perturbation(0.0), before)
+    perturbation(0.3)
+    assert torch.equal(images, before)
 
 
 @pytest.mark.parametrize("channels", [1, 3], ids=["grey", "color"])
@@ -70,14 +74,6 @@ def test_perturbed_images_are_images(name: str, epsilon: float, channels: int) -
     assert not torch.equal(perturbed, images)
 
 
-@pytest.mark.parametrize("name", ATTACKS)
-def test_clean_images_are_left_as_they_were(name: str) -> None:
-    images = _images()
-    before = images.clone()
-    prepare(name, _batch(images))(0.3)
-    assert torch.equal(images, before)
-
-
 @pytest.mark.parametrize("bad", [-0.01, 1.01, float("nan")])
 @pytest.mark.parametrize("name", ATTACKS)
 def test_pixels_outside_their_range_are_refused(name: str, bad: float) -> None:
@@ -88,23 +84,12 @@ def test_pixels_outside_their_range_are_refused(name: str, bad: float) -> None:
 
 
 @pytest.mark.parametrize("name", RANDOM_ATTACKS)
-def test_same_seed_gives_the_same_noise(name: str) -> None:
-    one, other = (prepare(name, _batch(_images(), seed=3))(0.2) for _ in range(2))
-    assert torch.equal(one, other)
-
-
-@pytest.mark.parametrize("name", RANDOM_ATTACKS)
-def test_another_seed_gives_other_noise(name: str) -> None:
-    one, other = (prepare(name, _batch(_images(), seed=seed))(0.2) for seed in (3, 4))
-    assert not torch.equal(one, other)
-
-
-@pytest.mark.parametrize("name", RANDOM_ATTACKS)
-def test_noise_depends_on_neither_surrogate_nor_labels(name: str) -> None:
+def test_noise_depends_on_the_seed_alone(name: str) -> None:
     labels = torch.zeros(8, dtype=torch.int64)
-    one = prepare(name, _batch(_images()))(0.2)
-    other = prepare(name, _batch(_images(), surrogate=nn.Flatten(), labels=labels))(0.2)
-    assert torch.equal(one, other)
+    one = prepare(name, _batch(_images(), seed=3))(0.2)
+    same = prepare(name, _batch(_images(), seed=3, surrogate=nn.Flatten(), labels=labels))(0.2)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, prepare(name, _batch(_images(), seed=4))(0.2))
 
 
 @pytest.mark.parametrize("name", RANDOM_ATTACKS)
@@ -132,13 +117,13 @@ def test_noise_has_its_distribution_in_every_channel(
     assert not torch.equal(noise[:, 0], noise[:, 1])
 
 
-@pytest.mark.parametrize("epsilon", [0.05, 0.3, 0.9])
+@pytest.mark.parametrize("epsilon", [0.05, 0.3, 0.9, 1.0])
 def test_salt_pepper_hits_each_pixel_with_probability_epsilon(epsilon: float) -> None:
     perturbed = prepare("salt_pepper", _batch(_grey(40)))(epsilon)
     num_pixels = perturbed.numel()
     num_hit = int((perturbed != 0.5).sum())
     spread = (num_pixels * epsilon * (1 - epsilon)) ** 0.5
-    assert abs(num_hit - epsilon * num_pixels) < 4 * spread
+    assert abs(num_hit - epsilon * num_pixels) <= 4 * spread
 
 
 def test_salt_pepper_makes_pixels_black_or_white_with_equal_chances() -> None:
@@ -160,10 +145,6 @@ def test_salt_pepper_keeps_its_hits_as_epsilon_grows() -> None:
     is_hit = weak != 0.5
     assert torch.equal(strong[is_hit], weak[is_hit])
     assert int((strong != 0.5).sum()) > int(is_hit.sum())
-
-
-def test_salt_pepper_hits_everything_at_one() -> None:
-    assert set(prepare("salt_pepper", _batch(_grey(10)))(1.0).unique().tolist()) == {0.0, 1.0}
 
 
 # Transferred FGSM
@@ -261,27 +242,18 @@ def test_transfer_fgsm_is_foolbox_run_at_that_epsilon(epsilon: float, channels: 
     torch.testing.assert_close(perturbed, expected, atol=1e-6, rtol=0)
 
 
-def test_transfer_fgsm_draws_nothing() -> None:
-    batch = _batch(_images())
-    before, global_before = batch.rng.get_state(), torch.random.get_rng_state()
-    prepare("transfer_fgsm", batch)(0.1)
-    assert torch.equal(batch.rng.get_state(), before)
-    assert torch.equal(torch.random.get_rng_state(), global_before)
-
-
-def test_transfer_fgsm_asks_the_surrogate_once_for_all_epsilons() -> None:
+def test_transfer_fgsm_draws_nothing_and_asks_the_surrogate_once_for_all_epsilons() -> None:
     surrogate, calls = _surrogate(), []
     surrogate.register_forward_hook(lambda *_: calls.append(1))
-    perturbation = prepare("transfer_fgsm", _batch(_images(), surrogate=surrogate))
+    batch = _batch(_images(), surrogate=surrogate)
+    before, global_before = batch.rng.get_state(), torch.random.get_rng_state()
+    perturbation = prepare("transfer_fgsm", batch)
     num_calls = len(calls)
     for epsilon in (0.01, 0.1, 0.2):
         perturbation(epsilon)
     assert len(calls) == num_calls
-
-
-def test_attacking_builds_no_weight_gradients() -> None:
-    surrogate = _surrogate()
-    prepare("transfer_fgsm", _batch(_images(), surrogate=surrogate))(0.1)
+    assert torch.equal(batch.rng.get_state(), before)
+    assert torch.equal(torch.random.get_rng_state(), global_before)
     assert all(parameter.grad is None for parameter in surrogate.parameters())
 
 

@@ -75,7 +75,13 @@ def test_bands_of_the_published_image_size() -> None:
     assert math.sqrt(0.5) < CORNER_EDGE
 
 
-def test_image_of_one_pixel_has_no_spectrum() -> None:
+@pytest.mark.parametrize(
+    "images",
+    [torch.zeros(0, 1, 8, 8), *(torch.full((1, 1, 8, 8), v) for v in (0.0, math.nan, math.inf))],
+)
+def test_perturbation_without_power_is_refused(images: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"at least one perturbation|zero or not finite"):
+        radial_power(images)
     with pytest.raises(ValueError, match="at least 2x2 pixels, found 1x4"):
         band_edges(1, 4)
 
@@ -119,17 +125,6 @@ def test_large_perturbations_do_not_dominate() -> None:
     low, high = grating(16, 0, 1), grating(16, 0, 7)
     _, share = radial_power(torch.cat([1000 * low, high]))
     assert sorted(share.tolist())[-2:] == pytest.approx([0.5, 0.5], abs=1e-12)
-
-
-def test_no_perturbation_has_no_spectrum() -> None:
-    with pytest.raises(ValueError, match="at least one perturbation"):
-        radial_power(torch.zeros(0, 1, 8, 8))
-
-
-@pytest.mark.parametrize("value", [0.0, math.nan, math.inf])
-def test_perturbation_without_power_is_refused(value: float) -> None:
-    with pytest.raises(ValueError, match="zero or not finite"):
-        radial_power(torch.full((1, 1, 8, 8), value))
 
 
 # noise
@@ -231,19 +226,15 @@ def num_corner_frequencies(side: int) -> int:
 
 
 def test_power_is_that_of_the_perturbations_that_move() -> None:
-    moved = normal(3, 1, 8, 8)
-    perturbations = torch.cat([moved, torch.zeros(2, 1, 8, 8)])
-    points = measure_frequencies(Checkerboard(), board(5), "validation", config(), perturbations)
-    power = [point for point in points if point.kind == "perturbation_power"]
+    moved, still = normal(3, 1, 8, 8), torch.zeros(2, 1, 8, 8)
+    found = [
+        measure_frequencies(Checkerboard(), board(5), "validation", config(), perturbations)
+        for perturbations in (torch.cat([moved, still]), still)
+    ]
+    power, none = ([p for p in points if p.kind == "perturbation_power"] for points in found)
     assert [point.value for point in power] == radial_power(moved)[1].tolist()
     assert {(p.split, p.epsilon, p.num_images) for p in power} == {("validation", None, 3)}
-
-
-def test_without_any_perturbation_only_noise_is_measured() -> None:
-    points = measure_frequencies(
-        Checkerboard(), board(5), "test", config(), torch.zeros(2, 1, 8, 8)
-    )
-    assert {point.kind for point in points} == {"band_noise_accuracy"}
+    assert none == []
 
 
 @pytest.mark.parametrize(

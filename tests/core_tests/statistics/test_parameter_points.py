@@ -16,48 +16,37 @@ def columns(
     return dict(zip(found.inputs, found.points.T.tolist(), strict=True))
 
 
-def test_range_goes_from_its_low_to_its_high() -> None:
-    found = columns({"type": "float", "low": 0.2, "high": 0.6}, [0.2, 0.3, 0.6])
-    assert found == {"regularizer.alpha": pytest.approx([0, 0.25, 1])}
-
-
-def test_logarithmic_range_is_even_in_the_logarithm() -> None:
-    found = columns({"type": "float", "low": 0.01, "high": 1, "log": True}, [0.01, 0.1, 1.0])
-    assert found == {"regularizer.alpha": pytest.approx([0, 0.5, 1])}
-
-
-def test_whole_numbers_count_as_numbers() -> None:
-    found = columns({"type": "int", "low": 1, "high": 5, "log": False, "step": 1}, [1, 2, 5])
-    assert found == {"regularizer.alpha": pytest.approx([0, 0.25, 1])}
+@pytest.mark.parametrize(
+    ("distribution", "values", "expected"),
+    [
+        ({"type": "float", "low": 0.2, "high": 0.6}, [0.2, 0.3, 0.6], [0, 0.25, 1]),
+        ({"type": "float", "low": 0.01, "high": 1, "log": True}, [0.01, 0.1, 1.0], [0, 0.5, 1]),
+        ({"type": "int", "low": 1, "high": 5, "log": False, "step": 1}, [1, 2, 5], [0, 0.25, 1]),
+        ({"type": "categorical", "choices": [0.2, 0.4, 0.8]}, [0.2, 0.4, 0.8], [0, 1 / 3, 1]),
+        # Logarithmic from a factor of 8 on.
+        ({"type": "categorical", "choices": [4, 8, 32]}, [4, 8, 32], [0, 1 / 3, 1]),
+    ],
+)
+def test_numbers_go_from_the_lowest_to_the_highest(
+    distribution: dict[str, Any], values: list[Any], expected: list[float]
+) -> None:
+    assert columns(distribution, values) == {"regularizer.alpha": pytest.approx(expected)}
 
 
 @pytest.mark.parametrize(
-    ("choices", "expected"),
-    [([0.2, 0.4, 0.8], [0, 1 / 3, 1]), ([4, 8, 16, 32], [0, 1 / 3, 2 / 3, 1])],
-    ids=["linear", "logarithmic from a factor of 8 on"],
+    ("choices", "values", "expected"),
+    [
+        (["a", "b"], ["b", "a", "b"], {"b": [1, 0, 1]}),
+        (["a", "b", "c"], ["b", "a", "c"], {"a": [0, 1, 0], "b": [1, 0, 0], "c": [0, 0, 1]}),
+        ([False, True], [True, False], {"true": [1, 0]}),
+    ],
+    ids=["two share an input", "more have an input each", "truth values"],
 )
-def test_choices_that_are_numbers_are_ordered(choices: list[Any], expected: list[float]) -> None:
-    found = columns({"type": "categorical", "choices": choices}, choices)
-    assert found == {"regularizer.alpha": pytest.approx(expected)}
-
-
-def test_two_categories_share_an_input() -> None:
-    found = columns({"type": "categorical", "choices": ["a", "b"]}, ["b", "a", "b"])
-    assert found == {"regularizer.alpha = b": [1, 0, 1]}
-
-
-def test_more_categories_have_an_input_each() -> None:
-    found = columns({"type": "categorical", "choices": ["a", "b", "c"]}, ["b", "a", "c"])
-    assert found == {
-        "regularizer.alpha = a": [0, 1, 0],
-        "regularizer.alpha = b": [1, 0, 0],
-        "regularizer.alpha = c": [0, 0, 1],
-    }
-
-
-def test_truth_values_are_categories() -> None:
-    found = columns({"type": "categorical", "choices": [False, True]}, [True, False])
-    assert found == {"regularizer.alpha = true": [1, 0]}
+def test_categories_have_inputs_of_zeros_and_ones(
+    choices: list[Any], values: list[Any], expected: dict[str, list[float]]
+) -> None:
+    found = columns({"type": "categorical", "choices": choices}, values)
+    assert found == {f"regularizer.alpha = {choice}": v for choice, v in expected.items()}
 
 
 def test_what_does_not_vary_is_left_out_and_so_is_the_seed() -> None:

@@ -50,15 +50,10 @@ def sets_of_points(
     return (values / 2 if draw(st.booleans()) else values), maximize
 
 
-@given(sets_of_points(st.just(2)))
-def test_two_objectives_equal_brute_force(case: tuple[Points, list[bool]]) -> None:
-    values, maximize = case
-    assert non_dominated(values, maximize).tolist() == brute_force_front(values, maximize)
-
-
-@given(sets_of_points(st.sampled_from([1, 3, 4])))
-def test_other_numbers_of_objectives_equal_brute_force(case: tuple[Points, list[bool]]) -> None:
-    values, maximize = case
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+@given(data=st.data())
+def test_front_equals_brute_force(number: int, data: st.DataObject) -> None:
+    values, maximize = data.draw(sets_of_points(st.just(number)))
     assert non_dominated(values, maximize).tolist() == brute_force_front(values, maximize)
 
 
@@ -68,16 +63,10 @@ def test_fast_and_general_branch_agree(case: tuple[Points, list[bool]]) -> None:
     assert pareto._two_objectives(ranks).tolist() == pareto._any_objectives(ranks).tolist()
 
 
-@pytest.mark.parametrize(
-    ("num_objectives", "branch"), [(1, "any"), (2, "two"), (3, "any")], ids=["1", "2", "3"]
-)
-def test_branch_that_runs(
-    num_objectives: int, branch: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = {"two": "_any_objectives", "any": "_two_objectives"}[branch]
-    monkeypatch.delattr(pareto, other)
-    mask = non_dominated(np.eye(num_objectives), [True] * num_objectives)
-    assert mask.all()
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_branch_that_runs(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(pareto, "_any_objectives" if number == 2 else "_two_objectives")
+    assert non_dominated(np.eye(number), [True] * number).all()
 
 
 @pytest.mark.parametrize(
@@ -148,9 +137,7 @@ def test_hypervolume_counts_unit_cells(
     assert hypervolume(values, reference, maximize) == expected
 
 
-@given(
-    st.lists(st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0)), min_size=1, max_size=5),
-)
+@given(st.lists(st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0)), min_size=1, max_size=5))
 def test_hypervolume_equals_inclusion_and_exclusion(points: list[tuple[float, float]]) -> None:
     values = np.array(points)
     expected = 0.0

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -40,19 +38,6 @@ def test_second_load_reads_what_the_first_built(folder: Path) -> None:
     assert build.count == 1
     assert _same(first, second)
     assert second["images"].dtype == np.uint8
-
-
-def test_who_asks_at_once_waits_for_one_build(folder: Path) -> None:
-    build = _Builder()
-
-    def slow() -> Arrays:
-        time.sleep(0.1)
-        return build()
-
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: cached_arrays(["a"], slow, "key"), range(4)))
-    assert build.count == 1
-    assert all(_same(arrays, found[0]) for arrays in found)
 
 
 def test_other_identity_is_built_again(folder: Path) -> None:

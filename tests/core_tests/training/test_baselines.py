@@ -4,7 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -15,6 +15,7 @@ from simreg_core.robustness.evaluate import evaluate
 from simreg_core.training import baselines
 from simreg_core.training.baselines import (
     ReferenceNetwork,
+    References,
     ensure_network,
     load_network,
     load_references,
@@ -43,13 +44,10 @@ def _weights(network: ReferenceNetwork, data: TaskData, cache: Path) -> dict[str
 def test_networks_are_the_baselines_in_order_and_the_surrogate(tiny_config: MakeConfig) -> None:
     config = tiny_config({"robustness.baseline_seeds": [7, 3], "robustness.surrogate_seed": 5})
     networks = reference_networks(config)
-    assert [(n.role, n.seed) for n in networks] == [
-        ("baseline", 7),
-        ("baseline", 3),
-        ("surrogate", 5),
-    ]
-    assert [n.config.seed for n in networks[:2]] == [7, 3]
-    assert all(n.config.regularizer.alpha == 0 for n in networks)
+    named = [(network.role, network.seed) for network in networks]
+    assert named == [("baseline", 7), ("baseline", 3), ("surrogate", 5)]
+    assert [network.config.seed for network in networks[:2]] == [7, 3]
+    assert all(network.config.regularizer.alpha == 0 for network in networks)
 
 
 def test_baseline_is_the_unregularized_network_of_its_seed(
@@ -64,11 +62,10 @@ def test_baseline_is_the_unregularized_network_of_its_seed(
     assert _weights(baseline, tiny_data, tmp_path) == expected
 
 
-@pytest.mark.parametrize("seed", [0, 1, 101])
 def test_surrogate_is_not_the_baseline_of_the_same_seed(
-    seed: int, tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
 ) -> None:
-    config = tiny_config({"robustness.baseline_seeds": [seed], "robustness.surrogate_seed": seed})
+    config = tiny_config({"robustness.baseline_seeds": [101], "robustness.surrogate_seed": 101})
     baseline, surrogate = reference_networks(config)
     assert baseline.config.seed != surrogate.config.seed
     assert _weights(baseline, tiny_data, tmp_path) != _weights(surrogate, tiny_data, tmp_path)
@@ -84,29 +81,39 @@ def test_no_choice_of_seeds_makes_the_surrogate_a_baseline(tiny_config: MakeConf
     assert usual == 4240665349  # that of all results so far
 
 
-def test_surrogate_is_frozen(tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path) -> None:
-    surrogate = load_references(tiny_config(), tiny_data, tmp_path, CPU).surrogate
+class Measured(NamedTuple):
+    """Two baselines and the surrogate, measured once for several tests."""
+
+    config: TrialConfig
+    data: TaskData
+    cache: Path
+    found: References
+
+
+@pytest.fixture(scope="module")
+def measured(tiny_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    config, cache = tiny_config({"robustness.baseline_seeds": [1, 2]}), tmp_path_factory.mktemp("c")
+    data = load_task(config.task)
+    return Measured(config, data, cache, load_references(config, data, cache, CPU))
+
+
+def test_surrogate_is_frozen(measured: Measured) -> None:
+    surrogate = measured.found.surrogate
     assert not surrogate.training
     assert not any(parameter.requires_grad for parameter in surrogate.parameters())
 
 
-def test_results_are_those_of_every_network_on_both_splits(
-    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
-) -> None:
-    config = tiny_config({"robustness.baseline_seeds": [1, 2]})
-    found = load_references(config, tiny_data, tmp_path, CPU)
-    assert [(r.role, r.seed) for r in found.results] == [
-        ("baseline", 1),
-        ("baseline", 2),
-        ("surrogate", 0),
-    ]
+def test_results_are_those_of_every_network_on_both_splits(measured: Measured) -> None:
+    config, data, cache, found = measured
+    named = [(result.role, result.seed) for result in found.results]
+    assert named == [("baseline", 1), ("baseline", 2), ("surrogate", 0)]
     for network, result in zip(reference_networks(config), found.results, strict=True):
-        model = load_network(network, tiny_data, tmp_path, CPU)
+        model = load_network(network, data, cache, CPU)
         expected = [
             point
             for split in ("validation", "test")
             for point in evaluate(
-                model, tiny_data.split(split), split, config.robustness, found.surrogate
+                model, data.split(split), split, config.robustness, found.surrogate
             )
         ]
         assert list(result.curves) == expected
@@ -116,61 +123,55 @@ def test_results_are_those_of_every_network_on_both_splits(
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_baseline_accuracy_is_the_mean_over_the_baselines_alone(
-    split: str, tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
+    split: str, measured: Measured
 ) -> None:
-    config = tiny_config({"robustness.baseline_seeds": [1, 2]})
-    found = load_references(config, tiny_data, tmp_path, CPU)
-    one, other, _ = (result.accuracies(split) for result in found.results)
-    baseline = found.baseline(split)
+    one, other, _ = (result.accuracies(split) for result in measured.found.results)
+    baseline = measured.found.baseline(split)
     for name in ("clean_accuracy", "robust_accuracy"):
         assert getattr(baseline, name) == pytest.approx((one[name] + other[name]) / 2)
         deviation = abs(one[name] - other[name]) / 2**0.5
         assert getattr(baseline, f"{name}_std") == pytest.approx(deviation)
 
 
-def test_second_call_trains_and_writes_nothing(
-    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path, trained: list[TrialConfig]
-) -> None:
-    first = load_references(tiny_config(), tiny_data, tmp_path, CPU)
-    assert len(trained) == 2
-    before = _files(tmp_path)
-    second = load_references(tiny_config(), tiny_data, tmp_path, CPU)
-    assert len(trained) == 2
-    assert _files(tmp_path) == before
-    assert second.results == first.results
+def test_cached_figures_are_plain_json(measured: Measured) -> None:
+    texts = sorted(path for path in measured.cache.iterdir() if path.suffix == ".json")
+    assert len(texts) == 6  # curves and epochs of three networks
+    assert [type(json.loads(path.read_text())) for path in texts] == [dict, list] * 3
 
 
 @pytest.mark.parametrize(
     "changes",
-    [
-        pytest.param({"seed": 9}, id="seed"),
-        pytest.param({"regularizer.alpha": 3}, id="alpha"),
-        pytest.param({"regularizer.dataset": "natural"}, id="regularization-images"),
-    ],
+    [{}, {"seed": 9}, {"regularizer.alpha": 3}, {"regularizer.dataset": "natural"}],
+    ids=["the-same", "seed", "alpha", "regularization-images"],
 )
-def test_trials_that_differ_in_this_share_their_references(
+def test_trials_of_one_protocol_share_their_references(
     changes: dict[str, Any],
     tiny_config: MakeConfig,
     tiny_data: TaskData,
     tmp_path: Path,
     trained: list[TrialConfig],
 ) -> None:
+    digest = references_digest(tiny_config(changes), tiny_data)
     first = load_references(tiny_config(), tiny_data, tmp_path, CPU)
+    before = _files(tmp_path)
     second = load_references(tiny_config(changes), tiny_data, tmp_path, CPU)
     assert len(trained) == 2
-    assert second.digest == first.digest
+    assert _files(tmp_path) == before
+    assert second.digest == first.digest == digest  # known before anything is trained
     assert second.results == first.results
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "num_trained"),
     [
-        pytest.param({"training.learning_rate": 0.05}, id="training"),
-        pytest.param({"model.scale": 2.0}, id="model"),
+        pytest.param({"training.learning_rate": 0.05}, 4, id="training"),
+        pytest.param({"model.scale": 2.0}, 4, id="model"),
+        pytest.param({"robustness.noise_seed": 5}, 2, id="attacks"),  # of the same networks
     ],
 )
 def test_another_protocol_has_references_of_its_own(
     changes: dict[str, Any],
+    num_trained: int,
     tiny_config: MakeConfig,
     tiny_data: TaskData,
     tmp_path: Path,
@@ -178,17 +179,7 @@ def test_another_protocol_has_references_of_its_own(
 ) -> None:
     first = load_references(tiny_config(), tiny_data, tmp_path, CPU)
     second = load_references(tiny_config(changes), tiny_data, tmp_path, CPU)
-    assert len(trained) == 4
-    assert second.digest != first.digest
-
-
-def test_other_attacks_are_measured_on_the_same_networks(
-    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path, trained: list[TrialConfig]
-) -> None:
-    first = load_references(tiny_config(), tiny_data, tmp_path, CPU)
-    changed = tiny_config({"robustness.noise_seed": 5})
-    second = load_references(changed, tiny_data, tmp_path, CPU)
-    assert len(trained) == 2
+    assert len(trained) == num_trained
     assert second.digest != first.digest
     assert second.results != first.results
 
@@ -208,13 +199,6 @@ def test_changed_images_have_references_of_their_own(
         digests.append(load_references(config, data, tmp_path / "cache", CPU).digest)
     assert digests[0] != digests[1]
     assert len(trained) == 4
-
-
-def test_digest_is_known_before_anything_is_trained(
-    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
-) -> None:
-    digest = references_digest(tiny_config({"seed": 5}), tiny_data)
-    assert digest == load_references(tiny_config(), tiny_data, tmp_path, CPU).digest
 
 
 def test_two_that_ask_at_once_train_one_network(
@@ -255,19 +239,10 @@ def test_interrupted_training_leaves_no_network_behind(
     assert set(_files(tmp_path)) == {path.name, path.with_suffix(".epochs.json").name}
 
 
-def test_diverged_baseline_is_told_and_not_cached(
+def test_diverged_baseline_is_not_cached(
     tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
 ) -> None:
     network = reference_networks(tiny_config({"training.learning_rate": 1e30}))[0]
     with pytest.raises(NonFiniteLossError, match="in epoch 0"):
         ensure_network(network, tiny_data, tmp_path, CPU)
     assert _files(tmp_path) == {}
-
-
-def test_cached_figures_are_plain_json(
-    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
-) -> None:
-    load_references(tiny_config(), tiny_data, tmp_path, CPU)
-    texts = sorted(path for path in tmp_path.iterdir() if path.suffix == ".json")
-    assert len(texts) == 4  # curves and epochs of two networks
-    assert [type(json.loads(path.read_text())) for path in texts] == [dict, list] * 2

@@ -13,12 +13,12 @@ from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import load_task
 from simreg_core.errors import ConfigError
 from simreg_core.networks.checkpoint import CheckpointError, save
-from simreg_core.results.schema import METRICS, SPLITS, TRIAL_COLUMNS
+from simreg_core.results.schema import SPLITS, TRIAL_COLUMNS
+from simreg_core.results.tradeoff import tradeoff
 from simreg_core.robustness.evaluate import accuracies, evaluate
-from simreg_core.robustness.tradeoff import tradeoff
 from simreg_core.training.baselines import load_references
 from simreg_core.training.experiment import Progress, TrialResult, run_experiment
-from simreg_core.training.fit import EpochRecord, NonFiniteLossError, mean_loss_and_accuracy
+from simreg_core.training.fit import EpochRecord, mean_loss_and_accuracy
 
 CPU = torch.device("cpu")
 MakeConfig = Callable[..., TrialConfig]
@@ -40,7 +40,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("references")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def result(tiny_config: MakeConfig, cache: Path) -> TrialResult:
     return run_experiment(tiny_config(), cache=cache, device=CPU)
 
@@ -99,48 +99,21 @@ def test_weight_of_the_cost_enters_the_score(tiny_config: MakeConfig, cache: Pat
     assert score == pytest.approx(gain - 3 * cost)
 
 
-def test_metric_reads_the_column_of_its_split(result: TrialResult) -> None:
-    assert result.metric("clean_accuracy", "test") == result.columns["test.clean_accuracy"]
-    assert (
-        result.metric("clean_accuracy", "validation")
-        == (result.columns["validation.clean_accuracy"])
-    )
-
-
-def test_metrics_of_attacks_that_were_not_referred_to_are_absent(result: TrialResult) -> None:
-    present = {name for name in METRICS if f"test.{name}" in result.columns}
-    assert present == set(METRICS) - {
-        "robust_accuracy.uniform",
-        "robust_accuracy.salt_pepper",
-        "boundary_distance",
-        "corruption_accuracy",
-    }
-
-
-def test_columns_tell_what_was_run(result: TrialResult) -> None:
+def test_columns_say_what_was_run_and_how_it_ended(result: TrialResult) -> None:
     columns, config = result.columns, result.config
     assert columns["config_digest"] == config.digest()
     assert columns["baseline_digest"] == result.references.digest
     assert {name: columns[name] for name in config.flat()} == config.flat()
     assert [columns[f"num_{name}"] for name in ("train", "validation", "test")] == [128, 64, 64]
-
-
-def test_columns_tell_how_training_ended(result: TrialResult) -> None:
     losses = [record.validation_loss for record in result.epochs]
-    assert result.columns["validation_loss"] == min(losses)
-    assert result.columns["kept_epoch"] == losses.index(min(losses))
-    last = result.epochs[-1]
+    assert columns["validation_loss"] == min(losses)
+    assert columns["kept_epoch"] == losses.index(min(losses))
     for name in ("similarity_correlation", "positive_share", "negative_share"):
-        assert result.columns[name] == getattr(last, name)
-
-
-def test_columns_tell_when_it_ran(result: TrialResult) -> None:
-    begun, ended = (
-        datetime.fromisoformat(result.columns[f"{name}_at"]) for name in ("started", "finished")
-    )
+        assert columns[name] == getattr(result.epochs[-1], name)
+    begun, ended = (datetime.fromisoformat(columns[f"{n}_at"]) for n in ("started", "finished"))
     assert begun <= ended
-    assert result.columns["train_seconds"] > 0
-    assert result.columns["evaluate_seconds"] > 0
+    assert columns["train_seconds"] > 0
+    assert columns["evaluate_seconds"] > 0
 
 
 def test_result_is_a_function_of_the_configuration(
@@ -152,20 +125,7 @@ def test_result_is_a_function_of_the_configuration(
     assert fresh.curves == result.curves
 
 
-def test_every_epoch_is_told_when_its_checkpoint_is_safe(
-    tiny_config: MakeConfig, cache: Path, tmp_path: Path
-) -> None:
-    path, told = tmp_path / "state.pt", []
-
-    def on_epoch(progress: Progress) -> None:
-        assert path.exists()
-        told.append(progress.records[-1].epoch)
-
-    run_experiment(tiny_config(), cache=cache, device=CPU, checkpoint=path, on_epoch=on_epoch)
-    assert told == [0, 1]
-
-
-def test_run_that_was_killed_continues_to_the_same_result(
+def test_run_that_is_killed_after_an_epoch_continues_to_the_same_result(
     tiny_config: MakeConfig, cache: Path, tmp_path: Path
 ) -> None:
     config, path = tiny_config({"training.epochs": 4}), tmp_path / "state.pt"
@@ -191,35 +151,19 @@ def test_run_that_was_killed_continues_to_the_same_result(
     assert resumed.curves == whole.curves
 
 
-def test_damaged_checkpoint_stops_the_run_instead_of_starting_over(
-    tiny_config: MakeConfig, cache: Path, tmp_path: Path
+@pytest.mark.parametrize("is_damaged", [True, False])
+def test_wrong_checkpoint_stops_the_run_instead_of_starting_over(
+    is_damaged: bool, tiny_config: MakeConfig, cache: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "state.pt"
-    path.write_bytes(b"half a file")
-    with pytest.raises(CheckpointError, match=r"state\.pt is damaged"):
+    if is_damaged:
+        path.write_bytes(b"half a file")
+    else:
+        save({"config_digest": "another"}, path)
+    content = path.read_bytes()
+    with pytest.raises(CheckpointError, match=r"state\.pt"):
         run_experiment(tiny_config(), cache=cache, device=CPU, checkpoint=path)
-    assert path.read_bytes() == b"half a file"
-
-
-def test_checkpoint_of_something_else_stops_the_run(
-    tiny_config: MakeConfig, cache: Path, tmp_path: Path
-) -> None:
-    save({"config_digest": "another"}, tmp_path / "state.pt")
-    with pytest.raises(CheckpointError, match="another configuration"):
-        run_experiment(tiny_config(), cache=cache, device=CPU, checkpoint=tmp_path / "state.pt")
-
-
-def test_divergence_is_told(tiny_config: MakeConfig, tmp_path: Path) -> None:
-    config = tiny_config({"training.learning_rate": 1e30})
-    with pytest.raises(NonFiniteLossError, match="in epoch 0"):
-        run_experiment(config, cache=tmp_path, device=CPU)
-
-
-def test_missing_data_is_told(tiny_config: MakeConfig, tmp_path: Path) -> None:
-    config = tiny_config({"task.dataset": f"parquet:{tmp_path}"})
-    with pytest.raises(ConfigError, match=r"task\.dataset: .* does not exist"):
-        run_experiment(config, cache=tmp_path / "cache", device=CPU)
-    assert not (tmp_path / "cache").exists()
+    assert path.read_bytes() == content
 
 
 def test_boundary_and_corruptions_are_columns_where_configured(
@@ -254,10 +198,7 @@ def test_plugin_counts_towards_r_but_has_no_column(
     name = "halving:halve"
     attacks = {"gaussian": {"max_epsilon": 0.4}, name: {"max_epsilon": 0.2}}
     config = tiny_config(
-        {
-            "robustness.attacks": attacks,
-            "robustness.reference": {"gaussian": 0.4, name: 0.2},
-        }
+        {"robustness.attacks": attacks, "robustness.reference": {"gaussian": 0.4, name: 0.2}}
     )
     result = run_experiment(config, cache=cache, device=CPU)
     under = {p.attack: p.accuracy for p in result.curves if p.split == "test" and p.is_reference}
@@ -267,23 +208,24 @@ def test_plugin_counts_towards_r_but_has_no_column(
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "key"),
     [
         (
             {"robustness.attacks": {"gaussian": {"max_epsilon": 0.4, "options": {"x": 1}}}},
-            r"robustness\.attacks\.gaussian\.options\.x: unknown option",
+            r"robustness\.attacks\.gaussian\.options\.x",
         ),
         (
             {"robustness.corruptions": {"folder": "/nowhere/at/all"}},
-            r"robustness\.corruptions\.folder: /nowhere/at/all does not exist",
+            r"robustness\.corruptions\.folder",
         ),
+        ({"task.dataset": "parquet:/nowhere/at/all"}, r"task\.dataset"),
     ],
 )
-def test_what_cannot_be_measured_is_told_before_training(
-    changes: dict[str, Any], message: str, tiny_config: MakeConfig, tmp_path: Path
+def test_what_cannot_be_measured_is_refused_before_training(
+    changes: dict[str, Any], key: str, tiny_config: MakeConfig, tmp_path: Path
 ) -> None:
     changes = {**changes, "robustness.reference": {"gaussian": 0.4}}
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=rf"^{key}: "):
         run_experiment(tiny_config(changes), cache=tmp_path / "cache", device=CPU)
     assert not (tmp_path / "cache").exists()
 

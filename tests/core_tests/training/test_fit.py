@@ -65,9 +65,7 @@ def test_training_is_the_plain_loop_where_alpha_is_zero(tiny_config: MakeConfig)
         torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-4, msg=name)
 
 
-def test_regularized_step_follows_the_gradient_of_the_weighted_sum(
-    tiny_config: MakeConfig,
-) -> None:
+def test_regularized_step_follows_the_gradient_of_the_weighted_sum(tiny_config: MakeConfig) -> None:
     config = tiny_config(
         {
             "regularizer.alpha": 0.7,
@@ -98,55 +96,29 @@ def test_regularized_step_follows_the_gradient_of_the_weighted_sum(
     assert record.similarity_loss == pytest.approx(float(pairs.loss.detach()), rel=1e-3)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"regularizer.threshold": 0.9}, {"regularizer.dataset": "natural"}],
-    ids=["threshold", "dataset"],
-)
 def test_regularizer_of_weight_zero_has_no_influence(
-    changes: dict[str, Any], tiny_config: MakeConfig, tiny_data: TaskData
+    tiny_config: MakeConfig, tiny_data: TaskData
 ) -> None:
+    changes = {"regularizer.threshold": 0.9, "regularizer.dataset": "natural"}
     plain = trained(tiny_config({"regularizer.alpha": 0}), tiny_data)
     other = trained(tiny_config({"regularizer.alpha": 0, **changes}), tiny_data)
     assert plain.regularizer is None
     assert snapshot_of(plain) == snapshot_of(other)
 
 
-def test_regularizer_changes_the_network(tiny_config: MakeConfig, tiny_data: TaskData) -> None:
-    plain = trained(tiny_config({"regularizer.alpha": 0}), tiny_data)
-    regularized = trained(tiny_config({"regularizer.alpha": 1}), tiny_data)
-    assert weights_of(plain) != weights_of(regularized)
-
-
-def test_same_seed_gives_the_same_numbers(tiny_config: MakeConfig, tiny_data: TaskData) -> None:
-    one, other = (trained(tiny_config(), tiny_data) for _ in range(2))
-    assert snapshot_of(one) == snapshot_of(other)
-
-
-def test_training_does_not_depend_on_the_global_rng(
+def test_numbers_depend_on_the_seed_and_on_nothing_else(
     tiny_config: MakeConfig, tiny_data: TaskData
 ) -> None:
-    snapshots = []
+    one = trained(tiny_config(), tiny_data)
     with torch.random.fork_rng():
-        for seed in (1, 2):
-            torch.manual_seed(seed)
-            snapshots.append(snapshot_of(trained(tiny_config(), tiny_data)))
-    assert snapshots[0] == snapshots[1]
-
-
-def test_another_seed_gives_other_numbers(tiny_config: MakeConfig, tiny_data: TaskData) -> None:
-    one, other = (trained(tiny_config({"seed": seed}), tiny_data) for seed in (0, 1))
+        torch.manual_seed(1)
+        state = start(tiny_config(), tiny_data, CPU)
+        state.model.eval()  # trained in training mode all the same
+        list(fit(tiny_config(), state, tiny_data))
+    assert snapshot_of(one) == snapshot_of(state)
+    other = trained(tiny_config({"seed": 1}), tiny_data)
     assert weights_of(one) != weights_of(other)
     assert one.records[0].task_loss != other.records[0].task_loss
-
-
-def test_network_is_trained_in_training_mode_whatever_mode_it_comes_in(
-    tiny_config: MakeConfig, tiny_data: TaskData
-) -> None:
-    state = start(tiny_config(), tiny_data, CPU)
-    state.model.eval()
-    list(fit(tiny_config(), state, tiny_data))
-    assert snapshot_of(state) == snapshot_of(trained(tiny_config(), tiny_data))
 
 
 def test_network_learns_what_can_be_learned(tiny_config: MakeConfig) -> None:
@@ -288,10 +260,17 @@ def test_kept_model_is_a_copy_with_the_kept_weights(
 # Divergence
 
 
-def test_diverged_step_is_named(tiny_config: MakeConfig, tiny_data: TaskData) -> None:
-    changes = {"training.learning_rate": 1e30, "training.batch_size": 16}
+@pytest.mark.parametrize(
+    ("batch_size", "place"),
+    [(16, r"task loss (nan|inf) in epoch 0, step [1-7]"), (128, "validation loss nan in epoch 0")],
+    ids=["step", "last-step"],
+)
+def test_diverged_step_is_named(
+    batch_size: int, place: str, tiny_config: MakeConfig, tiny_data: TaskData
+) -> None:
+    changes = {"training.learning_rate": 1e30, "training.batch_size": batch_size}
     config = tiny_config({**changes, "regularizer.alpha": 0})
-    with pytest.raises(NonFiniteLossError, match=r"^task loss (nan|inf) in epoch 0, step [1-7]$"):
+    with pytest.raises(NonFiniteLossError, match=f"^{place}$"):
         trained(config, tiny_data)
 
 
@@ -305,15 +284,6 @@ def test_diverged_similarity_loss_is_named(tiny_config: MakeConfig, tiny_data: T
     data = tiny_data._replace(train=Split(*(tensor[:64] for tensor in tiny_data.train)))
     with pytest.raises(NonFiniteLossError, match=r"^similarity loss nan in epoch 0, step 0$"):
         next(fit(config, state, data))
-
-
-def test_divergence_in_the_last_step_is_seen_in_validation(
-    tiny_config: MakeConfig, tiny_data: TaskData
-) -> None:
-    changes = {"training.learning_rate": 1e30, "training.batch_size": 128}
-    config = tiny_config({**changes, "regularizer.alpha": 0})
-    with pytest.raises(NonFiniteLossError, match=r"^validation loss nan in epoch 0$"):
-        trained(config, tiny_data)
 
 
 def test_diverged_epoch_leaves_the_records_and_kept_weights_before_it(
@@ -335,24 +305,17 @@ def test_diverged_epoch_leaves_the_records_and_kept_weights_before_it(
 # Starting
 
 
-def test_padding_as_large_as_the_images_is_refused_before_training(
-    tiny_config: MakeConfig,
-) -> None:
+def test_padding_as_large_as_the_images_is_refused_before_training(tiny_config: MakeConfig) -> None:
     config = tiny_config({"task.image_size": None, "training.augmentation.crop_padding": 8})
-    with pytest.raises(ConfigError, match=r"crop_padding: 8 must be below the images' side, 8"):
+    with pytest.raises(ConfigError, match=r"crop_padding: 8 "):
         start(config, load_task(config.task), CPU)
 
 
-def test_regularizer_is_built_only_where_it_has_weight(
-    tiny_config: MakeConfig, tiny_data: TaskData
-) -> None:
-    assert start(tiny_config({"regularizer.alpha": 0}), tiny_data, CPU).regularizer is None
-    assert start(tiny_config({"regularizer.alpha": 1}), tiny_data, CPU).regularizer is not None
-
-
-def test_same_seed_starts_from_the_same_weights_with_and_without_regularizer(
+def test_regularizer_is_built_only_where_it_has_weight_and_changes_no_first_weight(
     tiny_config: MakeConfig, tiny_data: TaskData
 ) -> None:
     plain = start(tiny_config({"regularizer.alpha": 0}), tiny_data, CPU)
     regularized = start(tiny_config({"regularizer.alpha": 1}), tiny_data, CPU)
+    assert plain.regularizer is None
+    assert regularized.regularizer is not None
     assert weights_of(plain) == weights_of(regularized)

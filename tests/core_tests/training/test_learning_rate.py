@@ -48,10 +48,3 @@ def test_published_schedule_falls_every_4_epochs_and_restarts_every_20() -> None
     rates = [learning_rate(TrainingConfig(), epoch) for epoch in range(40)]
     cycle = [0.1 * 0.3**phase for phase in range(5) for _ in range(4)]
     assert rates == pytest.approx(cycle + cycle)
-
-
-def test_five_phases_over_a_run_of_twenty_epochs() -> None:
-    schedule = {"unit": "fraction", "step": 0.2, "restart": 1.0}
-    config = TrainingConfig.model_validate({"epochs": 20, "schedule": schedule})
-    rates = [learning_rate(config, epoch) for epoch in range(20)]
-    assert rates == pytest.approx([0.1 * 0.3**phase for phase in range(5) for _ in range(4)])

@@ -41,19 +41,15 @@ def test_references_are_measured_like_trials_and_read_back_the_same(
     assert load_references(config, tiny_data, tmp_path, CPU).results == fresh.results
 
 
-@pytest.mark.parametrize("key", MEASURED)
 def test_other_measurements_are_made_of_the_same_networks(
-    key: str,
-    tiny_config: MakeConfig,
-    tiny_data: TaskData,
-    tmp_path: Path,
-    trained: list[TrialConfig],
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path, trained: list[TrialConfig]
 ) -> None:
     plain = load_references(tiny_config(), tiny_data, tmp_path, CPU)
-    more = load_references(tiny_config({key: MEASURED[key]}), tiny_data, tmp_path, CPU)
+    for key, value in MEASURED.items():
+        more = load_references(tiny_config({key: value}), tiny_data, tmp_path, CPU)
+        assert more.results != plain.results
+        assert more.baseline("test") == plain.baseline("test")
     assert len(trained) == 2
-    assert more.results != plain.results
-    assert more.baseline("test") == plain.baseline("test")
 
 
 @pytest.mark.parametrize(
@@ -61,17 +57,17 @@ def test_other_measurements_are_made_of_the_same_networks(
     [
         pytest.param(
             {"robustness.attacks": {"failing_attack:attack": {"max_epsilon": 0.2}}},
-            "^attack failing_attack:attack: ValueError: boom$",
+            "^attack failing_attack:attack: ",
             id="plug-in",
         ),
         pytest.param(
             {"robustness.boundary": {}, "robustness.frequency": True},
-            r"^robustness\.frequency: images of 3x3 have no frequency in \[0\.5, 0\.71\)",
+            r"^robustness\.frequency: ",
             id="bands",
         ),
     ],
 )
-def test_what_cannot_be_measured_is_told_before_any_training(
+def test_what_cannot_be_measured_is_refused_before_any_training(
     changes: dict[str, Any],
     message: str,
     tiny_config: MakeConfig,
@@ -93,10 +89,7 @@ def test_what_cannot_be_measured_is_told_before_any_training(
 
 
 def test_edited_plugin_is_measured_again(
-    tiny_config: MakeConfig,
-    tiny_data: TaskData,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = "def attack(batch):\n    return lambda epsilon: batch.images * {}\n"
     (tmp_path / "edited_attack.py").write_text(source.format(1.0))
@@ -139,10 +132,7 @@ def test_changed_file_of_corruptions_is_measured_again(
 
 
 def test_directions_of_fgsm_are_computed_once_and_read_back_the_same(
-    tiny_config: MakeConfig,
-    tiny_data: TaskData,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     computed: list[int] = []
 

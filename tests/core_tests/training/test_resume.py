@@ -67,20 +67,14 @@ def test_plain_run_resumes_bit_for_bit(
     assert snapshot_of(resumed) == snapshot_of(trained(config, tiny_data))
 
 
-def test_checkpoint_of_another_configuration_is_refused(
-    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
+@pytest.mark.parametrize("is_state", [True, False])
+def test_checkpoint_of_something_else_is_refused(
+    is_state: bool, tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
 ) -> None:
-    other = tiny_config({"training.learning_rate": 0.2})
-    trained(other, tiny_data).save(tmp_path / "state.pt", other)
-    state = start(tiny_config(), tiny_data, CPU)
+    path, other = tmp_path / "state.pt", tiny_config({"training.learning_rate": 0.2})
+    if is_state:
+        start(other, tiny_data, CPU).save(path, other)
+    else:
+        save({"weights": torch.zeros(3)}, path)
     with pytest.raises(CheckpointError, match=r"state\.pt belongs to another configuration"):
-        state.restore(tmp_path / "state.pt", tiny_config())
-
-
-def test_file_that_holds_no_training_state_is_refused(
-    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
-) -> None:
-    save({"weights": torch.zeros(3)}, tmp_path / "state.pt")
-    state = start(tiny_config(), tiny_data, CPU)
-    with pytest.raises(CheckpointError, match=r"state\.pt belongs to another configuration"):
-        state.restore(tmp_path / "state.pt", tiny_config())
+        start(tiny_config(), tiny_data, CPU).restore(path, tiny_config())

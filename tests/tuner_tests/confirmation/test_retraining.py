@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 from scipy import stats
+from simreg_core.robustness.tradeoff import TRADEOFF_METRICS
 
 from simreg_core.results.tables import ResultStore
-from simreg_core.robustness.tradeoff import TRADEOFF_METRICS
 from tests.tuner_tests.spaces import make_space, write_space
 from tuner.confirm import main
 from tuner.confirmation.retraining import confirm, fresh_seeds
@@ -172,7 +172,7 @@ def test_cost_gain_and_score_are_paired_with_the_baseline_of_the_same_seed(
         for name, values in (
             ("accuracy_cost", costs),
             ("robustness_gain", gains),
-            ("score", scores),
+            ("tradeoff_score", scores),
             ("clean_accuracy", list(mine["test.clean_accuracy"])),
             ("robust_accuracy", list(mine["test.robust_accuracy"])),
         ):
@@ -274,7 +274,7 @@ def test_more_seeds_train_only_the_new_ones(confirmation: Confirmation, tmp_path
     rows = other.rows()
     assert sorted(rows[rows["seed"] == 1005]["role"]) == ["baseline", "trial"]
     assert len(after) == len(before) + 2
-    assert candidate.estimates["score"].n == 4
+    assert candidate.estimates["tradeoff_score"].n == 4
 
 
 @trains

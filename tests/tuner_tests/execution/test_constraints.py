@@ -11,12 +11,11 @@ from optuna.trial import TrialState
 from simreg_core.results.objectives import parse_constraint, total_violation
 from simreg_core.results.tables import ResultStore
 from tests.tuner_tests.drivers import Driver, report
-from tests.tuner_tests.spaces import make_space
+from tests.tuner_tests.spaces import OBJECTIVES, make_space
 from tuner.confirmation.selection import choose
 from tuner.search import pareto_table
 from tuner.study.folder import SearchPlan
 
-OBJECTIVES = "objectives: [clean_accuracy, robust_accuracy]"
 BOUND = "robust_accuracy >= 0.45"
 CONSTRAINED = (OBJECTIVES, f"{OBJECTIVES}\nconstraints: [{BOUND}, clean_accuracy <= 0.95]")
 
@@ -92,10 +91,10 @@ def test_sampler_goes_on_with_feasible_infeasible_pruned_and_failed_trials(
     sampler: str, tmp_path: Path
 ) -> None:
     driver = constrained(tmp_path, sampler, num_trials=18)
-    good = [report(clean_accuracy=0.5 + i / 50, robust_accuracy=0.6 - i / 40) for i in range(12)]
-    driver.run(*good, report(num_epochs=1), {"failure": "RuntimeError: no"}, report(), report())
+    good = [report(clean_accuracy=0.5 + i / 50, robust_accuracy=0.6 - i / 30) for i in range(10)]
+    driver.run(*good, report(num_epochs=1), {"failure": "RuntimeError: no"}, report())
     assert driver.searcher.error is None
-    assert len(driver.study.trials) == 16
+    assert len(driver.study.trials) == 13
 
 
 @pytest.mark.parametrize(("sampler", "num_trials"), [("tpe", 100), ("nsgaii", 150)])
@@ -135,29 +134,23 @@ def test_trials_that_meet_the_constraints_are_confirmed_first(tmp_path: Path) ->
     assert choose(rows, {3}, space, 4) == [3, 2, 1, 0]
 
 
-def written(driver: Driver, folder: Path, rows: list[dict[str, Any]]) -> str:
-    """The table that the program prints of these rows."""
-    store = ResultStore(folder)
+@pytest.mark.parametrize(
+    ("accuracies", "title", "numbers"),
+    [
+        (((0.9, 0.44), (0.8, 0.46)), "Pareto set of 2 trials under ", ["1"]),
+        (((0.9, 0.1), (0.8, 0.44), (0.7, 0.3), (0.6, 0.2)), "None of 4 trials ", ["1", "2", "3"]),
+    ],
+    ids=["feasible", "none-is-feasible"],
+)
+def test_printed_front_is_that_of_feasible_trials_or_of_the_nearest(
+    accuracies: tuple[tuple[float, float], ...], title: str, numbers: list[str], tmp_path: Path
+) -> None:
+    driver = constrained(tmp_path)
+    driver.run(*(report(clean_accuracy=c, robust_accuracy=r) for c, r in accuracies))
+    store = ResultStore(tmp_path)
     store.create()
-    for row in rows:
+    for row in rows_of(*accuracies):
         store.write_trial("trials", row["trial"], [row])
-    table = pareto_table(SearchPlan(driver.space, folder, folder), store)
-    return f"{table.title}: {[str(cell) for cell in table.columns[0].cells]}"
-
-
-def test_printed_front_is_that_of_feasible_trials(tmp_path: Path) -> None:
-    driver = constrained(tmp_path)
-    accuracies = ((0.9, 0.44), (0.8, 0.46))
-    driver.run(*(report(clean_accuracy=c, robust_accuracy=r) for c, r in accuracies))
-    text = written(driver, tmp_path, rows_of(*accuracies))
-    assert text.startswith(f"Pareto set of 2 trials under {BOUND}, clean_accuracy <= 0.95")
-    assert text.endswith("['1']")
-
-
-def test_where_no_trial_is_feasible_the_nearest_are_printed(tmp_path: Path) -> None:
-    driver = constrained(tmp_path)
-    accuracies = ((0.9, 0.1), (0.8, 0.44), (0.7, 0.3), (0.6, 0.2))
-    driver.run(*(report(clean_accuracy=c, robust_accuracy=r) for c, r in accuracies))
-    text = written(driver, tmp_path, rows_of(*accuracies))
-    assert text.startswith(f"None of 4 trials meets {BOUND}")
-    assert text.endswith("['1', '2', '3']")
+    table = pareto_table(SearchPlan(driver.space, tmp_path, tmp_path), store)
+    assert str(table.title).startswith(title)
+    assert [str(cell) for cell in table.columns[0].cells] == numbers

@@ -10,14 +10,13 @@ import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from simreg_core.results.objectives import STOPPING_METRICS
-from tests.tuner_tests.spaces import make_space
+from tests.tuner_tests.spaces import THRESHOLD, make_space
 from tuner.execution.tune_runner import _scheduler
 from tuner.execution.worker import _EpochMetrics
 from tuner.space.search_space import SearchSpace
 from tuner.space.tuning import EarlyStoppingConfig
 
 STOP, CONTINUE = TrialScheduler.STOP, TrialScheduler.CONTINUE
-THRESHOLD = "regularizer.threshold: {type: float, low: 0.1, high: 0.9}"
 
 
 def stopping_space(folder: Path, rule: str, num_epochs: int) -> SearchSpace:
@@ -118,9 +117,7 @@ def test_median_stops_what_is_worse_than_the_median(tmp_path: Path) -> None:
     assert rule.run(0.6) == 5
 
 
-def test_median_compares_with_networks_of_fewer_epochs_and_with_failed_ones(
-    tmp_path: Path,
-) -> None:
+def test_median_compares_with_networks_of_fewer_epochs_and_with_failed_ones(tmp_path: Path) -> None:
     space = make_space(
         tmp_path,
         ("training: {epochs: 2}", "training: {}"),

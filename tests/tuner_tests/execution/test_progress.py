@@ -42,6 +42,7 @@ def test_finished_item_is_a_plain_line_where_there_is_no_terminal(
     with SearchView(plain, "trial", 4) as view:
         view.started(0)
         view.started(1)
+        assert printed(plain) == ""
         clock(20)
         view.best = BEST
         view.finished(0)
@@ -50,12 +51,6 @@ def test_finished_item_is_a_plain_line_where_there_is_no_terminal(
         "trials 1/4, 1 running, best tradeoff score +0.062 (trial 0), 0:20 elapsed\n"
         "trials 2/4, best tradeoff score +0.062 (trial 0), 0:20 elapsed, about 0:20 left\n"
     )
-
-
-def test_nothing_is_printed_before_the_first_item_is_finished(plain: Console) -> None:
-    with SearchView(plain, "trial", 4) as view:
-        view.started(0)
-    assert printed(plain) == ""
 
 
 def test_failed_item_is_counted_and_its_reason_printed_in_one_line(
@@ -68,29 +63,15 @@ def test_failed_item_is_counted_and_its_reason_printed_in_one_line(
     assert printed(plain) == f"trial 7 failed: {reason}\ntrials 1/1, 1 failed, 0:00 elapsed\n"
 
 
-def test_pruned_item_is_done_but_not_failed(plain: Console, clock: Callable[[float], None]) -> None:
-    with SearchView(plain, "trial", 2) as view:
-        view.finished(0, "pruned", "stopped after 1 epochs")
-    assert "trials 1/2, 0:00 elapsed" in printed(plain)
-    assert view.num_failed == 0
-
-
-def test_items_are_named_by_what_they_are(plain: Console, clock: Callable[[float], None]) -> None:
-    assert SearchView(plain, "reference network", 3).line() == (
-        "reference networks 0/3, 0:00 elapsed"
-    )
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01")],
-)
-def test_time_is_shown_in_minutes_and_hours(
-    seconds: float, text: str, plain: Console, clock: Callable[[float], None]
+def test_pruned_item_is_done_but_not_failed_and_the_best_score_is_the_highest(
+    plain: Console, clock: Callable[[float], None]
 ) -> None:
-    view = SearchView(plain, "trial", 1)
-    clock(seconds)
-    assert view.line() == f"trials 0/1, {text} elapsed"
+    view = SearchView(plain, "reference network", 4)
+    view.finished(0, "pruned", "stopped after 1 epochs")
+    for number, score in enumerate([-0.2, 0.1, 0.05], start=1):
+        view.finished(number, score=score)
+    assert view.line().startswith("reference networks 4/4, best score +0.100")
+    assert view.num_failed == 0
 
 
 def test_remaining_time_is_in_proportion_to_what_is_done(
@@ -124,10 +105,3 @@ def test_terminal_keeps_the_reason_of_a_failure_above_the_line() -> None:
         view.finished(0, "failed", "RuntimeError: no")
     text = printed(console)
     assert text.index("trial 0 failed: RuntimeError: no") < text.rindex("trials 1/2, 1 failed")
-
-
-def test_cursor_is_shown_again_after_an_error() -> None:
-    console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    with pytest.raises(KeyboardInterrupt), SearchView(console, "trial", 2):
-        raise KeyboardInterrupt
-    assert printed(console).rstrip("\n").endswith("\x1b[?25h")

@@ -53,8 +53,11 @@ def refuse(number: int) -> int:
     raise ValueError(f"no {number} here")
 
 
+RunAll = Callable[..., list[tuple[int, Any]]]
+
+
 @pytest.fixture
-def run_all() -> Callable[..., list[tuple[int, Any]]]:
+def run_all() -> RunAll:
     """Runs tasks with a tenth of a CPU each; returns what ``on_done`` was called with."""
 
     def run(
@@ -68,60 +71,43 @@ def run_all() -> Callable[..., list[tuple[int, Any]]]:
     return run
 
 
-def test_tasks_start_in_the_order_of_the_calls(
-    run_all: Callable[..., list[tuple[int, Any]]],
-) -> None:
+def test_tasks_start_in_the_order_of_the_calls(run_all: RunAll) -> None:
     assert run_all(double, [(3,), (1,), (2,)], 1) == [(0, 6), (1, 2), (2, 4)]
 
 
-def test_tasks_run_together_up_to_the_limit(
-    run_all: Callable[..., list[tuple[int, Any]]], tmp_path: Path
-) -> None:
+def test_tasks_run_together_up_to_the_limit(run_all: RunAll, tmp_path: Path) -> None:
     done = run_all(meet, [(tmp_path, "a", "b"), (tmp_path, "b", "a")], 2)
     assert sorted(index for index, _ in done) == [0, 1]
     assert all(isinstance(value, float) for _, value in done)
 
 
-def test_no_more_tasks_than_the_limit_run_together(
-    run_all: Callable[..., list[tuple[int, Any]]], tmp_path: Path
-) -> None:
+def test_no_more_tasks_than_the_limit_run_together(run_all: RunAll, tmp_path: Path) -> None:
     done = run_all(count_others, [(tmp_path, name) for name in "abcde"], 2)
     assert max(value for _, value in done) <= 1
 
 
-def test_lost_task_is_handed_over_as_its_error_and_the_others_go_on(
-    run_all: Callable[..., list[tuple[int, Any]]],
-) -> None:
+def test_lost_task_is_handed_over_as_its_error_and_the_others_go_on(run_all: RunAll) -> None:
     done = dict(run_all(die_if_negative, [(1,), (-1,), (2,)], 2))
     assert (done[0], done[2]) == (1, 2)
     assert isinstance(done[1], ray.exceptions.RayError)
 
 
-def test_task_that_raises_is_handed_over_as_its_error(
-    run_all: Callable[..., list[tuple[int, Any]]],
-) -> None:
+def test_task_that_raises_is_handed_over_as_its_error(run_all: RunAll) -> None:
     ((index, error),) = run_all(refuse, [(7,)], 1)
     assert index == 0
     assert isinstance(error, ValueError)
     assert str(error) == "no 7 here"
-
-
-def test_no_calls_are_done_at_once(run_all: Callable[..., list[tuple[int, Any]]]) -> None:
     assert run_all(double, [], 1) == []
 
 
-def test_as_many_trials_run_at_once_as_fit() -> None:
+def test_as_many_trials_run_at_once_as_fit_or_are_asked_for() -> None:
     cpus = ray.cluster_resources()["CPU"]
     assert fit_resources(cpus / 4, 0.0, None, is_local=True).max_concurrent == 4
     assert fit_resources(0.6 * cpus, 0.0, None, is_local=True).max_concurrent == 1
-
-
-def test_number_of_trials_at_once_can_be_given() -> None:
     assert fit_resources(1.0, 0.0, 7, is_local=True).max_concurrent == 7
-
-
-def test_trial_without_any_cpu_runs_alone() -> None:
     assert fit_resources(0.0, 0.0, None, is_local=True).max_concurrent == 1
+    # A cluster may grow.
+    assert fit_resources(9999.0, 0.0, None, is_local=False).max_concurrent == 1
 
 
 def test_trial_gets_a_gpu_only_where_there_is_one() -> None:
@@ -135,21 +121,10 @@ def test_trial_has_a_thread_per_whole_cpu(cpus: float, threads: int) -> None:
     assert Resources(cpus, 0.0, 1).num_threads == threads
 
 
-@pytest.mark.parametrize(
-    ("cpus", "gpus", "message"),
-    [
-        (9999.0, 0.0, "--cpus-per-trial: 9999 asked, but this machine has [0-9]+ CPUs"),
-        (1.0, 99.0, "--gpus-per-trial: 99 asked, but this machine has [0-9]+ GPUs"),
-    ],
-    ids=["cpus", "gpus"],
-)
-def test_more_than_this_machine_has_is_refused(cpus: float, gpus: float, message: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{message}$"):
+@pytest.mark.parametrize(("cpus", "gpus", "flag"), [(9999.0, 0.0, "cpus"), (1.0, 99.0, "gpus")])
+def test_more_than_this_machine_has_is_refused(cpus: float, gpus: float, flag: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^--{flag}-per-trial: (9999|99) "):
         fit_resources(cpus, gpus, None, is_local=True)
-
-
-def test_more_than_a_cluster_has_now_is_left_to_its_growth() -> None:
-    assert fit_resources(9999.0, 0.0, None, is_local=False).max_concurrent == 1
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
@@ -163,7 +138,6 @@ def test_address_where_nothing_listens_is_refused_in_one_line(
         space = write_space(tmp_path)
         code = main(["--space", str(space), "--output", str(output), "--address", address])
     assert code == 2
-    assert capsys.readouterr().err == (
-        f"tuner.run: --address {address}: no Ray cluster reached: [Errno 111] Connection refused\n"
-    )
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"tuner.run: --address {address}: ")
     assert not output.exists()

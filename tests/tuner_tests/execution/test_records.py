@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,13 @@ import torch
 from simreg_core.config.trial import TrialConfig
 from simreg_core.results.schema import METRICS, SPLITS
 from simreg_core.training.experiment import run_experiment
-from tuner.execution.records import joined_record, mean_record, trial_record
+from tuner.execution.records import (
+    joined_record,
+    logged_values,
+    mean_record,
+    read_record,
+    trial_record,
+)
 
 WEIGHT = 2.0
 
@@ -108,9 +116,7 @@ def test_figure_that_one_network_lacks_has_no_mean(records: list[dict[str, Any]]
     assert found["columns"]["similarity_correlation"] is None
 
 
-def test_seconds_are_sums_and_times_those_of_the_whole_trial(
-    records: list[dict[str, Any]],
-) -> None:
+def test_seconds_are_sums_and_times_those_of_the_whole_trial(records: list[dict[str, Any]]) -> None:
     found = mean_record(records)["columns"]
     for name in ("train_seconds", "evaluate_seconds"):
         assert found[name] == pytest.approx(math.fsum(columns(records, name)))
@@ -143,3 +149,36 @@ def test_means_of_one_network_are_its_own(records: list[dict[str, Any]]) -> None
     found = {name: value for name, value in alone.items() if value is not None}
     own = {name: value for name, value in records[0]["columns"].items() if value is not None}
     assert found == {name: value for name, value in own.items() if name != "kept_epoch"}
+
+
+# what reports hold
+
+
+def epoch(number: int, **values: Any) -> dict[str, Any]:
+    identity = {"role": "trial", "trial": 0, "baseline_digest": None, "seed": 3}
+    return {**identity, "epoch": number, "task_loss": 1.0 / (number + 1), **values}
+
+
+def test_loggers_get_the_numbers_of_every_epoch_with_its_metrics() -> None:
+    record = {"epochs": [epoch(0, gamma=[0.25, 0.75], similarity_loss=None), epoch(1)]}
+    measured = {2: {"clean_accuracy": 0.6}}
+    assert logged_values(record, lambda epochs_done: measured.get(epochs_done, {})) == [
+        (1, {"task_loss": 1.0, "gamma.0": 0.25, "gamma.1": 0.75}),
+        (2, {"task_loss": 0.5, "epoch.clean_accuracy": 0.6}),
+    ]
+
+
+def test_loggers_get_the_metrics_of_both_splits_at_the_end(records: list[dict[str, Any]]) -> None:
+    *epochs, (step, final) = logged_values(records[0], lambda epochs_done: {})
+    assert [epochs_done for epochs_done, _ in epochs] == [1]
+    assert step == 1
+    names = {f"{split}.{name}" for split in SPLITS for name in METRICS}
+    columns = records[0]["columns"]
+    assert final == {name: columns[name] for name in names if columns.get(name) is not None}
+
+
+def test_record_is_read_from_the_path_in_the_report(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps({"epochs": []}))
+    assert read_record({"record": str(path)}) == {"epochs": []}
+    assert read_record({}) == {}

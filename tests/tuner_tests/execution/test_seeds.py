@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,10 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from simreg_core.results.schema import METRICS, SPLITS
-from tests.tuner_tests.drivers import Driver, report
+from tests.tuner_tests.drivers import Driver, report, write_record
 from tests.tuner_tests.spaces import make_space
 from tuner.confirmation.retraining import _seeds_of
+from tuner.execution.records import read_record
 
 SEEDS = ("sampler: random", "num_seeds: 3")
 
@@ -26,11 +26,11 @@ def driver(tmp_path: Path) -> Driver:
 def network(seed: int, clean: float = 0.9, robust: float = 0.5) -> dict[str, Any]:
     """The last report of one network, with every column that a mean is over."""
     result = report(clean_accuracy=clean, robust_accuracy=robust)
-    record = json.loads(result["record"])
+    record = read_record(result)
     figures = {f"{split}.{name}": 0.1 for split in SPLITS for name in METRICS}
     times = {"train_seconds": 1.0, "evaluate_seconds": 1.0, "started_at": "a", "finished_at": "b"}
     record["columns"] = {**figures, **times, **record["columns"], "seed": seed}
-    return {**result, "record": json.dumps(record)}
+    return {**result, "record": write_record(record)}
 
 
 def ask_all(driver: Driver, count: int) -> list[dict[str, Any]]:
@@ -73,7 +73,7 @@ def test_failed_network_fails_the_trial_with_its_seed(driver: Driver) -> None:
     assert not driver.searcher.is_lost("n2", {})
     driver.searcher.on_trial_complete("n1", {"failure": "RuntimeError: no", "epochs_done": 0})
     assert driver.searcher.is_lost("n2", {})
-    stopped = {"epochs_done": 1, "record": json.dumps({"epochs": [{"epoch": 0}]})}
+    stopped = {"epochs_done": 1, "record": write_record({"epochs": [{"epoch": 0}]})}
     driver.searcher.on_trial_complete("n2", stopped)
     assert driver.trial().state is TrialState.FAIL
     assert driver.trial().user_attrs["reason"] == "seed 1: RuntimeError: no"
@@ -95,7 +95,7 @@ def test_network_that_is_stopped_early_prunes_the_trial(tmp_path: Path) -> None:
     rule = "num_seeds: 2, early_stopping: {type: asha, metric: robust_accuracy}"
     driver = Driver(tmp_path, make_space(tmp_path, ("sampler: random", rule)))
     ask_all(driver, 2)
-    epochs = json.dumps({"epochs": [{"epoch": 0}]})
+    epochs = write_record({"epochs": [{"epoch": 0}]})
     stopped = {"epochs_done": 1, "record": epochs, "robust_accuracy": 0.25}
     driver.searcher.on_trial_complete("n1", stopped)
     driver.searcher.on_trial_complete("n0", {"epochs_done": 1, "record": epochs})

@@ -1,7 +1,7 @@
-"""The search's reference networks: trained once, as Ray tasks, before the first trial.
+"""The search's baselines and its surrogate: trained once, as Ray tasks, before the first trial.
 
-Where a searched key changes the task, the model or the training, every such combination has its
-own references; then each trial trains (or finds in the cache) those that it needs.
+Where a searched key changes the task, the model or the training, every such combination has its own
+baselines. Then each trial trains those that it needs, or finds them in the cache.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ class SearchFailed(RuntimeError):
     """The search cannot go on; the message says why in one line."""
 
 
-def train_references(
+def train_baselines(
     config: TrialConfig,
     settings: WorkerSettings,
     resources: Resources,
     on_done: Callable[[], None],
 ) -> list[dict[str, Any]]:
-    """Train and evaluate the reference networks of ``config``; what is cached is only read.
+    """Train and evaluate the baselines and the surrogate of ``config``, unless they are cached.
 
     Args:
         config: Any trial of the search.
@@ -34,7 +34,7 @@ def train_references(
         on_done: Called as each network is done.
 
     Returns:
-        Records as :func:`tuner.execution.records.reference_record` makes them.
+        Records as :func:`tuner.execution.records.baseline_record` makes them.
 
     Raises:
         SearchFailed: a network could not be trained.
@@ -47,30 +47,25 @@ def train_references(
     def collect(index: int, value: Any) -> None:
         failure = reason_of(value) if isinstance(value, Exception) else value.get("failure")
         if failure is not None:
-            raise SearchFailed(f"reference network ({names[order[index]]}) failed: {failure}")
+            raise SearchFailed(f"baseline network ({names[order[index]]}) failed: {failure}")
         records[index] = value
         on_done()
 
     calls = [(config.to_dict(), index, settings) for index in order]
-    run_tasks(_reference, calls, resources, collect)
+    run_tasks(_measured, calls, resources, collect)
     return [records[call] for call in sorted(records, key=order.__getitem__)]
 
 
-def _reference(config: dict[str, Any], index: int, settings: WorkerSettings) -> dict[str, Any]:
+def _measured(config: dict[str, Any], index: int, settings: WorkerSettings) -> dict[str, Any]:
     from simreg_core.data.task import load_task
-    from simreg_core.training.baselines import (
-        reference_networks,
-        reference_result,
-        references_digest,
-    )
+    from simreg_core.training.baselines import BaselineCache, baseline_networks
     from tuner.execution.records import result_record
 
     device = prepare_worker(settings)
     try:
         trial = TrialConfig.from_dict(config)
-        data = load_task(trial.task)
-        networks = reference_networks(trial)
-        result = reference_result(networks[index], networks[-1], data, settings.cache, device)
-        return result_record(result, references_digest(trial, data))
+        cache = BaselineCache(settings.cache, load_task(trial.task), device)
+        result = cache.result(baseline_networks(trial)[index])
+        return result_record(result, cache.digest(trial))
     except (ArithmeticError, ValueError, RuntimeError, OSError) as err:
         return {"failure": reason_of(err)}

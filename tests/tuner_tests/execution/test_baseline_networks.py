@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tuner.execution.reference_networks import SearchFailed, train_references
 
 from simreg_core.config.trial import TrialConfig
 from tuner.execution.ray_session import Resources
-from tuner.execution.reference_networks import SearchFailed, train_references
 from tuner.execution.worker import WorkerSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
@@ -32,8 +32,7 @@ def train(tmp_path: Path) -> Callable[..., tuple[list[dict[str, Any]], int]]:
 
 
 def test_every_reference_has_a_record_and_the_surrogate_is_one(
-    train: Callable[..., tuple[list[dict[str, Any]], int]],
-    tiny_config: Callable[..., TrialConfig],
+    train: Callable[..., tuple[list[dict[str, Any]], int]], tiny_config: Callable[..., TrialConfig]
 ) -> None:
     records, num_done = train(tiny_config({"robustness.baseline_seeds": [5, 3]}))
     assert num_done == 3
@@ -47,8 +46,7 @@ def test_every_reference_has_a_record_and_the_surrogate_is_one(
 
 
 def test_reference_that_diverges_ends_the_search_with_its_reason(
-    train: Callable[..., tuple[list[dict[str, Any]], int]],
-    tiny_config: Callable[..., TrialConfig],
+    train: Callable[..., tuple[list[dict[str, Any]], int]], tiny_config: Callable[..., TrialConfig]
 ) -> None:
     config = tiny_config({"training.learning_rate": 1.0e30})
     with pytest.raises(

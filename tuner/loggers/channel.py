@@ -1,0 +1,168 @@
+"""A background thread that keeps one logger up to date and never holds up the search.
+
+The search hands over the current state of a run whenever it changes. The thread opens, writes and
+closes runs. After a failure it pauses, opens the run again and logs its state then; a writer skips
+what is already logged.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
+
+from tuner.loggers.targets import without_credentials
+
+_LONGEST_PAUSE = 600.0  # seconds
+Status = Literal["running", "finished", "failed", "interrupted"]
+Values = Mapping[int, Mapping[str, float]]
+"""Values by name, by the number of epochs done."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The current state of one seed run, as loggers show it.
+
+    Args:
+        key: Unique among all searches; the same when the search is resumed.
+        study: Name of the search.
+        trial: Number of the trial.
+        name: Unique within the search.
+        params: Searched parameters and the seed.
+        values: All values so far.
+        status: ``interrupted`` if the search ends before the run.
+    """
+
+    key: str
+    study: str
+    trial: int
+    name: str
+    params: Mapping[str, bool | int | float | str]
+    values: Values = field(default_factory=dict)
+    status: Status = "running"
+
+
+class Writer(Protocol):
+    """An open run of a logger; any call may raise anything."""
+
+    def log(self, values: Values) -> None:
+        """Log the values that are not logged yet."""
+
+    def close(self, run: Run) -> None:
+        """Mark the run as ended, with its status."""
+
+
+Backend = Callable[[Run], Writer]
+"""Creates a run, or continues the one with its key."""
+
+
+class LogChannel:
+    """Feeds one logger from a thread of its own.
+
+    Args:
+        name: Name of the logger in messages.
+        backend: Opens runs of the logger; called in the thread only.
+        say: Prints a line.
+        pause: Seconds between a failure and the next attempt; doubled after every further one.
+    """
+
+    def __init__(
+        self, name: str, backend: Backend, say: Callable[[str], None], pause: float = 30.0
+    ) -> None:
+        self._name = name
+        self._backend = backend
+        self._say = say
+        self._pause = pause
+        self._pending: dict[str, Run] = {}
+        """Runs with something to log, by name."""
+        self._open: dict[str, tuple[Run, Writer]] = {}
+        self._reasons: dict[str, str] = {}
+        """Why logging a pending run failed first, by name."""
+        self._has_warned = False
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        # A daemon: a logger that hangs must not keep the process alive.
+        self._thread = threading.Thread(target=self._work, name=f"log-{name}", daemon=True)
+        self._thread.start()
+
+    def put(self, run: Run) -> None:
+        """Hand over the current state of a run; returns at once."""
+        with self._lock:
+            self._pending[run.name] = run
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Ask the thread to log what is left and end; returns at once."""
+        self._closing.set()
+        self._wake.set()
+
+    def close(self, seconds: float) -> None:
+        """Stop, wait for the thread for some seconds, and print a line if anything is lost."""
+        self.stop()
+        self._thread.join(seconds)
+        hangs = self._thread.is_alive()
+        lost = sorted({*self._pending, *self._open} if hangs else self._pending)
+        if lost:
+            reasons = [self._reasons[name] for name in lost if name in self._reasons]
+            reason = reasons[0] if reasons else "no answer before the end of the search"
+            runs = "1 run is" if len(lost) == 1 else f"{len(lost)} runs are"
+            names = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
+            self._say(f"--log {self._name}: {runs} not fully logged ({names}): {reason}")
+
+    def _work(self) -> None:
+        pause = self._pause
+        while not self._closing.is_set():
+            self._wake.wait()
+            self._wake.clear()
+            if self._log_pending():
+                pause = self._pause
+            else:
+                self._closing.wait(pause)
+                self._wake.set()
+                pause = min(2 * pause, _LONGEST_PAUSE)
+        latest = {**{name: run for name, (run, _) in self._open.items()}, **self._pending}
+        for run in latest.values():
+            if run.status == "running":
+                self.put(replace(run, status="interrupted"))
+        self._log_pending()
+
+    def _log_pending(self) -> bool:
+        """Log every pending run; stops at the first failure unless the search ends."""
+        for name in [*self._pending]:
+            run = self._pending[name]
+            try:
+                self._log(run)
+            except Exception as err:  # whatever a logger raises, the search goes on
+                self._failed(name, one_line(err))
+                if not self._closing.is_set():
+                    return False
+                continue
+            with self._lock:
+                self._reasons.pop(name, None)
+                if self._pending[name] is run:
+                    del self._pending[name]
+        return True
+
+    def _log(self, run: Run) -> None:
+        writer = self._open.pop(run.name, (run, None))[1] or self._backend(run)
+        writer.log(run.values)
+        if run.status == "running":
+            self._open[run.name] = run, writer
+        else:
+            writer.close(run)
+
+    def _failed(self, name: str, reason: str) -> None:
+        with self._lock:  # behind the others, which may succeed
+            self._pending[name] = self._pending.pop(name)
+            self._reasons.setdefault(name, reason)
+        if not self._has_warned and not self._closing.is_set():
+            self._has_warned = True
+            self._say(f"--log {self._name}: {reason}; the search continues and logging is retried")
+
+
+def one_line(err: BaseException) -> str:
+    """The message of an exception: short, in one line and without passwords."""
+    text = without_credentials(" ".join(str(err).split())) or type(err).__name__
+    return text if len(text) <= 200 else f"{text[:200]}..."
