@@ -7,11 +7,20 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from docs.generate import pages
+from simreg_core.config.protocols import merge
+from simreg_core.config.trial import TrialConfig
+from simreg_core.config.yaml_io import parse_yaml
+from simreg_core.data.task import load_task
+from simreg_core.training.baselines import BaselineCache
+from simreg_core.training.experiment import run_experiment
 from tests.documents import PAGES, ROOT, Block, blocks, parser_of, prose, space_text
 from tuner.simreg import COMMANDS
 from tuner.space.loading import load_space
@@ -94,13 +103,37 @@ def test_toml_is_toml(block: Block) -> None:
 
 @of("yaml")
 def test_space_files_load(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "my_module", raising=False)
-    monkeypatch.syspath_prepend(tmp_path)
-    code = [other.text for other in blocks(block.page, "python") if "my_module" in block.text]
-    (tmp_path / "my_module.py").write_text("\n".join(code))
+    _write_my_module(block.page, tmp_path, monkeypatch)
     (tmp_path / "space.yaml").write_text(space_text(block.text))
     assert load_space(tmp_path / "space.yaml").objectives
+
+
+def _write_my_module(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the Python blocks of a page into the module whose name its space files use."""
+    monkeypatch.chdir(folder)
+    monkeypatch.delitem(sys.modules, "my_module", raising=False)
+    monkeypatch.syspath_prepend(folder)
+    code = [block.text for block in blocks(page, "python") if block.is_run and not block.needs]
+    (folder / "my_module.py").write_text("\n".join(code))
+
+
+def test_own_components_work_in_a_trial(
+    tiny_trial: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = ROOT / "docs" / "extending.md"
+    _write_my_module(page, tmp_path, monkeypatch)
+    trial = tiny_trial({"training.epochs": 1})
+    del trial["model"]
+    for block in blocks(page, "yaml"):
+        if "my_module" in block.text:
+            trial = merge(trial, parse_yaml(block.text, "block")["trial"])
+    trial = merge(trial, {"robustness": {"metrics": ["my_module:worst_accuracy"]}})
+    config = TrialConfig.from_dict(trial)
+    cache = BaselineCache(tmp_path, load_task(config.task), torch.device("cpu"))
+    result = run_experiment(config, cache)
+    assert result.metric("my_module:worst_accuracy", "test") is not None
+    assert result.model.layer_names == ("first", "second")
+    assert "corruption:my_module:fading" in {point.attack for point in result.curves}
 
 
 @a_page()
