@@ -128,6 +128,7 @@ WRONG_SPACES: list[tuple[str, str, *tuple[tuple[str, str], ...]]] = [
     ("objectives", "trial.robustness.ref", ("[clean_accuracy,", "[robust_accuracy.uniform,")),
     ("objectives", "trial.robustness.boundary", ("[clean_accuracy,", "[boundary_distance,")),
     ("name", "'a/b'", ("name: tiny", "name: a/b")),
+    ("name", "a mapping", ("name: tiny", "name: {a: b}")),
     ("name", "'..'", ("name: tiny", "name: ..")),
     ("name", "2024", ("name: tiny", "name: 2024")),
     ("name", "references", ("name: tiny", "name: references")),
