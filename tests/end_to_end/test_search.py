@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 def cache_of(search: Search) -> dict[str, int]:
     """Files of cached baseline networks with the time of their writing."""
-    files = (search.folder.parent / "references").iterdir()
+    files = (search.folder.parent / "baselines").iterdir()
     return {path.name: path.stat().st_mtime_ns for path in files if path.suffix != ".lock"}
 
 

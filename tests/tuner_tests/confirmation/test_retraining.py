@@ -126,7 +126,7 @@ def confirmation(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> C
     for number in CHOSEN:
         row = {**trial(number, tradeoff_score=0.1 * number), "seed": 1000}
         store.write("trials", f"{number:05d}", [row])
-    settings = WorkerSettings(folder, folder / "references", "cpu", 1)
+    settings = WorkerSettings(folder, folder / "baselines", "cpu", 1)
     first = Confirmation(space, store, settings, [])
     candidates, _ = first.again(CHOSEN, 3)
     return first._replace(candidates=candidates)

@@ -56,7 +56,9 @@ def columns(records: list[dict[str, Any]], name: str) -> list[Any]:
 @pytest.mark.parametrize("split", SPLITS)
 def test_metrics_are_means_over_the_networks(split: str, records: list[dict[str, Any]]) -> None:
     found = mean_record(records)["columns"]
-    measured = [name for name in METRICS.own if columns(records, f"{split}.{name}")[0] is not None]
+    attacks = [f"robust_accuracy.{attack}" for attack in ("gaussian", "transfer_fgsm")]
+    names = [*METRICS.own, *attacks]
+    measured = [name for name in names if columns(records, f"{split}.{name}")[0] is not None]
     assert len(measured) >= 7
     for name in measured:
         if name != "tradeoff_ratio":
@@ -176,9 +178,12 @@ def test_loggers_get_the_metrics_of_both_splits_at_the_end(records: list[dict[st
     *epochs, (step, final) = logged_values(records[0], lambda epochs_done: {})
     assert [epochs_done for epochs_done, _ in epochs] == [1]
     assert step == 1
-    names = {f"{split}.{name}" for split in SPLITS for name in METRICS.own}
-    columns = records[0]["columns"]
-    assert final == {name: columns[name] for name in names if columns.get(name) is not None}
+    columns = {name: value for name, value in records[0]["columns"].items() if value is not None}
+    assert final == {name: columns[name] for name in final}
+    own = {f"{split}.{name}" for split in SPLITS for name in METRICS.own}
+    assert own & columns.keys() <= final.keys()
+    assert "test.robust_accuracy.gaussian" in final
+    assert not any("baseline" in name for name in final)
 
 
 def test_record_is_read_from_the_path_in_the_report(tmp_path: Path) -> None:

@@ -138,7 +138,8 @@ def test_figures_are_those_of_the_row_with_their_conditions(case: Case) -> None:
     for split in ("validation", "test"):
         assert found[split]["num_images"] == 64
         assert found[split]["is_selected_on"] == (split == "validation")
-        assert found[split]["figures"] == {name: row[f"{split}.{name}"] for name in METRICS.own}
+        names = [*METRICS.own, "robust_accuracy.gaussian", "robust_accuracy.transfer_fgsm"]
+        assert found[split]["figures"] == {name: row[f"{split}.{name}"] for name in names}
         assert {f"{split}.baseline_{k}": v for k, v in found[split]["baseline"].items()} == {
             name: value for name, value in row.items() if name.startswith(f"{split}.baseline_")
         }
@@ -391,7 +392,7 @@ def test_failure_at_any_file_leaves_nothing(
         done.append(target)
         replace(source, target)
 
-    monkeypatch.setattr("simreg_core.storage.atomic.os.replace", failing)
+    monkeypatch.setattr("simreg_core.storage.base.os.replace", failing)
     assert case.export().code == (2 if isinstance(error, OSError) else 130)
     assert list(case.to.parent.iterdir()) == []
 

@@ -19,7 +19,7 @@ def _tuning(sampler: str) -> tuple[str, str]:
 
 
 def test_any_sampler_of_optuna_needs_no_declaration(tmp_path: Path) -> None:
-    options = "'optuna.samplers:CmaEsSampler', options: {n_startup_trials: 3, sigma0: 0.2}"
+    options = "'optuna.samplers:CmaEsSampler', options: {n_startup_trials: 3}"
     space = make_space(tmp_path, _tuning(options), OBJECTIVES)
     study = open_study(tmp_path, space)
     assert isinstance(study.sampler, optuna.samplers.CmaEsSampler)
