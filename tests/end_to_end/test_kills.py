@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from simreg_core.results.progress import study_progress
+from simreg_core.results.progress import StudyProgress, study_progress
 from tests.end_to_end.searches import (
     CLOCK_COLUMNS,
     FAST,
@@ -65,7 +65,7 @@ class Story:
 
     interrupted: Search
     second: Search
-    status_running: dict[str, Any]
+    status_running: StudyProgress
     resumed: Search
 
 
@@ -84,8 +84,8 @@ def story(good: Search, cluster: list[str], output: Path) -> Story:
     flags = ["--max-concurrent", "1", *cluster]
     process = start("tuner.run", "--resume", str(folder), *flags)
     try:
-        driver = folder / "driver.json"
-        wait_until(lambda: json.loads(driver.read_text())["phase"] == "trials", process)
+        heartbeat = folder / "heartbeat.json"
+        wait_until(lambda: json.loads(heartbeat.read_text())["phase"] == "trials", process)
     finally:
         process.kill()
         process.communicate()

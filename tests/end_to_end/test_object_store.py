@@ -52,7 +52,7 @@ def search(output: Path) -> Search:
             pass
         kill(process)
     assert is_held(folder)  # for a minute, which this test does not wait
-    write_text(folder / ".driver.lock.1", json.dumps({"until": 0}))
+    write_text(folder / "heartbeat.json.1", json.dumps({"until": 0}))
     return resume(folder, "--max-concurrent", "1")
 
 

@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 def cache_of(search: Search) -> dict[str, int]:
-    """Files of cached reference networks with the time of their writing."""
-    files = (search.folder.parent / "references").iterdir()
+    """Files of cached baseline networks with the time of their writing."""
+    files = (search.folder.parent / "baselines").iterdir()
     return {path.name: path.stat().st_mtime_ns for path in files if path.suffix != ".lock"}
 
 
@@ -109,7 +109,7 @@ def test_nothing_but_results_is_left_in_the_folder(good: Search) -> None:
 def test_errors_are_only_the_lines_of_progress(good: Search) -> None:
     lines = good.errors.splitlines()
     expected = [
-        f"{kind} {number}/3" for kind in ("reference networks", "trials") for number in (1, 2, 3)
+        f"{kind} {number}/3" for kind in ("baseline networks", "trials") for number in (1, 2, 3)
     ]
     assert [line.partition(",")[0] for line in lines] == expected
     assert all(" elapsed" in line for line in lines)

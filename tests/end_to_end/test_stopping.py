@@ -14,8 +14,10 @@ import torch
 import yaml
 
 from analysis.pareto.__main__ import main as draw_pareto
+from simreg_core.data.task import load_task
 from simreg_core.networks.checkpoint import load_weights
 from simreg_core.networks.export import load_exported
+from simreg_core.training.baselines import BaselineCache
 from simreg_core.training.experiment import run_experiment
 from tests.end_to_end.searches import (
     CLOCK_COLUMNS,
@@ -100,9 +102,8 @@ def figures_without_a_rule(found: Search, number: int) -> dict[str, Any]:
     """Columns of a trial's network, trained here alone."""
     space = found.space
     config = space.trial_config(space.decode(found.study.trials[number].params))
-    cache = found.folder.parent / "references"
-    result = run_experiment(config, cache=cache, device=torch.device("cpu"))
-    return result.columns
+    folder, data = found.folder.parent / "baselines", load_task(config.task)
+    return run_experiment(config, BaselineCache(folder, data, torch.device("cpu"))).columns
 
 
 def test_stopped_trials_are_pruned_without_values(stopped: Search) -> None:

@@ -77,7 +77,7 @@ def report(*, num_epochs: int = 2, **metrics: float | None) -> dict[str, Any]:
         "epochs": [{"epoch": epoch} for epoch in range(num_epochs)],
         "curves": [],
         "spectra": [],
-        "references": [],
+        "baselines": [],
     }
     return {"record": write_record(record), "epochs_done": num_epochs}
 

@@ -68,8 +68,8 @@ def test_plan_says_what_is_pursued_demanded_stopped_confirmed_and_used(
 
 
 def test_plan_says_when_references_are_not_shared(plan: Callable[..., dict[str, str]]) -> None:
-    assert "cached" in plan()["references"]
-    own = plan("--set", "search.model.scale={type: float, low: 1.0, high: 5.0}")["references"]
+    assert "cached" in plan()["baselines"]
+    own = plan("--set", "search.model.scale={type: float, low: 1.0, high: 5.0}")["baselines"]
     assert "every combination" in own
 
 

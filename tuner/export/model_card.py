@@ -146,7 +146,7 @@ def _figures(config: TrialConfig, metrics: Mapping[str, Any]) -> str:
     for name in ("clean_accuracy", "robust_accuracy", "boundary_distance"):
         found = [split["baseline"] for split in splits]
         if any(baseline[name] is not None for baseline in found):
-            cells = (_with(b[name], b.get(f"{name}_std")) for b in found)
+            cells = (_with(name, b[name], b.get(f"{name}_std")) for b in found)
             rows.append((f"baseline's {metric_named(name).title}", *cells))
     return f"{_conditions(config, metrics)}\n\n{_table(heading, rows)}"
 
@@ -191,8 +191,8 @@ def _confirmed(confirmation: Mapping[str, Any] | None) -> str:
             (
                 metric_named(name).title,
                 found["n"],
-                _with(found["mean"], found["half_width"], name),
-                "" if beside is None else _with(beside["mean"], beside["half_width"]),
+                _with(name, found["mean"], found["half_width"]),
+                "" if beside is None else _with(name, beside["mean"], beside["half_width"]),
                 "" if beside is None else beside["n"],
             )
         )
@@ -225,7 +225,7 @@ def _number(name: str, value: float | None) -> str:
     return f"{value:+.4f}" if metric.against_baseline else f"{value:.4f}"
 
 
-def _with(mean: float | None, spread: float | None, name: str = "") -> str:
+def _with(name: str, mean: float | None, spread: float | None) -> str:
     return _number(name, mean) + ("" if spread is None else f" ± {spread:.4f}")
 
 

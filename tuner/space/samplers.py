@@ -59,12 +59,17 @@ class Sampler(Component):
         Raises:
             ConfigError: names the key and the reason.
         """
-        study = optuna.create_study(directions=directions, sampler=self.make(0, options))
+        chosen = self.make(0, options)
+        verbosity = optuna.logging.get_verbosity()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a word of the tried study
         try:
             with experimental():
+                study = optuna.create_study(directions=directions, sampler=chosen)
                 study.ask({"value": optuna.distributions.FloatDistribution(0.0, 1.0)})
         except Exception as err:  # whatever a foreign sampler raises
             raise ConfigError(f"tuning.sampler: {self.name}: {reason_of(err)}") from err
+        finally:
+            optuna.logging.set_verbosity(verbosity)
 
 
 SAMPLERS = Registry(Sampler, "tuner.study.samplers")

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 from scipy import stats
-from simreg_core.robustness.tradeoff import TRADEOFF_METRICS
 
+from simreg_core.registry import METRICS
 from simreg_core.results.tables import ResultStore
 from tests.tuner_tests.spaces import make_space, write_space
 from tuner.confirm import main
@@ -126,7 +126,7 @@ def confirmation(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> C
     for number in CHOSEN:
         row = {**trial(number, tradeoff_score=0.1 * number), "seed": 1000}
         store.write("trials", f"{number:05d}", [row])
-    settings = WorkerSettings(folder, folder / "references", "cpu", 1)
+    settings = WorkerSettings(folder, folder / "baselines", "cpu", 1)
     first = Confirmation(space, store, settings, [])
     candidates, _ = first.again(CHOSEN, 3)
     return first._replace(candidates=candidates)
@@ -193,7 +193,7 @@ def test_killed_before_the_baseline_was_there_it_is_paired_by_the_next_confirmat
 ) -> None:
     other = _copy(confirmation, tmp_path)
     rows = {row["config_digest"]: row for row in other.store.read("confirmation")}
-    unpaired = dict.fromkeys(f"test.{name}" for name in TRADEOFF_METRICS)
+    unpaired = {f"test.{m.name}": None for m in METRICS.own.values() if m.against_baseline}
     for digest, row in rows.items():
         if row["role"] == "baseline" and row["seed"] == 1003:
             (tmp_path / "confirmation" / f"baseline-{digest}.parquet").unlink()

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tuner.execution.reference_networks import SearchFailed, train_references
 
 from simreg_core.config.trial import TrialConfig
+from tuner.execution.baseline_networks import SearchFailed, train_baselines
 from tuner.execution.ray_session import Resources
 from tuner.execution.worker import WorkerSettings
 
@@ -16,13 +16,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
 @pytest.fixture
 def train(tmp_path: Path) -> Callable[..., tuple[list[dict[str, Any]], int]]:
-    """Trains the references of a configuration; returns records and the number of calls back."""
+    """Trains the baselines of a configuration; returns records and the number of calls back."""
 
     def run(config: TrialConfig) -> tuple[list[dict[str, Any]], int]:
         done: list[None] = []
-        records = train_references(
+        records = train_baselines(
             config,
-            WorkerSettings(tmp_path, tmp_path / "references", "cpu", 1),
+            WorkerSettings(tmp_path, tmp_path / "baselines", "cpu", 1),
             Resources(cpus=1.0, gpus=0.0, max_concurrent=2),
             lambda: done.append(None),
         )
@@ -31,7 +31,7 @@ def train(tmp_path: Path) -> Callable[..., tuple[list[dict[str, Any]], int]]:
     return run
 
 
-def test_every_reference_has_a_record_and_the_surrogate_is_one(
+def test_every_baseline_has_a_record_and_the_surrogate_is_one(
     train: Callable[..., tuple[list[dict[str, Any]], int]], tiny_config: Callable[..., TrialConfig]
 ) -> None:
     records, num_done = train(tiny_config({"robustness.baseline_seeds": [5, 3]}))
@@ -45,12 +45,12 @@ def test_every_reference_has_a_record_and_the_surrogate_is_one(
     assert len({record["part"] for record in records}) == 3
 
 
-def test_reference_that_diverges_ends_the_search_with_its_reason(
+def test_baseline_that_diverges_ends_the_search_with_its_reason(
     train: Callable[..., tuple[list[dict[str, Any]], int]], tiny_config: Callable[..., TrialConfig]
 ) -> None:
     config = tiny_config({"training.learning_rate": 1.0e30})
     with pytest.raises(
         SearchFailed,
-        match=r"^reference network \((surrogate|baseline, seed 1)\) failed: NonFiniteLossError: ",
+        match=r"^baseline network \((surrogate|baseline, seed 1)\) failed: NonFiniteLossError: ",
     ):
         train(config)

@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from simreg_core.config.trial import TrialConfig
-from simreg_core.results.schema import METRICS, SPLITS
+from simreg_core.data.task import load_task
+from simreg_core.registry import METRICS
+from simreg_core.results.schema import SPLITS
+from simreg_core.training.baselines import BaselineCache
 from simreg_core.training.experiment import run_experiment
 from tuner.execution.records import (
     joined_record,
@@ -40,9 +43,10 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
             "tradeoff_weight": WEIGHT,
         },
     }
-    cache, device = tmp_path_factory.mktemp("cache"), torch.device("cpu")
     configs = [TrialConfig.from_dict({**trial, "seed": seed}) for seed in (0, 1, 2)]
-    return [trial_record(run_experiment(c, cache=cache, device=device), 7) for c in configs]
+    folder, data = tmp_path_factory.mktemp("cache"), load_task(configs[0].task)
+    cache = BaselineCache(folder, data, torch.device("cpu"))
+    return [trial_record(run_experiment(config, cache), 7) for config in configs]
 
 
 def columns(records: list[dict[str, Any]], name: str) -> list[Any]:
@@ -52,7 +56,9 @@ def columns(records: list[dict[str, Any]], name: str) -> list[Any]:
 @pytest.mark.parametrize("split", SPLITS)
 def test_metrics_are_means_over_the_networks(split: str, records: list[dict[str, Any]]) -> None:
     found = mean_record(records)["columns"]
-    measured = [name for name in METRICS if columns(records, f"{split}.{name}")[0] is not None]
+    attacks = [f"robust_accuracy.{attack}" for attack in ("gaussian", "transfer_fgsm")]
+    names = [*METRICS.own, *attacks]
+    measured = [name for name in names if columns(records, f"{split}.{name}")[0] is not None]
     assert len(measured) >= 7
     for name in measured:
         if name != "tradeoff_ratio":
@@ -132,7 +138,7 @@ def test_rows_of_all_networks_are_there_by_seed(records: list[dict[str, Any]]) -
         assert {row["seed"] for row in found[table]} == {0, 1, 2}
         assert len(found[table]) == sum(len(record[table]) for record in records)
     assert found["seeds"] == [record["columns"] for record in records]
-    parts = [part["part"] for part in found["references"]]
+    parts = [part["part"] for part in found["baselines"]]
     assert len(parts) == len(set(parts)) == 2
 
 
@@ -141,7 +147,7 @@ def test_trial_that_is_lost_has_its_networks_and_no_mean(records: list[dict[str,
     assert "columns" not in found
     assert found["seeds"] == [records[0]["columns"]]
     assert {row["seed"] for row in found["epochs"]} == {0, 1}
-    assert len(found["references"]) == 2
+    assert len(found["baselines"]) == 2
 
 
 def test_means_of_one_network_are_its_own(records: list[dict[str, Any]]) -> None:
@@ -172,9 +178,12 @@ def test_loggers_get_the_metrics_of_both_splits_at_the_end(records: list[dict[st
     *epochs, (step, final) = logged_values(records[0], lambda epochs_done: {})
     assert [epochs_done for epochs_done, _ in epochs] == [1]
     assert step == 1
-    names = {f"{split}.{name}" for split in SPLITS for name in METRICS}
-    columns = records[0]["columns"]
-    assert final == {name: columns[name] for name in names if columns.get(name) is not None}
+    columns = {name: value for name, value in records[0]["columns"].items() if value is not None}
+    assert final == {name: columns[name] for name in final}
+    own = {f"{split}.{name}" for split in SPLITS for name in METRICS.own}
+    assert own & columns.keys() <= final.keys()
+    assert "test.robust_accuracy.gaussian" in final
+    assert not any("baseline" in name for name in final)
 
 
 def test_record_is_read_from_the_path_in_the_report(tmp_path: Path) -> None:

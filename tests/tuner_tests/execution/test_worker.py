@@ -26,7 +26,7 @@ def test_worker_computes_with_the_threads_that_it_is_given(
     assert device == torch.device("cpu")
 
 
-def test_state_is_kept_where_a_reference_network_is_what_is_damaged(
+def test_state_is_kept_where_a_baseline_network_is_what_is_damaged(
     tiny_config: Callable[..., TrialConfig], tmp_path: Path
 ) -> None:
     settings = WorkerSettings(tmp_path, tmp_path / "cache", "cpu", 1)
@@ -34,7 +34,7 @@ def test_state_is_kept_where_a_reference_network_is_what_is_damaged(
     state = tmp_path / "state.pt"
     train(config, state, settings, device)
     content = state.read_bytes()
-    (surrogate,) = (p for p in settings.cache.glob("surrogate-*.pt") if ".fgsm" not in p.name)
+    (surrogate,) = (p for p in settings.cache.glob("surrogate-*.pt") if "fgsm" not in p.name)
     surrogate.write_bytes(b"damaged")
     with pytest.raises(CheckpointError, match=r"surrogate.* is damaged"):
         train(config, state, settings, device)

@@ -16,13 +16,15 @@ import simreg_core
 from simreg_core.config.loading import load_trial_config
 from simreg_core.config.robustness import BoundaryConfig
 from simreg_core.config.trial import TrialConfig
+from simreg_core.data.task import load_task
 from simreg_core.errors import ConfigError
 from simreg_core.networks.checkpoint import load_weights, save_weights
-from simreg_core.results.schema import METRICS
+from simreg_core.registry import METRICS
 from simreg_core.results.tables import ResultStore
 from simreg_core.seeding import generator
+from simreg_core.training.baselines import BaselineCache
 from simreg_core.training.experiment import TrialResult, run_experiment
-from tests.tuner_tests.spaces import Run, assert_refused, make_space
+from tests.tuner_tests.spaces import Run, assert_refused, make_space, write_space
 from tuner.confirmation.summary import estimate, summarize, write_summary
 from tuner.execution.records import trial_record
 from tuner.export.__main__ import _choose, export_trial, exported_metrics, main
@@ -47,7 +49,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("results") / "tiny"
     folder.mkdir()
     config = make_space(folder).trial_config(PARAMS)
-    result = run_experiment(config, cache=folder / "references", device=torch.device("cpu"))
+    cache = BaselineCache(folder / "baselines", load_task(config.task), torch.device("cpu"))
+    result = run_experiment(config, cache)
     columns = trial_record(result, 2)["columns"]
     score = columns["validation.tradeoff_score"]
     complete = {**columns, "study": "tiny", "status": "complete", "trial": 2, "num_seeds": 1}
@@ -135,7 +138,8 @@ def test_figures_are_those_of_the_row_with_their_conditions(case: Case) -> None:
     for split in ("validation", "test"):
         assert found[split]["num_images"] == 64
         assert found[split]["is_selected_on"] == (split == "validation")
-        assert found[split]["figures"] == {name: row[f"{split}.{name}"] for name in METRICS}
+        names = [*METRICS.own, "robust_accuracy.gaussian", "robust_accuracy.transfer_fgsm"]
+        assert found[split]["figures"] == {name: row[f"{split}.{name}"] for name in names}
         assert {f"{split}.baseline_{k}": v for k, v in found[split]["baseline"].items()} == {
             name: value for name, value in row.items() if name.startswith(f"{split}.baseline_")
         }
@@ -164,13 +168,15 @@ def test_best_is_the_complete_trial_of_the_highest_validation_score(case: Case) 
     assert case.metrics["trial"] == 2
 
 
-def test_best_meets_the_constraints_where_any_trial_does(case: Case) -> None:
-    rows = [r for r in ResultStore(case.folder).read("trials") if r["status"] == "complete"]
-    scores = {row["trial"]: row["validation.tradeoff_score"] for row in rows}
-    best, other = sorted(scores, key=lambda trial: -scores[trial])[:2]
-    for feasible, number in (({other}, other), (set(), best), ({best, other}, best)):
-        marked = [{**row, "feasible": row["trial"] in feasible} for row in rows]
-        assert _choose(marked, None, case.folder)["trial"] == number
+def test_best_is_that_of_the_searchs_own_objective_and_constraints(case: Case) -> None:
+    store = ResultStore(case.folder)
+    (row,) = (r for r in store.read("trials") if r["trial"] == 3)
+    robust = row["validation.robust_accuracy"]
+    store.write_trial("trials", 3, [{**row, "validation.robust_accuracy": robust + 0.1}])
+    for constraints, number in (("[]", 3), (f"[robust_accuracy <= {robust}]", 2)):
+        objective = f"[robust_accuracy]\nconstraints: {constraints}"
+        write_space(case.folder, ("[clean_accuracy, robust_accuracy]", objective))
+        assert _choose(store, None)["trial"] == number
 
 
 def test_network_of_a_seed_has_its_own_figures(case: Case) -> None:
@@ -252,7 +258,7 @@ def _confirm(case: Case, robust: list[float]) -> None:
             row = {
                 **{"role": role, "trial": number, "status": "complete", **config.flat()},
                 "config_digest": config.digest(),
-                **dict.fromkeys((f"test.{name}" for name in METRICS), 0.0),
+                **dict.fromkeys((f"test.{name}" for name in METRICS.own), 0.0),
                 "test.robust_accuracy": accuracy,
             }
             store.write("confirmation", f"{role}-{config.digest()}", [row])
@@ -386,7 +392,7 @@ def test_failure_at_any_file_leaves_nothing(
         done.append(target)
         replace(source, target)
 
-    monkeypatch.setattr("simreg_core.storage.atomic.os.replace", failing)
+    monkeypatch.setattr("simreg_core.storage.base.os.replace", failing)
     assert case.export().code == (2 if isinstance(error, OSError) else 130)
     assert list(case.to.parent.iterdir()) == []
 

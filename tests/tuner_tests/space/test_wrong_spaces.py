@@ -118,8 +118,8 @@ WRONG_SPACES: list[tuple[str, str, *tuple[tuple[str, str], ...]]] = [
     ("search.regularizer.threshold.high", "1.5", ("high: 0.9", "high: 1.5")),
     ("search", "at least 1", (f"search:\n  {THRESHOLD}\n  {ALPHA}\n", "search: {}\n")),
     # names
-    ("trial.task.dataset", "'cifar11'; allowed: d", ("dataset: digits", "dataset: cifar11")),
-    ("trial.robustness.attacks", "'pgd'; allowed: g", ("{gaussian: {max", "{pgd: {max")),
+    ("trial.task.dataset", "'cifar11'; allowed: ", ("dataset: digits", "dataset: cifar11")),
+    ("trial.robustness.attacks", "'pgd'; allowed: ", ("{gaussian: {max", "{pgd: {max")),
     ("tuning.sampler", "'cmaes'", (SAMPLER, "sampler: cmaes")),
     ("objectives", "'accuracy'", ("[clean_accuracy,", "[accuracy,")),
     ("objectives", "'tradeoff_ratio'", (OBJECTIVES, "objectives: [tradeoff_ratio]")),
@@ -128,9 +128,10 @@ WRONG_SPACES: list[tuple[str, str, *tuple[tuple[str, str], ...]]] = [
     ("objectives", "trial.robustness.ref", ("[clean_accuracy,", "[robust_accuracy.uniform,")),
     ("objectives", "trial.robustness.boundary", ("[clean_accuracy,", "[boundary_distance,")),
     ("name", "'a/b'", ("name: tiny", "name: a/b")),
+    ("name", "a mapping", ("name: tiny", "name: {a: b}")),
     ("name", "'..'", ("name: tiny", "name: ..")),
     ("name", "2024", ("name: tiny", "name: 2024")),
-    ("name", "references", ("name: tiny", "name: references")),
+    ("name", "baselines", ("name: tiny", "name: baselines")),
     # tuning
     (
         "tuning.warm_starts.0.regularizer.alpha",
@@ -157,7 +158,6 @@ WRONG_SPACES: list[tuple[str, str, *tuple[tuple[str, str], ...]]] = [
     ("tuning.num_trials", "number 0", ("num_trials: 2", "num_trials: 0")),
     ("tuning.seed", "-1", (SAMPLER, "seed: -1")),
     ("tuning.confirm.seeds", "required", (SAMPLER, "confirm: {top: 1}")),
-    ("tuning.confirm.by", "'luck'", (SAMPLER, "confirm: {top: 1, seeds: 2, by: luck}")),
     ("tuning.confirm.seeds", "number 1", (SAMPLER, "confirm: {top: 1, seeds: 1}")),
     ("tuning.early_stopping.grace_epochs", "1 to 1", (SAMPLER, STOPPING + "grace_epochs: 2}")),
     ("tuning.early_stopping", "min_trials", (SAMPLER, STOPPING + "min_trials: 2}")),
@@ -251,7 +251,7 @@ WRONG_FLAGS: list[tuple[str, str, Sequence[str]]] = [
     ("name", "'aaa", ["--name", "a" * 129]),
     ("name", "'a/b'", ["--name", "a/b"]),
     ("name", "''", ["--name", ""]),
-    ("name", "references", ["--name", "references"]),
+    ("name", "baselines", ["--name", "baselines"]),
 ]
 
 

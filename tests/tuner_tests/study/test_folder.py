@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def make_search(tmp_path: Path) -> MakeSearch:
 
     def make(*changes: tuple[str, str], finished: int = 3, begun: int = 0) -> SearchPlan:
         space = make_space(tmp_path, ("num_trials: 2", "num_trials: 4"), *changes)
-        plan = SearchPlan(space, tmp_path / "out" / "tiny", tmp_path / "out" / "references")
+        plan = SearchPlan(space, tmp_path / "out" / "tiny", tmp_path / "out" / "baselines")
         plan = create_folder(plan)
         _ask_and_finish(plan, finished)
         study = open_study(plan.folder, space)
@@ -62,7 +63,7 @@ def test_consistent_results_can_be_resumed(make_search: MakeSearch) -> None:
 
 def test_folder_in_which_nothing_has_begun_can_be_resumed(tmp_path: Path) -> None:
     space = make_space(tmp_path)
-    plan = create_folder(SearchPlan(space, tmp_path / "new", tmp_path / "references"))
+    plan = create_folder(SearchPlan(space, tmp_path / "new", tmp_path / "baselines"))
     check_resumable(resume_plan(plan.folder, None, ()))
 
 
@@ -119,7 +120,7 @@ def test_warm_starts_beyond_the_first_trials_are_tried_when_there_are_more(tmp_p
         tuning = f"num_trials: {num_trials}, warm_starts: {starts}"
         return make_space(tmp_path, ("num_trials: 2", tuning))
 
-    plan = create_folder(SearchPlan(space(1), tmp_path / "starts", tmp_path / "references"))
+    plan = create_folder(SearchPlan(space(1), tmp_path / "starts", tmp_path / "baselines"))
     for num_trials in (1, 3):
         study = open_study(plan.folder, space(num_trials))
         while len([t for t in study.trials if t.state.name != "WAITING"]) < num_trials:
@@ -182,12 +183,14 @@ def test_running_search_says_what_runs(
     make_search: MakeSearch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = make_search()
-    with StudyLock(plan.folder) as driver:
-        driver.enter_phase("trials")
-        driver.progressed(3, 0, 1, 5)
-        driver.ended(9)  # written at once, unlike epochs
-        assert status([str(plan.folder)]) == 0
-    shown = capsys.readouterr().out
+    shown = ""
+    with StudyLock(plan.folder) as lock:
+        lock.enter_phase("trials")
+        lock.progressed(3, 0, 1, 5)
+        until = time.monotonic() + 20
+        while "running: trials" not in shown and time.monotonic() < until:  # a thread writes it
+            assert status([str(plan.folder)]) == 0
+            shown = capsys.readouterr().out
     assert "running: trials" in shown
     assert "trial 3: 1 of 5 epochs" in shown
 
