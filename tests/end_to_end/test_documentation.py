@@ -16,7 +16,7 @@ import yaml
 from simreg_core.config.yaml_io import read_yaml_mapping
 from tests.documents import ROOT, blocks
 
-PAGES = ["README", "docs/search", "docs/analysis", "docs/results", "docs/audit", "docs/neural"]
+PAGES = ["README", "docs/search", "docs/analysis", "docs/results"]
 PROGRAMS = ("tuner", "analysis", "simreg_core")
 
 pytestmark = [pytest.mark.long, pytest.mark.slow]
