@@ -1,4 +1,4 @@
-"""Several studies side by side: everything that their picture, CSV and table render."""
+"""Several studies side by side."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.findings.bootstrap import SEED, Interval, percentile_interval, resampled_hypervolumes
-from analysis.findings.comparable import _WEIGHT, check_comparable, conditions
+from analysis.findings.comparable import WEIGHT, check_comparable, conditions
 from analysis.findings.fronts import Axis, ParetoInfo, pareto_info, reference_point
 from analysis.results.load import Results, ResultsError, load_results
 from analysis.results.parameters import varying_parameters
@@ -106,7 +106,7 @@ def compare(folders: Sequence[Path], x: str, y: str, split: str) -> Comparison:
     axes = infos[0].axes
     reference = reference_point(axes, np.concatenate([info.points for info in infos]))
     labels = _labels(folders)
-    weights = {weight for trials in complete for weight in trials[_WEIGHT].dropna()}
+    weights = {weight for trials in complete for weight in trials[WEIGHT].dropna()}
     return Comparison(
         studies=_studies(labels, results, infos, reference),
         reference=reference,

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.results.load import Results, ResultsError, require_finite
+from analysis.results.parameters import Array
 from simreg_core.results.schema import PARAMETERS, Role
 
 _AGAINST_BASELINE = ("accuracy_cost", "robustness_gain", "tradeoff_score")
@@ -48,7 +49,7 @@ def trial_networks(results: Results, complete: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ResultsError: the table of networks does not have all of a trial's.
     """
-    asked = complete.set_index("trial")["num_seeds"].fillna(1)
+    asked = complete.set_index("trial")["num_seeds"]
     several = asked[asked > 1]
     if several.empty:
         return complete
@@ -63,6 +64,18 @@ def trial_networks(results: Results, complete: pd.DataFrame) -> pd.DataFrame:
     single = complete[~complete["trial"].isin(several.index)]
     both = pd.concat([single, networks]) if len(single) else networks
     return both.sort_values(["trial", "seed"], ignore_index=True)
+
+
+def over_seeds(rows: pd.DataFrame, x: str, value: str) -> tuple[Array, Array, Array]:
+    """The mean of a column over networks at each place of another, and its spread.
+
+    Returns:
+        The places, ascending, and there the mean and the sample standard deviation (NaN of one).
+    """
+    grouped = rows.groupby(x)[value]
+    mean, std = grouped.mean(), grouped.std()
+    places, means, deviations = (np.asarray(v, dtype=np.float64) for v in (mean.index, mean, std))
+    return places, means, deviations
 
 
 def baseline_groups(

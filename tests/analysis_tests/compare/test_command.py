@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from analysis.compare.picture import draw_comparison
 from PIL import Image
 
 from analysis.compare.__main__ import main
 from analysis.compare.comparison import compare
-from analysis.compare.picture import draw_comparison
 from analysis.findings.fronts import NoCompleteTrialsError
 from analysis.results.load import ResultsError
 from simreg_core.results.schema import ADDED_COLUMNS, VERSION_KEY

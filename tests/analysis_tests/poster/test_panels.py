@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 from analysis.poster.panel import DotPlot, Line, LinePlot, Panel, ScatterPlot
 from analysis.poster.panels import (
     MAX_POINTS_DRAWN,
@@ -24,6 +23,7 @@ from analysis.poster.panels import (
     spectra_panel,
     tradeoff_panel,
 )
+
 from analysis.results.load import ResultsError
 from tests.analysis_tests.posters import (
     EDGES,
