@@ -229,6 +229,8 @@ def complete_trials(results: Results) -> pd.DataFrame:
 
 
 def _most_frequent_reason(trials: pd.DataFrame) -> str:
+    if trials.empty:
+        return "no trial has ended"
     reasons = trials["reason"].fillna("").str.split().str.join(" ").replace("", "none recorded")
     tally = reasons.value_counts(sort=False).sort_index()
     return f"most frequent reason ({tally.max()} times): {str(tally.idxmax())[:300]}"

@@ -27,8 +27,8 @@ def _selection(study: Study) -> list[str]:
         )
     elif study.split == "validation":
         found.append(
-            "Front and table show the validation values that the search selected on; only "
-            f"{list_trials(sorted(c.trial for c in confirmed))} are confirmed on test."
+            "Front and table show the validation values that the search selected on; confirmed on "
+            f"test: only {list_trials(sorted(c.trial for c in confirmed))}."
         )
     else:
         found.append(

@@ -28,7 +28,7 @@ CLEAN = "validation.clean_accuracy"
 PLACE = """
 const number = arguments[0] ?? 0;
 const plot = document.getElementById('plot-pareto'), layout = plot._fullLayout;
-const trace = plot.data.find(t => t.name === 'on the front');
+const trace = plot.data.find(t => t.name === 'Pareto front');
 plot.scrollIntoView({block: 'center'});
 const box = plot.getBoundingClientRect();
 return [box.left + layout._size.l + layout.xaxis.d2p(trace.x[number]),
@@ -108,7 +108,10 @@ def _sort_and_filter(browser: Any) -> None:
 
 
 def _themes(browser: Any) -> None:
-    ink = "return document.getElementById('plot-pareto').data[0].line.color"
+    ink = (
+        "return document.getElementById('plot-pareto').data.find(t => t.name === 'Pareto front')"
+        ".line.color"
+    )
     for mode, color in (("dark", "#f5f6f7"), ("light", "#111111")):
         features = [{"name": "prefers-color-scheme", "value": mode}]
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
