@@ -84,7 +84,7 @@ class Chart(NamedTuple):
     title: str
     panels: tuple[Panel, ...]
     caption: str
-    """What it shows, with the numbers that matter, in sentences; empty if ``note`` says all."""
+    """What it shows, with the numbers that matter, in sentences; empty if ``note`` suffices."""
     note: str
     """The conditions of its numbers, drawn below a picture and appended to the caption."""
 

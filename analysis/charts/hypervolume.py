@@ -1,4 +1,4 @@
-"""Chart of how the hypervolume grew, beside that of a reference search."""
+"""Chart of how the hypervolume grew, and that of another search to compare with."""
 
 from __future__ import annotations
 

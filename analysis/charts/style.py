@@ -42,7 +42,7 @@ MAX_LETTERS = 26
 
 
 class Look(NamedTuple):
-    """What tells one line from another; the fields are those of a series."""
+    """What distinguishes a line from others; the fields are those of a series."""
 
     color: str
     symbol: Symbol

@@ -48,11 +48,7 @@ def probability_chart(study: Study) -> Chart | Missing:
     )
     axes = AxisSpec("probability", limits=(0.0, 1.0)), categories([f"trial {n}" for n in trials])
     return Chart(
-        name,
-        title,
-        (Panel("", *axes, not_empty(series)),),
-        caption,
-        conditions(study.pairs[0]),
+        name, title, (Panel("", *axes, not_empty(series)),), caption, conditions(study.pairs[0])
     )
 
 

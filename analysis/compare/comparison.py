@@ -62,7 +62,7 @@ class Comparison(NamedTuple):
     """Studies of one task under one evaluation, through the same two metrics."""
 
     studies: tuple[Study, ...]
-    """In the order asked for; the first is what the others are compared with."""
+    """In the given order; the others are compared with the first."""
     reference: tuple[float, float]
     """The corner that bounds all hypervolumes."""
     table: pd.DataFrame

@@ -131,7 +131,7 @@ def pareto_info(results: Results, x: str, y: str, split: str, color: str | None)
     Raises:
         NoCompleteTrialsError: names the most frequent reason.
         ResultsError: unknown metric, split or parameter; a metric without direction; no complete
-            trial has finite figures of both.
+            trial has finite values of both.
     """
     axes = (axis_of(x, split, "x: "), axis_of(y, split, "y: "))
     if x == y:
@@ -313,10 +313,7 @@ def _intervals(
 
 
 def _table(
-    complete: pd.DataFrame,
-    on_front: NDArray[np.bool_],
-    feasible: NDArray[np.bool_],
-    split: str,
+    complete: pd.DataFrame, on_front: NDArray[np.bool_], feasible: NDArray[np.bool_], split: str
 ) -> pd.DataFrame:
     metrics = [f"{split}.{name}" for name in METRICS]
     parameters = varying_parameters(complete)

@@ -111,11 +111,7 @@ def _encode(column: pd.Series, dtype: str) -> list[Any]:
 
 
 def _distribution(values: Sequence[Any], asked: Any) -> BaseDistribution:
-    from optuna.distributions import (
-        CategoricalDistribution,
-        FloatDistribution,
-        IntDistribution,
-    )
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     asked = asked if isinstance(asked, Mapping) else {}
     if isinstance(values[0], str) or asked.get("type") == "categorical":

@@ -98,11 +98,7 @@ class NoiseAwareFront(NamedTuple):
         return pd.DataFrame(columns)
 
 
-def noise_aware_front(
-    results: Results,
-    split: str,
-    metrics: Sequence[str],
-) -> NoiseAwareFront:
+def noise_aware_front(results: Results, split: str, metrics: Sequence[str]) -> NoiseAwareFront:
     """The front of the modelled means, beside the raw one; equal results give equal fronts.
 
     Args:

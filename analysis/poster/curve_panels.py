@@ -167,9 +167,7 @@ def _network_lines(study: Study, rows: pd.DataFrame, x: str, value: str = "value
     """The baseline, then a line per configuration, of rows with one value per network and x."""
     unregularized = rows[rows["role"] == "baseline"]
     series = mean_line(
-        "unregularized",
-        *mean_over_seeds(study, unregularized, x, value),
-        BASELINE_LOOK,
+        "unregularized", *mean_over_seeds(study, unregularized, x, value), BASELINE_LOOK
     )
     for number, group in enumerate(groups(study)):
         own = rows[(rows["role"] == "trial") & rows["trial"].isin(group.trials)]

@@ -13,12 +13,7 @@ from analysis.charts.wording import range_text
 from analysis.findings.fronts import complete_trials
 from analysis.results.load import Results, ResultsError, load_results, load_table, require_finite
 from analysis.results.parameters import Array, format_value, varying_parameters
-from analysis.results.seed_groups import (
-    SeedGroup,
-    baseline_groups,
-    over_seeds,
-    trial_networks,
-)
+from analysis.results.seed_groups import SeedGroup, baseline_groups, over_seeds, trial_networks
 
 _SYMBOLS = {
     "regularizer.alpha": "alpha",
@@ -49,10 +44,10 @@ class Study(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Trials that differ in their seed alone."""
+    """Trials that differ in their seed only."""
 
     label: str
-    """What tells it from the other groups; empty if it is the only one."""
+    """What distinguishes it from the other groups; empty if it is the only one."""
     values: dict[str, Any]
     """Of the parameters that vary among the groups."""
     trials: tuple[int, ...]
@@ -85,7 +80,7 @@ def groups(study: Study, without: str | None = None) -> tuple[Group, ...]:
 
     Args:
         study: The search.
-        without: A parameter that shall not tell groups apart: that of the x axis.
+        without: A parameter that distinguishes no groups: that of the x axis.
     """
     complete = study.complete
     names = [name for name in varying_parameters(complete) if name != without]
@@ -116,8 +111,8 @@ def short_value(name: str, value: object) -> str:
 
 
 def dataset_name(dataset: str) -> str:
-    """A dataset's name in a few letters: of a path its last part."""
-    # A path says less than the kind of dataset, unless the path is all there is.
+    """A dataset's name in a few letters; the last part of a path."""
+    # The kind of a dataset is its name, unless it only states how the path is read.
     kind, _, path = dataset.partition(":")
     own = {"task": "own images", "parquet": Path(path).name, "folder": Path(path).name}
     return own.get(kind, kind)

@@ -127,8 +127,7 @@ def _confirm_front(study: Study) -> Command:
     why = "with fresh seeds beside the baseline's"
     if study.split == "test":
         return Command(
-            f"Confirm the best three by validation {why}",
-            _confirm(study, "--top 3", CONFIRM_SEEDS),
+            f"Confirm the best three by validation {why}", _confirm(study, "--top 3", CONFIRM_SEEDS)
         )
     is_small = len(study.front) <= MAX_CONFIRMED
     shown = study.trials["trial"].iloc[study.front if is_small else study.front[:3]]

@@ -17,11 +17,7 @@ SEARCH = {
     THRESHOLD: {"type": "float", "low": 0.1, "high": 0.9},
     ALPHA: {"type": "float", "low": 0.01, "high": 1.0, "log": True},
 }
-SPACE = {
-    "name": "demo",
-    "search": SEARCH,
-    "objectives": ["clean_accuracy", "robust_accuracy"],
-}
+SPACE = {"name": "demo", "search": SEARCH, "objectives": ["clean_accuracy", "robust_accuracy"]}
 
 
 def truth(threshold: float, alpha: float) -> tuple[float, float]:

@@ -68,8 +68,7 @@ def test_hypervolume_with_its_reference(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("split", "words"),
-    [("validation", "selected on"), ("test", "biased upwards")],
+    ("split", "words"), [("validation", "selected on"), ("test", "biased upwards")]
 )
 def test_last_line_says_how_far_to_trust_it(split: str, words: str, tmp_path: Path) -> None:
     last = lines(tmp_path, split=split)[-1]

@@ -23,13 +23,7 @@ from analysis.poster.curve_panels import (
 )
 from analysis.poster.setting_panels import components_panel, cost_panel, tradeoff_panel
 from analysis.results.load import ResultsError
-from tests.analysis_tests.posters import (
-    EDGES,
-    curve_rows,
-    trial_row,
-    write_pairs,
-    write_study,
-)
+from tests.analysis_tests.posters import EDGES, curve_rows, trial_row, write_pairs, write_study
 from tests.analysis_tests.result_rows import Row, ended_row, write_part
 
 # Two seeds: means 0.96 and 0.50, sample standard deviations 0.02 sqrt(2) / 2 and 0.10 sqrt(2) / 2.

@@ -47,9 +47,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_report_in_a_browser(browser: Any, page: Path) -> None:
     browser.get(page.as_uri())
-    assert browser.execute_script(
-        "return [...document.querySelectorAll('[data-figure]')].every(d => d._fullLayout)"
-    )
+    drawn = "return [...document.querySelectorAll('[data-figure]')].every(d => d._fullLayout)"
+    WebDriverWait(browser, 20).until(lambda b: b.execute_script(drawn))
     _hover_and_pin(browser)
     _sort_and_filter(browser)
     _themes(browser)
