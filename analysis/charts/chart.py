@@ -1,29 +1,20 @@
 """What a chart shows, as plain arrays.
 
-The backends (:mod:`analysis.charts.plotly_backend`, :mod:`analysis.charts.matplotlib_backend`) draw
-it and compute nothing. Colours are ``#RRGGBB`` or a role (``ink``,
-``muted``) that each theme fills.
+The backends (:mod:`analysis.charts.plotly_backend`, :mod:`analysis.charts.matplotlib_backend`)
+draw it and compute nothing. Colours are ``#RRGGBB`` or a role (``ink``, ``muted``) that each theme
+fills.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.pareto.picture import BASELINE_COLOR, CATEGORY_COLORS
+from analysis.charts.style import TRIAL, Dash, Look, Symbol
 from analysis.results.parameters import Array
-
-INK = "ink"  # the text's colour: black on white, white on black
-MUTED = "muted"
-BASELINE = BASELINE_COLOR
-TRIAL = CATEGORY_COLORS[0]
-# Yellow, the palette's last, is too light for thin lines.
-LINE_COLORS = CATEGORY_COLORS[:5]
-
-Symbol = Literal["circle", "circle-open", "diamond", "star", "x", "square", "triangle-up"]
-SYMBOLS: tuple[Symbol, ...] = ("circle", "square", "triangle-up", "diamond", "x")
 
 
 class Shade(NamedTuple):
@@ -33,11 +24,11 @@ class Shade(NamedTuple):
     """(N,), NaN is drawn muted."""
     label: str
     ticks: tuple[tuple[float, str], ...] = ()
-    """Position among ``values`` and text; the renderer's own if empty."""
+    """Position among ``values`` and text; empty: the backend chooses."""
 
 
 class Series(NamedTuple):
-    """One thing of the legend, in one panel; N points."""
+    """One entry of the legend in one panel; N points. Later series are drawn on top."""
 
     label: str
     x: Array
@@ -46,17 +37,23 @@ class Series(NamedTuple):
     """``band`` fills between ``y_bounds``; ``bars`` are horizontal, x long at y."""
     color: str = TRIAL
     symbol: Symbol = "circle"
+    dash: Dash = "solid"
     size: float = 8.0
-    dash: bool = False
+    """Diameter of the markers in pixels; of bars their height in units of y."""
+    steps: Literal["none", "before", "after"] = "none"
+    """A line as a staircase: y of a point holds before its x, or after it."""
     trials: NDArray[np.int64] | None = None
-    """(N,), the trial that each point is, for those that can be pinned."""
+    """(N,), the trial of each point; such points can be pinned."""
     x_bounds: Array | None = None
     """(2, N), the ends of an interval; NaN where there is none."""
     y_bounds: Array | None = None
     shade: Shade | None = None
+    texts: tuple[str, ...] = ()
+    """(N,), drawn beside the points."""
+    opacity: float = 1.0
     in_legend: bool = True
     reacts: bool = True
-    """Whether hovering tells of it; a line through points would be told instead of them."""
+    """False: hovering shows nothing, so that the points on a line are shown instead of it."""
 
 
 class AxisSpec(NamedTuple):
@@ -65,13 +62,13 @@ class AxisSpec(NamedTuple):
     label: str
     is_log: bool = False
     limits: tuple[float, float] | None = None
-    """In the axis's units; None: as the series are."""
+    """In the axis's units; None: as the series need. May descend."""
     ticks: tuple[tuple[float, str], ...] = ()
-    """Position and text; the renderer's own if empty."""
+    """Position and text; empty: the backend chooses."""
 
 
 class Panel(NamedTuple):
-    """One pair of axes."""
+    """One pair of axes. A y axis with ticks of its own lists categories."""
 
     title: str
     x: AxisSpec
@@ -80,14 +77,16 @@ class Panel(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """One figure of the report."""
+    """One figure."""
 
     name: str
-    """Of its files and its anchor."""
+    """Stem of its files, and its anchor in a page."""
     title: str
     panels: tuple[Panel, ...]
     caption: str
-    """What is shown, under which conditions, with the numbers that matter, in words."""
+    """What it shows, with the numbers that matter, in sentences; empty if ``note`` suffices."""
+    note: str
+    """The conditions of its numbers, drawn below a picture and appended to the caption."""
 
 
 class Dimension(NamedTuple):
@@ -108,6 +107,7 @@ class ParallelChart(NamedTuple):
     shade: Shade
     """(N,) finite."""
     caption: str
+    note: str
 
 
 class Missing(NamedTuple):
@@ -121,44 +121,52 @@ class Missing(NamedTuple):
 Figure = Chart | ParallelChart | Missing
 
 
-def log_ticks(low: float, high: float) -> tuple[tuple[float, str], ...]:
-    """Ticks at powers of ten (and 2, 5 in a short range), at their decimal logarithms."""
-    steps = (1.0,) if np.log10(high / low) > 2.5 else (1.0, 2.0, 5.0)
-    exponents = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    values = [step * 10.0**exponent for exponent in exponents for step in steps]
-    return tuple(
-        (float(np.log10(value)), f"{value:g}")
-        for value in values
-        if low * 0.999 <= value <= high * 1.001
-    )
+def mean_line(
+    label: str,
+    x: Array,
+    mean: Array,
+    std: Array | None,
+    look: Look,
+    trials: NDArray[np.int64] | None = None,
+) -> list[Series]:
+    """A line above a band of one standard deviation where that is known; nothing of no points."""
+    if not len(x):
+        return []
+    line = Series(label, x, mean, "line", *look, size=6, trials=trials)
+    known = np.isfinite(mean if std is None else std)
+    if std is None or not known.any():
+        return [line]
+    bounds = np.stack([mean - std, mean + std])[:, known]
+    return [
+        Series(
+            f"{label} ± SD",
+            x[known],
+            mean[known],
+            "band",
+            look.color,
+            y_bounds=bounds,
+            in_legend=False,
+        ),
+        line,
+    ]
 
 
-def point_size(num_points: int) -> float:
-    """Diameter of a marker in pixels: 9 for a few points, 4 for thousands."""
-    return float(np.clip(300 / np.sqrt(max(num_points, 1)), 4, 9))
+def not_empty(series: Sequence[Series]) -> tuple[Series, ...]:
+    """The series that have points."""
+    return tuple(one for one in series if len(one.x))
 
 
-def limits_of(values: Array, margin: float = 0.06) -> tuple[float, float] | None:
-    """Limits of an axis that shows all finite values with some space; None if there are none."""
-    finite = values[np.isfinite(values)]
-    if not len(finite):
-        return None
-    low, high = float(finite.min()), float(finite.max())
-    space = (high - low) * margin or 0.02 * max(abs(high), 0.1)
-    return low - space, high + space
+def categories(names: Sequence[str], *, from_top: bool = False) -> AxisSpec:
+    """A y axis of names at 0, 1, 2, ..., upwards or from the top."""
+    ends = (-0.6, len(names) - 0.4)
+    ticks = tuple((float(place), name) for place, name in enumerate(names))
+    return AxisSpec("", limits=ends[::-1] if from_top else ends, ticks=ticks)
 
 
-def staircase(points: Array, maximize: tuple[bool, bool]) -> tuple[Array, Array]:
-    """The boundary of what a front attains, as a line with corners.
+def labels_are_shared(panels: Sequence[Panel]) -> bool:
+    """Whether one legend explains all panels: some panel's labels include those of every other.
 
-    Args:
-        points: (F, 2), non-dominated.
-        maximize: Whether larger is better, per objective.
-
-    Returns:
-        x and y of the corners, in order of x.
+    Otherwise one look may mean different things in different panels.
     """
-    ordered = points[np.lexsort((points[:, 1], points[:, 0]))]
-    x, y = np.repeat(ordered[:, 0], 2), np.repeat(ordered[:, 1], 2)
-    # Between two points of the front, the reachable y is that of the point with the better x.
-    return (x[:-1], y[1:]) if maximize[0] else (x[1:], y[:-1])
+    labels = [{s.label for s in panel.series if s.in_legend} for panel in panels]
+    return set().union(*labels) in labels

@@ -1,330 +1,293 @@
-"""Charts of the front: its uncertainty, its probable members, what beats the baseline."""
+"""The front of a search: its trials, the front with intervals, baselines and confirmed trials."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.charts.chart import (
+from analysis.charts.chart import AxisSpec, Chart, Missing, Panel, Series, Shade, not_empty
+from analysis.charts.style import (
     BASELINE,
+    CATEGORIES,
     INK,
     MUTED,
     TRIAL,
-    AxisSpec,
-    Chart,
-    Missing,
-    Panel,
-    Series,
+    Dash,
     Symbol,
     limits_of,
+    log_ticks,
     point_size,
-    staircase,
+    shorten,
 )
-from analysis.charts.wording import baseline_words, conditions, interval_words, noise_words, number
-from analysis.findings.front_uncertainty import attainment, t_half_width
+from analysis.charts.wording import baseline_text, conditions, interval_text, number
+from analysis.findings.front_uncertainty import t_half_width
 from analysis.findings.fronts import Axis, ParetoInfo
-from analysis.findings.study import Study, intervals
-from analysis.results.parameters import Array
+from analysis.findings.study import Study
+from analysis.results.parameters import Array, ContinuousColor
 from analysis.results.seed_groups import SeedGroup
-from simreg_core.statistics.pareto import hypervolume, non_dominated
 
-MAX_PROBABLE = 30
-AREA_DRAWS = 1000
-AREA_DRAWS_OF_MANY = 300
-_MANY = 2000
+BASELINE_SYMBOLS: tuple[Symbol, ...] = ("diamond", "triangle-up", "triangle-down", "cross")
+CATEGORY_SYMBOLS: tuple[Symbol, ...] = ("circle", "square")
 
 
 def front_chart(study: Study) -> Chart | Missing:
-    """Every trial, the front with intervals, baseline, confirmed trials; a panel per two axes."""
+    """The front of a study: a panel per two of its first three objectives."""
     name, title = "pareto", "Pareto front"
     if not study.pairs:
-        return Missing(name, title, "no trial is complete with the figures of this split")
-    bounds = intervals(study)
-    places = combinations(range(min(len(study.objectives), 3)), 2)
-    panels = tuple(
-        _front_panel(study, pair, place, bounds)
-        for pair, place in zip(study.pairs, places, strict=True)
-    )
-    outside = _num_outside(panels)
-    front = study.front
-    best = "; ".join(
-        f"trial {study.trials['trial'].iloc[row]}: "
-        + ", ".join(
-            f"{axis.metric.label} {number(study.points[row, column])}"
-            for column, axis in enumerate(study.axes)
+        return Missing(name, title, "no trial is complete with the metrics of this split")
+    panels = tuple(front_panel(pair, study.on_front, is_focused=True) for pair in study.pairs)
+    caption = f"{_members_text(study)} {baseline_text(study)}"
+    if len(study.pairs) > 1:
+        caption += (
+            " Staircases join the trials that no other beats in the two axes shown; rings mark the "
+            f"front in all {len(study.objectives)} objectives."
         )
-        for row in front[:5]
-    )
-    more = f" (the best 5 of {len(front)} by {study.score_name.replace('_', ' ')})"
-    members = (
-        f"On the front: {best}{more if len(front) > 5 else ''}."
-        if len(front)
-        else "No trial meets the search's constraints: there is no front."
-    )
-    caption = (
-        f"{conditions(study)} {members} {interval_words(study)} {baseline_words(study)}"
-        + (
-            " Staircases join trials that no other beats in the two axes shown; rings mark the"
-            f" front in all {len(study.objectives)} objectives."
-            if len(study.objectives) > 2
-            else ""
+    if outside := _num_outside(panels):
+        caption += (
+            f" {outside} trial{'s lie' if outside > 1 else ' lies'} far outside the axes shown "
+            "(Reset or Autoscale in the chart's toolbar shows all)."
         )
-        + _outside_words(outside)
-        + _confirmed_words(study)
-        + " Hover shows a trial's configuration, a click pins it."
+    if study.split != "test" and study.confirmation.candidates:
+        caption += (
+            " Confirmed trials are measured on test: see the table below, or --split test for "
+            "their place in this chart."
+        )
+    note = f"{conditions(study.pairs[0])} {interval_text(study.pairs[0])}"
+    return Chart(name, title, panels, caption, note)
+
+
+def front_panel(
+    info: ParetoInfo,
+    on_front: NDArray[np.bool_] | None = None,
+    *,
+    model: Sequence[Series] = (),
+    with_front: bool = True,
+    is_focused: bool = False,
+) -> Panel:
+    """Trials, front, baselines and confirmed trials of one search in two metrics.
+
+    Args:
+        info: The search.
+        on_front: (N,), the trials to ring if others than those of the front in these two metrics.
+        model: Series to draw between the front and the baselines.
+        with_front: False leaves the front and its intervals out.
+        is_focused: Whether the axes may leave out trials far from the front and the baselines,
+            which would squeeze everything else.
+    """
+    front = _front_series(info, info.on_front if on_front is None else on_front)
+    others = [
+        *model,
+        *baseline_series(info.baselines),
+        *baseline_series(info.fresh_baselines, "baseline, fresh seeds", "star"),
+        *_confirmed_series(info),
+    ]
+    core = not_empty([*front, *others] if with_front else others)
+    spread = core if is_focused else (*core, *trial_series(info))
+    x_axis, y_axis = (
+        axis_spec(axis, _limits(info.points[:, column], spread, column))
+        for column, axis in enumerate(info.axes)
     )
-    return Chart(name, title, panels, caption)
+    return Panel("", x_axis, y_axis, (*trial_series(info), *core))
 
 
-def _confirmed_words(study: Study) -> str:
-    """Where the confirmed trials are drawn, which are measured on test only."""
-    if study.split == "test" or not study.confirmation.candidates:
-        return ""
-    return " Confirmed trials, measured on test, are in the table below and drawn by --split test."
+def trial_series(info: ParetoInfo) -> tuple[Series, ...]:
+    """All trials, coloured by a parameter; crosses miss a constraint."""
+    color, size = info.color, point_size(len(info.points))
+    if color is None:
+        series = [points_of(info, info.feasible, "trial", TRIAL, size=size)]
+    elif isinstance(color, ContinuousColor):
+        shade = _shade(color)
+        shade = shade._replace(values=shade.values[info.feasible])
+        points = points_of(info, info.feasible, "trial", TRIAL, size=size)
+        series = [points._replace(shade=shade)]
+    else:
+        series = []
+        for code, value in enumerate(color.labels):
+            rounds, place = divmod(code, len(CATEGORIES))
+            label = f"{color.parameter} = {shorten(value)}"
+            mask = info.feasible & (color.codes == code)
+            look = CATEGORIES[place], CATEGORY_SYMBOLS[rounds]
+            series.append(points_of(info, mask, label, *look, size=size))
+    crosses = points_of(info, ~info.feasible, "misses the constraints", MUTED, "x", size=size)
+    return not_empty([*series, crosses])
 
 
-def _outside_words(outside: int) -> str:
-    if not outside:
-        return ""
-    which = "1 trial lies" if outside == 1 else f"{outside} trials lie"
-    return f" {which} far outside the axes shown (Reset or Autoscale in the chart's bar shows all)."
+def points_of(
+    info: ParetoInfo,
+    mask: NDArray[np.bool_],
+    label: str,
+    color: str,
+    symbol: Symbol = "circle",
+    size: float = 8.0,
+) -> Series:
+    """The trials of a mask (N,) as points that can be pinned."""
+    x, y = info.points[mask].T
+    trials = info.table["trial"].to_numpy(dtype=np.int64)[mask]
+    return Series(label, x, y, color=color, symbol=symbol, size=size, trials=trials)
+
+
+def _shade(color: ContinuousColor) -> Shade:
+    """A parameter's values on the scale that spreads them most evenly."""
+    values = color.values
+    if color.scale == "linear":
+        return Shade(values, color.parameter)
+    positive = values[values > 0]
+    ticks = log_ticks(positive.min(), positive.max())
+    zero = float(np.log10(positive.min())) - 1  # a decade below the smallest
+    if color.scale == "symlog":
+        ticks = ((zero, "0"), *ticks)
+    logs = np.log10(values, out=np.full(len(values), zero), where=values > 0)
+    return Shade(logs, color.parameter, ticks)
+
+
+def staircase(
+    points: Array,
+    is_maximized: bool,
+    label: str,
+    color: str,
+    symbol: Symbol = "none",
+    dash: Dash = "solid",
+) -> Series:
+    """The boundary of what a front (F, 2) attains, through its points in order of x and y.
+
+    Between two of them the reachable y is that of the point with the better x. Without a symbol
+    the line does not react to the mouse.
+    """
+    x, y = points[np.lexsort((points[:, 1], points[:, 0]))].T
+    line = Series(label, x, y, "line", color, symbol, dash, reacts=symbol != "none")
+    return line._replace(steps="before" if is_maximized else "after")
+
+
+def _front_series(info: ParetoInfo, on_front: NDArray[np.bool_]) -> list[Series]:
+    """The front as a staircase, ringed, with its intervals."""
+    order = np.lexsort((info.points[:, 1], info.points[:, 0]))
+    ringed = order[on_front[order]]
+    rings = staircase(info.points[ringed], info.x.maximize, "Pareto front", INK, "circle-open")
+    rings = rings._replace(
+        size=point_size(len(info.points)) + 5,
+        trials=info.table["trial"].to_numpy(dtype=np.int64)[ringed],
+        x_bounds=info.intervals[:, ringed, 0],
+        y_bounds=info.intervals[:, ringed, 1],
+    )
+    if (on_front == info.on_front).all():
+        return [rings]
+    line = staircase(info.points[info.on_front], info.x.maximize, "front of these two", INK)
+    return [line, rings._replace(kind="points")]
+
+
+def baseline_series(
+    groups: Sequence[SeedGroup], label: str = "baseline", symbol: Symbol | None = None
+) -> list[Series]:
+    """Baselines with their intervals and single seeds; of more than four the first, means else."""
+    series = []
+    shown = groups[:1] if len(groups) > len(BASELINE_SYMBOLS) else groups
+    for group, own in zip(shown, BASELINE_SYMBOLS, strict=False):
+        name = label if len(groups) == 1 or not group.name else f"{label} {group.name[:6]}"
+        series.append(group_series([group], name, BASELINE, symbol or own))
+        if len(group.seeds) > 1:
+            name = "baseline, single seeds"
+            x, y = group.points.T
+            series.append(Series(name, x, y, color=BASELINE, symbol="x", size=7))
+    if rest := groups[len(shown) :]:
+        x, y = np.array([group.mean for group in rest]).T
+        name = f"{len(rest)} other {label}s, mean"
+        series.append(Series(name, x, y, color=BASELINE, symbol="square-open", size=7))
+    return series
+
+
+def group_series(
+    groups: Sequence[SeedGroup], label: str, color: str, symbol: Symbol = "diamond"
+) -> Series:
+    """Means over seeds with their 95 % intervals by Student's t."""
+    means = np.array([group.mean for group in groups])
+    bounds = np.full((2, *means.shape), np.nan)
+    for place, group in enumerate(groups):
+        n = len(group.seeds)
+        if group.std is not None:
+            half = t_half_width(n) * group.std / np.sqrt(n)
+            bounds[:, place] = group.mean - half, group.mean + half
+    counts = sorted({len(group.seeds) for group in groups})
+    seeds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+    of = "1 seed" if seeds == "1" else f"mean of {seeds} seeds"
+    x, y = means.T
+    return Series(
+        f"{label}, {of}",
+        x,
+        y,
+        color=color,
+        symbol=symbol,
+        size=13,
+        x_bounds=bounds[..., 0],
+        y_bounds=bounds[..., 1],
+    )
+
+
+def _confirmed_series(info: ParetoInfo) -> list[Series]:
+    """The confirmed trials, numbered."""
+    if not info.confirmed:
+        return []
+    # They often lie close together: from the top, the backends put each text on another side.
+    groups = sorted(info.confirmed, key=lambda group: -group.mean[1])
+    series = group_series(groups, "confirmed", INK, "star")
+    trials = np.array([int(group.name) for group in groups])
+    return [series._replace(trials=trials, texts=tuple(f"trial {n}" for n in trials))]
+
+
+def axis_spec(axis: Axis, limits: tuple[float, float] | None = None) -> AxisSpec:
+    """An axis of a metric, with the split and which direction is better.
+
+    Accuracies end at 0 and 1, wherever an interval ends.
+    """
+    if axis.is_accuracy and limits is not None:
+        limits = max(limits[0], -0.01), min(limits[1], 1.01)
+    hint = "" if axis.maximize else ", smaller is better"
+    return AxisSpec(f"{axis.metric.title} ({axis.split}{hint})", limits=limits)
+
+
+def _limits(values: Array, core: Sequence[Series], column: int) -> tuple[float, float] | None:
+    """Limits that show the core, and what lies no farther from it than it is wide.
+
+    Args:
+        values: Of all trials.
+        core: Series to show.
+        column: 0 for x, 1 for y.
+    """
+    known = np.concatenate([(series.x, series.y)[column] for series in core] or [values])
+    known = known[np.isfinite(known)]
+    bounds = [(series.x_bounds, series.y_bounds)[column] for series in core]
+    ends = np.concatenate([own.ravel() for own in bounds if own is not None] or [known])
+    span = float(np.ptp(known)) or np.inf
+    low, high = known.min() - span, known.max() + span
+    near = values[(values >= low) & (values <= high)]
+    return limits_of(np.concatenate([known, near, ends.clip(low, high)]))
 
 
 def _num_outside(panels: Sequence[Panel]) -> int:
     """Trials that some panel's limits leave out."""
-    left_out: set[int] = set()
+    outside: set[int] = set()
     for panel in panels:
         for series in panel.series:
             if series.trials is None or panel.x.limits is None or panel.y.limits is None:
                 continue
             inside = (series.x >= panel.x.limits[0]) & (series.x <= panel.x.limits[1])
             inside &= (series.y >= panel.y.limits[0]) & (series.y <= panel.y.limits[1])
-            left_out |= {int(trial) for trial in series.trials[~inside]}
-    return len(left_out)
+            outside |= {int(trial) for trial in series.trials[~inside]}
+    return len(outside)
 
 
-def _front_panel(study: Study, pair: ParetoInfo, place: tuple[int, int], bounds: Array) -> Panel:
-    first, second = place
-    numbers = study.trials["trial"].to_numpy(dtype=np.int64)
-    points = study.points[:, [first, second]]
-    front = study.on_front
-    series = [_staircase(study, pair)] if pair.on_front.any() else []
-    series += [
-        trial_points("trial", points, study.feasible & ~front, numbers, TRIAL, "circle"),
-        trial_points("misses the constraints", points, ~study.feasible, numbers, MUTED, "x"),
-        trial_points("on the front", points, front, numbers, INK, "circle-open", size=12)._replace(
-            x_bounds=bounds[:, front, first], y_bounds=bounds[:, front, second]
-        ),
-    ]
-    groups = [*_baseline_series(pair.baselines, "baseline", "diamond")]
-    if pair.split == "test":
-        groups += _baseline_series(pair.fresh_baselines, "baseline, fresh seeds", "star")
-        groups += [
-            _group_series(group, f"trial {group.name} confirmed", INK, "star")
-            for group in pair.confirmed
-        ]
-    x_limits, y_limits = (
-        _focus(
-            points[:, i],
-            [*points[front, i], *_reach(groups, i)],
-            np.append(bounds[:, front, place[i]].ravel(), _reach_of_intervals(groups, i)),
+def _members_text(study: Study) -> str:
+    front = study.front
+    if not len(front):
+        return "No trial meets the search's constraints, so there is no front."
+    best = "; ".join(
+        f"trial {study.trials['trial'].iloc[row]}: "
+        + ", ".join(
+            f"{axis.metric.title} {number(study.points[row, column])}"
+            for column, axis in enumerate(study.axes)
         )
-        for i in (0, 1)
+        for row in front[:5]
     )
-    return Panel(
-        "",
-        axis_spec(pair.x, x_limits),
-        axis_spec(pair.y, y_limits),
-        tuple(s for s in [*series, *groups] if len(s.x)),
-    )
-
-
-def _reach(groups: Sequence[Series], column: int) -> list[float]:
-    """Coordinates of everything in some series."""
-    return [float(value) for group in groups for value in (group.x, group.y)[column]]
-
-
-def _reach_of_intervals(groups: Sequence[Series], column: int) -> list[float]:
-    """Ends of every interval in some series."""
-    bounds = [(group.x_bounds, group.y_bounds)[column] for group in groups]
-    return [float(end) for ends in bounds if ends is not None for end in ends.ravel()]
-
-
-def _focus(values: Array, core: Sequence[float], bounds: Array) -> tuple[float, float] | None:
-    """Limits that show the core (front, baseline, confirmed) with intervals, and what is near it.
-
-    Trials that lie farther off than the core is wide would squeeze it.
-    """
-    known = np.array([*core, *bounds[np.isfinite(bounds)]])
-    if not len(core):
-        return limits_of(values)
-    span = float(np.ptp(core)) or np.inf
-    low, high = min(core) - span, max(core) + span
-    near = values[(values >= low) & (values <= high)]
-    return limits_of(np.concatenate([known, near]))
-
-
-def _staircase(study: Study, pair: ParetoInfo) -> Series:
-    x, y = staircase(pair.points[pair.on_front], (pair.x.maximize, pair.y.maximize))
-    label = "front" if len(study.objectives) == 2 else "front of these two"
-    return Series(label, x, y, "line", INK, reacts=False)
-
-
-def trial_points(
-    label: str,
-    points: Array,
-    mask: NDArray[np.bool_],
-    numbers: NDArray[np.int64],
-    color: str,
-    symbol: Symbol,
-    size: float | None = None,
-) -> Series:
-    """The trials of a mask as points that can be pinned; ``points`` is (N, 2)."""
-    return Series(
-        label,
-        points[mask, 0],
-        points[mask, 1],
-        color=color,
-        symbol=symbol,
-        size=size or point_size(len(points)),
-        trials=numbers[mask],
-    )
-
-
-def _baseline_series(groups: Sequence[SeedGroup], label: str, symbol: Symbol) -> list[Series]:
-    """Mean with its interval, and the single seeds, of the first baseline; means of the others."""
-    if not groups:
-        return []
-    first = _group_series(groups[0], f"{label}, mean", BASELINE, symbol)
-    seeds = Series(
-        f"{label}, single seeds",
-        groups[0].points[:, 0],
-        groups[0].points[:, 1],
-        color=BASELINE,
-        symbol="x",
-        size=7,
-    )
-    others = np.array([group.mean for group in groups[1:]]).reshape(-1, 2)
-    rest = Series(
-        f"other {label}s", others[:, 0], others[:, 1], color=BASELINE, symbol="square", size=6
-    )
-    return [series for series in (first, seeds, rest) if len(series.x)]
-
-
-def _group_series(group: SeedGroup, label: str, color: str, symbol: Symbol) -> Series:
-    """A mean over seeds with its 95 % interval by Student's t."""
-    x, y = group.mean[:1], group.mean[1:]
-    series = Series(label, x, y, color=color, symbol=symbol, size=13)
-    if group.std is None:
-        return series
-    half = t_half_width(len(group.seeds)) * group.std / np.sqrt(len(group.seeds))
-    return series._replace(
-        x_bounds=np.stack([x - half[0], x + half[0]]), y_bounds=np.stack([y - half[1], y + half[1]])
-    )
-
-
-def axis_spec(axis: Axis, limits: tuple[float, float] | None = None) -> AxisSpec:
-    """An axis of a metric, with the split and which direction is better.
-
-    Accuracies end at 1, wherever an interval by a normal law or Student's t ends.
-    """
-    if axis.is_accuracy and limits is not None:
-        limits = limits[0], min(limits[1], 1.01)
-    hint = "" if axis.maximize else ", smaller is better"
-    return AxisSpec(f"{axis.metric.label} ({axis.split}{hint})", limits=limits)
-
-
-def probability_chart(study: Study) -> Chart | Missing:
-    """How often each trial is on the front when noise is drawn anew."""
-    name, title = "probability", "Probability of being on the front"
-    if not study.feasible.any():
-        return Missing(name, title, "no usable trial meets the constraints")
-    rows = np.argsort(-study.probability, kind="stable")[:MAX_PROBABLE]
-    rows = rows[(study.probability[rows] > 0) | study.on_front[rows]][::-1]
-    numbers = study.trials["trial"].to_numpy(dtype=np.int64)[rows]
-    y = np.arange(len(rows), dtype=np.float64)
-    series = [
-        Series(label, study.probability[rows][mask], y[mask], "bars", color, trials=numbers[mask])
-        for label, color, mask in (
-            ("on the observed front", TRIAL, study.on_front[rows]),
-            ("not on it", MUTED, ~study.on_front[rows]),
-        )
-    ]
-    sure = int((study.probability >= 0.95).sum())
-    top = ", ".join(
-        f"trial {numbers[i]} {study.probability[rows[i]]:.2f}"
-        for i in range(len(rows) - 1, max(len(rows) - 6, -1), -1)
-    )
-    caption = (
-        f"Share of {study.draws} draws (seed 0) of every trial's noise in which it is on the front "
-        f"of all {int(study.feasible.sum())} trials. {noise_words()} Highest: {top}. "
-        f"{sure} of {len(study.points)} trials reach 0.95."
-        + (f" The {len(rows)} most probable are shown." if len(study.points) > len(rows) else "")
-    )
-    panel = Panel(
-        "",
-        AxisSpec("probability", limits=(0.0, 1.0)),
-        AxisSpec(
-            "",
-            limits=(-0.6, len(rows) - 0.4),
-            ticks=tuple((float(i), f"trial {n}") for i, n in enumerate(numbers)),
-        ),
-        tuple(s for s in series if len(s.x)),
-    )
-    return Chart(name, title, (panel,), caption)
-
-
-def attainment_chart(study: Study) -> Chart | Missing:
-    """What the front of the first two objectives attains, and what of it beats the baseline."""
-    name, title = "attainment", "Attainment against the baseline"
-    if not study.feasible.any():
-        return Missing(name, title, "no usable trial meets the constraints")
-    if study.baseline is None or not np.isfinite(study.baseline[0][:2]).all():
-        return Missing(name, title, "there are no curves of a baseline that give both metrics")
-    mean, std = study.baseline[0][:2], study.baseline[1][:2]
-    pair = study.pairs[0]
-    maximize = (pair.x.maximize, pair.y.maximize)
-    points, noise = study.points[study.feasible, :2], study.noise[study.feasible, :2]
-    draws = AREA_DRAWS if len(points) <= _MANY else AREA_DRAWS_OF_MANY
-    error = std / np.sqrt(study.baseline[2])
-    found = attainment(points, noise, maximize, (mean, error), draws)
-    area = hypervolume(points, mean, maximize)
-    low, median, high = np.quantile(found.areas, [0.05, 0.5, 0.95])
-    x, y = staircase(points[non_dominated(points, maximize)], maximize)
-    near = limits_of(np.append(x, mean[0])), limits_of(np.append(y, mean[1]), 0.15)
-    known = np.isfinite(found.quantiles[0]) & np.isfinite(found.quantiles[2])
-    panel = Panel(
-        "",
-        axis_spec(pair.x, near[0]),
-        axis_spec(pair.y, None),
-        (
-            Series(
-                "5 % to 95 % of draws",
-                found.grid[known],
-                found.quantiles[1, known],
-                "band",
-                TRIAL,
-                y_bounds=found.quantiles[::2, known],
-            ),
-            Series("median of draws", found.grid, found.quantiles[1], "line", TRIAL, dash=True),
-            Series("observed", x, y, "line", INK),
-            *_baseline_series(pair.baselines[:1], "baseline", "diamond"),
-        ),
-    )
-    others = (
-        f" (the other {len(study.objectives) - 2} of the objectives left out of account)"
-        if len(study.objectives) > 2
-        else ""
-    )
-    caption = (
-        f"The best {pair.y.metric.label} that is attained together with each "
-        f"{pair.x.metric.label}{others}. The observed front attains an area of {number(area, 5)} "
-        f"beyond the baseline's mean in both; over {draws} draws of the noise (seed 0; the "
-        f"baseline's, too) the area is {number(low, 5)} to {number(high, 5)} (5 % to 95 %, median "
-        f"{number(median, 5)}). {noise_words()} Draws add noise to figures that carry it already, "
-        f"so the band lies too high: its width is what tells. {conditions(study)}"
-    )
-    return Chart(name, title, (panel,), caption)
+    more = f" (the best 5 of {len(front)} by {study.score_name.replace('_', ' ')})"
+    return f"On the front: {best}{more if len(front) > 5 else ''}."

@@ -1,21 +1,19 @@
-"""Charts as matplotlib figures, for papers and slides: the same arrays that the page shows."""
+"""Charts as matplotlib figures, without pyplot or global style."""
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from io import BytesIO
 
-import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
-from matplotlib.colors import Normalize
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure as Picture
+from matplotlib.figure import FigureBase
+from matplotlib.ticker import NullLocator
 
 from analysis.charts.chart import (
-    INK,
-    MUTED,
     AxisSpec,
     Chart,
     Figure,
@@ -23,25 +21,21 @@ from analysis.charts.chart import (
     Panel,
     ParallelChart,
     Series,
+    labels_are_shared,
 )
-from analysis.charts.files import picture_files
-from analysis.pareto.picture import style_axes
+from analysis.charts.matplotlib_parallel import draw_parallel
+from analysis.charts.matplotlib_series import draw_series
 
-_COLORS = {INK: "black", MUTED: "0.6"}
-_MARKERS = {
-    "circle": "o",
-    "circle-open": "o",
-    "diamond": "D",
-    "star": "*",
-    "x": "x",
-    "square": "s",
-    "triangle-up": "^",
-}
-_DPI = 130
-_PANEL = (5.0, 4.0)
-_SMALL_PANEL = (4.2, 3.2)
-_MAX_COLUMNS = 3
-_MANY = 2000  # points that a PDF holds as pixels
+DPI = 150
+
+# Inches.
+_PANELS = {1: (6.6, 4.4), 2: (4.5, 3.4)}  # width and height by number of columns
+_SMALL_PANEL = (3.5, 2.9)
+_MIN_WIDTH = 5.4
+_CATEGORY_HEIGHT = 0.25
+_TITLE_HEIGHT = 0.3
+_LINE_HEIGHT = 0.16
+_LETTERS_PER_INCH = 16  # at 8 points
 
 
 def render_pictures(figures: Iterable[Figure]) -> dict[str, bytes]:
@@ -49,194 +43,151 @@ def render_pictures(figures: Iterable[Figure]) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for figure in figures:
         if not isinstance(figure, Missing):
-            files |= picture_files(figure.name, draw(figure))
+            picture = draw(figure)
+            files[f"{figure.name}.png"] = saved(picture, "png")
+            picture.set_layout_engine("none")  # it is laid out already, which is half of the work
+            files[f"{figure.name}.pdf"] = saved(picture, "pdf")
     return files
 
 
+def saved(picture: Picture, kind: str) -> bytes:
+    """A picture as a file of this kind."""
+    stream = BytesIO()
+    metadata = {"CreationDate": None} if kind == "pdf" else None
+    picture.savefig(stream, format=kind, metadata=metadata)
+    return stream.getvalue()
+
+
 def draw(chart: Chart | ParallelChart) -> Picture:
-    """A figure that belongs to no pyplot state."""
+    """A chart as a picture of its natural size."""
     if isinstance(chart, ParallelChart):
-        return _draw_parallel(chart)
-    columns = min(len(chart.panels), _MAX_COLUMNS)
-    rows = math.ceil(len(chart.panels) / columns)
-    width, height = _PANEL if len(chart.panels) < _MAX_COLUMNS else _SMALL_PANEL
-    bars = [len(p.y.ticks) for p in chart.panels if any(s.kind == "bars" for s in p.series)]
-    height = max(2.2, 1.2 + 0.24 * max(bars)) if bars else height
-    size = (max(width * columns, 6.4), height * rows + 1.0)
-    picture = Picture(figsize=size, dpi=_DPI, layout="constrained")
-    grid = picture.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat[len(chart.panels) :]:
-        axes.set_axis_off()
-    for axes, panel in zip(grid.flat, chart.panels, strict=False):
-        _draw_panel(axes, panel)
-    picture.suptitle(chart.title, fontsize=12, weight="bold", x=0.01, ha="left")
-    _add_legend(picture, grid.flat)
+        return draw_parallel(chart, DPI)
+    width = natural_width(chart)
+    size = (width, natural_height(chart, width))
+    picture = Picture(figsize=size, dpi=DPI, layout="constrained")
+    fill(picture, chart, width)
     return picture
 
 
-def _draw_panel(axes: Axes, panel: Panel) -> None:
-    for series in panel.series:
-        _draw_series(axes, series)
+def natural_width(chart: Chart) -> float:
+    """Width of a chart in inches."""
+    _, columns = _grid(chart)
+    width, _ = _PANELS.get(columns, _SMALL_PANEL)
+    return max(_MIN_WIDTH, width * sum(_widths(chart.panels[:columns])))
+
+
+def natural_height(chart: Chart, width: float) -> float:
+    """Height in inches of a chart that is ``width`` inches wide."""
+    rows, columns = _grid(chart)
+    _, height = _PANELS.get(columns, _SMALL_PANEL)
+    if num_categories := [len(panel.y.ticks) for panel in chart.panels if panel.y.ticks]:
+        height = 0.9 + _CATEGORY_HEIGHT * max(num_categories)
+    below = len(_wrapped(chart.note, width))
+    if labels_are_shared(chart.panels):
+        labels = {s.label for panel in chart.panels for s in panel.series if s.in_legend}
+        below += 1 + math.ceil(len(labels) / _legend_columns(labels, width))
+    return rows * height + _TITLE_HEIGHT + _LINE_HEIGHT * below
+
+
+def fill(figure: FigureBase, chart: Chart, width: float) -> None:
+    """Draw a chart into a figure, or a part of one, that is ``width`` inches wide."""
+    rows, columns = _grid(chart)
+    figure.suptitle(chart.title, fontsize=12, weight="bold", x=0.01, ha="left")
+    ratios = _widths(chart.panels[:columns])
+    grid = figure.subplots(rows, columns, squeeze=False, width_ratios=ratios).ravel()
+    shades: dict[str, tuple[PathCollection, Series]] = {}
+    for axes, panel in zip(grid, chart.panels, strict=False):
+        shades |= _draw_panel(axes, panel)
+    for axes in grid[len(chart.panels) :]:
+        axes.set_axis_off()
+    for points, series in shades.values():
+        _add_color_bar(figure, list(grid), points, series)
+    _explain(figure, list(grid[: len(chart.panels)]), chart, width)
+
+
+def _grid(chart: Chart) -> tuple[int, int]:
+    """Rows and columns of panels."""
+    number = len(chart.panels)
+    columns = number if number <= 4 else 3
+    return math.ceil(number / columns), columns
+
+
+def _widths(panels: Sequence[Panel]) -> list[int]:
+    """Relative widths of panels: beside others, categories with their names take two."""
+    return [2 if panel.y.ticks and len(panels) > 1 else 1 for panel in panels]
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> dict[str, tuple[PathCollection, Series]]:
+    """The panel's series; returns coloured points by what their colour means."""
+    shades = {}
+    for number, series in enumerate(panel.series):
+        points = draw_series(axes, series, zorder=2 + number / 10)
+        if points is not None and series.shade is not None:
+            shades[series.shade.label] = points, series
     axes.set_title(panel.title, fontsize=10)
     _set_axis(axes, "x", panel.x)
     _set_axis(axes, "y", panel.y)
-    style_axes(axes)
-    axes.tick_params(labelsize=8)
+    axes.grid(color="0.92", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(which="both", labelsize=8)
+    return shades
 
 
 def _set_axis(axes: Axes, which: str, spec: AxisSpec) -> None:
-    axes.set(**{f"{which}label": spec.label})
+    getattr(axes, f"set_{which}label")(spec.label, fontsize=9)
     if spec.is_log:
         axes.set(**{f"{which}scale": "log"})
     if spec.limits is not None:
         axes.set(**{f"{which}lim": spec.limits})
     if spec.ticks:
         positions, texts = zip(*spec.ticks, strict=True)
-        (axes.set_xticks if which == "x" else axes.set_yticks)(positions, labels=texts)
+        getattr(axes, f"set_{which}ticks")(positions, labels=texts)
+        getattr(axes, f"{which}axis").set_minor_locator(NullLocator())
 
 
-def _draw_series(axes: Axes, series: Series) -> None:
-    color = _COLORS.get(series.color, series.color)
-    label = series.label if series.in_legend else f"_{series.label}"
-    marker = _MARKERS[series.symbol]
-    match series.kind:
-        case "band":
-            assert series.y_bounds is not None
-            axes.fill_between(
-                series.x, *series.y_bounds, color=color, alpha=0.18, lw=0, label=label
-            )
-        case "bars":
-            height = series.size if series.size < 1 else 0.75
-            axes.barh(series.y, series.x, height=height, color=color, label=label)
-        case "line":
-            axes.plot(
-                series.x,
-                series.y,
-                color=color,
-                linewidth=1.5,
-                linestyle="--" if series.dash else "-",
-                marker=marker if series.trials is not None or series.symbol != "circle" else None,
-                markersize=4,
-                label=label,
-            )
-        case "points":
-            _draw_points(axes, series, color, marker, label)
+def _add_color_bar(
+    figure: FigureBase, grid: list[Axes], points: PathCollection, series: Series
+) -> None:
+    assert series.shade is not None
+    bar = figure.colorbar(points, ax=grid, pad=0.02, aspect=30)
+    bar.set_label(series.shade.label, fontsize=9)
+    if series.shade.ticks:
+        positions, texts = zip(*series.shade.ticks, strict=True)
+        bar.set_ticks(positions, labels=texts)
+    bar.ax.tick_params(labelsize=8)
 
 
-def _draw_points(axes: Axes, series: Series, color: str, marker: str, label: str) -> None:
-    if series.x_bounds is not None and series.y_bounds is not None:
-        errors = [
-            np.nan_to_num(np.stack([values - low, high - values])).clip(min=0)
-            for values, (low, high) in (
-                (series.x, series.x_bounds),
-                (series.y, series.y_bounds),
-            )
-        ]
-        axes.errorbar(
-            series.x,
-            series.y,
-            xerr=errors[0],
-            yerr=errors[1],
-            fmt="none",
-            ecolor=color,
-            elinewidth=0.8,
-            alpha=0.6,
-            zorder=2,
-        )
-    if series.shade is not None:
-        drawn = axes.scatter(
-            series.x,
-            series.y,
-            s=series.size**2 / 1.6,
-            c=series.shade.values,
-            cmap="viridis",
-            edgecolors="0.6",
-            linewidths=0.4,
-            zorder=3,
-            label=label,
-            rasterized=len(series.x) > _MANY,
-        )
-        if np.isfinite(series.shade.values).any():
-            axes.figure.colorbar(drawn, ax=axes, label=series.shade.label)
-        return
-    is_open = series.symbol == "circle-open"
-    axes.scatter(
-        series.x,
-        series.y,
-        s=series.size**2 / 1.6,
-        marker=marker,
-        facecolors="none" if is_open else color,
-        edgecolors=color if is_open else None,
-        linewidths=1.2 if is_open or marker == "x" else 0,
-        label=label,
-        zorder=4 if is_open else 3,
-        rasterized=len(series.x) > _MANY,
-    )
-
-
-def _add_legend(picture: Picture, panels: Iterable[Axes]) -> None:
-    """Every label once, below the panels."""
-    handles = dict[str, Artist]()
-    for axes in panels:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    if handles:
-        picture.legend(
-            list(handles.values()),
-            list(handles),
-            loc="outside lower center",
-            ncols=min(len(handles), 4),
+def _explain(figure: FigureBase, grid: list[Axes], chart: Chart, width: float) -> None:
+    """The note and the legend below the panels, or a legend in each where they differ."""
+    note = "\n".join(_wrapped(chart.note, width))
+    found = [axes.get_legend_handles_labels() for axes in grid]
+    handles = {label: handle for own in found[::-1] for handle, label in zip(*own, strict=True)}
+    ordered = list(dict.fromkeys(label for _, labels in found for label in labels))
+    if ordered and labels_are_shared(chart.panels):
+        figure.legend(
+            [handles[label] for label in ordered],
+            ordered,
+            loc="outside lower left",
+            ncols=_legend_columns(ordered, width),
             fontsize=8,
             frameon=False,
+            title=note,  # the layout keeps no other text clear of the legend
+            title_fontsize=8,
+            alignment="left",
         )
+        return
+    for axes, (own, labels) in zip(grid, found, strict=True):
+        if labels:
+            axes.legend(own, labels, fontsize=7.5, framealpha=0.8, edgecolor="0.9")
+    figure.supxlabel(note, fontsize=8, x=0.01, ha="left")
 
 
-def _draw_parallel(chart: ParallelChart) -> Picture:
-    count = len(chart.dimensions)
-    picture = Picture(figsize=(max(1.5 * count, 6.4), 4.6), dpi=_DPI, layout="constrained")
-    axes = picture.add_subplot()
-    heights = []
-    for place, dimension in enumerate(chart.dimensions):
-        low, high = float(dimension.values.min()), float(dimension.values.max())
-        span = (high - low) or 1.0
-        heights.append(
-            (dimension.values - low) / span if high > low else 0.5 + 0 * dimension.values
-        )
-        ticks = dimension.ticks or tuple((v, f"{v:.3g}") for v in np.linspace(low, high, 4))
-        axes.axvline(place, color="0.7", linewidth=0.8, zorder=1)
-        for value, text in ticks:
-            at = (value - low) / span if high > low else 0.5
-            short = textwrap.shorten(text, 18, placeholder="...")
-            axes.text(
-                place + 0.03,
-                at,
-                short,
-                fontsize=7,
-                zorder=4,
-                va="center",
-                bbox={"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 0.5},
-            )
-    lines = np.stack(
-        [np.broadcast_to(np.arange(count), (len(heights[0]), count)), np.stack(heights, axis=1)],
-        axis=2,
-    )
-    values = chart.shade.values
-    drawn = LineCollection(
-        list(lines),
-        cmap="viridis",
-        linewidths=1.0,
-        alpha=0.8,
-        norm=Normalize(values.min(), values.max()),
-        array=values,
-    )
-    drawn.set_rasterized(True)
-    axes.add_collection(drawn)
-    axes.set_xlim(-0.1, count - 0.5)
-    axes.set_ylim(-0.05, 1.05)
-    labels = [textwrap.fill(d.label.replace("_", " "), 16) for d in chart.dimensions]
-    axes.set_xticks(range(count), labels, fontsize=8)
-    axes.set_yticks([])
-    axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
-    picture.colorbar(drawn, ax=axes, label=chart.shade.label)
-    picture.suptitle(chart.title, fontsize=12, weight="bold", x=0.01, ha="left")
-    return picture
+def _wrapped(note: str, width: float) -> list[str]:
+    # A number and its unit stay on one line.
+    return textwrap.wrap(note.replace(" %", "\u00a0%"), int(width * _LETTERS_PER_INCH))
+
+
+def _legend_columns(labels: Iterable[str], width: float) -> int:
+    column = 0.6 + max((len(label) for label in labels), default=0) / _LETTERS_PER_INCH
+    return max(1, min(6, int(width / column)))

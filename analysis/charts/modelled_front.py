@@ -1,22 +1,22 @@
-"""Chart of the noise-aware front: what a model of every metric makes of the trials' raw figures."""
+"""Chart of the noise-aware front: the front by a model of every metric."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
 
-from analysis.charts.chart import INK, MUTED, Chart, Missing, Panel, Series, limits_of, staircase
-from analysis.charts.fronts import axis_spec, trial_points
-from analysis.charts.wording import conditions, list_trials
+from analysis.charts.chart import Chart, Missing, Panel, Series, not_empty
+from analysis.charts.fronts import axis_spec, staircase
+from analysis.charts.style import INK, MODEL, MUTED, limits_of
+from analysis.charts.uncertainty import NONE_FEASIBLE
+from analysis.charts.wording import conditions, list_trials, model_lines
 from analysis.findings.front_uncertainty import Z95
 from analysis.findings.fronts import Axis
 from analysis.findings.modelled_front import NoiseAwareFront, noise_aware_front
 from analysis.findings.study import Study
-from analysis.pareto.modelled_picture import MODEL_COLOR
-from analysis.pareto.text import model_lines
 from analysis.results.load import ResultsError
-from analysis.results.parameters import Array
 from simreg_core.statistics.gaussian_process import MIN_POINTS
 from simreg_core.statistics.pareto import non_dominated
 
@@ -40,7 +40,7 @@ def model_chart(study: Study, model: NoiseAwareFront | Missing) -> Chart | Missi
     if isinstance(model, Missing):
         return model
     if not len(model.trials):
-        return Missing(NAME, TITLE, "no usable trial meets the constraints")
+        return Missing(NAME, TITLE, NONE_FEASIBLE)
     fewest = min(found.num_trials for found in model.models)
     if fewest < MIN_POINTS:
         return Missing(
@@ -59,16 +59,16 @@ def model_chart(study: Study, model: NoiseAwareFront | Missing) -> Chart | Missi
     unlucky = model.trials[model.on_front & ~model.on_raw_front]
     lucky = model.trials[~model.on_front & model.on_raw_front]
     caption = (
-        "A trial's raw figure holds the luck of its seed. Here a Gaussian process of each metric "
-        f"over {', '.join(model.parameters)} has seen all trials together; squares are its means "
-        "with 95 % intervals (of the mean, hyperparameters taken as known), dashed lines lead to "
-        f"the raw figures of the same trial. On both fronts: {list_trials(both)}; on the modelled "
-        f"one only: {list_trials(unlucky)}; on the raw one only: {list_trials(lucky)}. "
+        "The raw value of a trial includes the luck of its seed. Here a Gaussian process of each "
+        f"metric over {', '.join(model.parameters)} uses all trials together. Squares are its "
+        "means with 95 % intervals (of the mean, taking the hyperparameters as known); dotted "
+        "lines lead to the raw values of the same trials. On both fronts: "
+        f"{list_trials(both)}; on the modelled one only: {list_trials(unlucky)}; on the raw one "
+        f"only: {list_trials(lucky)}. "
         + " ".join(f"{line[0].upper()}{line[1:].removesuffix('.')}." for line in model_lines(model))
-        + (f" {left_out} trials more are not drawn." if left_out else "")
-        + f" {conditions(study)}"
+        + (f" {left_out} more trials are not drawn." if left_out else "")
     )
-    return Chart(NAME, TITLE, panels, caption)
+    return Chart(NAME, TITLE, panels, caption, conditions(study.pairs[0]))
 
 
 def _thinned(model: NoiseAwareFront) -> NoiseAwareFront:
@@ -89,45 +89,67 @@ def _thinned(model: NoiseAwareFront) -> NoiseAwareFront:
 
 
 def _panel(model: NoiseAwareFront, columns: list[int]) -> Panel:
-    raw, means = model.raw[:, columns], model.means[:, columns]
-    half = Z95 * np.nan_to_num(model.deviations[:, columns])
-    bounds = np.stack([means - half, means + half])
-    front, on_raw = model.on_front, model.on_raw_front
-    metrics = [model.metrics[column] for column in columns]
-    maximize = (metrics[0].direction == "maximize", metrics[1].direction == "maximize")
-    gap = np.full(raw[front].shape, np.nan)
-    links = np.stack([means[front], raw[front], gap], axis=1).reshape(-1, 2)
-    numbers = model.trials
+    raw, on_raw = model.raw[:, columns], model.on_raw_front
+    axes = [Axis(model.metrics[column], model.split) for column in columns]
+    maximize = (axes[0].maximize, axes[1].maximize)
+    front = raw[on_raw][non_dominated(raw[on_raw], maximize)]
+    x, y = raw.T
     series = (
-        trial_points("trial, raw", raw, ~on_raw, numbers, MUTED, "circle"),
+        Series("trial, raw", x[~on_raw], y[~on_raw], color=MUTED, trials=model.trials[~on_raw]),
+        staircase(front, maximize[0], "raw front", INK),
         Series(
-            "from mean to raw",
-            links[:, 0],
-            links[:, 1],
-            "line",
-            MUTED,
-            dash=True,
-            in_legend=False,
-            reacts=False,
+            "on the raw front",
+            x[on_raw],
+            y[on_raw],
+            color=INK,
+            symbol="circle-open",
+            size=12,
+            trials=model.trials[on_raw],
         ),
-        _staircase("raw front", raw[on_raw], maximize, INK),
-        trial_points("on the raw front", raw, on_raw, numbers, INK, "circle-open", size=12),
-        _staircase("modelled front", means[front], maximize, MODEL_COLOR),
-        trial_points(
-            "mean by the model", means, front, numbers, MODEL_COLOR, "square", size=9
-        )._replace(x_bounds=bounds[:, front, 0], y_bounds=bounds[:, front, 1]),
+        *model_series(model, columns),
     )
     x_axis, y_axis = (
-        axis_spec(
-            Axis(metric, model.split),
-            limits_of(np.concatenate([raw[front | on_raw, i], bounds[:, front, i].ravel()])),
-        )
-        for i, metric in enumerate(metrics)
+        axis_spec(axis, _limits(series[1:], place)) for place, axis in enumerate(axes)
     )
-    return Panel("", x_axis, y_axis, tuple(s for s in series if len(s.x)))
+    return Panel("", x_axis, y_axis, not_empty(series))
 
 
-def _staircase(label: str, points: Array, maximize: tuple[bool, bool], color: str) -> Series:
-    """The boundary of what points (F, 2) attain in these two metrics."""
-    x, y = staircase(points[non_dominated(points, maximize)], maximize)
-    return Series(label, x, y, "line", color, reacts=False)
+def _limits(series: Sequence[Series], place: int) -> tuple[float, float] | None:
+    """Limits that show the series and their intervals."""
+    values = [(s.x, s.y)[place] for s in series]
+    bounds = [(s.x_bounds, s.y_bounds)[place] for s in series]
+    return limits_of(np.concatenate([*values, *(b.ravel() for b in bounds if b is not None)]))
+
+
+def model_series(model: NoiseAwareFront, columns: Sequence[int] = (0, 1)) -> list[Series]:
+    """The front of two modelled metrics: means with intervals, tied to the same trials' raw values.
+
+    Args:
+        model: The front of all its metrics.
+        columns: The two metrics, x first.
+    """
+    front = model.on_front
+    means, raw = model.means[front][:, columns], model.raw[front][:, columns]
+    half = Z95 * np.nan_to_num(model.deviations[front][:, columns])
+    maximize = [model.metrics[column].direction == "maximize" for column in columns]
+    gaps = np.full(raw.shape, np.nan)
+    links = np.stack([means, raw, gaps], axis=1).reshape(-1, 2)
+    trust = "" if model.is_trustworthy else " (not to be trusted: see text)"
+    bounds = np.stack([means - half, means + half])
+    squares = Series(
+        "mean by the model",
+        means[:, 0],
+        means[:, 1],
+        color=MODEL,
+        symbol="square",
+        trials=model.trials[front],
+        x_bounds=bounds[..., 0],
+        y_bounds=bounds[..., 1],
+    )
+    ends = links[:, 0], links[:, 1]
+    boundary = means[non_dominated(means, maximize)]
+    return [
+        Series("from mean to raw value", *ends, "line", MUTED, "none", "dot", reacts=False),
+        staircase(boundary, maximize[0], f"modelled front{trust}", MODEL),
+        squares,
+    ]

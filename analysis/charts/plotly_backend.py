@@ -1,8 +1,8 @@
 """Charts as plotly figures: plain dicts of JSON types, drawn by plotly.js in the page.
 
-Colours may be the roles ``ink`` and ``muted``, which the page replaces by those of its theme.
-Points of trials carry the trial's number as ``customdata``; the page fills in their hover text
-from its table, so that a configuration stands in the file once.
+The page replaces the colours ``ink`` and ``muted`` by those of its theme. Points of trials carry
+the trial's number as ``customdata``; the page takes their hover text from its table, so that the
+file holds each configuration once.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.charts.chart import AxisSpec, Chart, Panel, ParallelChart, Series, Shade
+from analysis.charts.style import MUTED
 from analysis.results.parameters import Array
 
 WEBGL_POINTS = 1500  # more points of one series are drawn by WebGL
@@ -32,7 +33,7 @@ def plotly_figure(chart: Chart | ParallelChart) -> dict[str, Any]:
     columns = min(len(chart.panels), MAX_COLUMNS)
     rows = math.ceil(len(chart.panels) / columns)
     data: list[dict[str, Any]] = []
-    told: set[str] = set()
+    explained: set[str] = set()
     height = _height(chart, rows)
     above = 30 if any(panel.title for panel in chart.panels) else 6
     layout: dict[str, Any] = {
@@ -59,19 +60,19 @@ def plotly_figure(chart: Chart | ParallelChart) -> dict[str, Any]:
             layout["annotations"].append(_panel_title(panel, suffix))
         for series in panel.series:
             trace = _trace(series)
-            trace["showlegend"] &= series.label not in told
-            told.add(series.label)
+            trace["showlegend"] &= series.label not in explained
+            explained.add(series.label)
+            if series.shade is not None:
+                trace["marker"]["showscale"] = series.shade.label not in explained
+                explained.add(series.shade.label)
             data.append({**trace, "xaxis": f"x{suffix}", "yaxis": f"y{suffix}"})
     return {"data": data, "layout": layout}
 
 
 def _height(chart: Chart, rows: int) -> int:
-    bars = [
-        len(panel.y.ticks) for panel in chart.panels if any(s.kind == "bars" for s in panel.series)
-    ]
-    if bars:
+    if num_categories := [len(panel.y.ticks) for panel in chart.panels if panel.y.ticks]:
         series = max(len(panel.series) for panel in chart.panels)
-        return 130 + BAR_HEIGHT * max(bars) * max(4, 3 * series) // 4
+        return 130 + BAR_HEIGHT * max(num_categories) * max(4, 3 * series) // 4
     if rows > 1:
         return 80 + SMALL_PANEL_HEIGHT * rows
     return 80 + (PANEL_HEIGHT if len(chart.panels) < MAX_COLUMNS else SMALL_PANEL_HEIGHT + 30)
@@ -103,41 +104,29 @@ def _panel_title(panel: Panel, suffix: str) -> dict[str, Any]:
 
 
 def _trace(series: Series) -> dict[str, Any]:
-    common: dict[str, Any] = {
+    trace: dict[str, Any] = {
         "name": series.label,
         "legendgroup": series.label,
         "showlegend": series.in_legend,
     }
     if not series.reacts:
-        common |= {"hoverinfo": "skip"}
+        trace |= {"hoverinfo": "skip"}
+    if series.opacity < 1:
+        trace |= {"opacity": series.opacity}
     if series.trials is not None:
-        common |= {"customdata": [int(trial) for trial in series.trials]}
+        trace |= {"customdata": [int(trial) for trial in series.trials]}
     match series.kind:
         case "band":
-            return common | _band(series)
+            return trace | _band(series)
         case "bars":
-            return common | _bars(series)
+            return trace | _bars(series)
         case "line":
-            return common | _line(series)
-    return common | _points(series)
-
-
-def _points(series: Series) -> dict[str, Any]:
-    marker: dict[str, Any] = {"size": series.size, "symbol": series.symbol, "color": series.color}
-    is_open = series.symbol.endswith("-open") or series.symbol == "x"
-    if series.shade is not None:
-        marker |= _shade(series.shade)
-    elif is_open:
-        marker |= {"line": {"width": 2, "color": series.color}}
-    if series.symbol == "x":
-        marker |= {"symbol": "x-thin", "line": {"width": 2, "color": series.color}}
-    trace: dict[str, Any] = {
-        "type": "scattergl" if len(series.x) > WEBGL_POINTS else "scatter",
-        "mode": "markers",
-        "x": plain_list(series.x),
-        "y": plain_list(series.y),
-        "marker": marker,
-    }
+            trace |= _line(series)
+        case "points":
+            trace |= _points(series)
+    if series.texts:
+        trace["mode"] += "+text"
+        trace |= {"text": list(series.texts), "textposition": _sides(len(series.texts))}
     for name, values, bounds in (
         ("error_x", series.x, series.x_bounds),
         ("error_y", series.y, series.y_bounds),
@@ -145,6 +134,32 @@ def _points(series: Series) -> dict[str, Any]:
         if bounds is not None and np.isfinite(bounds).any():
             trace[name] = _error(values, bounds, series.color)
     return trace
+
+
+def _sides(number: int) -> list[str]:
+    """Where texts stand, so that neighbours do not overlap."""
+    sides = ("top right", "bottom left", "bottom right", "top left")
+    return [sides[place % len(sides)] for place in range(number)]
+
+
+def _points(series: Series) -> dict[str, Any]:
+    return {
+        "type": "scattergl" if len(series.x) > WEBGL_POINTS else "scatter",
+        "mode": "markers",
+        "x": plain_list(series.x),
+        "y": plain_list(series.y),
+        "marker": _marker(series),
+    }
+
+
+def _marker(series: Series) -> dict[str, Any]:
+    marker: dict[str, Any] = {"size": series.size, "symbol": series.symbol, "color": series.color}
+    if series.shade is not None:
+        return marker | _shade(series.shade)
+    if series.symbol.endswith("-open") or series.symbol == "x":
+        symbol = series.symbol.replace("x", "x-thin")
+        marker |= {"symbol": symbol, "line": {"width": 2, "color": series.color}}
+    return marker
 
 
 def _error(values: Array, bounds: Array, color: str) -> dict[str, Any]:
@@ -161,25 +176,30 @@ def _error(values: Array, bounds: Array, color: str) -> dict[str, Any]:
 
 
 def _shade(shade: Shade) -> dict[str, Any]:
+    bar: dict[str, Any] = {"title": {"text": shade.label, "side": "right"}, "thickness": 14}
+    if shade.ticks:
+        bar |= {"tickvals": [v for v, _ in shade.ticks], "ticktext": [t for _, t in shade.ticks]}
     return {
         "color": plain_list(shade.values),
         "colorscale": "Viridis",
         "showscale": True,
-        "colorbar": {"title": {"text": shade.label, "side": "right"}, "thickness": 14},
-        "line": {"width": 0.5, "color": "muted"},
+        "colorbar": bar,
+        "line": {"width": 0.5, "color": MUTED},
     }
 
 
 def _line(series: Series) -> dict[str, Any]:
-    has_markers = series.trials is not None or series.symbol != "circle"
-    return {
+    shape = {"none": "linear", "before": "vh", "after": "hv"}[series.steps]
+    trace: dict[str, Any] = {
         "type": "scatter",
-        "mode": "lines+markers" if has_markers else "lines",
+        "mode": "lines",
         "x": plain_list(series.x),
         "y": plain_list(series.y),
-        "line": {"color": series.color, "width": 2, "dash": "dash" if series.dash else "solid"},
-        "marker": {"symbol": series.symbol, "size": min(series.size, 6)},
+        "line": {"color": series.color, "width": 2, "dash": series.dash, "shape": shape},
     }
+    if series.symbol != "none":
+        trace |= {"mode": "lines+markers", "marker": _marker(series)}
+    return trace
 
 
 def _band(series: Series) -> dict[str, Any]:
@@ -202,8 +222,7 @@ def _bars(series: Series) -> dict[str, Any]:
         "orientation": "h",
         "x": plain_list(series.x),
         "y": plain_list(series.y),
-        "width": series.size if series.size < 1 else 0.75,
-        "textposition": "none",
+        "width": series.size,
         "marker": {"color": series.color},
     }
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.charts.chart import (
-    INK,
-    LINE_COLORS,
-    MUTED,
     AxisSpec,
     Chart,
     Dimension,
@@ -21,14 +17,15 @@ from analysis.charts.chart import (
     ParallelChart,
     Series,
     Shade,
-    log_ticks,
-    point_size,
+    categories,
+    not_empty,
 )
+from analysis.charts.style import INK, LINES, MUTED, log_ticks, point_size
 from analysis.charts.wording import conditions, number
 from analysis.findings.importance import NoImportanceError, importances
 from analysis.findings.study import Study, numbers, search_of
 from analysis.results.parameters import PREFERRED, Array, format_value, scale_of, varying_parameters
-from simreg_core.results.schema import METRICS, PARAMETERS
+from simreg_core.results.schema import PARAMETERS
 
 MAX_LINES = 500
 MAX_DIMENSIONS = 10
@@ -60,50 +57,38 @@ def landscape_chart(study: Study) -> Chart | Missing:
         return Missing(name, title, "no number was varied among the complete trials")
     if len(order) > 1 and order[:2] == list(PREFERRED):
         title = "Th-alpha landscape"
-    metric = METRICS[study.score_name]
+    metric = study.metrics[study.score_name]
     score = numbers(study.trials, f"{study.split}.{metric.name}")
     x, x_axis = _parameter_axis(study, order[0])
-    trials = study.trials["trial"].to_numpy(dtype=np.int64)
-    y, y_axis = score, AxisSpec(metric.label)
+    y, y_axis = score, AxisSpec(metric.title)
     if len(order) > 1:
         y, y_axis = _parameter_axis(study, order[1])
-    shade = Shade(score, metric.label)
-    front = study.on_front
+    trials, front = study.trials["trial"].to_numpy(dtype=np.int64), study.on_front
+    points = Series("trial", x, y, size=point_size(len(x)) + 1, trials=trials, in_legend=False)
+    rings = Series("on the front", x[front], y[front], color=INK, symbol="circle-open", size=15)
     series = (
-        Series(
-            "trial",
-            x,
-            y,
-            color=MUTED,
-            size=point_size(len(x)) + 1,
-            trials=trials,
-            shade=shade,
-            in_legend=False,
-        ),
-        Series(
-            "on the front",
-            x[front],
-            y[front],
-            color=INK,
-            symbol="circle-open",
-            size=15,
-            trials=trials[front],
-        ),
+        points._replace(color=MUTED, shade=Shade(score, metric.title)),
+        rings._replace(trials=trials[front]),
     )
-    known = np.flatnonzero(np.isfinite(score))
-    said = ""
-    if len(known):
-        best = known[np.argmax(study.score[known])]
-        where = ", ".join(f"{p} {format_value(study.trials[p].iloc[best])}" for p in order[:2])
-        said = (
-            f"{metric.label.capitalize()} from {number(score[known].min(), 3)} to "
-            f"{number(score[known].max(), 3)}; the best one, of trial {trials[best]}, at {where}."
-        )
     others = [p for p in study.parameters if p not in order[:2]]
     also = f" Also varied, and not shown: {', '.join(others)}." if others else ""
-    caption = f"Observed values, one point per trial. {said}{also} {conditions(study)}"
-    panel = Panel("", x_axis, y_axis, tuple(s for s in series if len(s.x)))
-    return Chart(name, title, (panel,), caption)
+    caption = f"Observed values, one point per trial.{_best_text(study, score, order[:2])}{also}"
+    panel = Panel("", x_axis, y_axis, not_empty(series))
+    return Chart(name, title, (panel,), caption, conditions(study.pairs[0]))
+
+
+def _best_text(study: Study, score: Array, parameters: Sequence[str]) -> str:
+    """The range of the score, and where its best value lies; nothing if no score is known."""
+    known = np.flatnonzero(np.isfinite(score))
+    if not len(known):
+        return ""
+    best = study.trials.iloc[known[np.argmax(study.score[known])]]
+    where = ", ".join(f"{p} {format_value(best[p])}" for p in parameters)
+    title = study.metrics[study.score_name].title.capitalize()
+    return (
+        f" {title} from {number(score[known].min(), 3)} to "
+        f"{number(score[known].max(), 3)}; the best one, of trial {best['trial']}, at {where}."
+    )
 
 
 def _parameter_axis(study: Study, parameter: str) -> tuple[Array, AxisSpec]:
@@ -114,43 +99,44 @@ def _parameter_axis(study: Study, parameter: str) -> tuple[Array, AxisSpec]:
 def parallel_chart(study: Study) -> ParallelChart | Missing:
     """Trials as lines across their varying parameters and objectives, coloured by score."""
     name, title = "parallel", "Parallel coordinates"
-    parameters = [p for p in varying_parameters(study.trials) if _fits(study.trials[p], p)]
+    parameters = [
+        p
+        for p in varying_parameters(study.trials)
+        if is_numeric(study, p) or study.trials[p].nunique(dropna=False) <= MAX_CATEGORIES
+    ]
     if not parameters:
         return Missing(name, title, "no parameter varies among the complete trials")
     rows = _chosen_lines(study)
     kept = parameters[:MAX_DIMENSIONS]
     dimensions = [_dimension(study, parameter, rows) for parameter in kept]
     dimensions += [
-        Dimension(axis.metric.label, study.points[rows, column])
+        Dimension(axis.metric.title, study.points[rows, column])
         for column, axis in enumerate(study.axes)
     ]
     score = study.score[rows]
-    metric = METRICS[study.score_name]
+    metric = study.metrics[study.score_name]
     sign = 1 if metric.direction == "maximize" else -1
     score = np.where(np.isfinite(score), score, np.nanmin(score, initial=0.0)) * sign
     notes = []
     if len(rows) < len(study.trials):
         notes.append(
-            f"Of {len(study.trials)} trials {len(rows)} are drawn: of the front, of the best by "
-            "score, and others at random (seed 0)."
+            f"Of {len(study.trials)} trials {len(rows)} are drawn: the front, the best by score "
+            "and others at random (seed 0)."
         )
     if len(kept) < len(parameters):
         notes.append(f"Left out: {', '.join(parameters[MAX_DIMENSIONS:])}.")
-    low, high = score.min(), score.max()
     notes.append(
-        f"{metric.label.capitalize()} of the lines from {number(low, 3)} to {number(high, 3)}."
+        f"{metric.title.capitalize()} of the lines from {number(score.min(), 3)} to "
+        f"{number(score.max(), 3)}."
     )
     caption = (
         f"One line per trial across {', '.join(kept)} and the objectives, coloured by "
-        f"{metric.label}. Drag along an axis to select lines, drag its name to move it. "
-        f"{' '.join(notes)} {conditions(study)}"
+        f"{metric.title}. Drag along an axis to select lines; drag its name to move it. "
+        f"{' '.join(notes)}"
     )
-    return ParallelChart(name, title, tuple(dimensions), Shade(score, metric.label), caption)
-
-
-def _fits(column: pd.Series, parameter: str) -> bool:
-    is_number = _DTYPES[parameter] in ("int64", "float64") and not column.isna().any()
-    return is_number or column.nunique(dropna=False) <= MAX_CATEGORIES
+    shade = Shade(score, metric.title)
+    note = conditions(study.pairs[0])
+    return ParallelChart(name, title, tuple(dimensions), shade, caption, note)
 
 
 def _chosen_lines(study: Study) -> NDArray[np.int64]:
@@ -187,45 +173,41 @@ def importance_chart(study: Study) -> Chart | Missing:
     """PED-ANOVA importance of each parameter for each objective and for the score."""
     name, title = "importance", "Parameter importance"
     search = study.space.get("search")
-    figures = list(dict.fromkeys([*study.searched, study.score_name, *study.objectives]))
+    metrics = list(dict.fromkeys([*study.searched, study.score_name, *study.objectives]))
     found: dict[str, dict[str, float]] = {}
     reason = "no trial is complete"
-    for metric in figures:
+    for metric in metrics:
         try:
-            found[METRICS[metric].label] = _importances(study, metric, search)
+            found[study.metrics[metric].title] = _importances(study, metric, search)
         except NoImportanceError as err:
             reason = str(err)
     if not found:
         return Missing(name, title, reason)
     parameters = list(next(iter(found.values())))[::-1]
     width = 0.8 / len(found)
-    series = []
-    for place, (label, shares) in enumerate(found.items()):
-        y: Array = (
-            np.arange(len(parameters), dtype=np.float64)
-            + (len(found) - 1) * width / 2
-            - place * width
+    y: Array = np.arange(len(parameters), dtype=np.float64) + (len(found) - 1) * width / 2
+    series = tuple(
+        Series(
+            label,
+            np.array([shares[p] for p in parameters]),
+            y - place * width,
+            "bars",
+            LINES[place % len(LINES)],
+            size=width,
         )
-        x = np.array([shares[p] for p in parameters])
-        series.append(
-            Series(label, x, y, "bars", LINE_COLORS[place % len(LINE_COLORS)], size=width)
-        )
+        for place, (label, shares) in enumerate(found.items())
+    )
     words = ". ".join(
         f"For {label}: " + ", ".join(f"{p} {v:.2f}" for p, v in list(shares.items())[:4])
         for label, shares in found.items()
     )
     caption = (
         "Optuna's PED-ANOVA: how differently the best tenth of the trials is distributed in each "
-        f"parameter, shares of 1. {words}. With few trials the order is a hint. {conditions(study)}"
+        f"parameter, as shares of 1. {words}. With few trials the order is a hint."
     )
-    ticks = tuple((float(i), p) for i, p in enumerate(parameters))
-    panel = Panel(
-        "",
-        AxisSpec("share of the importance", limits=(0.0, 1.0)),
-        AxisSpec("", limits=(-0.6, len(parameters) - 0.4), ticks=ticks),
-        tuple(series),
-    )
-    return Chart(name, title, (panel,), caption)
+    x_axis = AxisSpec("share of the importance", limits=(0.0, 1.0))
+    panel = Panel("", x_axis, categories(parameters), series)
+    return Chart(name, title, (panel,), caption, conditions(study.pairs[0]))
 
 
 def _importances(study: Study, metric: str, search: Any) -> dict[str, float]:
@@ -238,5 +220,5 @@ def _importances(study: Study, metric: str, search: Any) -> dict[str, float]:
         varying_parameters(trials),
         _DTYPES,
         search if isinstance(search, Mapping) else {},
-        maximize=METRICS[metric].direction != "minimize",
+        maximize=study.metrics[metric].direction != "minimize",
     )

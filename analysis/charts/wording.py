@@ -1,4 +1,4 @@
-"""Sentences that several figures of the report share: conditions, intervals, noise."""
+"""Numbers, conditions and errors in words."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from analysis.findings.fronts import ParetoInfo
+from analysis.findings.modelled_front import NoiseAwareFront
 from analysis.findings.study import Study
-from analysis.pareto.text import images_text
 
 MAX_LISTED = 8
+NOISE = (
+    "The noise of a trial is normal. Its standard deviation is the standard error over the trial's "
+    "seeds; for a single network it is the binomial standard error or the SD over the baseline's "
+    "seeds, whichever is larger."
+)
 
 
 def number(value: float, digits: int = 4) -> str:
@@ -27,61 +33,92 @@ def signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:+.3f}"
 
 
-def seeds_words(study: Study) -> str:
-    """How many networks a trial's figures are the mean of."""
-    counts = study.trials["num_seeds"].fillna(1)
-    if counts.empty or counts.max() == 1:
+def percent(share: float) -> str:
+    """A share as a whole percentage; ``-`` for NaN."""
+    return "-" if np.isnan(share) else f"{share:.0%}"
+
+
+def range_text(numbers: Iterable[int]) -> str:
+    """The smallest and the largest of some numbers, or the one they all are."""
+    known = [int(n) for n in numbers]
+    low, high = min(known), max(known)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def images_text(counts: Iterable[int]) -> str:
+    """How many images accuracies are over, of one or several networks."""
+    known = list(counts)
+    return f"n = {range_text(known)} images" if known else "not measured"
+
+
+def seeds_text(num_seeds: Iterable[int]) -> str:
+    """How many networks each trial's values are the mean of."""
+    known = list(num_seeds)
+    if max(known, default=1) == 1:
         return "one seed per trial"
-    fewest, most = int(counts.min()), int(counts.max())
-    return f"mean of {most if fewest == most else f'{fewest} to {most}'} seeds per trial"
+    return f"mean of {range_text(known)} seeds per trial"
 
 
-def conditions(study: Study) -> str:
-    """Split, trials, images and seeds, in a sentence."""
-    images = f", {images_text(study.pairs[0])}" if study.pairs else ""
+def counts_text(info: ParetoInfo) -> str:
+    """How many trials ended how."""
+    counts = info.counts
+    infeasible = int((~info.feasible).sum())
+    notes = [f"{infeasible} of them miss the constraints"] if infeasible else []
+    if info.num_left_out:
+        notes.append(f"{info.num_left_out} without finite values left out")
+    note = f" ({', '.join(notes)})" if notes else ""
     return (
-        f"{study.split.capitalize()} split{images}, {len(study.trials)} complete trials, "
-        f"{seeds_words(study)}."
+        f"{counts.complete} complete{note}, {counts.pruned} pruned, {counts.failed} failed trials"
     )
 
 
-def interval_words(study: Study) -> str:
-    """What the error bars are."""
-    counts = study.trials["num_seeds"].fillna(1)
-    parts = []
-    if (counts == 1).any():
-        parts.append(
-            "Wilson's for the accuracies of one network (it leaves out how seeds differ; of a mean "
-            "over attacks an upper bound)"
-        )
-    if (counts > 1).any():
-        parts.append("Student's t over a trial's seeds")
-    return f"Error bars (drawn for the front): 95 % intervals, {'; '.join(parts)}."
+def conditions(info: ParetoInfo) -> str:
+    """Split, images, trials and seeds, in a sentence."""
+    return (
+        f"{info.split.capitalize()} split, {images_text(info.num_images)}; {counts_text(info)}; "
+        f"{seeds_text(info.num_seeds)}."
+    )
 
 
-def baseline_words(study: Study) -> str:
-    """The baseline's mean, spread and number of seeds."""
+def interval_text(info: ParetoInfo) -> str:
+    """What the error bars of a front are, in a sentence."""
+    kinds = "Student's t for means over seeds"
+    if info.num_seeds[0] == 1:
+        kinds += ", Wilson's for accuracies of one network, which leave out how seeds differ"
+    return f"Bars: 95 % intervals ({kinds})."
+
+
+def baseline_text(study: Study) -> str:
+    """The baseline's mean, spread and number of seeds, in a sentence."""
     if study.baseline is None:
-        return "There are no curves of a baseline that give these metrics."
+        return "There are no curves of a baseline with these metrics."
     means, deviations, seeds = study.baseline
-    figures = ", ".join(
-        f"{axis.metric.label} {number(mean)}"
+    values = ", ".join(
+        f"{axis.metric.title} {number(mean)}"
         + ("" if np.isnan(deviation) else f" (SD {number(deviation, 2)})")
         for axis, mean, deviation in zip(study.axes, means, deviations, strict=True)
         if np.isfinite(mean)
     )
-    one = "1 seed" if seeds == 1 else f"mean of {seeds} seeds, 95 % interval by Student's t"
-    other = study.num_baselines - 1
-    more = f" {other} more baselines are drawn as squares." if other > 0 else ""
-    return f"Baseline ({one}): {figures}.{more}"
+    others = study.num_baselines - 1
+    more = f" {others} other baselines are drawn as well." if others > 0 else ""
+    return f"Baseline ({'1 seed' if seeds == 1 else f'mean of {seeds} seeds'}): {values}.{more}"
 
 
-def noise_words() -> str:
-    """What noise is drawn for each trial."""
-    return (
-        "Noise: normal, with the standard error over a trial's seeds; for a single network the "
-        "larger of the binomial standard error and the SD over the baseline's seeds."
-    )
+def model_lines(front: NoiseAwareFront) -> list[str]:
+    """How well each metric is modelled, and whether to trust that."""
+    lines = [
+        f"model of {model.metric.title}, each of {model.num_trials} trials predicted by the "
+        f"others: R2_LOO {number(model.r2)}, mean error {number(model.mean_absolute_error)}, "
+        f"{percent(model.coverage)} within 95 % intervals; noise of one trial "
+        f"{number(model.noise_std)}"
+        for model in front.models
+    ]
+    if blind := [model.metric.title for model in front.models if not model.explains]:
+        lines.append(
+            f"WARNING: the parameters explain nothing of {' and '.join(blind)} here: "
+            "do not trust the modelled front."
+        )
+    return lines
 
 
 def list_trials(numbers: Iterable[int]) -> str:

@@ -9,37 +9,25 @@ or the studies not comparable.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from analysis.charts.files import add_axis_options, picture_files, write_files
+from analysis.charts.commands import add_axes, run, write_files
+from analysis.charts.matplotlib_backend import render_pictures
+from analysis.compare.chart import comparison_chart
 from analysis.compare.comparison import Comparison, compare
-from analysis.compare.picture import draw_comparison
 from analysis.compare.text import comparison_text
-from analysis.findings.fronts import NoCompleteTrialsError
-from analysis.results.load import ResultsError
 from simreg_core import cli
-from simreg_core.errors import ConfigError
 from simreg_core.storage.location import as_place
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write ``compare_X_Y_SPLIT`` as .png, .pdf and .csv; print the table; the exit code."""
-    return cli.run(_parser(), argv, _run)
+    return run(_parser(), argv, _run)
 
 
 def _run(options: argparse.Namespace) -> int:
-    try:
-        comparison = compare(options.folders, options.x, options.y, options.split)
-        files = render(comparison)
-        paths = write_files(options.out or options.folders[0] / "figures", files)
-    except NoCompleteTrialsError as err:
-        print(f"analysis.compare: {err}", file=sys.stderr)
-        return 1
-    except ResultsError as err:
-        raise ConfigError(str(err)) from err
-    except OSError as err:
-        raise ConfigError(f"--out: cannot be written: {cli.os_reason(err)}") from err
+    comparison = compare(options.folders, options.x, options.y, options.split)
+    paths = write_files(options.out or options.folders[0] / "figures", render(comparison))
     print(comparison_text(comparison))
     for path in paths:
         print(f"wrote {path}")
@@ -48,23 +36,17 @@ def _run(options: argparse.Namespace) -> int:
 
 def render(comparison: Comparison) -> dict[str, bytes]:
     """The picture (twice) and the points by file name; equal bytes for equal results."""
-    figure = draw_comparison(comparison)
-    x, y = comparison.axes
-    stem = f"compare_{x.metric.name}_{y.metric.name}_{x.split}"
+    chart = comparison_chart(comparison)
     csv = comparison.table.to_csv(index=False, lineterminator="\n").encode()
-    return {**picture_files(stem, figure), f"{stem}.csv": csv}
+    return {**render_pictures([chart]), f"{chart.name}.csv": csv}
 
 
 def _parser() -> cli.Parser:
     parser = cli.Parser("analysis.compare", "Compare the Pareto fronts of several studies.")
     parser.add_argument(
-        "folders",
-        nargs="+",
-        type=as_place,
-        metavar="RESULT",
-        help="folder of a search",
+        "folders", nargs="+", type=as_place, metavar="RESULT", help="folder of a search"
     )
-    add_axis_options(parser)
+    add_axes(parser)
     parser.add_argument(
         "--out", type=as_place, help="folder to write to (default: figures of the first RESULT)"
     )

@@ -1,4 +1,4 @@
-"""Several studies side by side: everything that their picture, CSV and table render."""
+"""Several studies side by side."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.findings.bootstrap import SEED, Interval, percentile_interval, resampled_hypervolumes
-from analysis.findings.comparable import _WEIGHT, check_comparable, conditions
+from analysis.findings.comparable import WEIGHT, check_comparable, conditions
 from analysis.findings.fronts import Axis, ParetoInfo, pareto_info, reference_point
 from analysis.results.load import Results, ResultsError, load_results
 from analysis.results.parameters import varying_parameters
 from analysis.results.seed_groups import SeedGroup
-from simreg_core.results.schema import METRICS
 from simreg_core.statistics.pareto import hypervolume
 
 MAX_STUDIES = 15  # that a picture can tell apart
@@ -61,7 +60,7 @@ class Comparison(NamedTuple):
     """Studies of one task under one evaluation, through the same two metrics."""
 
     studies: tuple[Study, ...]
-    """In the order asked for; the first is what the others are compared with."""
+    """In the given order; the others are compared with the first."""
     reference: tuple[float, float]
     """The corner that bounds all hypervolumes."""
     table: pd.DataFrame
@@ -105,7 +104,7 @@ def compare(folders: Sequence[Path], x: str, y: str, split: str) -> Comparison:
     axes = infos[0].axes
     reference = reference_point(axes, np.concatenate([info.points for info in infos]))
     labels = _labels(folders)
-    weights = {weight for trials in complete for weight in trials[_WEIGHT].dropna()}
+    weights = {weight for trials in complete for weight in trials[WEIGHT].dropna()}
     return Comparison(
         studies=_studies(labels, results, infos, reference),
         reference=reference,
@@ -224,11 +223,12 @@ def _table(
     labels: Sequence[str], infos: Sequence[ParetoInfo], complete: Sequence[pd.DataFrame]
 ) -> pd.DataFrame:
     parameters = varying_parameters(pd.concat(complete, ignore_index=True))
-    metrics = [f"{infos[0].split}.{name}" for name in METRICS]
+    split = f"{infos[0].split}."
     tables = []
     for label, info, trials in zip(labels, infos, complete, strict=True):
         table = info.table[["trial", "on_front", "feasible"]].copy()
         table.insert(0, "study", label)
+        metrics = [c for c in map(str, trials) if c.startswith(split) and ".baseline_" not in c]
         own = trials[[*parameters, *metrics, "seed"]]
         tables.append(table.join(own).assign(num_seeds=info.table["num_seeds"]))
     return pd.concat(tables, ignore_index=True)

@@ -1,12 +1,13 @@
-"""A comparison of studies as text, every number with what it is over."""
+"""A comparison of studies as text; every number states what it is over."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from analysis.charts.wording import counts_text, images_text
 from analysis.compare.comparison import Comparison, Study
 from analysis.findings.bootstrap import NUM_RESAMPLES, SEED, Interval
-from analysis.pareto.text import align, counts_text, images_text
+from analysis.pareto.text import align
 
 _HEADER = (
     "study",
@@ -22,25 +23,25 @@ _HEADER = (
 
 
 def comparison_text(comparison: Comparison) -> str:
-    """The table of studies, the reference point, and how far to trust the figures."""
+    """The table of studies, the reference point, and how far to trust the values."""
     first = comparison.studies[0].info
     x, y = comparison.axes
     rows = [_row(study, is_first=study.info is first) for study in comparison.studies]
     lines = [
-        f"{x.metric.label} ({x.metric.direction}) against {y.metric.label} "
-        f"({y.metric.direction}); {first.split} split, {images_text(first)}",
+        f"{x.metric.title} ({x.metric.direction}) against {y.metric.title} "
+        f"({y.metric.direction}); {first.split} split, {images_text(first.num_images)}",
         "",
         *align([_HEADER, *rows]),
         "",
         *(f"{study.label}: {counts_text(study.info)}" for study in comparison.studies),
         "reference point of all hypervolumes: "
         + ", ".join(
-            f"{axis.metric.label} {value:.6g}"
+            f"{axis.metric.title} {value:.6g}"
             for axis, value in zip(comparison.axes, comparison.reference, strict=True)
         ),
-        f"intervals: bootstrap over the n complete trials of a study ({NUM_RESAMPLES} samples, "
-        f"seed {SEED}). They say how far a figure rests on single trials; those of hypervolumes "
-        "cannot reach above them, and none knows what another search would find.",
+        f"intervals: bootstrap over the complete trials of a study ({NUM_RESAMPLES} samples, "
+        f"seed {SEED}). They show how far a value depends on single trials, not what another "
+        "search would find; the interval of a hypervolume ends at or below it.",
         *_warnings(comparison),
     ]
     return "\n".join(lines)
@@ -90,8 +91,8 @@ def _warnings(comparison: Comparison) -> list[str]:
             "do not compare them."
         )
     lines.append(
-        "Trials that were selected on these figures flatter their study: compare confirmed ones."
+        "The searches selected on these values, which are biased upwards: compare confirmed trials."
         if comparison.studies[0].info.split == "validation"
-        else "A front picked by test figures flatters itself: compare confirmed trials."
+        else "A front that is selected on test values is biased upwards: compare confirmed trials."
     )
     return lines

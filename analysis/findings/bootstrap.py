@@ -1,18 +1,14 @@
-"""How far a hypervolume rests on single trials: the bootstrap over the trials of a search.
+"""How much a hypervolume depends on single trials: the bootstrap over the trials of a search.
 
-**What the interval is.** The complete trials of a study are drawn again, as many as there are, with
-replacement; the hypervolume of each such sample is computed; the interval holds the middle 95 %
-of them. It says how much the figure would change with other trials drawn from the same cloud, so
-a wide one means that a few lucky trials carry the front.
+As many trials as a study has are drawn from it with replacement, and the hypervolume of each such
+sample is computed; the interval holds the middle 95 % of them. A wide one means that a few lucky
+trials carry the front.
 
-**What it is not.** A sample holds no point that the study does not have (on average 63 % of them),
-so no sampled hypervolume exceeds the study's own: the interval ends at or below the estimate, and
-is no confidence interval for what the search would find with more trials or another sampler seed.
-Trials are taken as independent, which those of a sampler that learns are not. The noise of each
-trial (the seed of its network, the images that it was measured on) is in it only as far as it
-scatters the trials; that the front picks the luckiest of them flatters estimate and samples alike.
-For a difference of two studies both are resampled independently, so that their shortfalls
-largely cancel if they have about as many trials, and do not if they have not.
+It is no confidence interval for what the search would find with more trials or another seed of its
+sampler: a sample holds no point that the study does not have, so the interval ends at or below the
+study's own hypervolume. It takes trials to be independent, which those of a sampler that learns are
+not. A difference of two studies resamples both independently; their shortfalls largely cancel if
+they have about as many trials.
 """
 
 from __future__ import annotations

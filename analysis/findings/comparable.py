@@ -11,9 +11,7 @@ import pandas as pd
 from analysis.results.load import ResultsError
 from analysis.results.parameters import format_value
 
-_WEIGHT = "robustness.tradeoff_weight"
-
-
+WEIGHT = "robustness.tradeoff_weight"
 _CONDITIONS = (
     "task.dataset",
     "task.image_size",
@@ -23,17 +21,15 @@ _CONDITIONS = (
     "num_validation",
     "num_test",
 )
-
-
 _CONDITIONS_OF_METRIC = {
     "boundary_distance": "robustness.boundary",
     "corruption_accuracy": "robustness.corruptions",
-    "tradeoff_score": _WEIGHT,
+    "tradeoff_score": WEIGHT,
 }
 
 
 def conditions(complete: pd.DataFrame, metrics: Sequence[str]) -> Mapping[str, str]:
-    """What has to be equal for figures to be comparable: task, sizes of splits, evaluation.
+    """What has to be equal for values to be comparable: task, sizes of splits, evaluation.
 
     Args:
         complete: Complete trials of one study.

@@ -1,9 +1,9 @@
 """How far noise moves a front: intervals, probabilities and attainment; numpy arrays in and out.
 
-N points, M objectives, D draws. A draw adds independent normal noise to every figure. The figures
-carry noise already, so draws are wider than the truth: differences that they call uncertain are,
-and those that they call certain are very likely so. Networks judged on the same images share part
-of their noise, which makes the results more cautious still.
+N points, M objectives, D draws. A draw adds independent normal noise to every value. The values
+carry noise already, so draws are spread more widely than the truth: what they call certain is very
+likely so. Networks that are judged on the same images share part of their noise, which makes the
+results more cautious still.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Attainment(NamedTuple):
     """(D,), of each draw: what is beyond the (drawn) baseline in both objectives."""
 
 
-def wilson(share: Array, n: Array) -> Array:
+def wilson(share: Array, n: NDArray[np.int64]) -> Array:
     """95 % Wilson intervals of binomial shares.
 
     Args:

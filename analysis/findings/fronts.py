@@ -1,14 +1,15 @@
-"""The Pareto front of a search: everything that its picture, CSV and console text render."""
+"""The Pareto front of a search in two metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.findings.front_uncertainty import t_half_width, wilson
 from analysis.results.load import Results, ResultsError
 from analysis.results.parameters import Color, choose_color, varying_parameters
 from analysis.results.seed_groups import (
@@ -19,7 +20,8 @@ from analysis.results.seed_groups import (
     num_failed_confirmations,
     trial_networks,
 )
-from simreg_core.results.schema import METRICS, SPLITS, Metric
+from simreg_core.registry import Metric
+from simreg_core.results.schema import SPLITS
 from simreg_core.statistics.pareto import hypervolume, non_dominated
 
 
@@ -60,7 +62,7 @@ class Counts(NamedTuple):
 class ParetoInfo(NamedTuple):
     """One search seen through two metrics; N complete trials, F of them on the front.
 
-    Complete trials that lack a finite figure of a metric are left out, and counted.
+    Complete trials that lack a finite value of a metric are left out and counted.
     """
 
     study: str
@@ -81,9 +83,11 @@ class ParetoInfo(NamedTuple):
     num_seeds: tuple[int, int]
     """Fewest and most networks of a trial, whose mean it is."""
     standard_errors: NDArray[np.float64]
-    """(N, 2), of a mean over seeds: their sample standard deviation by the root of their
-    number. Of a single network, binomial: of a single accuracy exact, of a mean over
-    attacks an upper bound (they share their images); NaN for metrics that are no accuracy."""
+    """(N, 2), over a trial's seeds. Of a single network binomial, which is an upper bound for a
+    mean over attacks, since they share their images; NaN for metrics that are no accuracy."""
+    intervals: NDArray[np.float64]
+    """(2, N, 2), ends of 95 % intervals of x and y: Student's t over a trial's seeds, Wilson's for
+    an accuracy of a single network; NaN where there is neither."""
     parameters: tuple[str, ...]
     """Those that vary among the complete trials."""
     color: Color | None
@@ -101,7 +105,7 @@ class ParetoInfo(NamedTuple):
 
     @property
     def num_left_out(self) -> int:
-        """Complete trials that lack a finite figure of a metric."""
+        """Complete trials that lack a finite value of a metric."""
         return self.counts.complete - len(self.points)
 
     @property
@@ -128,36 +132,35 @@ def pareto_info(results: Results, x: str, y: str, split: str, color: str | None)
     Raises:
         NoCompleteTrialsError: names the most frequent reason.
         ResultsError: unknown metric, split or parameter; a metric without direction; no complete
-            trial has finite figures of both.
+            trial has finite values of both.
     """
-    axes = (_axis("x", x, split), _axis("y", y, split))
+    axes = (axis_of(x, split, results.metrics, "x: "), axis_of(y, split, results.metrics, "y: "))
     if x == y:
         raise ResultsError(f"x and y are both {x!r}; a front needs two metrics")
     columns = (axes[0].column, axes[1].column)
-    complete = _with_figures(results, _complete_trials(results), columns, split)
+    complete = _with_values(results, complete_trials(results), columns, split)
     points = complete[list(columns)].to_numpy(dtype=np.float64)
     num_images = complete[f"num_{split}"].to_numpy(dtype=np.int64)
-    maximize = [axis.maximize for axis in axes]
-    feasible = complete["feasible"].to_numpy(dtype=np.bool_)
-    on_front = np.zeros(len(points), dtype=np.bool_)
-    on_front[feasible] = non_dominated(points[feasible], maximize)
     num_seeds = complete["num_seeds"].to_numpy(dtype=np.int64)
+    feasible, maximize = complete["feasible"].to_numpy(dtype=np.bool_), [a.maximize for a in axes]
+    on_front = front_among(points, feasible, maximize)
+    errors = _standard_errors(results, complete, axes, points, num_images)
     reference = reference_point(axes, points)
-    parameters = varying_parameters(complete)
     is_test = split == "test"
     return ParetoInfo(
         study=results.study,
         x=axes[0],
         y=axes[1],
-        num_images=(int(num_images.min()), int(num_images.max())),
+        num_images=_range(num_images),
         counts=_counts(results.trials),
-        table=_table(complete, on_front, feasible, parameters, split),
+        table=_table(results, complete, on_front, feasible, split),
         points=points,
         feasible=feasible,
         on_front=on_front,
-        num_seeds=(int(num_seeds.min()), int(num_seeds.max())),
-        standard_errors=_standard_errors(results, complete, axes, points, num_images),
-        parameters=parameters,
+        num_seeds=_range(num_seeds),
+        standard_errors=errors,
+        intervals=_intervals(axes, points, errors, num_images, num_seeds),
+        parameters=varying_parameters(complete),
         color=choose_color(complete, color),
         baselines=baseline_groups(results, complete, (x, y), split),
         confirmed=confirmed_groups(results, columns) if is_test else (),
@@ -168,24 +171,54 @@ def pareto_info(results: Results, x: str, y: str, split: str, color: str | None)
     )
 
 
-def _axis(which: str, name: str, split: str) -> Axis:
+def front_among(
+    points: NDArray[np.float64], feasible: NDArray[np.bool_], maximize: Sequence[bool]
+) -> NDArray[np.bool_]:
+    """Which of the points (N, M) are on the front of the feasible ones, (N,)."""
+    on_front = np.zeros(len(points), dtype=np.bool_)
+    if feasible.any():
+        on_front[feasible] = non_dominated(points[feasible], maximize)
+    return on_front
+
+
+def axis_of(name: str, split: str, metrics: Mapping[str, Metric], where: str = "") -> Axis:
+    """A metric that a front can have as an axis.
+
+    Args:
+        name: Of the metric.
+        split: ``validation`` or ``test``.
+        metrics: Those of the study, by name.
+        where: Put before the message of an error.
+
+    Raises:
+        ResultsError: unknown split or metric, or a metric without a direction.
+    """
     if split not in SPLITS:
         raise ResultsError(f"unknown split {split!r}; allowed: {', '.join(SPLITS)}")
-    directed = [metric.name for metric in METRICS.values() if metric.direction is not None]
-    if name not in METRICS:
-        raise ResultsError(f"{which}: unknown metric {name!r}; allowed: {', '.join(directed)}")
+    directed = [metric.name for metric in metrics.values() if metric.direction is not None]
+    if name not in metrics:
+        raise ResultsError(f"{where}unknown metric {name!r}; allowed: {', '.join(directed)}")
     if name not in directed:
         raise ResultsError(
-            f"{which}: {name} has no direction, so no front; allowed: {', '.join(directed)}"
+            f"{where}{name} has no direction, so no front; allowed: {', '.join(directed)}"
         )
-    return Axis(METRICS[name], split)
+    return Axis(metrics[name], split)
+
+
+def _range(numbers: NDArray[np.int64]) -> tuple[int, int]:
+    return int(numbers.min()), int(numbers.max())
 
 
 def _counts(trials: pd.DataFrame) -> Counts:
     return Counts(*(int((trials["status"] == status).sum()) for status in Counts._fields))
 
 
-def _complete_trials(results: Results) -> pd.DataFrame:
+def complete_trials(results: Results) -> pd.DataFrame:
+    """Rows of the complete trials, by number.
+
+    Raises:
+        NoCompleteTrialsError: there are none; names the most frequent reason.
+    """
     trials = results.trials
     complete = trials[trials["status"] == "complete"].reset_index(drop=True)
     if complete.empty:
@@ -198,30 +231,30 @@ def _complete_trials(results: Results) -> pd.DataFrame:
 
 
 def _most_frequent_reason(trials: pd.DataFrame) -> str:
+    if trials.empty:
+        return "no trial has ended"
     reasons = trials["reason"].fillna("").str.split().str.join(" ").replace("", "none recorded")
     tally = reasons.value_counts(sort=False).sort_index()
     return f"most frequent reason ({tally.max()} times): {str(tally.idxmax())[:300]}"
 
 
-def _with_figures(
+def _with_values(
     results: Results, complete: pd.DataFrame, columns: Sequence[str], split: str
 ) -> pd.DataFrame:
-    """The complete trials whose figures are finite; at least one."""
+    """The complete trials whose values are finite; at least one."""
     needed = complete[[*columns, f"num_{split}"]].to_numpy(dtype=np.float64, na_value=np.nan)
     is_finite = np.isfinite(needed)
     usable = complete.iloc[np.flatnonzero(is_finite.all(axis=1))].reset_index(drop=True)
     if len(usable):
         return usable
-    for column, known in zip(columns, is_finite.T, strict=False):
-        if not known.any():
-            measured = [
-                metric.name
-                for metric in METRICS.values()
-                if metric.direction is not None and complete[f"{split}.{metric.name}"].notna().all()
-            ]
+    known = [
+        m.name for m in results.metrics.values() if complete[f"{split}.{m.name}"].notna().any()
+    ]
+    for column, is_known in zip(columns, is_finite.T, strict=False):
+        if not is_known.any():
             raise ResultsError(
                 f"{results.folder}: no complete trial has a value of {column}; "
-                f"metrics with values: {', '.join(measured) or 'none'}"
+                f"metrics with values: {', '.join(known) or 'none'}"
             )
     raise ResultsError(
         f"{results.folder}: no complete trial has finite {', '.join(columns)} and num_{split}"
@@ -263,14 +296,35 @@ def _standard_errors(
     return np.where(np.isnan(of_trial), errors, of_trial)
 
 
+def _intervals(
+    axes: tuple[Axis, Axis],
+    points: NDArray[np.float64],
+    errors: NDArray[np.float64],
+    num_images: NDArray[np.int64],
+    num_seeds: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    bounds = np.full((2, *points.shape), np.nan)
+    single = num_seeds == 1
+    for column, axis in enumerate(axes):
+        if axis.is_accuracy:
+            shares = points[single, column].clip(0, 1)
+            bounds[:, single, column] = wilson(shares, num_images[single])
+    for n in np.unique(num_seeds[~single]):
+        of_n = num_seeds == n
+        half = t_half_width(int(n)) * errors[of_n]
+        bounds[:, of_n] = points[of_n] - half, points[of_n] + half
+    return bounds
+
+
 def _table(
+    results: Results,
     complete: pd.DataFrame,
     on_front: NDArray[np.bool_],
     feasible: NDArray[np.bool_],
-    parameters: Sequence[str],
     split: str,
 ) -> pd.DataFrame:
-    metrics = [f"{split}.{name}" for name in METRICS]
+    metrics = [f"{split}.{name}" for name in results.metrics]
+    parameters = varying_parameters(complete)
     table = complete[["trial", *parameters, *metrics, "seed", "num_seeds"]].copy()
     table.insert(1, "on_front", on_front)
     table.insert(2, "feasible", feasible)

@@ -1,4 +1,4 @@
-"""How the hypervolume of a search grew with trials and with hours of its devices."""
+"""How the hypervolume of a search grew with its trials and device hours."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Growth(NamedTuple):
     trials: Array
     """(S,), trials that had ended, 0 first."""
     hours: Array
-    """(S,), that these had taken."""
+    """(S,), device hours that these had used."""
     volume: Array
     """(S,), 0 first."""
     unit: str
@@ -30,9 +30,9 @@ class Growth(NamedTuple):
 
 
 def device_hours(rows: pd.DataFrame) -> Array:
-    """Hours that each trial kept a device, (N,); of CPUs times threads; 0 where unknown.
+    """Hours that each trial used a device, (N,), summed over its networks; 0 where unknown.
 
-    Of several networks, their sum, as the table has it.
+    Hours of CPUs are multiplied by the number of threads.
     """
     seconds = np.nan_to_num(numbers(rows, "train_seconds")) + np.nan_to_num(
         numbers(rows, "evaluate_seconds")

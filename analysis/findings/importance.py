@@ -27,7 +27,7 @@ _NUMERIC = ("int64", "float64")
 
 
 class NoImportanceError(ValueError):
-    """Importances cannot be told from these trials; the message says why."""
+    """These trials give no importances; the message says why."""
 
 
 def importances(
@@ -39,20 +39,20 @@ def importances(
     *,
     maximize: bool,
 ) -> dict[str, float]:
-    """Importance of each parameter for one figure; they add up to 1.
+    """Importance of each parameter for one metric; they add up to 1.
 
     Args:
         trials: Complete trials, (N rows).
-        values: (N,), the figure.
+        values: (N,), of the metric.
         parameters: Columns that vary among the trials.
         dtypes: The column's dtype as of :mod:`simreg_core.results.schema`.
-        search: The space file's ``search``, for ranges and logarithmic scales; where it says
-            nothing, they are taken from the values.
-        maximize: Whether a larger figure is better.
+        search: The space file's ``search``, for ranges and logarithmic scales; those that it
+            lacks are taken from the values.
+        maximize: Whether larger values are better.
 
     Raises:
         NoImportanceError: fewer than :data:`MIN_TRIALS` trials or than two parameters, or all
-            figures are equal.
+            values are equal.
     """
     if len(trials) < MIN_TRIALS:
         raise NoImportanceError(
@@ -61,20 +61,16 @@ def importances(
     if len(parameters) < 2:
         raise NoImportanceError(f"it needs two parameters that vary, found {len(parameters)}")
     if np.ptp(values) == 0:
-        raise NoImportanceError("all trials have the same figure")
+        raise NoImportanceError("all trials have the same value")
     import optuna
 
-    columns = {name: _encode(trials[name], dtypes[name]) for name in parameters}
-    distributions = {
-        name: _distribution(columns[name], search.get(name, {})) for name in parameters
-    }
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             study = optuna.create_study(direction="maximize" if maximize else "minimize")
-            study.add_trials(_trials(columns, distributions, values))
+            study.add_trials(_trials(trials[list(parameters)], values, dtypes, search))
             evaluator = optuna.importance.PedAnovaImportanceEvaluator()
             found = optuna.importance.get_param_importances(study, evaluator=evaluator)
     finally:
@@ -85,12 +81,17 @@ def importances(
 
 
 def _trials(
-    columns: Mapping[str, Sequence[Any]],
-    distributions: dict[str, BaseDistribution],
+    rows: pd.DataFrame,
     values: NDArray[np.float64],
+    dtypes: Mapping[str, str],
+    search: Mapping[str, Any],
 ) -> list[FrozenTrial]:
     from optuna.trial import create_trial
 
+    columns = {str(name): _encode(rows[name], dtypes[str(name)]) for name in rows}
+    distributions = {
+        name: _distribution(column, search.get(name, {})) for name, column in columns.items()
+    }
     return [
         create_trial(
             params={name: column[row] for name, column in columns.items()},
@@ -110,11 +111,7 @@ def _encode(column: pd.Series, dtype: str) -> list[Any]:
 
 
 def _distribution(values: Sequence[Any], asked: Any) -> BaseDistribution:
-    from optuna.distributions import (
-        CategoricalDistribution,
-        FloatDistribution,
-        IntDistribution,
-    )
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     asked = asked if isinstance(asked, Mapping) else {}
     if isinstance(values[0], str) or asked.get("type") == "categorical":

@@ -1,4 +1,4 @@
-"""What a report is made of: one search, read once, its usable trials and how noisy they are.
+"""One search, read once: its usable trials and how noisy they are.
 
 N usable trials (complete, with finite objectives on the split), M objectives.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,19 +15,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.findings.front_uncertainty import front_probability, num_draws, t_half_width, wilson
-from analysis.findings.fronts import Axis, ParetoInfo, pareto_info
+from analysis.findings.front_uncertainty import front_probability, num_draws
+from analysis.findings.fronts import Axis, ParetoInfo, front_among, pareto_info
 from analysis.results.evidence import Audit, Confirmation, read_audits, read_confirmation
 from analysis.results.load import Results, ResultsError, load_started
 from analysis.results.parameters import Array, varying_parameters
 from simreg_core.config.yaml_io import read_yaml_mapping
 from simreg_core.errors import ConfigError
+from simreg_core.registry import Metric
 from simreg_core.results.objectives import ranking_metric
-from simreg_core.results.schema import METRICS, PARAMETERS, SPLITS
+from simreg_core.results.schema import PARAMETERS, SPLITS
 from simreg_core.results.study_lock import read_heartbeat
-from simreg_core.statistics.pareto import non_dominated
 
 ACCURACIES = ("clean_accuracy", "robust_accuracy")
+_MAX_SEARCHED = 1000  # trials among which warm starts are looked for; they come first
 _PARAMETER_NAMES = {column.name for column in PARAMETERS}
 
 
@@ -38,26 +39,28 @@ class Study(NamedTuple):
     split: str
     results: Results
     space: Mapping[str, Any]
-    """Its space file; empty where there is none that can be read."""
+    """Its space file; empty where there is none."""
     objectives: tuple[str, ...]
-    """Metrics that span the front: those of the search, or the accuracies if it had only one."""
+    """Metrics that span the front: those of the search, or the accuracies if it has only one."""
     searched: tuple[str, ...]
     """The search's own objectives; empty if unknown."""
     parameters: tuple[str, ...]
-    """That vary among all trials."""
+    """Those that vary among all trials."""
     trials: pd.DataFrame
     """The N usable trials, by number."""
+    warm_starts: NDArray[np.int64]
+    """Rows of the usable trials that the search was given to start with."""
     num_unusable: int
-    """Complete trials that lack a finite figure of an objective."""
+    """Complete trials that lack a finite value of an objective."""
     pairs: tuple[ParetoInfo, ...]
-    """Of the usable trials, every two of the first three objectives; empty if N = 0. Whether a
-    point is on the front is said by ``on_front``: here it is by two objectives only."""
+    """The usable trials in every two of the first three objectives; empty if N = 0. Their fronts
+    are those of two objectives only; see ``on_front``."""
     points: Array
     """(N, M)."""
     errors: Array
-    """(N, M), standard errors: of several seeds, else binomial; NaN where unknown."""
+    """(N, M), standard errors over seeds, of single networks binomial; NaN where unknown."""
     noise: Array
-    """(N, M), ``errors``, but of single networks at least the SD over the baseline's seeds."""
+    """(N, M), ``errors``, but for single networks at least the SD over the baseline's seeds."""
     baseline: tuple[Array, Array, int] | None
     """Mean (M,), sample SD over seeds (M,; NaN if one) and their number, of the first baseline;
     NaN for metrics that its curves do not give, None if they give none."""
@@ -75,9 +78,14 @@ class Study(NamedTuple):
     """The last heartbeat of the search; empty if there is none."""
 
     @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """What was measured, by name."""
+        return self.results.metrics
+
+    @property
     def axes(self) -> tuple[Axis, ...]:
         """One per objective."""
-        return tuple(Axis(METRICS[name], self.split) for name in self.objectives)
+        return tuple(Axis(self.metrics[name], self.split) for name in self.objectives)
 
     @property
     def maximize(self) -> list[bool]:
@@ -100,7 +108,7 @@ class Study(NamedTuple):
     @property
     def score(self) -> Array:
         """(N,), larger is better; NaN where a trial has none."""
-        sign = 1.0 if METRICS[self.score_name].direction == "maximize" else -1.0
+        sign = 1.0 if self.metrics[self.score_name].direction == "maximize" else -1.0
         return sign * numbers(self.trials, f"{self.split}.{self.score_name}")
 
 
@@ -122,8 +130,8 @@ def load_study(folder: Path, split: str) -> Study:
     if split not in SPLITS:
         raise ResultsError(f"unknown split {split!r}; allowed: {', '.join(SPLITS)}")
     results = load_started(folder)
-    space = _space(folder)
-    searched = _searched_objectives(space)
+    space = read_space(folder)
+    searched = _searched_objectives(space, results.metrics)
     objectives = searched if len(searched) > 1 else ACCURACIES
     complete = results.trials[results.trials["status"] == "complete"]
     columns = [f"{split}.{name}" for name in objectives] + [f"num_{split}"]
@@ -136,7 +144,6 @@ def load_study(folder: Path, split: str) -> Study:
         if len(usable)
         else ()
     )
-    figures = _figures(usable, pairs, objectives, split)
     return Study(
         folder=folder,
         split=split,
@@ -146,16 +153,22 @@ def load_study(folder: Path, split: str) -> Study:
         searched=searched,
         parameters=varying_parameters(results.trials),
         trials=usable,
+        warm_starts=_warm_starts(space, usable),
         num_unusable=len(complete) - len(usable),
         pairs=pairs,
-        **figures,
+        **_arrays(usable, pairs, objectives, split, results.metrics),
         confirmation=read_confirmation(folder),
         audits=read_audits(folder, results.trials),
         heartbeat=read_heartbeat(folder),
     )
 
 
-def _space(folder: Path) -> Mapping[str, Any]:
+def read_space(folder: Path) -> Mapping[str, Any]:
+    """The space file of a search; empty where there is none.
+
+    Raises:
+        ResultsError: it is not valid YAML, or no mapping.
+    """
     path = folder / "space.yaml"
     try:
         return read_yaml_mapping(path) if path.exists() else {}
@@ -163,18 +176,24 @@ def _space(folder: Path) -> Mapping[str, Any]:
         raise ResultsError(str(err)) from err
 
 
-def _searched_objectives(space: Mapping[str, Any]) -> tuple[str, ...]:
+def _searched_objectives(
+    space: Mapping[str, Any], metrics: Mapping[str, Metric]
+) -> tuple[str, ...]:
     names = space.get("objectives")
     if not isinstance(names, list):
         return ()
-    return tuple(n for n in names if n in METRICS and METRICS[n].direction is not None)
+    return tuple(n for n in names if n in metrics and metrics[n].direction is not None)
 
 
-def _figures(
-    trials: pd.DataFrame, pairs: tuple[ParetoInfo, ...], objectives: tuple[str, ...], split: str
+def _arrays(
+    trials: pd.DataFrame,
+    pairs: tuple[ParetoInfo, ...],
+    objectives: tuple[str, ...],
+    split: str,
+    metrics: Mapping[str, Metric],
 ) -> dict[str, Any]:
     """The fields of a :class:`Study` that are arrays over its trials."""
-    maximize = [METRICS[name].direction == "maximize" for name in objectives]
+    maximize = [metrics[name].direction == "maximize" for name in objectives]
     points = np.column_stack([numbers(trials, f"{split}.{name}") for name in objectives])
     errors = np.full(points.shape, np.nan)
     means, deviations = np.full((2, len(objectives)), np.nan)
@@ -191,10 +210,8 @@ def _figures(
     floor = np.where(is_single, np.nan_to_num(deviations), 0.0)
     noise = np.maximum(np.nan_to_num(errors), floor)
     feasible = trials["feasible"].to_numpy(dtype=np.bool_)
-    on_front = np.zeros(len(points), dtype=np.bool_)
     probability, draws = np.zeros(len(points)), 0
     if feasible.any():
-        on_front[feasible] = non_dominated(points[feasible], maximize)
         draws = num_draws(points[feasible], noise[feasible], maximize)
         probability[feasible] = front_probability(
             points[feasible], noise[feasible], maximize, draws
@@ -206,36 +223,17 @@ def _figures(
         "baseline": (means, deviations, num_seeds) if np.isfinite(means).any() else None,
         "num_baselines": len(pairs[0].baselines) if pairs else 0,
         "feasible": feasible,
-        "on_front": on_front,
+        "on_front": front_among(points, feasible, maximize),
         "probability": probability,
         "draws": draws,
     }
 
 
-def intervals(study: Study) -> Array:
-    """95 % intervals of every point, (2, N, M); NaN where there is none.
-
-    Wilson's for accuracies of one network, Student's t for means over seeds.
-    """
-    bounds = np.full((2, *study.points.shape), np.nan)
-    num_seeds = study.trials["num_seeds"].to_numpy(dtype=np.int64)
-    num_images = numbers(study.trials, f"num_{study.split}")
-    for column, axis in enumerate(study.axes):
-        values = study.points[:, column]
-        if axis.is_accuracy:
-            single = num_seeds == 1
-            bounds[:, single, column] = wilson(values[single].clip(0, 1), num_images[single])
-        for n in np.unique(num_seeds[num_seeds > 1]):
-            of_n = num_seeds == n
-            half = t_half_width(int(n)) * study.errors[of_n, column]
-            bounds[:, of_n, column] = values[of_n] - half, values[of_n] + half
-    return bounds
-
-
 def noise_of_score(study: Study) -> Array | None:
     """Standard error of each trial's tradeoff score, (N,); None if the accuracies are unknown.
 
-    Of the trial and of the baseline's mean; clean and robust accuracy taken for independent.
+    It combines the errors of the trial and of the baseline's mean, and takes clean and robust
+    accuracy to be independent.
     """
     if not set(ACCURACIES) <= set(study.objectives) or study.baseline is None:
         return None
@@ -252,25 +250,23 @@ def noise_of_score(study: Study) -> Array | None:
 
 
 def search_of(study: Study, parameter: str) -> Mapping[str, Any]:
-    """What the space file says of a searched parameter; empty if nothing."""
+    """The space file's entry of a searched parameter; empty if there is none."""
     search = study.space.get("search")
     found = search.get(parameter) if isinstance(search, Mapping) else None
     return found if isinstance(found, Mapping) else {}
 
 
-def warm_starts(study: Study) -> NDArray[np.int64]:
-    """Rows of the usable trials that were given: per warm start the first that has its values."""
-    tuning = study.space.get("tuning")
+def _warm_starts(space: Mapping[str, Any], trials: pd.DataFrame) -> NDArray[np.int64]:
+    """Rows of the trials that are warm starts: for each one the first that has its values."""
+    tuning = space.get("tuning")
     starts = tuning.get("warm_starts") if isinstance(tuning, Mapping) else None
-    rows: list[int] = []
+    rows: set[int] = set()
     for start in starts if isinstance(starts, list) else []:
-        if not isinstance(start, Mapping) or not set(start) <= _PARAMETER_NAMES:
-            continue
-        for row in range(min(len(study.trials), 1000)):
-            if all(_is_same(study.trials[k].iloc[row], v) for k, v in start.items()):
-                rows.append(row)
-                break
-    return np.array(sorted(set(rows)), dtype=np.int64)
+        if isinstance(start, Mapping) and set(start) <= _PARAMETER_NAMES:
+            first = trials.head(_MAX_SEARCHED)[list(start)].itertuples(index=False)
+            same = (n for n, row in enumerate(first) if all(map(_is_same, row, start.values())))
+            rows |= set(islice(same, 1))
+    return np.array(sorted(rows), dtype=np.int64)
 
 
 def _is_same(found: Any, asked: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Info objects as text, every number with what it is over."""
+"""The front of a search as text; every number states what it is over."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from analysis.charts.wording import counts_text, images_text, model_lines, range_text
 from analysis.findings.fronts import Axis, ParetoInfo
 from analysis.findings.modelled_front import NoiseAwareFront
 from analysis.results.parameters import format_value
@@ -19,11 +20,11 @@ def pareto_text(
 
     Args:
         info: The search.
-        model_front: The front by models of its two metrics, to be told after the raw one.
+        model_front: The front by models of its two metrics, which follows the raw one.
         with_raw: False leaves the table of the raw front out.
     """
     lines = [
-        f"{info.study}: {counts_text(info)}; {info.split} split, {images_text(info)}",
+        f"{info.study}: {counts_text(info)}; {info.split} split, {images_text(info.num_images)}",
         *(_front_lines(info) if with_raw else []),
         *([""] if with_raw and model_front is not None else []),
         *(_model_front_lines(info, model_front) if model_front is not None else []),
@@ -35,7 +36,7 @@ def pareto_text(
         f"hypervolume {'of the raw front ' if model_front else ''}{info.hypervolume:.6g} "
         "with reference point "
         + ", ".join(
-            f"{axis.metric.label} {value:.6g}"
+            f"{axis.metric.title} {value:.6g}"
             for axis, value in zip(info.axes, info.reference, strict=True)
         ),
         _caveat(info),
@@ -43,53 +44,29 @@ def pareto_text(
     return "\n".join(lines)
 
 
-def counts_text(info: ParetoInfo) -> str:
-    """How many trials ended how."""
-    counts = info.counts
-    infeasible = int((~info.feasible).sum())
-    notes = [f"{infeasible} of them miss the constraints"] if infeasible else []
-    if info.num_left_out:
-        notes.append(f"{info.num_left_out} without finite figures left out")
-    note = f" ({', '.join(notes)})" if notes else ""
-    return (
-        f"{counts.complete} complete{note}, {counts.pruned} pruned, {counts.failed} failed trials"
-    )
-
-
 def error_text(info: ParetoInfo) -> str:
     """What the standard errors of trials are of."""
     if info.num_seeds[1] == 1:
         return "± binomial standard error"
-    return f"± standard error of the mean over {_num_seeds_text(info)} seeds"
+    return f"± standard error of the mean over {range_text(info.num_seeds)} seeds"
 
 
-def _num_seeds_text(info: ParetoInfo) -> str:
-    fewest, most = info.num_seeds
-    return str(most) if fewest == most else f"{fewest} to {most}"
-
-
-def images_text(info: ParetoInfo) -> str:
-    """Number of images that the accuracies are over."""
-    fewest, most = info.num_images
-    return f"n = {fewest} images" if fewest == most else f"n = {fewest} to {most} images"
-
-
-def seeds_text(group: SeedGroup) -> str:
-    """What the figures of a group are over."""
+def group_text(group: SeedGroup) -> str:
+    """What the values of a group are over."""
     number = len(group.seeds)
     return "1 seed" if number == 1 else f"mean ± SD of {number} seeds"
 
 
 def _caveat(info: ParetoInfo) -> str:
-    seeds = "one seed" if info.num_seeds[1] == 1 else f"{_num_seeds_text(info)} seeds"
+    seeds = "one seed" if info.num_seeds[1] == 1 else f"{range_text(info.num_seeds)} seeds"
     if info.split == "validation":
         return (
-            f"These are the figures that the search selected on, {seeds} per trial: a screening, "
+            f"These are the values that the search selected on, {seeds} per trial: a screening, "
             "not a result."
         )
     return (
-        f"{seeds.capitalize()} per trial is a screening, and a front picked by test figures "
-        "flatters itself: report confirmed trials."
+        f"{seeds.capitalize()} per trial is a screening, and a front that is selected on test "
+        "values is biased upwards: report confirmed trials."
     )
 
 
@@ -104,13 +81,13 @@ def _front_lines(info: ParetoInfo) -> list[str]:
 
 
 def _goal(axis: Axis) -> str:
-    return f"{axis.metric.label} ({axis.metric.direction})"
+    return f"{axis.metric.title} ({axis.metric.direction})"
 
 
 def _front_rows(info: ParetoInfo) -> list[list[str]]:
     score = f"{info.split}.tradeoff_score"
     shows_score = score not in (info.x.column, info.y.column)
-    header = ["trial", *info.parameters, info.x.metric.label, info.y.metric.label]
+    header = ["trial", *info.parameters, info.x.metric.title, info.y.metric.title]
     rows = [[*header, "tradeoff score"] if shows_score else header]
     front = np.flatnonzero(info.on_front)
     for index in front[np.lexsort((info.points[front, 1], info.points[front, 0]))]:
@@ -136,7 +113,7 @@ def _model_front_lines(info: ParetoInfo, front: NoiseAwareFront) -> list[str]:
 
 
 def _model_rows(info: ParetoInfo, front: NoiseAwareFront) -> list[list[str]]:
-    labels = [axis.metric.label for axis in info.axes]
+    labels = [axis.metric.title for axis in info.axes]
     raw = [f"raw {label}" for label in labels]
     rows = [["trial", *info.parameters, *labels, *raw, "on raw front", "P"]]
     table = info.table.set_index("trial")
@@ -156,40 +133,19 @@ def _model_rows(info: ParetoInfo, front: NoiseAwareFront) -> list[list[str]]:
     return rows
 
 
-def model_lines(front: NoiseAwareFront) -> list[str]:
-    """How well each metric is modelled, and whether to trust that."""
-    lines = [
-        f"model of {model.metric.label}, each of {model.num_trials} trials predicted by the "
-        f"others: R2_LOO {_number(model.r2)}, mean error {_number(model.mean_absolute_error)}, "
-        f"{_percent(model.coverage)} within 95 % intervals; noise of one trial "
-        f"{_number(model.noise_std)}"
-        for model in front.models
-    ]
-    if blind := [model.metric.label for model in front.models if not model.explains]:
-        lines.append(
-            f"WARNING: the parameters explain nothing of {' and '.join(blind)} here: "
-            "do not trust the modelled front."
-        )
-    return lines
-
-
-def _percent(share: float) -> str:
-    return "-" if np.isnan(share) else f"{share:.0%}"
-
-
 def _group_lines(info: ParetoInfo, groups: Sequence[SeedGroup], title: str) -> list[str]:
     """One line per group: mean and spread over its seeds, on both axes."""
     if not groups and title == "baseline":
-        return ["baseline: no curves of it that give both metrics"]
+        return ["baseline: no curves that give both metrics"]
     lines = []
     for group in groups:
         is_named = group.name and (len(groups) > 1 or title != "baseline")
         name = f"{title} {group.name}" if is_named else title
-        figures = (
-            f"{axis.metric.label} {value}"
+        values = (
+            f"{axis.metric.title} {value}"
             for axis, value in zip(info.axes, _spread(group), strict=True)
         )
-        lines.append(f"{name} ({seeds_text(group)}): {', '.join(figures)}")
+        lines.append(f"{name} ({group_text(group)}): {', '.join(values)}")
     return lines
 
 

@@ -11,26 +11,23 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
-from analysis.charts.files import picture_files, write_files
-from analysis.poster.layout import draw_panel, draw_poster
-from analysis.poster.panel import Panel
-from analysis.poster.panels import (
-    components_panel,
-    cost_panel,
+from analysis.charts.chart import Chart
+from analysis.charts.commands import add_split, output_errors, run, write_files
+from analysis.charts.matplotlib_backend import render_pictures, saved
+from analysis.poster.curve_panels import (
     curves_panel,
     datasets_panel,
     similarity_panel,
     spectra_panel,
-    tradeoff_panel,
 )
+from analysis.poster.layout import draw_poster
+from analysis.poster.setting_panels import components_panel, cost_panel, tradeoff_panel
 from analysis.results.load import ResultsError
 from simreg_core import cli
 from simreg_core.errors import ConfigError
-from simreg_core.results.schema import SPLITS
 from simreg_core.storage.location import as_place
 
 
@@ -42,7 +39,7 @@ class Source(NamedTuple):
     """Stem of its files."""
     place: str
     """Folder or file in OUTPUT."""
-    build: Callable[[Path, str], Panel]
+    build: Callable[[Path, str], Chart]
 
 
 SOURCES = (
@@ -58,7 +55,7 @@ SOURCES = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write every panel as .png and .pdf and ``poster.png``; say what is missing."""
-    return cli.run(_parser(), argv, _run)
+    return run(_parser(), argv, _run)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -66,15 +63,12 @@ def _run(options: argparse.Namespace) -> int:
     if not panels:
         reasons = "; ".join(dict.fromkeys(missing.values()))
         raise ConfigError(f"{options.output}: nothing to draw: {reasons} (make poster makes all)")
-    files = render(panels)
     folder = options.out or options.output / "figures"
-    try:
-        paths = write_files(folder, files)
+    paths = write_files(folder, render(panels))
+    with output_errors():
         removed = remove_pictures(folder, missing)
-    except OSError as err:
-        raise ConfigError(f"--out: cannot be written: {cli.os_reason(err)}") from err
     for panel in panels.values():
-        print(f"{panel.title}\n    {panel.caption}")
+        print(f"{panel.title}\n    {panel.note}")
     for source, reason in missing.items():
         print(f"not drawn: {source.section}: {reason}\n    {command(source, options.output)}")
     for path in removed:
@@ -84,14 +78,14 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def collect(output: Path, split: str) -> tuple[dict[str, Panel], dict[Source, str]]:
+def collect(output: Path, split: str) -> tuple[dict[str, Chart], dict[Source, str]]:
     """The panels whose results are in a folder, by name, and why the others are not drawn.
 
     Args:
         output: Folder of searches.
         split: ``validation`` or ``test``.
     """
-    panels: dict[str, Panel] = {}
+    panels: dict[str, Chart] = {}
     missing: dict[Source, str] = {}
     for source in SOURCES:
         path = output / source.place
@@ -128,22 +122,15 @@ def command(source: Source, output: Path) -> str:
     )
 
 
-def render(panels: Mapping[str, Panel]) -> dict[str, bytes]:
+def render(panels: Mapping[str, Chart]) -> dict[str, bytes]:
     """Every panel as PNG and PDF, the poster as PNG; equal bytes for equal results."""
-    files: dict[str, bytes] = {}
-    for name, panel in panels.items():
-        files |= picture_files(name, draw_panel(panel))
-    png = BytesIO()
-    draw_poster(panels).savefig(png, format="png")
-    return files | {"poster.png": png.getvalue()}
+    return render_pictures(panels.values()) | {"poster.png": saved(draw_poster(panels), "png")}
 
 
 def _parser() -> cli.Parser:
     parser = cli.Parser("analysis.poster", "Draw the poster's panels from the searches in OUTPUT.")
     parser.add_argument("output", type=as_place, metavar="OUTPUT", help="folder of the searches")
-    parser.add_argument(
-        "--split", choices=SPLITS, default="test", help="whose images (default: %(default)s)"
-    )
+    add_split(parser, "test")
     parser.add_argument("--out", type=as_place, help="folder to write to (default: OUTPUT/figures)")
     return parser
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
+from analysis.charts.wording import range_text
+from analysis.findings.fronts import complete_trials
 from analysis.results.load import Results, ResultsError, load_results, load_table, require_finite
-from analysis.results.parameters import format_value, varying_parameters
-from analysis.results.seed_groups import SeedGroup, baseline_groups, trial_networks
+from analysis.results.parameters import Array, format_value, varying_parameters
+from analysis.results.seed_groups import SeedGroup, baseline_groups, over_seeds, trial_networks
 
 _SYMBOLS = {
     "regularizer.alpha": "alpha",
@@ -41,10 +44,10 @@ class Study(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Trials that differ in their seed alone."""
+    """Trials that differ in their seed only."""
 
     label: str
-    """What tells it from the other groups; empty if it is the only one."""
+    """What distinguishes it from the other groups; empty if it is the only one."""
     values: dict[str, Any]
     """Of the parameters that vary among the groups."""
     trials: tuple[int, ...]
@@ -58,10 +61,7 @@ def load_study(folder: Path, split: str) -> Study:
             accuracies, or trials are compared with different baselines.
     """
     results = load_results(folder)
-    trials = results.trials
-    complete = trials[trials["status"] == "complete"].reset_index(drop=True)
-    if complete.empty:
-        raise ResultsError(f"{folder}: none of {len(trials)} trials is complete")
+    complete = complete_trials(results)
     columns = [f"{split}.clean_accuracy", f"{split}.robust_accuracy", f"num_{split}", "seed"]
     require_finite(complete, columns, folder / "trials")
     num_baselines = complete["baseline_digest"].nunique()
@@ -79,7 +79,7 @@ def groups(study: Study, without: str | None = None) -> tuple[Group, ...]:
 
     Args:
         study: The search.
-        without: A parameter that shall not tell groups apart: that of the x axis.
+        without: A parameter that distinguishes no groups: that of the x axis.
     """
     complete = study.complete
     names = [name for name in varying_parameters(complete) if name != without]
@@ -93,13 +93,13 @@ def groups(study: Study, without: str | None = None) -> tuple[Group, ...]:
 
 
 def group_label(values: Mapping[str, Any], usual: Mapping[str, Any] | None = None) -> str:
-    """Parameters as short text, those with their usual value (if given) left out."""
-    told = {
+    """Parameters as short text, without those that have their usual value (if given)."""
+    shown = {
         name: value
         for name, value in values.items()
         if usual is None or format_value(value) != format_value(usual[name])
     }
-    return ", ".join(short_value(name, value) for name, value in told.items())
+    return ", ".join(short_value(name, value) for name, value in shown.items())
 
 
 def short_value(name: str, value: object) -> str:
@@ -110,8 +110,8 @@ def short_value(name: str, value: object) -> str:
 
 
 def dataset_name(dataset: str) -> str:
-    """A dataset's name in a few letters: of a path its last part."""
-    # A path says less than the kind of dataset, unless the path is all there is.
+    """A dataset's name in a few letters; the last part of a path."""
+    # The kind of a dataset is its name, unless it only states how the path is read.
     kind, _, path = dataset.partition(":")
     own = {"task": "own images", "parquet": Path(path).name, "folder": Path(path).name}
     return own.get(kind, kind)
@@ -132,6 +132,22 @@ def baseline_rows(study: Study, table: pd.DataFrame) -> pd.DataFrame:
     digests = study.complete["baseline_digest"].dropna().unique()
     is_own = (table["role"] == "baseline") & (table["split"] == study.split)
     return table[is_own & table["baseline_digest"].isin(digests)].copy()
+
+
+def mean_over_seeds(
+    study: Study, rows: pd.DataFrame, x: str, value: str
+) -> tuple[Array, Array, Array]:
+    """:func:`over_seeds` of rows without gaps.
+
+    Raises:
+        ResultsError: a value is null or NaN.
+    """
+    values = rows[[x, value]].astype(float)
+    gaps = rows.loc[~np.isfinite(values.to_numpy()).all(axis=1), "trial"]
+    if len(gaps):
+        network = "the baseline" if pd.isna(gaps.iloc[0]) else f"trial {gaps.iloc[0]}"
+        raise ResultsError(f"{study.results.folder}: {value} of {network} is null or NaN")
+    return over_seeds(values, x, value)
 
 
 def baseline(study: Study, metric: str) -> SeedGroup | None:
@@ -171,18 +187,7 @@ def _seeds_text(study: Study) -> str:
     unregularized = baseline(study, "clean_accuracy")
     number = 0 if unregularized is None else len(unregularized.seeds)
     if max(counts) > 1:
-        return f"mean ± SD of {_range_text(counts)} seeds, {number} of the unregularized network"
+        return f"mean ± SD of {range_text(counts)} seeds, {number} of the unregularized network"
     if number > 1:
         return f"1 seed; unregularized network: mean ± SD of {number} seeds"
     return f"1 seed, {number} of the unregularized network"
-
-
-def num_images_text(counts: Iterable[int]) -> str:
-    """``n = 400 images``; the range where the numbers differ."""
-    numbers = [int(number) for number in counts]
-    return f"n = {_range_text(numbers)} images" if numbers else "not measured"
-
-
-def _range_text(numbers: list[int]) -> str:
-    low, high = min(numbers), max(numbers)
-    return f"{low}" if low == high else f"{low} to {high}"

@@ -11,37 +11,27 @@ import argparse
 from collections.abc import Sequence
 
 from analysis.charts.chart import Missing
-from analysis.charts.files import write_files
+from analysis.charts.commands import add_split, run, write_files
 from analysis.report.answer import answer
 from analysis.report.caveats import warnings_of
 from analysis.report.page import build_report, render_page
-from analysis.results.load import ResultsError
 from simreg_core import cli
-from simreg_core.errors import ConfigError
-from simreg_core.results.schema import SPLITS
 from simreg_core.storage.location import as_place
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write ``report.html`` and ``figures/*.png`` and ``.pdf``. Returns the exit code."""
-    return cli.run(_parser(), argv, _run)
+    return run(_parser(), argv, _run)
 
 
 def _run(options: argparse.Namespace) -> int:
-    try:
-        report = build_report(options.folder, options.split, options.reference)
-    except ResultsError as err:
-        raise ConfigError(str(err)) from err
-    page = render_page(report)
+    report = build_report(options.folder, options.split, options.reference)
     folder = options.out or options.folder / "report"
-    try:
-        write_files(folder, {"report.html": page.encode()})
-        if options.figures:
-            from analysis.charts.matplotlib_backend import render_pictures
+    write_files(folder, {"report.html": render_page(report).encode()})
+    if options.figures:
+        from analysis.charts.matplotlib_backend import render_pictures  # slow to import
 
-            write_files(folder / "figures", render_pictures(report.figures))
-    except OSError as err:
-        raise ConfigError(f"--out: cannot be written: {cli.os_reason(err)}") from err
+        write_files(folder / "figures", render_pictures(report.figures))
     found = answer(report.study, report.model)
     print("\n".join([f"{found.verdict}.", *found.sentences]))
     for warning in warnings_of(report.study):
@@ -58,20 +48,18 @@ def _run(options: argparse.Namespace) -> int:
 def _parser() -> cli.Parser:
     parser = cli.Parser("analysis.report", "Write the report of a search as one page.")
     parser.add_argument("folder", type=as_place, help="folder of the search, OUTPUT/NAME")
-    parser.add_argument(
-        "--split", choices=SPLITS, default="validation", help="whose images (default: %(default)s)"
-    )
+    add_split(parser)
     parser.add_argument(
         "--reference",
         type=as_place,
         metavar="OUTPUT/NAME2",
-        help="another search, by random sampling say, whose hypervolume is drawn beside",
+        help="another search, such as one by random sampling, to compare the hypervolume with",
     )
     parser.add_argument(
         "--figures",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="write the figures as PNG and PDF, too",
+        help="also write the figures as PNG and PDF",
     )
     parser.add_argument("--out", type=as_place, help="folder to write to (default: FOLDER/report)")
     return parser

@@ -1,4 +1,4 @@
-"""Reasons to distrust a front, in words."""
+"""Reasons to distrust a front."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LIKELY = 0.5
 
 
 def warnings_of(study: Study) -> list[str]:
-    """Every reason to distrust the report's figures, the gravest first."""
+    """Every reason to distrust the report, the gravest first."""
     return [*_selection(study), *_noise(study), *_audits(study), *_incomplete(study)]
 
 
@@ -22,17 +22,17 @@ def _selection(study: Study) -> list[str]:
     confirmed = [c for c in study.confirmation.candidates if c.estimates]
     if study.split == "validation" and not confirmed:
         found.append(
-            "The front rests on validation figures alone, those that the search selected on: a "
+            "The front rests on validation values alone, which the search selected on: a "
             "screening, not a result. Nothing is confirmed with fresh seeds yet."
         )
     elif study.split == "validation":
         found.append(
-            "Front and table show the validation figures that the search selected on; confirmed "
-            f"on test: {list_trials(sorted(c.trial for c in confirmed))} only."
+            "Front and table show the validation values that the search selected on; confirmed on "
+            f"test: only {list_trials(sorted(c.trial for c in confirmed))}."
         )
     else:
         found.append(
-            "A front that is picked by test figures flatters itself: report confirmed trials."
+            "A front that is selected on test values is biased upwards: report confirmed trials."
         )
     failed = sum(c.num_failed for c in study.confirmation.candidates)
     if failed:
@@ -49,7 +49,7 @@ def _noise(study: Study) -> list[str]:
     unsure = [int(numbers_of[r]) for r in front if study.probability[r] < LIKELY]
     if unsure:
         found.append(
-            f"{len(unsure)} of {len(front)} trials on the front are there with a probability below "
+            f"{len(unsure)} of {len(front)} trials on the front are on it with a probability below "
             f"{LIKELY:g} when noise is drawn anew: {list_trials(unsure)}."
         )
     noise = noise_of_score(study)
@@ -63,11 +63,11 @@ def _noise(study: Study) -> list[str]:
                 "baseline's seeds where that is larger) from the baseline's 0."
             )
     if len(study.points) and study.baseline is None:
-        found.append("There is no baseline with curves of these metrics to compare with.")
+        found.append("There is no baseline with curves of these metrics.")
     elif study.baseline is not None and study.baseline[2] < 3:
         found.append(
             f"The baseline has {study.baseline[2]} seed{'s' if study.baseline[2] > 1 else ''}: "
-            "how much seeds differ is hardly known."
+            "how much seeds differ is poorly known."
         )
     return found
 
@@ -78,7 +78,7 @@ def _audits(study: Study) -> list[str]:
     front = {int(numbers_of[row]) for row in study.front}
     for audit in study.audits:
         if audit.problem:
-            found.append(f"{audit.file} is damaged and says nothing: {audit.problem}.")
+            found.append(f"{audit.file} is damaged and ignored: {audit.problem}.")
         if not audit.warnings:
             continue
         whose = "a network of another search" if audit.trial is None else f"trial {audit.trial}"
@@ -88,7 +88,7 @@ def _audits(study: Study) -> list[str]:
             f"The audit of {whose}{where} ({audit.file}, n = {audit.num_images} images) shows "
             f"{n} sign{'s' if n > 1 else ''} of masked gradients: {audit.warnings[0]}"
             + ("" if n == 1 else f"; and {n - 1} more")
-            + ". Its robust figures are not reliable."
+            + ". Its robust accuracies are not reliable."
         )
     return found
 
@@ -99,13 +99,13 @@ def _incomplete(study: Study) -> list[str]:
     failed = int((trials["status"] == "failed").sum())
     if failed:
         found.append(
-            f"{failed} of {len(trials)} trials failed and are in no figure (see Failures): if what "
-            "fails depends on the parameters, the picture is one-sided."
+            f"{failed} of {len(trials)} trials failed and are in no chart (see Failures). If "
+            "failures depend on the parameters, the charts are biased."
         )
     if study.num_unusable:
         found.append(
-            f"{study.num_unusable} complete trials lack a finite figure of "
-            f"{', '.join(study.objectives)} on the {study.split} split and are in no figure."
+            f"{study.num_unusable} complete trials lack a finite "
+            f"{', '.join(study.objectives)} on the {study.split} split and are in no chart."
         )
     missed = int((~study.feasible).sum())
     if missed:
@@ -114,7 +114,7 @@ def _incomplete(study: Study) -> list[str]:
         )
     if study.num_baselines > 1:
         found.append(
-            f"Trials are compared with {study.num_baselines} different baselines; the first one is "
-            "meant where the report speaks of the baseline."
+            f"Trials are compared with {study.num_baselines} different baselines; in this report "
+            "the baseline means the first one."
         )
     return found

@@ -1,4 +1,4 @@
-"""What goes beyond one seed and one attack: the confirmation's summary and audits of networks."""
+"""Evidence beyond one seed and one attack: the confirmation's summary and audits of networks."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ class Audit(NamedTuple):
     file: str
     """Relative to the folder of the search."""
     trial: int | None
-    """That the network belongs to; None if it is of another search."""
+    """The trial of the network; None if it belongs to another search."""
     num_images: int
     warnings: tuple[str, ...]
     problem: str | None = None
-    """Why the file says nothing, though its name says that it is an audit."""
+    """Why a file with the name of an audit is not used."""
 
 
 def read_confirmation(folder: Path) -> Confirmation:
@@ -100,13 +100,13 @@ def _rank(candidate: Confirmed) -> float:
 
 
 def read_audits(folder: Path, trials: pd.DataFrame) -> tuple[Audit, ...]:
-    """Audits in a search's folder, told by their fields; other JSON files are passed over.
+    """Audits in a search's folder, recognized by their fields; other JSON files are ignored.
 
-    Files whose name or folder begins with ``audit`` are none of the others.
+    A file that is no audit is a problem if its name or folder begins with ``audit``.
 
     Args:
-        folder: Of the search; its top, ``audit*`` and ``checkpoints/NUMBER`` are looked through
-            (of an object store only the top).
+        folder: Of the search. Its top, ``audit*`` and ``checkpoints/NUMBER`` are searched (of an
+            object store only the top).
         trials: Rows of the trials table.
     """
     # A glob over folders asks an object store once for each.

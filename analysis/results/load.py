@@ -10,7 +10,7 @@ null in them:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from simreg_core.errors import ConfigError
-from simreg_core.results.schema import TABLES, Status
+from simreg_core.registry import Metric
+from simreg_core.results.schema import TABLES, Status, metrics_in
 from simreg_core.results.tables import read_parquet, read_table
 
 _PANDAS_TYPES = {
@@ -46,6 +47,8 @@ class Results(NamedTuple):
     """No rows while nothing is confirmed."""
     seeds: pd.DataFrame
     """One row per network of the trials that have several, columns as of ``trials``."""
+    metrics: Mapping[str, Metric]
+    """What the trials table measures, by name."""
 
 
 def load_results(folder: Path) -> Results:
@@ -67,7 +70,8 @@ def load_started(folder: Path) -> Results:
         ResultsError: a table cannot be read (see :func:`load_table`), or a trial has no number, an
             unknown status, or two rows.
     """
-    trials = load_table(folder, "trials")
+    content = _read(folder, "trials")
+    trials = _to_pandas(content)
     _check_trials(trials, folder / "trials")
     # Read after the trials: a baseline's curves are written before the trials that it serves.
     curves = load_table(folder, "curves")
@@ -78,6 +82,7 @@ def load_started(folder: Path) -> Results:
         curves=curves,
         confirmation=load_table(folder, "confirmation"),
         seeds=load_table(folder, "seeds"),
+        metrics=metrics_in(content.schema),
     )
 
 
@@ -96,13 +101,21 @@ def load_table(folder: Path, table: str, trials: Collection[int] | None = None) 
         ResultsError: the folder is missing, or a file is unreadable, of another schema version, or
             has a missing, unknown or mistyped column.
     """
+    return _to_pandas(_read(folder, table, trials))
+
+
+def _read(folder: Path, table: str, trials: Collection[int] | None = None) -> Any:
     if table not in TABLES:
         raise ResultsError(f"unknown table {table!r}; allowed: {', '.join(TABLES)}")
     try:
-        content = read_table(folder, table, trials=trials).replace_schema_metadata(None)
+        return read_table(folder, table, trials=trials)
     except ConfigError as err:
         raise ResultsError(str(err)) from err
-    frame: Any = content.to_pandas(types_mapper=lambda kind: _PANDAS_TYPES.get(str(kind)))
+
+
+def _to_pandas(content: Any) -> pd.DataFrame:
+    plain = content.replace_schema_metadata(None)
+    frame: Any = plain.to_pandas(types_mapper=lambda kind: _PANDAS_TYPES.get(str(kind)))
     if not isinstance(frame, pd.DataFrame):
         raise TypeError(f"expected a DataFrame, got {type(frame).__name__}")
     return frame

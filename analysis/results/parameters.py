@@ -1,4 +1,4 @@
-"""Which parameter colours the points of a figure, and on what scale."""
+"""Which parameter colours the points of a chart, and on what scale."""
 
 from __future__ import annotations
 

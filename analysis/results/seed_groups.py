@@ -10,16 +10,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.results.load import Results, ResultsError, require_finite
+from analysis.results.parameters import Array
 from simreg_core.results.schema import PARAMETERS, Role
 
 _AGAINST_BASELINE = ("accuracy_cost", "robustness_gain", "tradeoff_score")
 
 
 class SeedGroup(NamedTuple):
-    """Seeds of one configuration, and where each lies in the figure."""
+    """Seeds of one configuration and their values of two metrics."""
 
     name: str
-    """Digest of the references, or the number of the confirmed trial."""
+    """Digest of the baseline, or number of the confirmed trial."""
     seeds: tuple[int, ...]
     """Ascending."""
     points: NDArray[np.float64]
@@ -65,6 +66,18 @@ def trial_networks(results: Results, complete: pd.DataFrame) -> pd.DataFrame:
     return both.sort_values(["trial", "seed"], ignore_index=True)
 
 
+def over_seeds(rows: pd.DataFrame, x: str, value: str) -> tuple[Array, Array, Array]:
+    """The mean of a column over networks at each place of another, and its spread.
+
+    Returns:
+        The places, ascending, and there the mean and the sample standard deviation (NaN of one).
+    """
+    grouped = rows.groupby(x)[value]
+    mean, std = grouped.mean(), grouped.std()
+    places, means, deviations = (np.asarray(v, dtype=np.float64) for v in (mean.index, mean, std))
+    return places, means, deviations
+
+
 def baseline_groups(
     results: Results, complete: pd.DataFrame, metrics: tuple[str, str], split: str
 ) -> tuple[SeedGroup, ...]:
@@ -75,14 +88,14 @@ def baseline_groups(
 
     Args:
         results: The search; ``curves`` holds the baselines.
-        complete: The trials that the figure shows.
+        complete: The trials that are shown.
         metrics: Names of the two metrics.
         split: ``validation`` or ``test``.
 
     Returns:
         In the order in which the trials first refer to them. Groups with the same seeds and
-        points (references that differ in what neither metric shows) are one. Empty if a metric
-        is not defined for a baseline, or the curves hold none of these baselines.
+        points are one. Empty if a metric is not defined for a baseline, or the curves hold none of
+        these baselines.
     """
     rows = results.curves
     rows = rows[(rows["role"] == "baseline") & (rows["split"] == split)]
@@ -102,7 +115,7 @@ def confirmed_groups(results: Results, columns: tuple[str, str]) -> tuple[SeedGr
 
     Their cost, gain and score are against the baseline of the same fresh seed; a run whose
     baseline is not there (yet) has none and is left out where a column needs one. Runs that
-    failed have no figures; :func:`num_failed_confirmations` counts them.
+    failed have no values; :func:`num_failed_confirmations` counts them.
 
     Raises:
         ResultsError: a confirmed network lacks a number in one of ``columns``.

@@ -2,9 +2,9 @@
 
     python -m analysis.serve OUTPUT [--port PORT] [--host ADDRESS]
 
-It reads only, and listens on loopback unless told otherwise. A study that is a symbolic link is not
-listed. Exit codes: 130 ended by Ctrl-C or SIGTERM, 2 the folder, the port or the address is not
-usable.
+It only reads, and listens on loopback unless ``--host`` says otherwise. A study that is a symbolic
+link is not listed. Exit codes: 130 ended by Ctrl-C or SIGTERM, 2 the folder, the port or the
+address is not usable.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigError(
             f"{' and '.join(lacking)} not installed: pip install 'simreg-tune[serve]'"
         )
-    from analysis.serve.app import is_loopback
+    from analysis.serve.hosts import is_loopback
 
     with create_listener(options.host, options.port) as listener:
         server = create_server(options.folder, options.host, listener)
@@ -44,7 +44,7 @@ def _run(options: argparse.Namespace) -> int:
         print(f"serving the reports of {options.folder} at {address} (Ctrl-C ends it)", flush=True)
         if not is_loopback(options.host.strip("[]").lower()):
             print(
-                f"analysis.serve: --host {options.host}: whoever reaches this machine can read "
+                f"analysis.serve: --host {options.host}: anyone who reaches this machine can read "
                 "these results, without a password and unencrypted",
                 file=sys.stderr,
             )
@@ -67,7 +67,7 @@ def create_listener(host: str, port: int) -> socket.socket:
     except OSError as err:
         if err.errno == errno.EADDRINUSE:
             raise ConfigError(
-                f"--port: {port} is taken on {host}: another program listens there; choose another"
+                f"--port: {port} is taken on {host} by another program; choose another"
             ) from err
         if err.errno == errno.EACCES:
             raise ConfigError(f"--port: {port}: {err.strerror}; above 1023 is allowed") from err
@@ -82,11 +82,11 @@ def create_server(
     listener: socket.socket,
     render: Callable[[Path, str], str] | None = None,
 ) -> Any:
-    """A server of a folder's reports on a listening socket; its ``run`` serves.
+    """A server of a folder's reports on a listening socket; call its ``run``.
 
     Args:
         folder: The folder of studies, or a study.
-        host: Address that was asked for.
+        host: The address of ``--host``.
         listener: Of :func:`create_listener`.
         render: Makes the reports; :func:`render_report` if not given.
     """
@@ -94,13 +94,13 @@ def create_server(
 
     from analysis.serve.app import create_app
 
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a browser's burst is no news
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # browsers send bursts
     return waitress.create_server(
         create_app(folder, host, render or render_report),
         sockets=[listener],
         threads=NUM_THREADS,
         ident=None,
-        max_request_body_size=1,  # nothing is to be sent here
+        max_request_body_size=1,  # requests have no body
     )
 
 

@@ -1,7 +1,7 @@
-"""What the server of reports shows beside the reports: index, errors, style and script.
+"""The server's own pages: index, errors, style and script.
 
-The script asks for the version of what is shown and loads the page again when it has changed; a
-page that its reader has begun to use (a click, a key) is left alone, with a button that loads it.
+The script asks for the version of the page shown and reloads it when that has changed. A page that
+its reader has begun to use (a click, a key) gets a button instead.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ INDEX = """<!doctype html>
 {% endfor %}
 </tbody>
 </table>
-<p>The best trial is that of the validation split, which a search selects on.</p>
+<p>Scores are validation scores, which a search selects on.</p>
 {% else %}
-<p>No study is here yet: it is a folder with space.yaml and trials/.</p>
+<p>There is no study here yet. A study is a folder with space.yaml and trials/.</p>
 {% endif %}
 </main>
 {{ refresher(url_for('index_version'), version) }}
@@ -109,8 +109,8 @@ SCRIPT = """
       if (!bar.contains(event.target)) isInUse = true;
     }, { capture: true, passive: true });
   }
-  const said = document.createElement("span");
-  bar.append(said);
+  const status = document.createElement("span");
+  bar.append(status);
   if (index) {
     const link = document.createElement("a");
     link.href = index;
@@ -120,13 +120,13 @@ SCRIPT = """
     bar.hidden = false;
   }
   const say = (text) => {
-    if (said.textContent !== text) said.textContent = text;
+    if (status.textContent !== text) status.textContent = text;
     bar.hidden = !text && !index;
   };
   const offer = () => {
     if (bar.querySelector("button")) return;
     const button = document.createElement("button");
-    button.textContent = "new results: show them";
+    button.textContent = "Show new results";
     button.addEventListener("click", () => location.reload());
     bar.prepend(button, " ");
     bar.hidden = false;
@@ -143,7 +143,7 @@ SCRIPT = """
         if (isInUse) offer(); else location.reload();
       }
     } catch {
-      say("the server does not answer");
+      say("The server does not answer");
     } finally {
       isAsking = false;
     }

@@ -139,6 +139,7 @@ CURVE_COLUMNS: tuple[Column, ...] = (
     Column("seed", "int64", "seed of the network"),
     Column("split", "string", "validation or test"),
     Column("attack", "string", "name of the attack"),
+    Column("label", "string", "name of the attack in charts"),
     Column("epsilon", "float64", "distortion in pixel units of [0, 1]"),
     Column("is_reference", "bool", "whether epsilon is the attack's reference distortion"),
     Column("accuracy", "float64", "accuracy"),

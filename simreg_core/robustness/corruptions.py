@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from simreg_core.registry import CORRUPTIONS, Attack, corruption
+from simreg_core.registry import ATTACKS, CORRUPTIONS, Attack, corruption
 from simreg_core.results.measurements import CORRUPTION_PREFIX
 from simreg_core.robustness.attack import AttackInput, Perturbation
 
@@ -52,6 +52,13 @@ def corruption_attack(kind: str) -> Attack:
 
     attack.__module__ = apply.function.__module__  # says whether the attack is foreign
     return Attack(name=f"{CORRUPTION_PREFIX}{kind}", function=attack, label=apply.title)
+
+
+def label_of(attack: str) -> str:
+    """The name in charts of an attack, or of a corruption among the attacks of a curve."""
+    if attack.startswith(CORRUPTION_PREFIX):
+        return CORRUPTIONS.get(attack.removeprefix(CORRUPTION_PREFIX)).title
+    return ATTACKS.get(attack).title
 
 
 # Noise

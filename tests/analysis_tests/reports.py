@@ -7,13 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.analysis_tests.result_rows import (
-    Row,
-    complete_row,
-    ended_row,
-    write_part,
-    write_results,
-)
+from tests.analysis_tests.result_rows import Row, complete_row, ended_row, write_part, write_results
 
 SPACE: dict[str, Any] = {
     "name": "demo",

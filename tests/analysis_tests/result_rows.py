@@ -69,6 +69,8 @@ def complete_row(trial: int, clean: float, robust: float, **changes: Any) -> Row
         **DEFAULTS,
         "num_validation": 100,
         "num_test": 400,
+        "feasible": True,
+        "num_seeds": 1,
     }
     for split, drop in (("validation", 0.0), ("test", 0.01)):
         row |= metric_columns(split, clean - drop, robust - drop)

@@ -13,7 +13,7 @@ from waitress import wasyncore
 
 from analysis.results.load import load_results
 from analysis.serve.__main__ import create_listener, create_server
-from analysis.serve.app import Render
+from analysis.serve.reports import Render
 
 
 class Renderer:

@@ -87,7 +87,7 @@ def trial_record(result: TrialResult, number: int) -> dict[str, Any]:
     }
     return {
         "columns": result.columns,
-        "curves": _rows(identity, result.curves),
+        "curves": _labelled(_rows(identity, result.curves)),
         "spectra": _rows(identity, result.spectra),
         "epochs": _rows(identity, result.epochs),
         "baselines": baseline_record(result.baselines),
@@ -163,10 +163,16 @@ def result_record(result: BaselineResult, digest: str) -> dict[str, Any]:
     }
     return {
         "part": f"{result.role}-{digest}-{result.seed}",
-        "curves": _rows(identity, result.curves),
+        "curves": _labelled(_rows(identity, result.curves)),
         "spectra": _rows(identity, result.spectra),
         "epochs": _rows(identity, result.epochs),
     }
+
+
+def _labelled(curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    from simreg_core.robustness.corruptions import label_of
+
+    return [{**row, "label": label_of(row["attack"])} for row in curves]
 
 
 def _rows(

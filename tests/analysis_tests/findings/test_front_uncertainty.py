@@ -11,18 +11,19 @@ from analysis.findings.front_uncertainty import (
     t_half_width,
     wilson,
 )
+from simreg_core.statistics.pareto import non_dominated
 
 UP = (True, True)
 
 
 def test_wilson_interval_of_90_in_100() -> None:
-    bounds = wilson(np.array([0.9]), np.array([100.0]))
+    bounds = wilson(np.array([0.9]), np.array([100]))
     assert bounds[:, 0] == pytest.approx([0.82563, 0.94477], abs=1e-5)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_wilson_interval_stays_in_range(share: float) -> None:
-    low, high = wilson(np.array([share]), np.array([50.0]))[:, 0]
+    low, high = wilson(np.array([share]), np.array([50]))[:, 0]
     assert -1e-12 <= low < high <= 1 + 1e-12
 
 
@@ -47,10 +48,23 @@ def test_probability_of_two_equal_noisy_points() -> None:
     assert found == pytest.approx([0.75, 0.75], abs=0.03)
 
 
-def test_probability_follows_the_directions() -> None:
-    points = np.array([[0.1, 0.5], [0.2, 0.4]])
-    noise = np.full((2, 2), 1e-6)
-    assert front_probability(points, noise, (False, True), 10).tolist() == [1.0, 0.0]
+@pytest.mark.parametrize(("is_maximized", "first"), [(True, 0.8413), (False, 0.1587)])
+def test_probability_in_one_metric_is_that_of_the_difference(
+    is_maximized: bool, first: float
+) -> None:
+    """Means 1 and 0, deviations 0.6 and 0.8: the difference is normal, 1 with SD 1."""
+    points, noise = np.array([[1.0], [0.0]]), np.array([[0.6], [0.8]])
+    found = front_probability(points, noise, [is_maximized], 5000)
+    assert found == pytest.approx([first, 1 - first], abs=0.025)
+
+
+def test_leaving_hopeless_points_out_changes_nothing() -> None:
+    points, noise = np.random.default_rng(0).normal(size=(60, 2)), np.full((60, 2), 0.2)
+    rng = np.random.default_rng(1)
+    counts = np.zeros(60)
+    for _ in range(500):
+        counts += non_dominated(points + noise * rng.normal(size=points.shape), UP)
+    assert front_probability(points, noise, UP, 2000) == pytest.approx(counts / 500, abs=0.1)
 
 
 def test_far_points_are_not_drawn_but_near_ones_are() -> None:

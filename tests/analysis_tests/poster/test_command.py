@@ -3,8 +3,6 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +14,7 @@ from PIL import Image
 from analysis.poster.__main__ import SOURCES, Source, collect, command, main
 from analysis.poster.layout import ROWS
 from tests.analysis_tests.posters import write_output
+from tests.analysis_tests.programs import ROOT, files_in, runs_without_training_libraries
 from tests.analysis_tests.result_rows import ended_row, write_part
 from tuner.space.loading import load_space
 
@@ -29,7 +28,6 @@ PANELS = (
     "6_components",
 )
 FILES = {f"{name}.{kind}" for name in PANELS for kind in ("png", "pdf")} | {"poster.png"}
-ROOT = Path(__file__).resolve().parents[3]
 
 
 class Run(NamedTuple):
@@ -73,10 +71,6 @@ def only(complete: Path, tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def files_in(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
 def test_every_panel_and_the_poster_are_written(run: Run) -> None:
     assert run.code == 0
     assert files_in(run.figures) == FILES
@@ -90,7 +84,6 @@ def test_every_panel_and_the_poster_are_written(run: Run) -> None:
 def test_poster_holds_every_panel(run: Run) -> None:
     with Image.open(run.figures / "poster.png") as picture:
         assert picture.width == 2100
-        assert picture.height > 2500
         pixels = np.asarray(picture.convert("RGB"))
     # Ink in every twelfth of the height.
     parts = np.array_split((pixels != 255).any(axis=(1, 2)), 12)
@@ -162,7 +155,7 @@ def test_nothing_at_all_is_one_line_and_writes_nothing(
 def test_split_is_passed_on(complete: Path) -> None:
     panels, missing = collect(complete, "validation")
     assert missing == {}
-    assert "validation split, n = 400 images" in panels["5_tradeoff"].caption
+    assert "validation split, n = 400 images" in panels["5_tradeoff"].note
 
 
 def test_same_results_give_the_same_bytes(run: Run, only: Callable[..., Path]) -> None:
@@ -191,16 +184,4 @@ def test_commands_name_space_files_whose_results_the_panel_reads(
 
 
 def test_command_runs_without_the_libraries_of_training(only: Callable[..., Path]) -> None:
-    program = (
-        "import sys; from analysis.poster.__main__ import main; code = main(sys.argv[1:]); "
-        "heavy = {'torch', 'ray', 'optuna', 'foolbox', 'matplotlib.pyplot'} & set(sys.modules); "
-        "sys.exit(f'imported {heavy}' if heavy else code)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(only("pairs.parquet"))],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert "poster.png" in runs_without_training_libraries("analysis.poster", only("pairs.parquet"))

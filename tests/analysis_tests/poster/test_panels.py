@@ -13,25 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.poster.panel import DotPlot, Line, LinePlot, Panel, ScatterPlot
-from analysis.poster.panels import (
+from analysis.charts.chart import Chart, Panel, Series
+from analysis.poster.curve_panels import (
     MAX_POINTS_DRAWN,
-    components_panel,
-    cost_panel,
     curves_panel,
     datasets_panel,
     similarity_panel,
     spectra_panel,
-    tradeoff_panel,
 )
+from analysis.poster.setting_panels import components_panel, cost_panel, tradeoff_panel
 from analysis.results.load import ResultsError
-from tests.analysis_tests.posters import (
-    EDGES,
-    curve_rows,
-    trial_row,
-    write_pairs,
-    write_study,
-)
+from tests.analysis_tests.posters import EDGES, curve_rows, trial_row, write_pairs, write_study
 from tests.analysis_tests.result_rows import Row, ended_row, write_part
 
 # Two seeds: means 0.96 and 0.50, sample standard deviations 0.02 sqrt(2) / 2 and 0.10 sqrt(2) / 2.
@@ -48,104 +40,114 @@ def study(folder: Path, *variants: Mapping[str, Any], shift: float = 0.0) -> Pat
     return write_study(folder, rows)
 
 
-def line_plot(panel: Panel, number: int = 0) -> LinePlot:
-    plot = panel.plots[number]
-    assert isinstance(plot, LinePlot)
-    return plot
+def pair(row: Row) -> tuple[float, float]:
+    return row["test.clean_accuracy"], row["test.robust_accuracy"]
 
 
-def line(plot: LinePlot | DotPlot, label: str) -> Line:
-    (found,) = (line for line in plot.lines if line.label == label)
-    return found
+def line(found: Chart, label: str, number: int = 0) -> Series:
+    return next(one for one in found.panels[number].series if one.label == label)
+
+
+def spread(found: Chart, label: str, number: int = 0) -> list[float]:
+    """Standard deviations, half the height of a line's band."""
+    bounds = line(found, f"{label} ± SD", number).y_bounds
+    assert bounds is not None
+    return ((bounds[1] - bounds[0]) / 2).tolist()  # type: ignore[no-any-return]
+
+
+def lines(found: Chart, number: int = 0) -> list[str]:
+    return [s.label for s in found.panels[number].series if s.kind == "line" and s.in_legend]
 
 
 # curves
 
 
 def test_curves_are_means_and_sample_deviations_over_seeds(tmp_path: Path) -> None:
-    panel = curves_panel(study(tmp_path, {}), "test")
-    assert [plot.title for plot in panel.plots] == [
-        "Gaussian noise",
-        "uniform noise",
-        "salt-and-pepper noise",
-        "transferred FGSM",
-    ]
-    own = line(line_plot(panel), "regularized")
+    found = curves_panel(study(tmp_path, {}), "test")
+    assert len(found.panels) == 4
+    assert found.panels[0].title == "Gaussian noise"
+    own, deviations = line(found, "regularized"), spread(found, "regularized")
     assert own.x.tolist() == pytest.approx([0.5 * i / 9 for i in range(10)])
-    assert (own.mean[0], own.std[0]) == pytest.approx(CLEAN)
-    assert (own.mean[8], own.std[8]) == pytest.approx(ROBUST)
-    assert (own.mean[9], own.std[9]) == pytest.approx((0.1, 0))
-    baseline = line(line_plot(panel), "unregularized")
-    assert baseline.is_baseline
-    assert (baseline.mean[0], baseline.std[0]) == pytest.approx((0.99, 0.01))
-    assert (baseline.mean[8], baseline.std[8]) == pytest.approx((0.42, 0.02))
-    assert line_plot(panel).reference == pytest.approx(0.5 * 8 / 9)
+    assert (own.y[0], deviations[0]) == pytest.approx(CLEAN)
+    assert (own.y[8], deviations[8]) == pytest.approx(ROBUST)
+    assert (own.y[9], deviations[9]) == pytest.approx((0.1, 0))
+    baseline, deviations = line(found, "unregularized"), spread(found, "unregularized")
+    assert (baseline.y[0], deviations[0]) == pytest.approx((0.99, 0.01))
+    assert (baseline.y[8], deviations[8]) == pytest.approx((0.42, 0.02))
+    assert line(found, "reference ε").x == pytest.approx([0.5 * 8 / 9] * 2)
 
 
-def test_caption_states_the_conditions(tmp_path: Path) -> None:
-    caption = curves_panel(study(tmp_path, {}), "test").caption
-    assert caption == (
-        "digits, resnet18, base 16, 15 epochs; alpha 0.1, Th 0.2, k 16, N 1000, own images; "
-        "test split, n = 397 images; mean ± SD of 2 seeds, 3 of the unregularized network; "
-        "dotted: reference ε of R"
+def test_curves_of_one_trials_networks_are_one_line(tmp_path: Path) -> None:
+    rows = [trial_row(0, seed, clean, robust) for seed, clean, robust in TWO_SEEDS]
+    curves = [row for own in rows for row in curve_rows("trial", 0, own["seed"], *pair(own))]
+    mean = trial_row(0, 0, CLEAN[0], ROBUST[0]) | {"num_seeds": 2}
+    folder = write_study(tmp_path, [mean])
+    write_part(folder, "seeds", "0.parquet", rows)
+    write_part(folder, "curves", "all.parquet", curves)
+    found = curves_panel(folder, "test")
+    assert lines(found) == ["regularized"]
+    assert (line(found, "regularized").y[0], spread(found, "regularized")[0]) == pytest.approx(
+        CLEAN
     )
+    assert "mean ± SD of 2 seeds" in found.note
+
+
+def test_note_states_the_conditions(tmp_path: Path) -> None:
+    note = curves_panel(study(tmp_path, {}), "test").note
+    for part in (
+        "digits, resnet18, base 16, 15 epochs",
+        "alpha 0.1, Th 0.2, k 16, N 1000, own images",
+        "test split, n = 397 images",
+        "2 seeds, 3 of the unregularized network",
+    ):
+        assert part in note
 
 
 def test_split_is_the_one_asked_for(tmp_path: Path) -> None:
-    caption = curves_panel(study(tmp_path, {}), "validation").caption
-    assert "validation split, n = 400 images" in caption
+    assert "validation split, n = 400" in curves_panel(study(tmp_path, {}), "validation").note
 
 
 def test_single_seed_has_no_spread(tmp_path: Path) -> None:
-    panel = curves_panel(write_study(tmp_path, [trial_row(0, 0, 0.9, 0.5)]), "test")
-    assert np.isnan(line(line_plot(panel), "regularized").std).all()
-    assert "; 1 seed; unregularized network: mean ± SD of 3 seeds; " in panel.caption
+    found = curves_panel(write_study(tmp_path, [trial_row(0, 0, 0.9, 0.5)]), "test")
+    assert "regularized ± SD" not in [one.label for one in found.panels[0].series]
+    assert "1 seed; unregularized network: mean ± SD of 3 seeds" in found.note
 
 
-def test_trials_that_are_not_complete_are_left_out(tmp_path: Path) -> None:
+def test_networks_of_others_are_left_out(tmp_path: Path) -> None:
     folder = study(tmp_path, {})
     write_part(folder, "trials", "failed.parquet", [ended_row(7, "failed", "no memory")])
-    write_part(folder, "curves", "failed.parquet", curve_rows("trial", 7, 9, 0.2, 0.1))
-    own = line(line_plot(curves_panel(folder, "test")), "regularized")
-    assert own.mean[0] == pytest.approx(CLEAN[0])
-
-
-def test_surrogate_and_other_baselines_are_left_out(tmp_path: Path) -> None:
-    folder = study(tmp_path, {})
-    rows = curve_rows("surrogate", None, 0, 0.2, 0.1)
+    rows = curve_rows("trial", 7, 9, 0.2, 0.1) + curve_rows("surrogate", None, 0, 0.2, 0.1)
     rows += [
         row | {"baseline_digest": "other"} for row in curve_rows("baseline", None, 5, 0.2, 0.1)
     ]
     write_part(folder, "curves", "more.parquet", rows)
-    baseline = line(line_plot(curves_panel(folder, "test")), "unregularized")
-    assert baseline.mean[0] == pytest.approx(0.99)
+    found = curves_panel(folder, "test")
+    assert line(found, "regularized").y[0] == pytest.approx(CLEAN[0])
+    assert line(found, "unregularized").y[0] == pytest.approx(0.99)
 
 
 def test_plug_in_attack_comes_last(tmp_path: Path) -> None:
     folder = study(tmp_path, {})
     rows = [row | {"attack": "mine:blur"} for row in curve_rows("trial", 0, 0, 0.9, 0.5)]
     write_part(folder, "curves", "more.parquet", rows)
-    assert curves_panel(folder, "test").plots[-1].title == "mine:blur"
+    assert curves_panel(folder, "test").panels[-1].title == "mine:blur"
 
 
 def test_every_regularization_dataset_is_a_line(tmp_path: Path) -> None:
     variants = [{"dataset": d} for d in ("task", "imagenet:/a/b", "parquet:/data/faces")]
-    plot = line_plot(datasets_panel(study(tmp_path, *variants, shift=0.1), "test"))
-    assert {found.label for found in plot.lines} == {
-        "unregularized",
-        "own images",
-        "imagenet",
-        "faces",
-    }
-    assert line(plot, "own images").mean[8] == pytest.approx(0.5)
-    assert line(plot, "faces").mean[8] == pytest.approx(0.7)
+    found = datasets_panel(study(tmp_path, *variants, shift=0.1), "test")
+    assert set(lines(found)) == {"unregularized", "own images", "imagenet", "faces"}
+    assert line(found, "own images").y[8] == pytest.approx(0.5)
+    assert line(found, "faces").y[8] == pytest.approx(0.7)
 
 
-def test_missing_accuracy_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("role", "trial"), [("trial", 0), ("baseline", None)])
+def test_missing_accuracy_is_refused(role: str, trial: int | None, tmp_path: Path) -> None:
     folder = study(tmp_path, {})
-    rows = [row | {"accuracy": None} for row in curve_rows("trial", 0, 0, 0.9, 0.5)]
+    rows = [row | {"accuracy": None} for row in curve_rows(role, trial, 0, 0.9, 0.5)]
     write_part(folder, "curves", "more.parquet", rows)
-    with pytest.raises(ResultsError, match="accuracy of 'regularized' has null or NaN"):
+    whose = "the baseline" if trial is None else "trial 0"
+    with pytest.raises(ResultsError, match=f"accuracy of {whose} is null or NaN"):
         curves_panel(folder, "test")
 
 
@@ -165,23 +167,19 @@ def test_no_complete_trial_is_refused(tmp_path: Path) -> None:
 
 
 def test_spectra_are_means_over_seeds_at_the_middle_of_bands(tmp_path: Path) -> None:
-    panel = spectra_panel(study(tmp_path, {}), "test")
-    power, noise = line_plot(panel, 0), line_plot(panel, 1)
+    found = spectra_panel(study(tmp_path, {}), "test")
     middle = [(low + high) / 2 for low, high in pairwise(EDGES)]
     shares = [np.exp(-slope * np.array(middle)) for slope in (20.0, 22.0)]  # of seeds 0 and 1
-    expected = np.mean([share / share.sum() for share in shares], axis=0)
-    own = line(power, "regularized")
-    assert own.x.tolist() == pytest.approx(middle)
-    np.testing.assert_allclose(own.mean, expected)
-    np.testing.assert_allclose(own.mean.sum(), 1)
+    power, noise = line(found, "regularized"), line(found, "regularized", 1)
+    assert power.x.tolist() == pytest.approx(middle)
+    assert power.y == pytest.approx(np.mean([share / share.sum() for share in shares], axis=0))
     accuracies = [0.95 - 0.5 * share for share in shares]
-    np.testing.assert_allclose(line(noise, "regularized").mean, np.mean(accuracies, axis=0))
-    np.testing.assert_allclose(
-        line(noise, "regularized").std, np.abs(accuracies[0] - accuracies[1]) / math.sqrt(2)
-    )
-    assert noise.title == "Noise in one band, SD 0.4 per pixel"
-    assert line(noise, "unregularized").is_baseline
-    assert "power: n = 50 images, noise: n = 397 images" in panel.caption
+    assert noise.y == pytest.approx(np.mean(accuracies, axis=0))
+    difference = np.abs(accuracies[0] - accuracies[1])
+    assert spread(found, "regularized", 1) == pytest.approx(difference / math.sqrt(2))
+    assert "SD 0.4" in found.panels[1].title
+    assert lines(found, 1) == ["unregularized", "regularized"]
+    assert "power: n = 50 images, noise: n = 397 images" in found.note
 
 
 def test_study_without_spectra(tmp_path: Path) -> None:
@@ -196,22 +194,23 @@ def test_study_without_spectra(tmp_path: Path) -> None:
 
 def test_cost_has_a_line_per_value_of_the_other_parameter(tmp_path: Path) -> None:
     variants = [{"batch_size": k, "num_images": n} for k in (2, 16) for n in (20, 1000)]
-    panel = cost_panel(study(tmp_path, *variants, shift=0.1), "test")
-    by_batch, by_images = line_plot(panel, 0), line_plot(panel, 1)
-    assert [found.label for found in by_batch.lines] == ["N 20", "N 1000"]
-    assert line(by_batch, "N 1000").x.tolist() == [2, 16]
+    found = cost_panel(study(tmp_path, *variants, shift=0.1), "test")
+    assert lines(found) == ["unregularized", "N 20", "N 1000"]
+    assert line(found, "N 1000").x.tolist() == [2, 16]
     # Variant 1 (k 2, N 1000) and variant 3 (k 16, N 1000).
-    assert line(by_batch, "N 1000").mean.tolist() == pytest.approx([0.6, 0.8])
-    assert line(by_batch, "N 1000").std.tolist() == pytest.approx([ROBUST[1]] * 2)
-    assert line(by_images, "k 2").mean.tolist() == pytest.approx([0.5, 0.6])
-    assert by_images.level == pytest.approx((0.42, 0.02))
-    assert by_images.y_label == "robust accuracy R"
+    assert line(found, "N 1000").y.tolist() == pytest.approx([0.6, 0.8])
+    assert spread(found, "N 1000") == pytest.approx([ROBUST[1]] * 2)
+    assert line(found, "k 2", 1).y.tolist() == pytest.approx([0.5, 0.6])
+    assert line(found, "unregularized", 1).x.tolist() == [20, 1000]
+    assert line(found, "unregularized", 1).y == pytest.approx([0.42] * 2)
+    assert spread(found, "unregularized", 1) == pytest.approx([0.02] * 2)
 
 
-def test_cost_of_one_varied_parameter_is_one_plot(tmp_path: Path) -> None:
-    panel = cost_panel(study(tmp_path, {"num_images": 20}, {"num_images": 1000}), "test")
-    assert [plot.x_label for plot in panel.plots] == ["regularization images, N"]
-    assert line_plot(panel).lines[0].label == "regularized"
+def test_cost_of_one_varied_parameter_is_one_panel(tmp_path: Path) -> None:
+    found = cost_panel(study(tmp_path, {"num_images": 20}, {"num_images": 1000}), "test")
+    (panel,) = found.panels
+    assert panel.x.ticks == ((20, "20"), (1000, "1000"))
+    assert lines(found) == ["unregularized", "regularized"]
 
 
 # tradeoff
@@ -219,17 +218,14 @@ def test_cost_of_one_varied_parameter_is_one_plot(tmp_path: Path) -> None:
 
 def test_tradeoff_is_cost_gain_and_score_over_the_threshold(tmp_path: Path) -> None:
     variants = [{"threshold": th, "alpha": a} for a in (0.1, 1.0) for th in (0.2, 0.8)]
-    panel = tradeoff_panel(study(tmp_path, *variants, shift=0.1), "test")
-    cost, gain, score = (line_plot(panel, number) for number in range(3))
-    assert [found.label for found in cost.lines] == ["alpha 0.1", "alpha 1"]
-    assert line(cost, "alpha 0.1").x.tolist() == [0.2, 0.8]
-    assert line(cost, "alpha 0.1").mean.tolist() == pytest.approx([0.03, 0.03])  # 0.99 - 0.96
-    assert line(gain, "alpha 1").mean.tolist() == pytest.approx([0.28, 0.38])  # 0.7, 0.8 - 0.42
-    assert line(score, "alpha 1").mean.tolist() == pytest.approx([0.25, 0.35])
-    assert [plot.level.mean for plot in (cost, gain, score) if plot.level] == pytest.approx([0] * 3)
-    assert gain.level is not None
-    assert gain.level.std == pytest.approx(0.02)
-    assert "weight of the cost in the score: 1" in panel.caption
+    found = tradeoff_panel(study(tmp_path, *variants, shift=0.1), "test")
+    assert lines(found) == ["unregularized", "alpha 0.1", "alpha 1"]
+    assert line(found, "alpha 0.1").x.tolist() == [0.2, 0.8]
+    assert line(found, "alpha 0.1").y.tolist() == pytest.approx([0.03, 0.03])  # 0.99 - 0.96
+    assert line(found, "alpha 1", 1).y.tolist() == pytest.approx([0.28, 0.38])  # 0.7, 0.8 - 0.42
+    assert line(found, "alpha 1", 2).y.tolist() == pytest.approx([0.25, 0.35])
+    assert all(line(found, "unregularized", n).y == pytest.approx([0, 0]) for n in range(3))
+    assert "weight of the cost in the score: 1" in found.note
 
 
 # components
@@ -237,15 +233,17 @@ def test_tradeoff_is_cost_gain_and_score_over_the_threshold(tmp_path: Path) -> N
 
 def test_components_have_clean_and_robust_accuracy_beside_the_baselines(tmp_path: Path) -> None:
     variants: list[dict[str, Any]] = [{}, {"pairs": "high"}, {"transform": "identity"}]
-    (plot,) = components_panel(study(tmp_path, *variants, shift=0.1), "test").plots
-    assert isinstance(plot, DotPlot)
-    clean, robust = plot.lines
-    assert (clean.label, robust.label) == ("clean accuracy C", "robust accuracy R")
-    assert clean.x.tolist() == robust.x.tolist() == [0, 1, 2, 3]
-    assert clean.mean.tolist() == pytest.approx([0.99, *[CLEAN[0]] * 3])
-    assert clean.std.tolist() == pytest.approx([0.01, *[CLEAN[1]] * 3])
-    assert robust.mean.tolist() == pytest.approx([0.42, 0.5, 0.6, 0.7])
-    assert robust.std.tolist() == pytest.approx([0.02, *[ROBUST[1]] * 3])
+    found = components_panel(study(tmp_path, *variants, shift=0.1), "test")
+    clean, robust = found.panels[0].series
+    assert np.round(clean.y).tolist() == np.round(robust.y).tolist() == [0, 1, 2, 3]
+    assert clean.x.tolist() == pytest.approx([0.99, *[CLEAN[0]] * 3])
+    assert robust.x.tolist() == pytest.approx([0.42, 0.5, 0.6, 0.7])
+    for series, deviations in (
+        (clean, [0.01, *[CLEAN[1]] * 3]),
+        (robust, [0.02, *[ROBUST[1]] * 3]),
+    ):
+        assert series.x_bounds is not None
+        assert series.x_bounds[1] - series.x == pytest.approx(deviations)
 
 
 def test_reference_has_the_usual_values_and_comes_first(tmp_path: Path) -> None:
@@ -255,21 +253,25 @@ def test_reference_has_the_usual_values_and_comes_first(tmp_path: Path) -> None:
         {"pairs": "double", "threshold_low": 0.1},
         {},
     ]
-    panel = components_panel(study(tmp_path, *variants, shift=0.1), "test")
-    (plot,) = panel.plots
-    assert isinstance(plot, DotPlot)
-    assert plot.variants == (
+    found = components_panel(study(tmp_path, *variants, shift=0.1), "test")
+    (panel,) = found.panels
+    assert [text for _, text in panel.y.ticks] == [
         "unregularized",
         "reference",
         "pairs high",
         "transform identity",
         "pairs double, Th2 0.1",
-    )
-    assert plot.lines[1].mean.tolist() == pytest.approx([0.42, 0.8, 0.5, 0.6, 0.7])
-    assert panel.caption.endswith("reference: pairs all, transform arctanh")
+    ]
+    assert panel.series[1].x.tolist() == pytest.approx([0.42, 0.8, 0.5, 0.6, 0.7])
+    assert found.note.endswith("reference: pairs all, transform arctanh")
 
 
 # similarities
+
+
+def points(panel: Panel) -> list[list[float]]:
+    (series,) = panel.series
+    return np.column_stack([series.x, series.y]).tolist()  # type: ignore[no-any-return]
 
 
 def write_columns(path: Path, **columns: Any) -> Path:
@@ -283,10 +285,9 @@ def test_correlation_is_pearsons(tmp_path: Path) -> None:
         pixel_similarity=[-1.0, 0.0, 1.0, 0.0],
         neural_similarity=[-0.5, 0.5, 0.5, -0.5],
     )
-    (plot,) = similarity_panel(path, "test").plots
-    assert isinstance(plot, ScatterPlot)
-    assert plot.title == "r = 0.707"  # 1 / sqrt(2 * 1)
-    assert plot.points.tolist() == [[-1, -0.5], [0, 0.5], [1, 0.5], [0, -0.5]]
+    (panel,) = similarity_panel(path, "test").panels
+    assert panel.title == "r = 0.707"  # 1 / sqrt(2 * 1)
+    assert points(panel) == [[-1, -0.5], [0, 0.5], [1, 0.5], [0, -0.5]]
 
 
 def test_pairs_without_a_response_are_left_out_of_its_plot(tmp_path: Path) -> None:
@@ -296,20 +297,15 @@ def test_pairs_without_a_response_are_left_out_of_its_plot(tmp_path: Path) -> No
         neural_similarity=[None, 0.2, 0.3, 0.4],
         v1_gabor_similarity=[0.1, 0.2, 0.3, 0.5],
     )
-    neural, gabor = similarity_panel(path, "test").plots
-    assert isinstance(neural, ScatterPlot)
-    assert isinstance(gabor, ScatterPlot)
-    assert (len(neural.points), len(gabor.points)) == (3, 4)
+    neural, gabor = similarity_panel(path, "test").panels
+    assert (len(points(neural)), len(points(gabor))) == (3, 4)
     assert neural.title == "r = 1.000"
 
 
-def test_of_many_pairs_a_part_is_drawn_and_the_caption_says_so(tmp_path: Path) -> None:
-    panel = similarity_panel(write_pairs(tmp_path / "pairs.parquet", 9000), "test")
-    assert "n = 9,000 image pairs, 3,000 of them drawn" in panel.caption
-    assert all(
-        isinstance(plot, ScatterPlot) and len(plot.points) <= MAX_POINTS_DRAWN
-        for plot in panel.plots
-    )
+def test_of_many_pairs_a_part_is_drawn_and_the_note_says_so(tmp_path: Path) -> None:
+    found = similarity_panel(write_pairs(tmp_path / "pairs.parquet", 9000), "test")
+    assert "n = 9,000 image pairs, 3,000 of them drawn" in found.note
+    assert all(len(points(panel)) <= MAX_POINTS_DRAWN for panel in found.panels)
 
 
 WRONG_PAIRS: dict[str, tuple[dict[str, Any], str]] = {
@@ -350,7 +346,7 @@ def test_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
     ids=["cost", "tradeoff"],
 )
 def test_study_that_varies_nothing_is_refused(
-    build: Callable[[Path, str], Panel], message: str, tmp_path: Path
+    build: Callable[[Path, str], Chart], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ResultsError, match=message):
         build(study(tmp_path, {}), "test")

@@ -28,7 +28,7 @@ CLEAN = "validation.clean_accuracy"
 PLACE = """
 const number = arguments[0] ?? 0;
 const plot = document.getElementById('plot-pareto'), layout = plot._fullLayout;
-const trace = plot.data.find(t => t.name === 'on the front');
+const trace = plot.data.find(t => t.name === 'Pareto front');
 plot.scrollIntoView({block: 'center'});
 const box = plot.getBoundingClientRect();
 return [box.left + layout._size.l + layout.xaxis.d2p(trace.x[number]),
@@ -47,9 +47,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_report_in_a_browser(browser: Any, page: Path) -> None:
     browser.get(page.as_uri())
-    assert browser.execute_script(
-        "return [...document.querySelectorAll('[data-figure]')].every(d => d._fullLayout)"
-    )
+    drawn = "return [...document.querySelectorAll('[data-figure]')].every(d => d._fullLayout)"
+    WebDriverWait(browser, 20).until(lambda b: b.execute_script(drawn))
     _hover_and_pin(browser)
     _sort_and_filter(browser)
     _themes(browser)
@@ -108,7 +107,10 @@ def _sort_and_filter(browser: Any) -> None:
 
 
 def _themes(browser: Any) -> None:
-    ink = "return document.getElementById('plot-pareto').data[0].line.color"
+    ink = (
+        "return document.getElementById('plot-pareto').data.find(t => t.name === 'Pareto front')"
+        ".line.color"
+    )
     for mode, color in (("dark", "#f5f6f7"), ("light", "#111111")):
         features = [{"name": "prefers-color-scheme", "value": mode}]
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})

@@ -40,7 +40,7 @@ def test_page_and_pictures_beside_the_results(
             assert len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 30
     out, err = capsys.readouterr()
     assert "Perhaps: screening only." in out
-    assert "WARNING: The front rests on validation figures alone" in out
+    assert "WARNING: The front rests on validation values alone" in out
     assert "not drawn: Parameter importance: it needs 10 complete trials" in out
     assert f"wrote {report / 'report.html'}" in out
     assert err == ""
@@ -65,7 +65,7 @@ def test_nothing_finished_is_a_report_too(tmp_path: Path) -> None:
         (["nowhere"], "nowhere: no such folder; expected the folder of a search"),
         (["demo", "--reference", "nowhere"], "nowhere: no such folder"),
         (["demo", "--reference", "other"], "other: objectives accuracy_cost, robustness_gain"),
-        (["demo", "--reference", "failed"], "failed: as a reference it needs a usable trial"),
+        (["demo", "--reference", "failed"], "failed: no usable trial"),
         (["demo", "--reference", "larger"], "task.image_size is none in demo, 16 in larger"),
         (["demo", "--out", "demo/space.yaml"], "--out: cannot be written"),
         (["demo", "--split", "train"], "--split: invalid choice: 'train'"),

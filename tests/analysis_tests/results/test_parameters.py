@@ -50,10 +50,7 @@ def test_null_is_a_value_that_varies() -> None:
             },
             "regularizer.threshold",
         ),
-        (
-            {"model__base_channels": [8, 16], "regularizer__alpha": [1.0, 2.0]},
-            "regularizer.alpha",
-        ),
+        ({"model__base_channels": [8, 16], "regularizer__alpha": [1.0, 2.0]}, "regularizer.alpha"),
         (
             {"model__base_channels": [8, 16], "regularizer__num_images": [10, 20]},
             "model.base_channels",

@@ -48,7 +48,7 @@ def test_page_follows_the_search_until_its_reader_begins_to_use_it(
     add_trial(folder, 6)
     offer = after_asking(browser, lambda b: b.find_element("css selector", "#served-bar button"))
     assert rows_shown(browser) == [3]
-    assert offer.text == "new results: show them"
+    assert offer.text == "Show new results"
     click(browser, "#served-bar button")
     WebDriverWait(browser, 30).until(lambda b: rows_shown(b) == [0, 1, 2, 3, 4, 5, 6])
     assert [e for e in browser.get_log("browser") if e["source"] != "rendering"] == []

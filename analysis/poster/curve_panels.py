@@ -1,0 +1,168 @@
+"""The poster's panels of similarities, accuracy curves and spectra as charts.
+
+Each is computed from one folder of results. Sections are those of the source poster (Attias,
+Pehlevan, Obeid). Bands are sample standard deviations over seeds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.charts.chart import AxisSpec, Chart, Panel, Series, mean_line
+from analysis.charts.style import BASELINE_LOOK, MUTED, look, point_size
+from analysis.charts.wording import images_text
+from analysis.poster.variants import (
+    Study,
+    baseline_rows,
+    conditions,
+    groups,
+    load_study,
+    mean_over_seeds,
+    trial_rows,
+)
+from analysis.results.load import ResultsError, load_pairs
+from simreg_core.results.measurements import CORRUPTION_PREFIX
+
+MAX_POINTS_DRAWN = 4000
+_NEURAL_LABELS = {
+    "neural_similarity": "similarity of predicted neural responses",
+    "v1_gabor_similarity": "similarity of V1 Gabor responses",
+}
+
+
+def similarity_panel(path: Path, split: str) -> Chart:
+    """Section 2: pixel similarities against similarities of neural responses, over image pairs.
+
+    Args:
+        path: ``pairs.parquet``.
+        split: Not used; pairs belong to the regularization images.
+
+    Raises:
+        ResultsError: the file cannot be read or holds too few pairs.
+    """
+    pairs = load_pairs(path)
+    columns = [name for name in _NEURAL_LABELS if pairs[name].notna().any()]
+    plots = tuple(_scatter(pairs[["pixel_similarity", name]].dropna(), path) for name in columns)
+    if not plots:
+        raise ResultsError(f"{path}: no pair has a neural or V1 Gabor similarity")
+    drawn = max(len(plot.series[0].x) for plot in plots)
+    part = f", {drawn:,} of them drawn" if drawn < len(pairs) else ""
+    return Chart(
+        "2_similarity",
+        "2. Similarities of pixels and of neural responses",
+        plots,
+        "",
+        f"n = {len(pairs):,} image pairs{part}; r is Pearson's correlation over all pairs",
+    )
+
+
+def _scatter(pairs: pd.DataFrame, path: Path) -> Panel:
+    response = pairs.columns[1]
+    values = pairs.to_numpy(dtype=np.float64)
+    if len(values) < 3 or not np.isfinite(values).all() or not values.std(axis=0).all():
+        raise ResultsError(f"{path}: {response} needs 3 or more finite pairs that differ")
+    correlation = float(np.corrcoef(values.T)[0, 1])
+    x, y = values[:: -(-len(values) // MAX_POINTS_DRAWN)].T
+    size = 0.6 * point_size(len(x))
+    points = Series("pairs", x, y, size=size, opacity=0.4, in_legend=False)
+    axes = AxisSpec("similarity of pixels"), AxisSpec(_NEURAL_LABELS[response])
+    return Panel(f"r = {correlation:.3f}", *axes, (points,))
+
+
+def curves_panel(folder: Path, split: str) -> Chart:
+    """Section 4.i: accuracy against epsilon, per attack, regularized and not.
+
+    Raises:
+        ResultsError: the folder's results cannot be used.
+    """
+    study = load_study(folder, split)
+    return _curves(study, "4i_curves", "4.i Accuracy under black-box attacks")
+
+
+def datasets_panel(folder: Path, split: str) -> Chart:
+    """Section 4.i: the same, one line per regularization dataset.
+
+    Raises:
+        ResultsError: the folder's results cannot be used.
+    """
+    study = load_study(folder, split)
+    return _curves(study, "4i_datasets", "4.i Datasets of regularization images")
+
+
+def _curves(study: Study, name: str, title: str) -> Chart:
+    curves = study.results.curves
+    own, unregularized = trial_rows(study, curves), baseline_rows(study, curves)
+    rows = pd.concat([own, unregularized])
+    names = dict.fromkeys(own["attack"])
+    attacks = [name for name in names if not name.startswith(CORRUPTION_PREFIX)]
+    if not attacks:
+        raise ResultsError(f"{study.results.folder}: its trials have no curves")
+    plots = tuple(
+        _attack_panel(study, attack, rows[rows["attack"] == attack]) for attack in attacks
+    )
+    note = conditions(study, images_text(rows["num_images"]))
+    return Chart(name, title, plots, "", f"{note}; dotted: reference ε of R")
+
+
+def _attack_panel(study: Study, attack: str, rows: pd.DataFrame) -> Panel:
+    series = _network_lines(study, rows, "epsilon", "accuracy")
+    at_reference = rows.loc[rows["is_reference"].fillna(False), "epsilon"]
+    if len(at_reference):
+        x, y = np.repeat(at_reference.iloc[0], 2), np.array([0.0, 1.0])
+        line = Series("reference ε", x, y, "line", MUTED, "none", "dot", in_legend=False)
+        series.insert(0, line._replace(reacts=False))
+    axes = AxisSpec("distortion ε (pixels in [0, 1])"), AxisSpec("accuracy", limits=(-0.02, 1.02))
+    return Panel(str(rows["label"].fillna(attack).iloc[0]), *axes, tuple(series))
+
+
+def spectra_panel(folder: Path, split: str) -> Chart:
+    """Section 4.ii: power spectrum of minimal perturbations, and accuracy under band noise.
+
+    Raises:
+        ResultsError: the folder's results cannot be used, or hold no spectra.
+    """
+    study = load_study(folder, split)
+    spectra = study.spectra
+    rows = pd.concat([trial_rows(study, spectra), baseline_rows(study, spectra)])
+    if rows.empty:
+        raise ResultsError(
+            f"{folder}: no spectra of the {split} split (robustness.frequency was off)"
+        )
+    rows["frequency"] = (rows["frequency_low"] + rows["frequency_high"]) / 2
+    power, noise = (
+        rows[rows["kind"] == kind] for kind in ("perturbation_power", "band_noise_accuracy")
+    )
+    epsilon = ", ".join(f"{value:g}" for value in sorted(noise["epsilon"].dropna().unique()))
+    x_axis = AxisSpec("spatial frequency (cycles per pixel)")
+    panels = [
+        Panel(title, x_axis, AxisSpec(label), tuple(_network_lines(study, of_kind, "frequency")))
+        for title, label, of_kind in (
+            ("Power of minimal perturbations", "share of the power in the band", power),
+            (f"Noise in one band, SD {epsilon} per pixel", "accuracy", noise),
+        )
+    ]
+    images = f"power: {images_text(power['num_images'])}, noise: {images_text(noise['num_images'])}"
+    return Chart(
+        "4ii_spectra",
+        "4.ii Sensitivity to spatial frequencies",
+        tuple(panel for panel in panels if panel.series),
+        "",
+        f"{conditions(study, images)}; points at the middle of bands, the last band: "
+        "corners of the spectrum",
+    )
+
+
+def _network_lines(study: Study, rows: pd.DataFrame, x: str, value: str = "value") -> list[Series]:
+    """The baseline, then a line per configuration, of rows with one value per network and x."""
+    unregularized = rows[rows["role"] == "baseline"]
+    series = mean_line(
+        "unregularized", *mean_over_seeds(study, unregularized, x, value), BASELINE_LOOK
+    )
+    for number, group in enumerate(groups(study)):
+        own = rows[(rows["role"] == "trial") & rows["trial"].isin(group.trials)]
+        label = group.label or "regularized"
+        series += mean_line(label, *mean_over_seeds(study, own, x, value), look(number))
+    return series

@@ -1,0 +1,52 @@
+"""Which names a server may be called by."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable
+
+
+def allowed_host(bound: str) -> Callable[[str], bool]:
+    """A check of Host headers, which the page of another site cannot forge.
+
+    A name that an attacker points to this machine (DNS rebinding) reaches the header as a name, so
+    addresses are safe. Of names only localhost is allowed, and this machine's own if others may
+    connect.
+
+    Args:
+        bound: Address that the server is bound to.
+    """
+    bound = bound.strip("[]").lower()
+    names = {"localhost", bound}
+    is_local = is_loopback(bound)
+    if not is_local:
+        names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
+
+    def allowed(header: str) -> bool:
+        host = header.lower()
+        if host.startswith("["):
+            host, bracket, port = host[1:].partition("]")
+            port = port.removeprefix(":") if bracket else "?"
+        else:
+            host, _, port = host.partition(":")
+        if port and not (port.isascii() and port.isdigit()):
+            return False
+        return host in names or (is_loopback(host) if is_local else _is_address(host))
+
+    return allowed
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs on this machine can reach an address."""
+    if host == "localhost":
+        return True
+    return _is_address(host) and ipaddress.ip_address(host).is_loopback
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

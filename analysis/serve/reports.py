@@ -1,0 +1,103 @@
+"""Rendered reports in memory, each kept until a file of its study changes."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from analysis.results.load import ResultsError
+from analysis.serve.studies import find_studies, study_version
+from simreg_core.results.schema import SPLITS
+
+Render = Callable[[Path, str], str]
+"""The report of a study's folder and a split, as a whole HTML page."""
+
+MAX_PAGES = 16  # kept in memory, a few MB each
+
+
+class Page(NamedTuple):
+    """A rendered report, of the files as they were when its rendering began."""
+
+    version: str
+    html: str
+
+
+class Reports:
+    """The reports of the studies below a folder; one is rendered at a time."""
+
+    def __init__(self, root: Path, render: Render) -> None:
+        self._root = root
+        self._render = render
+        self._pages: OrderedDict[tuple[Path, str], Page] = OrderedDict()
+        self._failures: dict[tuple[Path, str], tuple[str, str]] = {}
+        self._access = threading.Lock()
+        self._rendering = threading.Lock()
+
+    def page(self, folder: Path, split: str) -> Page:
+        """The report of a study as its files are now."""
+        found = self._kept(folder, split)
+        if found is None:
+            with self._rendering:
+                found = self._kept(folder, split)  # another request may have waited for the same
+                if found is None:
+                    # Before the files are read: what changes meanwhile makes the page an old one.
+                    version = study_version(folder, self._root)
+                    try:
+                        found = Page(version, self._render(folder, split))
+                    except Exception as err:
+                        self._failures[folder, split] = version, one_line(err)
+                        raise
+                    self._failures.pop((folder, split), None)
+                    self._keep(folder, split, found)
+        return found
+
+    def problem(self, folder: Path) -> str | None:
+        """Why a report of a study's files as they are now could not be made, if one was tried."""
+        for split in SPLITS:
+            version, message = self._failures.get((folder, split), ("", None))
+            if message and version == self.version(folder):
+                return f"no {split} report: {message}"
+        return None
+
+    def _kept(self, folder: Path, split: str) -> Page | None:
+        version = study_version(folder, self._root)
+        with self._access:
+            found = self._pages.get((folder, split))
+            if found is None or found.version != version:
+                return None
+            self._pages.move_to_end((folder, split))
+            return found
+
+    def _keep(self, folder: Path, split: str, page: Page) -> None:
+        with self._access:
+            self._pages[folder, split] = page
+            self._pages.move_to_end((folder, split))
+            while len(self._pages) > MAX_PAGES:
+                self._pages.popitem(last=False)
+
+    def version(self, folder: Path) -> str:
+        """Version of a study's files, or of what keeps them from being listed."""
+        try:
+            return study_version(folder, self._root)
+        except (ResultsError, OSError) as err:
+            return digest(str(err))
+
+    def index_version(self) -> str:
+        """Version of everything that the index shows."""
+        studies = find_studies(self._root).items()
+        lines = (f"{name}\0{self.version(f)}\0{self.problem(f)}" for name, f in studies)
+        return digest("\n".join(lines))
+
+
+def digest(text: str) -> str:
+    """A short text that changes with the text."""
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:20]
+
+
+def one_line(err: Exception) -> str:
+    """The message of an error without line breaks."""
+    return " ".join(str(err).split())
