@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Path:
     (folder / "search_spaces").mkdir()
     space: dict[str, Any] = read_yaml_mapping(ROOT / "search_spaces" / "smoke.yaml")
     space["trial"]["training"]["epochs"] = 1
-    space["tuning"] = {"num_trials": 12, "sampler": "random"}
+    space["tuning"] = {"num_trials": 10, "sampler": "random"}
     for path, name in (("search_spaces/th_alpha", "th_alpha"), ("my_space", "my_space")):
         (folder / f"{path}.yaml").write_text(yaml.safe_dump(space | {"name": name}))
     (folder / "trial.yaml").write_text(yaml.safe_dump(space["trial"]))
