@@ -7,19 +7,18 @@ from typing import Any
 
 import pytest
 
-from simreg_core.config.trial import TrialConfig
 from simreg_core.training import baselines
 from simreg_core.training.fit import EpochRecord, fit
 
 
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[TrialConfig]:
-    """The configurations that are trained while a test runs."""
-    configs: list[TrialConfig] = []
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Root seeds of the networks that are trained for the cache while a test runs."""
+    seeds: list[int] = []
 
-    def counted(config: TrialConfig, *rest: Any) -> Iterator[EpochRecord]:
-        configs.append(config)
-        return fit(config, *rest)
+    def counted(*arguments: Any, seed: int) -> Iterator[EpochRecord]:
+        seeds.append(seed)
+        return fit(*arguments, seed=seed)
 
     monkeypatch.setattr(baselines, "fit", counted)
-    return configs
+    return seeds

@@ -15,8 +15,7 @@ from simreg_core.audit.__main__ import LARGE_EPSILON, AuditPlan, AuditReport, au
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.registry import load_dataset
 from simreg_core.networks.checkpoint import save, save_weights
-from simreg_core.networks.resnet import build_model
-from simreg_core.robustness.attack import freeze
+from simreg_core.networks.network import build_network, freeze
 from simreg_core.seeding import generator, global_rng
 
 CPU = torch.device("cpu")
@@ -130,7 +129,7 @@ def weights(
 ) -> Path:
     """An untrained network, whose audit is quick."""
     config = tiny_config({"task.num_train": 64, "training.epochs": 1})
-    model = build_model(config.model, channels=1, num_classes=10, seed=0)
+    model = build_network(config.model, channels=1, num_classes=10, seed=0)
     path = tmp_path / "weights.pt"
     save_weights(path, config, model)
     monkeypatch.setattr(

@@ -19,7 +19,8 @@ from simreg_core.networks.export import (
     load_exported,
     write_network,
 )
-from simreg_core.networks.resnet import ResNet, build_model
+from simreg_core.networks.network import build_network
+from simreg_core.networks.resnet import ResNet
 from simreg_core.seeding import generator
 
 
@@ -30,7 +31,7 @@ def config(tiny_config: Callable[..., TrialConfig]) -> TrialConfig:
 
 @pytest.fixture
 def model(config: TrialConfig) -> ResNet:
-    model = build_model(config.model, channels=1, num_classes=10, seed=4)
+    model = build_network(config.model, channels=1, num_classes=10, seed=4)
     model(torch.rand(8, 1, 8, 8, generator=generator(0, "pixels")))  # moves the running statistics
     return model.eval()
 
@@ -66,7 +67,7 @@ def test_other_architectures_and_colours_survive(
     architecture: str, tmp_path: Path, tiny_config: Callable[..., TrialConfig]
 ) -> None:
     config = tiny_config({"model.architecture": architecture, "task.color": True})
-    model = build_model(config.model, channels=3, num_classes=7, seed=1).eval()
+    model = build_network(config.model, channels=3, num_classes=7, seed=1).eval()
     write_network(tmp_path, config, model)
     with torch.no_grad():
         assert torch.equal(load_exported(tmp_path)(_pixels(3)), model(_pixels(3)))
@@ -170,7 +171,7 @@ def test_configuration_of_another_version_is_refused(folder: Path, config: Trial
         novelty: int = 1
 
     later = Later.model_validate({**config.to_dict(), "novelty": 1})
-    write_network(folder, later, build_model(config.model, channels=1, num_classes=2, seed=0))
+    write_network(folder, later, build_network(config.model, channels=1, num_classes=2, seed=0))
     with pytest.raises(CheckpointError, match="another version"):
         load_exported(folder)
 

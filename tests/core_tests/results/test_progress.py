@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from simreg_core.results.progress import SPACE_FILE, StudyProgress, study_progress
-from simreg_core.results.study_lock import DRIVER_FILE, LOCK_FILE, StudyLock
+from simreg_core.results.study_lock import HEARTBEAT_FILE, LOCK_FILE, StudyLock
 from simreg_core.results.tables import ResultStore
 from simreg_core.storage.location import make_folder
 from tests.object_stores import bucket, make_bucket, s3_server
@@ -60,11 +60,11 @@ def test_new_study_is_stopped_and_has_no_best_trial(tmp_path: Path) -> None:
 
 def test_running_study_says_what_it_does_until_it_ends(tmp_path: Path) -> None:
     write_study(tmp_path)
-    with StudyLock(tmp_path) as driver:
-        driver.enter_phase("trials")
-        driver.ended(0)
-        driver.progressed(2, 7, 1, 5)
-        driver.ended(1)  # written at once, unlike epochs
+    with StudyLock(tmp_path) as lock:
+        lock.enter_phase("trials")
+        lock.ended(0)
+        lock.progressed(2, 7, 1, 5)
+        lock.ended(1)  # written at once, unlike epochs
         found = study_progress(tmp_path)
     assert (found.state, found.phase) == ("running", "trials")
     assert found.running == {"2": {"7": {"epochs_done": 1, "epochs": 5}}}
@@ -80,8 +80,8 @@ def test_study_without_its_confirmation_is_not_finished(
     phase: str, state: str, tmp_path: Path
 ) -> None:
     write_study(tmp_path, 3, CONFIRMS)
-    with StudyLock(tmp_path) as driver:
-        driver.enter_phase(phase)
+    with StudyLock(tmp_path) as lock:
+        lock.enter_phase(phase)
     assert study_progress(tmp_path).state == state
 
 
@@ -102,7 +102,7 @@ def test_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "{}", '{"pid": 3}', "[1]", "garbage"])
 def test_damaged_heartbeat_is_no_obstacle(content: str, tmp_path: Path) -> None:
     write_study(tmp_path)
-    (tmp_path / DRIVER_FILE).write_text(content)
+    (tmp_path / HEARTBEAT_FILE).write_text(content)
     found = study_progress(tmp_path)
     assert (found.state, found.problem) == ("stopped", None)
 

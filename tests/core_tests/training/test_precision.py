@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import TaskData
-from simreg_core.training.fit import fit, start
-from tests.core_tests.trained_networks import trained, weights_of
+from simreg_core.training.start import start
+from tests.core_tests.trained_networks import epochs_of, trained, weights_of
 
 MakeConfig = Callable[..., TrialConfig]
 CPU = torch.device("cpu")
@@ -26,7 +26,7 @@ def _types_while_training(config: TrialConfig, data: TaskData) -> dict[str, set[
         types["training" if module.training else "evaluation"].add(result.dtype)
 
     state.model.stem[0].register_forward_hook(note)
-    for _ in fit(config, state, data):
+    for _ in epochs_of(config, state, data):
         pass
     return types
 
