@@ -8,6 +8,7 @@ import sys
 import threading
 import urllib.error
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,15 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
-from simreg_core.config.trial import TORCHVISION_DATASETS
 from simreg_core.data import torchvision_sets
 from simreg_core.data.images import ImagePool
 from simreg_core.data.registry import load_dataset
-from simreg_core.data.torchvision_sets import SOURCES, download
+from simreg_core.data.torchvision_sets import _Source
 from simreg_core.datasets import main
 from simreg_core.errors import ConfigError
+from simreg_core.registry import DATASETS
 
+DOWNLOADABLE = [name for name, found in DATASETS.own.items() if found.download is not None]
 NUM_TRAIN, NUM_TEST = 20, 7
 ROOT = Path(__file__).resolve().parents[3]
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -60,6 +62,13 @@ def _write_cifar(
         _write_pickle(folder / name, {"data": rows[index], key: labels[index].tolist()})
 
 
+def _source(name: str) -> _Source:
+    function = DATASETS.own[name].function
+    assert isinstance(function, partial)
+    source: _Source = function.args[0]
+    return source
+
+
 def _datasets() -> Any:
     return torchvision_sets._import_datasets("test")
 
@@ -71,7 +80,7 @@ def make_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
     rng = np.random.default_rng(0)
 
     def make(name: str) -> dict[str, Arrays]:
-        source = SOURCES[name]
+        source = _source(name)
         shape = (28, 28) if "mnist" in name else (32, 32, 3)
         splits: dict[str, Arrays] = {}
         for split, count in (("train", NUM_TRAIN), ("test", NUM_TEST)):
@@ -133,7 +142,7 @@ def _expected(images: NDArray[np.uint8], color: bool) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("color", [False, True], ids=["grey", "color"])
-@pytest.mark.parametrize("name", TORCHVISION_DATASETS)
+@pytest.mark.parametrize("name", DOWNLOADABLE)
 def test_images_and_labels_are_those_of_the_files(
     name: str, color: bool, make_files: Files
 ) -> None:
@@ -154,12 +163,12 @@ def test_images_and_labels_are_those_of_the_files(
 # Missing and damaged files
 
 
-@pytest.mark.parametrize("name", TORCHVISION_DATASETS)
+@pytest.mark.parametrize("name", DOWNLOADABLE)
 def test_missing_file_is_refused_with_the_command(
     name: str, tmp_path: Path, make_files: Files
 ) -> None:
     make_files(name)
-    source = SOURCES[name]
+    source = _source(name)
     missing = tmp_path / source.folder / source.files[-1]
     missing.unlink()
     with pytest.raises(ConfigError, match=f"{name} --data {tmp_path}$") as caught:
@@ -170,11 +179,11 @@ def test_missing_file_is_refused_with_the_command(
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("name", TORCHVISION_DATASETS)
+@pytest.mark.parametrize("name", DOWNLOADABLE)
 @pytest.mark.parametrize("size", [0, 30], ids=["empty", "cut"])
 def test_damaged_file_is_refused(name: str, size: int, tmp_path: Path, make_files: Files) -> None:
     make_files(name)
-    path = tmp_path / SOURCES[name].folder / SOURCES[name].files[0]
+    path = tmp_path / _source(name).folder / _source(name).files[0]
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(ConfigError, match=rf"^task\.dataset: {name}: the files in .* are damaged"):
         _load(name)
@@ -255,7 +264,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-@pytest.mark.parametrize("name", TORCHVISION_DATASETS)
+@pytest.mark.parametrize("name", DOWNLOADABLE)
 def test_download_without_network_is_one_line(
     name: str, tmp_path: Path, offline: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -263,11 +272,11 @@ def test_download_without_network_is_one_line(
     error = capsys.readouterr().err
     assert offline
     assert error.startswith(f"simreg_core.datasets: {name}: cannot be downloaded to {tmp_path}: ")
-    assert all(file in error for file in SOURCES[name].files)
+    assert all(file in error for file in _source(name).files)
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", TORCHVISION_DATASETS)
+@pytest.mark.parametrize("name", DOWNLOADABLE)
 def test_files_that_exist_are_not_downloaded(
     name: str,
     tmp_path: Path,
@@ -289,7 +298,7 @@ def test_damaged_idx_files_are_unpacked_again(
     make_files("mnist")
     expected = _load("mnist")
     folder, resources = tmp_path / "MNIST" / "raw", []
-    for name in SOURCES["mnist"].files:
+    for name in _source("mnist").files:
         archive = folder / f"{name}.gz"
         archive.write_bytes(gzip.compress((folder / name).read_bytes()))
         resources.append((archive.name, _md5(archive)))
@@ -314,7 +323,7 @@ def test_offline_download_keeps_files_that_torchvision_would_check(
 
 def test_downloads_of_one_dataset_take_turns(tmp_path: Path, make_files: Files) -> None:
     make_files("mnist")
-    thread = threading.Thread(target=download, args=("mnist", tmp_path))
+    thread = threading.Thread(target=DATASETS.own["mnist"].download, args=(tmp_path,))
     with FileLock(tmp_path / ".mnist.lock"):
         thread.start()
         thread.join(timeout=0.3)

@@ -7,7 +7,6 @@ import pytest
 from simreg_core.results.progress import SPACE_FILE, StudyProgress, study_progress
 from simreg_core.results.study_lock import HEARTBEAT_FILE, LOCK_FILE, StudyLock
 from simreg_core.results.tables import ResultStore
-from simreg_core.storage.location import make_folder
 from tests.object_stores import bucket, make_bucket, s3_server
 
 __all__ = ["bucket", "make_bucket", "s3_server"]
@@ -22,7 +21,7 @@ CONFIRMS = SPACE.replace("null", "{top: 1, seeds: 2}")
 
 def write_study(folder: Path, num_complete: int = 2, space: str = SPACE) -> ResultStore:
     """A study whose later trials are better, but for the first, which misses the constraint."""
-    make_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     store = ResultStore(folder)
     store.create()
     (folder / SPACE_FILE).write_text(space)

@@ -26,7 +26,7 @@ from simreg_core.training.fit import mean_loss_and_accuracy
 from tests import oracles
 from tests.core_tests.measuring import corrupt
 
-NAMES = tuple(ATTACKS.own)
+NAMES = ("gaussian", "uniform", "salt_pepper", "transfer_fgsm")
 
 
 def _config(**options: Any) -> RobustnessConfig:
