@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from simreg_core.audit.__main__ import LARGE_EPSILON, AuditPlan, AuditReport, audit, main, table
+from simreg_core.audit.__main__ import main, table
+from simreg_core.audit.network_audit import LARGE_EPSILON, AuditPlan, AuditReport, audit
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.registry import load_dataset
 from simreg_core.networks.checkpoint import save, save_weights
@@ -133,13 +134,13 @@ def weights(
     path = tmp_path / "weights.pt"
     save_weights(path, config, model)
     monkeypatch.setattr(
-        "simreg_core.audit.__main__.AuditPlan.__new__.__defaults__", (4, 2, 1, 4, 5, 2, 0)
+        "simreg_core.audit.network_audit.AuditPlan.__new__.__defaults__", (4, 2, 1, 4, 5, 2, 0)
     )
     return path
 
 
 def _arguments(weights: Path, *more: str) -> list[str]:
-    cache = weights.parent / "references"
+    cache = weights.parent / "baselines"
     return [str(weights), "--cache", str(cache), "--device", "cpu", "--images", "12", *more]
 
 
@@ -157,7 +158,7 @@ def test_weights_are_audited_against_the_cached_surrogate(
     assert found["plan"]["epsilons"] == [0.1, 0.15, 0.2]
     assert found["curves"][0]["epsilons"] == [0.1, 0.15, 0.2, 0.5]
     assert {"curves", "minimal", "warnings", "provenance", "config_digest"} <= set(found)
-    assert len(list((weights.parent / "references").glob("surrogate-*.pt"))) == 1
+    assert len(list((weights.parent / "baselines").glob("surrogate-*.pt"))) == 1
 
 
 def _error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -240,7 +240,7 @@ def test_sections_are_the_given_ones_or_those_of_the_architecture(
 ) -> None:
     config = tiny_config({"model.architecture": architecture, "model.blocks": given})
     network = as_resnet(build_network(config.model, channels=1, num_classes=2, seed=0))
-    assert [len(section) for section in network.sections.values()] == list(blocks)
+    assert [len(list(section.children())) for section in network.sections.values()] == list(blocks)
     layers = NETWORKS.get(architecture).layers(config.model)  # known before it is built
     assert layers == network.layer_names
 

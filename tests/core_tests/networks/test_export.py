@@ -19,8 +19,7 @@ from simreg_core.networks.export import (
     load_exported,
     write_network,
 )
-from simreg_core.networks.network import build_network
-from simreg_core.networks.resnet import ResNet
+from simreg_core.networks.network import FeatureNetwork, build_network
 from simreg_core.seeding import generator
 
 
@@ -30,14 +29,14 @@ def config(tiny_config: Callable[..., TrialConfig]) -> TrialConfig:
 
 
 @pytest.fixture
-def model(config: TrialConfig) -> ResNet:
+def model(config: TrialConfig) -> FeatureNetwork:
     model = build_network(config.model, channels=1, num_classes=10, seed=4)
     model(torch.rand(8, 1, 8, 8, generator=generator(0, "pixels")))  # moves the running statistics
     return model.eval()
 
 
 @pytest.fixture
-def folder(tmp_path: Path, config: TrialConfig, model: ResNet) -> Path:
+def folder(tmp_path: Path, config: TrialConfig, model: FeatureNetwork) -> Path:
     write_network(tmp_path / "network", config, model)
     return tmp_path / "network"
 
@@ -51,7 +50,7 @@ def _metadata(path: Path) -> dict[str, str]:
         return dict(file.metadata())
 
 
-def test_classifier_survives_bit_for_bit(folder: Path, model: ResNet) -> None:
+def test_classifier_survives_bit_for_bit(folder: Path, model: FeatureNetwork) -> None:
     before = torch.random.get_rng_state()
     found = simreg_core.load_exported(str(folder))
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -126,7 +125,7 @@ def test_flipped_bit_in_a_weight_is_refused(folder: Path) -> None:
 
 
 def test_flipped_bit_anywhere_in_the_header_changes_nothing_unnoticed(
-    folder: Path, model: ResNet
+    folder: Path, model: FeatureNetwork
 ) -> None:
     """It is refused, or (in a note that nothing reads) the network is the same."""
     path = folder / WEIGHTS_FILE
@@ -177,14 +176,14 @@ def test_configuration_of_another_version_is_refused(folder: Path, config: Trial
 
 
 def test_weights_of_another_network_are_refused(
-    folder: Path, tiny_config: Callable[..., TrialConfig], model: ResNet
+    folder: Path, tiny_config: Callable[..., TrialConfig], model: FeatureNetwork
 ) -> None:
     write_network(folder, tiny_config({"model.base_channels": 8}), model)
     with pytest.raises(CheckpointError, match="configuration"):
         load_exported(folder)
 
 
-def test_weights_without_a_head_are_refused(folder: Path, model: ResNet) -> None:
+def test_weights_without_a_head_are_refused(folder: Path, model: FeatureNetwork) -> None:
     path = folder / WEIGHTS_FILE
     weights = load(path.read_bytes())
     del weights["head.weight"]

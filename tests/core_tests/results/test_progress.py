@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from simreg_core.results.progress import SPACE_FILE, StudyProgress, study_progress
 from simreg_core.results.study_lock import HEARTBEAT_FILE, LOCK_FILE, StudyLock
 from simreg_core.results.tables import ResultStore
+from simreg_core.storage import base
 from tests.object_stores import bucket, make_bucket, s3_server
 
 __all__ = ["bucket", "make_bucket", "s3_server"]
@@ -57,14 +59,19 @@ def test_new_study_is_stopped_and_has_no_best_trial(tmp_path: Path) -> None:
     assert study_progress(tmp_path) == StudyProgress("demo", "stopped", num_trials=3, trials={})
 
 
-def test_running_study_says_what_it_does_until_it_ends(tmp_path: Path) -> None:
+def test_running_study_says_what_it_does_until_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "_HEARTBEAT_SECONDS", 0.02)
     write_study(tmp_path)
     with StudyLock(tmp_path) as lock:
         lock.enter_phase("trials")
         lock.ended(0)
         lock.progressed(2, 7, 1, 5)
-        lock.ended(1)  # written at once, unlike epochs
-        found = study_progress(tmp_path)
+        lock.ended(1)
+        deadline = time.monotonic() + 20
+        while not (found := study_progress(tmp_path)).running and time.monotonic() < deadline:
+            time.sleep(0.02)
     assert (found.state, found.phase) == ("running", "trials")
     assert found.running == {"2": {"7": {"epochs_done": 1, "epochs": 5}}}
     assert {"host", "pid", "started_at", "updated_at"} == set(found.heartbeat)

@@ -24,7 +24,7 @@ from simreg_core.training.fit import (
     mean_loss_and_accuracy,
 )
 from simreg_core.training.start import start
-from tests.core_tests.trained_networks import epochs_of, snapshot_of, trained, weights_of
+from tests.core_tests.trained_networks import as_resnet, epochs_of, snapshot_of, trained, weights_of
 
 CPU = torch.device("cpu")
 MakeConfig = Callable[..., TrialConfig]
@@ -251,7 +251,7 @@ def test_kept_model_is_a_copy_with_the_kept_weights(
     assert not kept.training
     assert mean_loss_and_accuracy(kept, tiny_data.validation)[0] == state.kept_loss
     with torch.no_grad():
-        kept.head.weight.zero_()
+        as_resnet(kept).head.weight.zero_()
     assert weights_of(state) == before
     assert bool((state.kept_weights["head.weight"] != 0).any())
 
@@ -294,7 +294,7 @@ def test_diverged_epoch_leaves_the_records_and_kept_weights_before_it(
     next(epochs)
     kept = copy.deepcopy(state.kept_weights)
     with torch.no_grad():
-        state.model.head.weight[0] = math.nan
+        as_resnet(state.model).head.weight[0] = math.nan
     with pytest.raises(NonFiniteLossError, match="task loss nan in epoch 1, step 0"):
         next(epochs)
     assert len(state.records) == 1

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import TaskData
 from simreg_core.training.start import start
-from tests.core_tests.trained_networks import epochs_of, trained, weights_of
+from tests.core_tests.trained_networks import as_resnet, epochs_of, trained, weights_of
 
 MakeConfig = Callable[..., TrialConfig]
 CPU = torch.device("cpu")
@@ -25,7 +25,7 @@ def _types_while_training(config: TrialConfig, data: TaskData) -> dict[str, set[
     def note(module: nn.Module, _: object, result: Tensor) -> None:
         types["training" if module.training else "evaluation"].add(result.dtype)
 
-    state.model.stem[0].register_forward_hook(note)
+    as_resnet(state.model).stem[0].register_forward_hook(note)
     for _ in epochs_of(config, state, data):
         pass
     return types
