@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import load_task
+from simreg_core.errors import ConfigError
 from simreg_core.plugins import Option
 from simreg_core.registry import ATTACKS
 from simreg_core.results.measurements import CurvePoint, Measurements
@@ -49,3 +51,10 @@ def accuracies(points: Sequence[CurvePoint]) -> dict[str, float]:
 def run(config: TrialConfig, folder: Path, **options: Any) -> TrialResult:
     """``run_experiment`` on the CPU, with its baselines in a folder."""
     return run_experiment(config, BaselineCache(folder, load_task(config.task), CPU), **options)
+
+
+def assert_refused(config: TrialConfig, folder: Path, message: str) -> None:
+    """Running a configuration ends with one line that matches ``message``."""
+    with pytest.raises(ConfigError, match=message) as caught:
+        run(config, folder)
+    assert "\n" not in str(caught.value)
