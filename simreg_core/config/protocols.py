@@ -38,14 +38,13 @@ def protocols() -> dict[str, Mapping[str, Any]]:
 
 def protocol_of(dataset: str) -> str:
     """Name of the protocol that a dataset follows unless the configuration names another."""
-    return dataset if _declared(dataset) is not None else _PUBLISHED
+    kind = dataset.partition(":")[0]
+    name = kind if kind in DATASETS.known else dataset
+    return name if _declared(name) is not None else _PUBLISHED
 
 
 def _declared(dataset: str) -> Mapping[str, Any] | None:
     """What a dataset declares; None if it declares nothing, or cannot be imported."""
-    kind = dataset.partition(":")[0]
-    if kind in DATASETS.known:
-        return DATASETS.known[kind].protocol
     try:
         return DATASETS.get(dataset).protocol
     except ConfigError:  # said when the dataset is loaded

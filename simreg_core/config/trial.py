@@ -61,7 +61,7 @@ class TaskConfig(Config):
     @field_validator("protocol")
     @classmethod
     def _known_protocol(cls, name: str | None) -> str | None:
-        if name is not None:
+        if name is not None and not is_plugin(name):  # a user's dataset declares its own
             require_known("protocol", [name], tuple(protocols()))
         return name
 
