@@ -1,1 +1,1 @@
-"""One script per claim; figures with their conditions stand in RESULTS.md."""
+"""One script per claim; docs/benchmarks.md has the results with their conditions."""

@@ -18,7 +18,7 @@ class AttackConfig(Config):
     """The range over which one attack is measured, and the attack's own options."""
 
     max_epsilon: Annotated[float, Field(gt=0, le=1)]
-    """Largest distortion, in pixel units of [0, 1]; the attack's own default if not given."""
+    """Largest epsilon, in pixel units of [0, 1]; the attack's own default if not given."""
     options: dict[str, float | int | str | bool] = {}
     """Keyword arguments of the attack's function."""
 
@@ -27,20 +27,23 @@ class BoundaryConfig(Config):
     """The decision-based boundary attack (Brendel et al., arXiv:1712.04248)."""
 
     steps: PositiveInt = 50
+    """Steps of the attack."""
     num_images: PositiveInt = 1000
-    """Images attacked per split, the first ones; all where a split has fewer."""
+    """Images to attack per split, the first ones; all if a split has fewer."""
     repeats: PositiveInt = 5
-    """Attacks per image, from other starting points; the smallest perturbation counts."""
+    """Attacks per image from different starting points; the smallest perturbation counts."""
 
 
 class CorruptionsConfig(Config):
     """Common corruptions at severities 1 to 5 (Hendrycks, Dietterich, arXiv:1903.12261)."""
 
     kinds: Names = Field(default_factory=lambda: tuple(CORRUPTIONS.known))
+    """Corruptions by name, or ``module:function``."""
     severities: IntTuple = (1, 2, 3, 4, 5)
+    """Severities, from 1 to 5."""
     folder: str | None = None
-    """Folder of CIFAR-10-C's own ``KIND.npy`` and ``labels.npy``, used for the test split where
-    a kind has a file there."""
+    """Folder of CIFAR-10-C's own ``KIND.npy`` and ``labels.npy``. They replace the test images of
+    the kinds that have a file."""
 
     @field_validator("kinds")
     @classmethod
@@ -65,29 +68,31 @@ class RobustnessConfig(Config):
             name: AttackConfig(max_epsilon=epsilon) for name, epsilon in _PUBLISHED.items()
         }
     )
+    """Attacks to measure, by name or ``module:function``."""
     reference: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(
         default_factory=lambda: dict(_PUBLISHED)
     )
-    """Reference epsilons: robust accuracy is the mean accuracy over these attacks at them. A list
-    of attacks takes their own defaults."""
+    """Reference epsilon per attack: R is the mean accuracy over these attacks at these epsilons. A
+    list of names takes the attacks' own defaults."""
     boundary: BoundaryConfig | None = None
-    """Minimal perturbations by the boundary attack; not measured if not given."""
+    """Boundary attack for minimal perturbations; not measured if not given."""
     corruptions: CorruptionsConfig | None = None
     """Accuracy under common corruptions; not measured if not given."""
     metrics: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Metrics of your own to record, each as ``module:function``."""
     frequency: bool = False
-    """Whether the spectra of the minimal perturbations (``boundary`` is needed) and the accuracy
-    under band-limited noise are measured (poster, section 4.ii)."""
+    """Measure the spectra of minimal perturbations, and the accuracy under noise in one band of
+    frequencies (poster, section 4.ii); needs ``boundary``."""
     num_epsilons: Annotated[int, Field(ge=2)] = 10
-    """Evenly spaced epsilons from 0 to an attack's maximum; its reference joins them."""
+    """Evenly spaced epsilons from 0 to an attack's maximum; its reference epsilon is added."""
     noise_seed: Seed = 0
-    """Two networks evaluated with one noise seed meet exactly the same noise."""
+    """Seed of the noise; networks evaluated with the same seed meet exactly the same noise."""
     batch_size: PositiveInt = 500
+    """Images per batch in evaluation. Draws depend on it."""
     baseline_seeds: IntTuple = (101, 102, 103)
-    """Seeds of the unregularized networks whose mean accuracies are C_0 and R_0."""
+    """Seeds of the baseline networks, whose mean accuracies are C_0 and R_0."""
     surrogate_seed: Seed = 0
-    """Seed of the network that FGSM is transferred from; a stream of its own, never a baseline."""
+    """Seed of the surrogate, from which FGSM is transferred; it is never a baseline."""
     tradeoff_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the accuracy cost in the tradeoff score."""
 

@@ -34,10 +34,9 @@ class TaskConfig(Config):
     """The classification task: images, labels and their fixed split."""
 
     dataset: str
-    """A dataset's name, ``parquet:PATH`` (a folder with train.parquet and maybe test.parquet),
-    ``folder:PATH`` or ``imagenet:PATH`` (class folders of images), or ``module:function``."""
+    """A dataset's name, ``NAME:PATH`` or ``module:function``."""
     protocol: str | None = None
-    """Whose defaults hold where the configuration is silent; the dataset's own if not given."""
+    """The task whose defaults apply; the dataset's own if not given, else that of ``cifar10``."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
     """Side in pixels that images are resized to (bilinear); the dataset's own if not given."""
     color: bool = False
@@ -45,10 +44,11 @@ class TaskConfig(Config):
     num_train: Annotated[int, Field(ge=2)] | None = None
     """Training images to use; all that are left if not given."""
     num_validation: PositiveInt | None = None
-    """Images held out of the training set; a tenth of it if not given."""
+    """Images to hold out of the training set; a tenth of it if not given."""
     num_test: PositiveInt | None = None
     """Test images; the whole test set if not given. Required where a dataset has no test set."""
     split_seed: Seed = 0
+    """Seed of the splits, and of the choice of regularization images."""
 
     @field_validator("dataset")
     @classmethod
@@ -76,8 +76,9 @@ class ModelConfig(Config):
     blocks: IntTuple | None = None
     """Blocks per residual section; the architecture's own if not given."""
     scale: Annotated[float, Field(gt=0)] = 5.0
-    shift: float = 0.5
     """The network sees ``scale * (x - shift)`` for pixels x in [0, 1]."""
+    shift: float = 0.5
+    """See ``scale``."""
 
     @field_validator("blocks")
     @classmethod
@@ -97,10 +98,13 @@ class ScheduleConfig(Config):
     """Step decay with restarts: rate = learning_rate * factor ** (steps since the restart)."""
 
     unit: Literal["epochs", "fraction"] = "epochs"
-    """``fraction``: step and restart are parts of the run, so they scale with its length."""
+    """Unit of step and restart; with ``fraction``, they are parts of the run."""
     factor: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """The learning rate is multiplied by this at every step."""
     step: Annotated[float, Field(gt=0)] = 4.0
+    """Distance between steps."""
     restart: Annotated[float, Field(gt=0)] = 20.0
+    """Distance between restarts, at which the learning rate is reset."""
 
     @model_validator(mode="after")
     def _restart_after_step(self) -> Self:
@@ -115,6 +119,7 @@ class AugmentationConfig(Config):
     crop_padding: Annotated[int, Field(ge=0)] = 4
     """Pixels of reflect padding on each side; 0 turns cropping off."""
     horizontal_flip: bool = True
+    """Flip each training image with probability 1/2."""
 
 
 Precision = Literal["float32", "bf16"]
@@ -126,52 +131,57 @@ class TrainingConfig(Config):
     """SGD on cross-entropy plus the similarity loss."""
 
     epochs: PositiveInt = 40
+    """Passes over the training images."""
     batch_size: Annotated[int, Field(ge=2)] = 64
+    """Training images per step."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    """Learning rate of SGD at the start and after every restart."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of SGD."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Weight decay of SGD."""
     schedule: ScheduleConfig = ScheduleConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     keep: Literal["best", "last"] = "best"
-    """Weights that are kept: of the epoch with the lowest validation loss, or of the last."""
+    """Epoch whose weights are kept: that of the lowest validation loss, or the last."""
     precision: Precision = "float32"
-    """Of training only; networks are evaluated in float32."""
+    """Precision of training passes; networks are always evaluated in float32."""
 
 
 class RegularizerConfig(Config):
     """The similarity regularizer, L = L_task + alpha * L_sim."""
 
     alpha: Annotated[float, Field(ge=0)] = 10.0
-    """Weight of L_sim on the published scale, z = 2 arctanh; 0 turns the regularizer off."""
+    """Weight of L_sim on the published scale (z = 2 arctanh); 0 turns the regularizer off."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    """Th: the target is +1 above Th, -1 below -Th, 0 between."""
+    """Th: the target is 1 above Th, -1 below -Th, else 0."""
     batch_size: PositiveInt = 16
-    """k, image pairs per step; each step forwards 2k regularization images."""
+    """k: image pairs per step, which are 2k regularization images."""
     dataset: str = "task"
-    """``task`` (the training images of the task), or as ``task.dataset``, or ``natural``."""
+    """Regularization images: ``task`` (the training images of the task), or any dataset, with or
+    without labels."""
     num_images: Annotated[int, Field(ge=2)] = 5000
-    """N, the number of regularization images."""
+    """N: number of regularization images."""
     target: str = "pixel"
-    """What the features' similarities follow: ``pixel`` (thresholded pixel similarities),
-    ``pixel_raw``, ``label`` (1 within a class, 0 across), ``neural`` (predicted responses),
-    ``v1_gabor``, or ``module:function``."""
+    """What the similarities of features follow: a target's name, or ``module:function``."""
     neural_model: str | None = None
-    """File of the predictive model whose responses the ``neural`` target compares."""
+    """File of the predictive model; required by target ``neural``."""
     pairs: Literal["all", "high", "low", "positive", "negative", "double"] = "all"
-    """Which pairs enter, by their pixel similarity S: ``high`` |S| > Th, ``low`` |S| < Th,
+    """Pairs that are compared, by their pixel similarity S: ``high`` |S| > Th, ``low`` |S| < Th,
     ``positive`` S > Th or |S| < Th, ``negative`` S < -Th or |S| < Th, ``double`` |S| > Th or
-    |S| < Th2 (poster, section 6)."""
+    |S| < ``threshold_low`` (poster, section 6)."""
     threshold_low: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Th2 of ``pairs: double``, below Th."""
+    """Second threshold, below the first; required by ``pairs: double``."""
     layers: Names | None = None
     """Layers whose features are compared: ``stem``, ``section1``, ...; all if not given."""
     gamma: str = "trainable"
     """Weights of the layers: ``trainable``, ``uniform``, or the name of the only layer."""
     transform: Literal["arctanh", "identity"] = "arctanh"
+    """Transform of similarities before they are compared."""
     mean_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Weight of the old value in the running mean of the features."""
     shuffle_targets: bool = False
-    """Control: compute the targets from other images than those the network sees."""
+    """Control: compute the targets from images other than those that the network sees."""
 
     @field_validator("dataset")
     @classmethod
@@ -214,7 +224,7 @@ class TrialConfig(Config):
     regularizer: RegularizerConfig = Field(default_factory=RegularizerConfig)
     robustness: RobustnessConfig = Field(default_factory=RobustnessConfig)
     seed: Seed = 0
-    """Root seed of the initial weights, batches, augmentation and pairs."""
+    """Seed of the initial weights, batches, augmentation and pairs."""
 
     @model_validator(mode="after")
     def _layers_exist(self) -> Self:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import tomllib
 from pathlib import Path
 
@@ -29,14 +28,6 @@ def test_all_that_an_installation_needs_is_copied(name: str) -> None:
     patterns = project["tool"]["setuptools"]["packages"]["find"]["include"]
     needed = {*(pattern.rstrip("*") for pattern in patterns), "pyproject.toml", "README.md"}
     assert needed | {"LICENSE"} | {"constraints.txt", "search_spaces"} <= set(mounts.values())
-
-
-def test_the_readme_names_that_ray_and_its_slurm_script_is_a_script() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    [version] = re.findall(r"'ray\[default\]==([^']+)'", readme)
-    assert f"ray=={version}\n" in (ROOT / "constraints.txt").read_text(encoding="utf-8")
-    [script] = re.findall(r"^```bash\n(#!/bin/bash\n.*?)^```$", readme, re.MULTILINE | re.DOTALL)
-    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
 
 
 def test_every_cluster_file_is_tested() -> None:

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import re
 import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -239,15 +237,3 @@ def test_annotations_say_what_fits(
     check_options(function, fitting, "own", "key")
     with pytest.raises(ConfigError, match=rf"^key\.{key}"):
         check_options(function, other, "own", "key")
-
-
-def test_example_of_the_readme_attacks(plugin: Path) -> None:
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(  import torch.*?)```", readme, flags=re.DOTALL)
-    plugin.write_text(textwrap.dedent(code))
-    name = "own_attacks:stripes"
-    check_attacks(_config(name, period=2))
-    perturbed = attack(name, _batch(), {"period": 2})(0.2)
-    change = (perturbed - 0.5).abs()
-    torch.testing.assert_close(change[:, :, ::2], torch.full((3, 1, 2, 4), 0.2))
-    assert float(change[:, :, 1::2].max()) == 0

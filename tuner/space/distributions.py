@@ -25,9 +25,13 @@ class _Range(Strict):
 
     type: str
     low: float
+    """Lowest value."""
     high: float
+    """Highest value."""
     log: bool = False
+    """Search evenly in the logarithm; needs ``low`` above 0."""
     step: float | None = None
+    """Distance between values; not with ``log``. Sampler ``grid`` needs it for floats."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -119,6 +123,7 @@ class Choices(Strict):
 
     type: Literal["categorical"]
     choices: Annotated[list[Any], Field(min_length=2)]
+    """Two or more values of any type."""
 
     @field_validator("choices")
     @classmethod

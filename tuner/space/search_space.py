@@ -29,12 +29,15 @@ class SearchSpace(Strict):
     """A whole space file."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+    """Name of the search and of its folder of results."""
     trial: dict[str, Any]
+    """Fixed part of the trial configuration."""
     search: Annotated[dict[str, Distribution], Field(min_length=1)]
+    """Dotted paths into the trial configuration, and what to search for each."""
     objectives: Annotated[list[str], Field(min_length=1)]
+    """One or several metrics that have a direction."""
     constraints: list[str] = Field(default_factory=list)
-    """What a solution must reach, for example ``clean_accuracy >= 0.9``; the sampler is told by
-    how much a trial misses it, and no trial that does is on the front."""
+    """Bounds that a solution must meet, for example ``clean_accuracy >= 0.9``."""
     tuning: TuningConfig
 
     @field_validator("objectives")

@@ -24,27 +24,29 @@ class ConfirmConfig(Strict):
     """Which of the best configurations are trained again, and how often."""
 
     top: Annotated[int | Literal["front"], BeforeValidator(_number_or_front)]
-    """So many, or every one on the front."""
+    """How many, or ``front`` for all on the front."""
     seeds: Annotated[int, Field(ge=MIN_SEEDS)]
     """Fresh seeds per configuration."""
 
 
 class EarlyStoppingConfig(Strict):
-    """Which trials are stopped before their last epoch: Ray Tune's ASHA or median rule.
+    """When trials are stopped before their last epoch: Ray Tune's ASHA or median rule.
 
-    A trial that is stopped is told to Optuna as pruned, without values: what a network reaches in
-    a part of its epochs is on no front.
+    Optuna records a stopped trial as pruned, without values: what a network reaches in a part of
+    its epochs is on no front.
     """
 
     type: Literal["asha", "median"]
+    """The rule."""
     metric: str
-    """Of every epoch's network, on the validation split."""
+    """Metric of every epoch's network that decides, on the validation split: ``clean_accuracy``,
+    ``robust_accuracy`` or ``tradeoff_score``."""
     grace_epochs: Annotated[int, Field(ge=1)] = 1
     """Epochs that every trial gets."""
     reduction_factor: Annotated[int, Field(ge=2)] | None = None
-    """ASHA: the best one in so many goes on at each rung; default 4."""
+    """``asha``: at each rung, the best of this many trials continues; 4 if not given."""
     min_trials: Annotated[int, Field(ge=1)] | None = None
-    """Median: trials that must have reported before any is stopped; default 3."""
+    """``median``: trials that must have reported before any is stopped; 3 if not given."""
 
     @field_validator("metric")
     @classmethod
@@ -64,22 +66,25 @@ class TuningConfig(Strict):
     """How the search goes about it."""
 
     num_trials: Annotated[int, Field(ge=1, le=1_000_000)]
+    """Number of trials."""
     sampler: str = "tpe"
-    """``grid`` tries every combination once (:mod:`tuner.space.grid`), the others are Optuna's. Any
-    other Optuna sampler is named as ``module:Class``."""
+    """A sampler's name, or ``module:Class`` for any other Optuna sampler."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the sampler."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Seed of the sampler; the networks' seed is ``trial.seed``."""
+    """Seed of the sampler; the seed of networks is ``trial.seed``."""
     warm_starts: list[dict[str, Any]] = Field(default_factory=list)
-    """Configurations to try first. Keys that one leaves out are sampled; under ``grid`` it stands
-    for every combination of them. At most ``num_trials``."""
+    """Configurations to try first, as ``{key: value}``. Keys that one leaves out are sampled; with
+    ``grid`` it stands for all their combinations. At most ``num_trials``."""
     confirm: ConfirmConfig | None = None
+    """Train the best configurations again after the search."""
     retries: Annotated[int, Field(ge=0, le=1000)] = 3
-    """How often a trial whose worker is lost, or out of memory, goes on from its last epoch."""
+    """How often a trial restarts from its last epoch after its worker is lost or runs out of
+    memory."""
     num_seeds: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Networks per trial, with seeds from ``trial.seed`` on; the sampler is told their mean."""
+    """Networks per trial, with seeds from ``trial.seed`` on; the sampler gets their mean."""
     early_stopping: EarlyStoppingConfig | None = None
+    """Stop unpromising trials; never if not given."""
 
     @field_validator("sampler")
     @classmethod

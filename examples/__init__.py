@@ -1,0 +1,1 @@
+"""Components of your own: each module declares one, and a test runs it."""
