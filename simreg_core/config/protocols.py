@@ -69,7 +69,7 @@ def with_protocol(trial: Mapping[str, Any]) -> dict[str, Any]:
         protocol = protocol_of(task["dataset"])
     if not isinstance(protocol, str):
         return dict(trial)
-    merged = merge(declared_protocol(protocol) or {}, trial)
+    merged = merge(_declared(protocol) or {}, trial)
     merged["task"] = {**merged["task"], "protocol": protocol}
     return merged
 
