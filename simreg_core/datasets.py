@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from simreg_core import cli
+from simreg_core.errors import ConfigError
+from simreg_core.plugins import foreign_code
 from simreg_core.registry import DATASETS
 from simreg_core.storage.array_cache import data_folder
 
@@ -18,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done, 2 bad input or no network, 130 interrupted.
     """
     parser = cli.Parser("simreg_core.datasets", "Download datasets into the data folder.")
-    parser.add_argument("names", nargs="+", choices=_downloadable(), metavar="NAME")
+    parser.add_argument("names", nargs="+", metavar="NAME")
     parser.add_argument(
         "--data",
         type=Path,
@@ -28,16 +30,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(parser, argv, _download_all)
 
 
-def _downloadable() -> list[str]:
-    return [name for name, found in DATASETS.known.items() if found.download is not None]
-
-
 def _download_all(args: argparse.Namespace) -> int:
+    known = DATASETS.known.items()
+    downloads = {name: found.download for name, found in known if found.download is not None}
+    if unknown := [name for name in args.names if name not in downloads]:
+        raise ConfigError(f"NAME: unknown {unknown[0]!r}; allowed: {', '.join(downloads)}")
     folder = args.data.expanduser().absolute() if args.data is not None else data_folder("--data")
     for name in args.names:
-        download = DATASETS.known[name].download
-        assert download is not None
-        download(folder)
+        with foreign_code(name):
+            downloads[name](folder)
         print(f"{name}: {folder}")
     return 0
 

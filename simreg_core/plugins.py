@@ -13,7 +13,8 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -64,6 +65,26 @@ def load_function(name: str) -> Callable[..., Any]:
             f"it has: {', '.join(names) or 'none'}"
         )
     return typing.cast(Callable[..., Any], function)
+
+
+@contextmanager
+def foreign_code(where: str) -> Iterator[None]:
+    """Turn what a user's function raises into one line, except exhausted memory.
+
+    Args:
+        where: Begins the message: the key or kind, and the function's name.
+
+    Raises:
+        ConfigError: the block raised something.
+    """
+    try:
+        yield
+    except (ConfigError, MemoryError):
+        raise
+    except (Exception, SystemExit) as err:
+        if type(err).__name__ == "OutOfMemoryError":  # torch's, of a GPU
+            raise
+        raise ConfigError(f"{where}: {reason_of(err)}") from err
 
 
 def source_digest(name: str) -> str:

@@ -76,8 +76,8 @@ class Attack(Component):
     reference: float | None = None
     """Reference epsilon where the configuration gives none."""
     precompute: Function | None = field(default=None, repr=False)
-    """``(surrogate, images, labels)`` to a tensor with one row per image. It is computed once per
-    surrogate and split, cached, and handed to the attack as ``batch.precomputed``."""
+    """``(surrogate, images, labels)`` to a tensor with one row per image, which the attack gets as
+    ``batch.precomputed``. That of the project's own attacks is cached per surrogate and split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,7 +227,7 @@ def _declared_by_entry_points() -> Iterator[object]:
     for point in entry_points(group=ENTRY_POINTS):
         try:
             loaded = point.load()
-        except Exception as err:  # whatever the package raises on import
+        except (Exception, SystemExit) as err:  # whatever the package raises on import
             raise ConfigError(f"entry point {point.value}: {reason_of(err)}") from err
         yield from vars(loaded).values() if isinstance(loaded, ModuleType) else (loaded,)
 

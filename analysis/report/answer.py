@@ -46,7 +46,7 @@ def answer(study: Study, model: NoiseAwareFront | None = None) -> Answer:
     """
     if not len(study.points):
         return _nothing_yet(study)
-    scored = [c for c in study.confirmation.candidates if "score" in c.estimates]
+    scored = [c for c in study.confirmation.candidates if "tradeoff_score" in c.estimates]
     return _confirmed_answer(study, scored) if scored else _screened_answer(study, model)
 
 
@@ -67,11 +67,11 @@ def _nothing_yet(study: Study) -> Answer:
 
 def _confirmed_answer(study: Study, scored: list[Confirmed]) -> Answer:
     best = max(scored, key=lambda c: _low(c) if math.isfinite(_low(c)) else -math.inf)
-    estimate = best.estimates["score"]
+    estimate = best.estimates["tradeoff_score"]
     above = [c.trial for c in scored if _low(c) > 0]
     if above:
         verdict = "Yes, confirmed with fresh seeds"
-    elif all(c.estimates["score"].high < 0 for c in scored):
+    elif all(c.estimates["tradeoff_score"].high < 0 for c in scored):
         verdict = "No: every confirmed configuration is worse"
     else:
         verdict = "Not shown: the confirmed differences are within their intervals"
@@ -95,7 +95,7 @@ def _confirmed_answer(study: Study, scored: list[Confirmed]) -> Answer:
 
 
 def _low(candidate: Confirmed) -> float:
-    return candidate.estimates["score"].low
+    return candidate.estimates["tradeoff_score"].low
 
 
 def _interval(candidate: Confirmed, name: str) -> str:

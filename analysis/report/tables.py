@@ -111,11 +111,17 @@ def confirmed_table(study: Study) -> TextTable | None:
     candidates = study.confirmation.candidates
     if not candidates:
         return None
-    names = ("clean_accuracy", "robust_accuracy", "accuracy_cost", "robustness_gain", "score")
+    names = (
+        "clean_accuracy",
+        "robust_accuracy",
+        "accuracy_cost",
+        "robustness_gain",
+        "tradeoff_score",
+    )
     rows = []
     for candidate in candidates:
         estimates = candidate.estimates
-        n = str(estimates["score"].n) if "score" in estimates else "0"
+        n = str(estimates["tradeoff_score"].n) if "tradeoff_score" in estimates else "0"
         cells = [
             _with_error(estimates[name].mean, estimates[name].half_width)
             if name in estimates

@@ -10,7 +10,7 @@ null in them:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -19,7 +19,7 @@ import pandas as pd
 
 from simreg_core.errors import ConfigError
 from simreg_core.registry import Metric
-from simreg_core.results.schema import TABLES, Status, metrics_in
+from simreg_core.results.schema import SPLITS, TABLES, Status, metrics_in
 from simreg_core.results.tables import read_parquet, read_table
 
 _PANDAS_TYPES = {
@@ -71,7 +71,7 @@ def load_started(folder: Path) -> Results:
             unknown status, or two rows.
     """
     content = _read(folder, "trials")
-    trials = _to_pandas(content)
+    trials, metrics = _to_pandas(content), metrics_in(content.schema)
     _check_trials(trials, folder / "trials")
     # Read after the trials: a baseline's curves are written before the trials that it serves.
     curves = load_table(folder, "curves")
@@ -80,10 +80,16 @@ def load_started(folder: Path) -> Results:
         study=", ".join(trials["study"].dropna().unique()) or folder.name,
         trials=trials.sort_values("trial", ignore_index=True),
         curves=curves,
-        confirmation=load_table(folder, "confirmation"),
-        seeds=load_table(folder, "seeds"),
-        metrics=metrics_in(content.schema),
+        confirmation=_with_metrics(load_table(folder, "confirmation"), metrics),
+        seeds=_with_metrics(load_table(folder, "seeds"), metrics),
+        metrics=metrics,
     )
+
+
+def _with_metrics(frame: pd.DataFrame, metrics: Iterable[str]) -> pd.DataFrame:
+    """A table with a column for every metric of the trials, null where it has none."""
+    columns = [f"{split}.{name}" for split in SPLITS for name in metrics]
+    return frame.assign(**{name: np.nan for name in columns if name not in frame})
 
 
 def load_table(folder: Path, table: str, trials: Collection[int] | None = None) -> pd.DataFrame:

@@ -38,14 +38,13 @@ def protocols() -> dict[str, Mapping[str, Any]]:
 
 def protocol_of(dataset: str) -> str:
     """Name of the protocol that a dataset follows unless the configuration names another."""
-    return dataset if declared_protocol(dataset) is not None else _PUBLISHED
-
-
-def declared_protocol(dataset: str) -> Mapping[str, Any] | None:
-    """The protocol that a dataset declares; None if it has none, or cannot be imported."""
     kind = dataset.partition(":")[0]
-    if kind in DATASETS.known:
-        return DATASETS.known[kind].protocol
+    name = kind if kind in DATASETS.known else dataset
+    return name if _declared(name) is not None else _PUBLISHED
+
+
+def _declared(dataset: str) -> Mapping[str, Any] | None:
+    """What a dataset declares; None if it declares nothing, or cannot be imported."""
     try:
         return DATASETS.get(dataset).protocol
     except ConfigError:  # said when the dataset is loaded
@@ -70,7 +69,7 @@ def with_protocol(trial: Mapping[str, Any]) -> dict[str, Any]:
         protocol = protocol_of(task["dataset"])
     if not isinstance(protocol, str):
         return dict(trial)
-    merged = merge(declared_protocol(protocol) or {}, trial)
+    merged = merge(_declared(protocol) or {}, trial)
     merged["task"] = {**merged["task"], "protocol": protocol}
     return merged
 

@@ -24,7 +24,7 @@ from simreg_core.config.base import (
     require_known,
     require_pair,
 )
-from simreg_core.config.protocols import declared_protocol, protocols, with_protocol
+from simreg_core.config.protocols import protocols, with_protocol
 from simreg_core.config.robustness import RobustnessConfig
 from simreg_core.plugins import is_plugin
 from simreg_core.registry import DATASETS, NETWORKS, TARGETS
@@ -61,7 +61,7 @@ class TaskConfig(Config):
     @field_validator("protocol")
     @classmethod
     def _known_protocol(cls, name: str | None) -> str | None:
-        if name is not None and declared_protocol(name) is None:
+        if name is not None and not is_plugin(name):  # a user's dataset declares its own
             require_known("protocol", [name], tuple(protocols()))
         return name
 

@@ -8,10 +8,12 @@ A dataset is one function from an :class:`~simreg_core.data.images.ImageRequest`
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from simreg_core.config.trial import require_dataset
 from simreg_core.data.images import ImagePool, ImageRequest
-from simreg_core.errors import ConfigError, reason_of
+from simreg_core.errors import ConfigError
+from simreg_core.plugins import foreign_code
 from simreg_core.registry import DATASETS, Dataset
 
 
@@ -46,19 +48,32 @@ def load_dataset(
 def _foreign_pool(dataset: Dataset, request: ImageRequest) -> ImagePool:
     """What a foreign dataset returns, checked."""
     where = f"{request.key}: {dataset.name}"
-    try:
+    with foreign_code(where):
         pool = dataset(request)
-    except ConfigError:
-        raise
-    except Exception as err:  # whatever the user's function raises
-        raise ConfigError(f"{where}: {reason_of(err)}") from err
     if not isinstance(pool, ImagePool):
         raise ConfigError(f"{where}: expected an ImagePool, found {type(pool).__name__}")
-    channels = 3 if request.color else 1
-    for images in (pool.images, *(pool.test or ())[:1]):
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != channels:
-            raise ConfigError(
-                f"{where}: expected uint8 images (N, {channels}, H, W), found "
-                f"{images.dtype} {tuple(images.shape)}; simreg_core.data.images.convert makes them"
-            )
+    for images, labels in ((pool.images, pool.labels), *([pool.test] if pool.test else [])):
+        _check_images(where, images, request)
+        if labels is not None:
+            _check_labels(where, labels, len(images), pool.num_classes)
     return pool
+
+
+def _check_images(where: str, images: Tensor, request: ImageRequest) -> None:
+    channels, side = 3 if request.color else 1, request.size
+    is_right = images.dtype == torch.uint8 and images.ndim == 4 and images.shape[1] == channels
+    if not is_right or (side is not None and images.shape[2:] != (side, side)):
+        size = "H, W" if side is None else f"{side}, {side}"
+        raise ConfigError(
+            f"{where}: expected uint8 images (N, {channels}, {size}), found "
+            f"{images.dtype} {tuple(images.shape)}; simreg_core.data.images.convert makes them"
+        )
+
+
+def _check_labels(where: str, labels: Tensor, num_images: int, num_classes: int) -> None:
+    if labels.dtype != torch.int64 or labels.shape != (num_images,):
+        found = f"{labels.dtype} {tuple(labels.shape)}"
+        raise ConfigError(f"{where}: expected int64 labels ({num_images},), found {found}")
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        found = f"{int(labels.min())} to {int(labels.max())}"
+        raise ConfigError(f"{where}: expected labels 0 to {num_classes - 1}, found {found}")

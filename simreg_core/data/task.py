@@ -71,7 +71,7 @@ def load_task(config: TaskConfig) -> TaskData:
     )
     if pool.labels is None:
         raise ConfigError(f"task.dataset: {config.dataset} has no labels")
-    if config.dataset not in DATASETS.known:  # those have their published labels
+    if config.dataset not in DATASETS.own:  # those have their published labels
         _check_labels(pool.labels, pool.test, config)
     order = torch.randperm(len(pool.images), generator=generator(config.split_seed, "split"))
     if pool.test is None:

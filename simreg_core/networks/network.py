@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from simreg_core.config.trial import ModelConfig
 from simreg_core.errors import ConfigError
-from simreg_core.registry import NETWORKS
+from simreg_core.plugins import foreign_code
+from simreg_core.registry import NETWORKS, Network
 from simreg_core.seeding import derive_seed, global_rng
 
 M = TypeVar("M", bound=nn.Module)
@@ -46,6 +47,18 @@ class FeatureNetwork(nn.Module):
         raise NotImplementedError
 
 
+def architecture_of(config: ModelConfig) -> Network:
+    """What builds the network of a configuration.
+
+    Raises:
+        ConfigError: it cannot be imported; names the key.
+    """
+    try:
+        return NETWORKS.get(config.architecture)
+    except ConfigError as err:
+        raise ConfigError(f"model.architecture: {err}") from err
+
+
 def build_network(
     config: ModelConfig, *, channels: int, num_classes: int, seed: int
 ) -> FeatureNetwork:
@@ -60,16 +73,48 @@ def build_network(
     Raises:
         ConfigError: the architecture cannot be imported or builds no :class:`FeatureNetwork`.
     """
-    architecture = NETWORKS.get(config.architecture)
-    with global_rng(derive_seed(seed, "weights")), torch.device("cpu"):
+    architecture = architecture_of(config)
+    guarded = foreign_code(_where(config)) if architecture.is_foreign else nullcontext()
+    with guarded, global_rng(derive_seed(seed, "weights")), torch.device("cpu"):
         network = architecture(config, channels=channels, num_classes=num_classes)
     if not isinstance(network, FeatureNetwork):
         raise ConfigError(
-            f"model.architecture: {config.architecture} returned {type(network).__name__}, "
-            "expected a simreg_core.networks.network.FeatureNetwork"
+            f"{_where(config)}: returned {type(network).__name__}, expected a "
+            "simreg_core.networks.network.FeatureNetwork"
         )
     network.channels, network.num_classes = channels, num_classes
     return network
+
+
+def check_network(config: ModelConfig, network: FeatureNetwork, images: Tensor) -> None:
+    """Refuse a foreign network whose logits or features do not have their shapes.
+
+    Args:
+        config: What the network was built from.
+        network: The network, on the images' device.
+        images: Some images, uint8 (B, C, H, W).
+
+    Raises:
+        ConfigError: names the architecture, what was expected and what was found.
+    """
+    if not architecture_of(config).is_foreign:
+        return
+    pixels, where = images.to(torch.float32) / 255, _where(config)
+    with foreign_code(where), evaluation_mode(network), torch.no_grad():
+        logits, features = network(pixels), network.features(pixels)
+        shapes = {name: tuple(feature.shape) for name, feature in features.items()}
+        found, layers = tuple(logits.shape), network.layer_names
+    if found != (expected := (len(images), network.num_classes)):
+        raise ConfigError(f"{where}: expected logits {expected}, found {found}")
+    if tuple(shapes) != tuple(layers) or any(len(shape) != 4 for shape in shapes.values()):
+        raise ConfigError(
+            f"{where}: expected features (B, C, H, W) of the layers "
+            f"{', '.join(layers)}, found {shapes}"
+        )
+
+
+def _where(config: ModelConfig) -> str:
+    return f"model.architecture: {config.architecture}"
 
 
 def freeze(model: M) -> M:

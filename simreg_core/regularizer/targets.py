@@ -16,7 +16,8 @@ from torch import Tensor
 
 from simreg_core.config.trial import RegularizerConfig
 from simreg_core.errors import ConfigError
-from simreg_core.registry import TARGETS, target
+from simreg_core.plugins import foreign_code
+from simreg_core.registry import TARGETS, Target, target
 from simreg_core.regularizer.similarity import PixelSimilarity, threshold_targets
 
 Similarities = Callable[[Tensor, Tensor], Tensor]
@@ -53,13 +54,29 @@ def make_target(source: TargetInput) -> Similarities:
     """The configured target of the regularization images.
 
     Raises:
-        ConfigError: the target cannot be imported, or its file is missing or damaged.
+        ConfigError: the target cannot be imported or is foreign and fails, or its file is missing
+            or damaged.
         ValueError: the target needs labels and there are none.
     """
     chosen = TARGETS.get(source.config.target)
     if chosen.needs_labels and source.labels is None:
         raise ValueError(f"the {chosen.name} target needs labels")
+    if chosen.is_foreign:
+        return _foreign_target(chosen, source)
     similarities: Similarities = chosen(source)
+    return similarities
+
+
+def _foreign_target(chosen: Target, source: TargetInput) -> Similarities:
+    """What a foreign target returns, tried on two pairs."""
+    where = f"regularizer.target: {chosen.name}"
+    pair = torch.arange(2, device=source.images.device)
+    with foreign_code(where):
+        similarities: Similarities = chosen(source)
+        found: object = similarities(pair, pair.flip(0))
+    is_right = isinstance(found, Tensor) and found.shape == (2,) and found.dtype == torch.float32
+    if not is_right or not bool((found.abs() <= 1).all()):  # type: ignore[attr-defined]
+        raise ConfigError(f"{where}: expected float32 similarities (2,) in [-1, 1], found {found}")
     return similarities
 
 

@@ -8,9 +8,12 @@ metrics, ``robust_accuracy.ATTACK``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from contextlib import nullcontext
 
-from simreg_core.errors import ConfigError, reason_of
+from simreg_core.errors import ConfigError
+from simreg_core.plugins import foreign_code
 from simreg_core.registry import METRICS, Metric, metric
 from simreg_core.results.measurements import Measurements
 from simreg_core.results.tradeoff import tradeoff
@@ -59,8 +62,10 @@ def check(foreign: Iterable[str]) -> None:
 def compute(measured: Measurements, foreign: Iterable[str] = ()) -> dict[str, float | None]:
     """The project's own metrics, those of the reference attacks, and foreign ones, by name.
 
+    A value that is not finite is None.
+
     Raises:
-        ConfigError: a foreign metric cannot be imported.
+        ConfigError: a foreign metric cannot be imported, or raises.
     """
     attacks = (f"{ATTACK_FAMILY}{attack}" for attack in measured.under_attack)
     names = (*METRICS.own, *attacks, *foreign)
@@ -68,13 +73,10 @@ def compute(measured: Measurements, foreign: Iterable[str] = ()) -> dict[str, fl
 
 
 def _value(metric: Metric, measured: Measurements) -> float | None:
-    try:
+    is_foreign = metric.is_foreign
+    with foreign_code(f"robustness.metrics: {metric.name}") if is_foreign else nullcontext():
         value = metric(measured)
-        return None if value is None else float(value)
-    except Exception as err:
-        if not metric.is_foreign:
-            raise
-        raise ConfigError(f"metric {metric.name}: {reason_of(err)}") from err
+        return None if value is None or not math.isfinite(value) else float(value)
 
 
 def _tradeoff(measured: Measurements, name: str) -> float | None:

@@ -138,7 +138,7 @@ class ResultStore:
         added = _to_arrow(table, rows)
         block = added.schema.empty_table()
         with suppress(FileNotFoundError):
-            block = _read_part(path, io.BytesIO(path.read_bytes()), added.schema)
+            block = _read_part(path, io.BytesIO(path.read_bytes()), arrow_schema(table))
         before = block.filter(pc.less(block["trial"], number))
         after = block.filter(pc.greater(block["trial"], number))
         if rows or len(before) + len(after) < len(block):

@@ -9,16 +9,15 @@ serve every epsilon, and every network that is evaluated with the same seed meet
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from simreg_core.config.robustness import RobustnessConfig
-from simreg_core.errors import ConfigError, reason_of
-from simreg_core.plugins import Option, check_options
+from simreg_core.errors import ConfigError
+from simreg_core.plugins import Option, check_options, foreign_code
 from simreg_core.registry import ATTACKS, CORRUPTIONS, Attack
 
 
@@ -34,7 +33,7 @@ class AttackInput(NamedTuple):
     surrogate: nn.Module
     """The network that gradient attacks are transferred from; frozen, in evaluation mode."""
     precomputed: Tensor | None = None
-    """What the attack's ``precompute`` returned for these images, where it is known already."""
+    """What the attack's ``precompute`` returned for these images; None if it has none."""
     first: int = 0
     """Position of the batch's first image in its split."""
 
@@ -82,45 +81,40 @@ def prepare(
         raise ValueError(f"{attack.name}: images must lie in [0, 1]")
     if attack.is_foreign:
         return _prepare_foreign(attack, batch, options or {})
-    perturbation = attack(batch, **(options or {}))
+    perturbation = attack(_precomputed(attack, batch), **(options or {}))
     return lambda epsilon: perturbation(epsilon).clamp(0, 1)
+
+
+def _precomputed(attack: Attack, batch: AttackInput) -> AttackInput:
+    if attack.precompute is None or batch.precomputed is not None:
+        return batch
+    computed = attack.precompute(batch.surrogate, batch.images, batch.labels)
+    return batch._replace(precomputed=computed)
 
 
 def _prepare_foreign(
     attack: Attack, batch: AttackInput, options: Mapping[str, Option]
 ) -> Perturbation:
-    name = attack.name
+    name, where = attack.name, f"attack {attack.name}"
     # Copies, because writing into the batch or the surrogate would change every other result.
     own = batch._replace(
         images=batch.images.clone(),
         labels=batch.labels.clone(),
         surrogate=copy.deepcopy(batch.surrogate),
     )
-    with _naming(name):
-        perturbation = attack(own, **options)
+    with foreign_code(where):
+        perturbation = attack(_precomputed(attack, own), **options)
     if not callable(perturbation):
         raise ConfigError(
-            f"attack {name}: must return a function of epsilon, "
-            f"returned {type(perturbation).__name__}"
+            f"{where}: must return a function of epsilon, returned {type(perturbation).__name__}"
         )
 
     def perturbed(epsilon: float) -> Tensor:
-        with _naming(name):
+        with foreign_code(where):
             found = perturbation(epsilon)
         return _checked(name, found, batch.images).clamp(0, 1)
 
     return perturbed
-
-
-@contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Turn what a foreign attack raises into one line with its name, except exhausted memory."""
-    try:
-        yield
-    except (MemoryError, torch.cuda.OutOfMemoryError):
-        raise
-    except (Exception, SystemExit) as err:
-        raise ConfigError(f"attack {name}: {reason_of(err)}") from err
 
 
 def _checked(name: str, perturbed: object, images: Tensor) -> Tensor:

@@ -37,8 +37,6 @@ def transfer_fgsm(batch: AttackInput) -> Perturbation:
 
     The direction depends neither on epsilon nor on the attacked network, so it is computed once.
     """
-    direction = batch.precomputed
-    if direction is None:
-        direction = fgsm_direction(batch.surrogate, batch.images, batch.labels)
-    direction = direction.to(batch.images)
+    assert batch.precomputed is not None
+    direction = batch.precomputed.to(batch.images)
     return lambda epsilon: batch.images + epsilon * direction

@@ -23,7 +23,7 @@ from simreg_core.config.robustness import RobustnessConfig
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import TaskData
 from simreg_core.networks import checkpoint
-from simreg_core.networks.network import FeatureNetwork, build_network, freeze
+from simreg_core.networks.network import FeatureNetwork, architecture_of, build_network, freeze
 from simreg_core.plugins import is_plugin, source_digest
 from simreg_core.registry import ATTACKS, Attack
 from simreg_core.results.measurements import CurvePoint, Measurements
@@ -138,7 +138,7 @@ class BaselineCache:
 
     def digest(self, config: TrialConfig) -> str:
         """Names the baselines of ``config``; equal for trials that can share them."""
-        return self._key(config.unregularized(0).digest())
+        return self._key(config, config.unregularized(0).digest())
 
     def load(self, config: TrialConfig) -> Baselines:
         """The baselines of ``config``; whatever is missing is trained and measured first.
@@ -176,8 +176,8 @@ class BaselineCache:
         Raises:
             NonFiniteLossError: training diverged.
         """
-        digest = network.config.network_digest()
-        path = self.folder / f"{network.role}-{network.seed}-{self._key(digest)}.pt"
+        key = self._key(network.config, network.config.network_digest())
+        path = self.folder / f"{network.role}-{network.seed}-{key}.pt"
 
         def train() -> Path:
             self._train(network, path)
@@ -275,8 +275,11 @@ class BaselineCache:
 
         return storage_of(path).build_once(path, read, compute)
 
-    def _key(self, digest: str) -> str:
+    def _key(self, config: TrialConfig, digest: str) -> str:
         content = f"{digest} {self.data.fingerprint} {__version__}"
+        name = architecture_of(config.model).name
+        if is_plugin(name):
+            content += f" {source_digest(name)}"
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

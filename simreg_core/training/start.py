@@ -7,7 +7,7 @@ import torch
 from simreg_core.config.trial import RegularizerConfig, TaskConfig, TrialConfig
 from simreg_core.data.task import RegularizationImages, TaskData, load_regularization_images
 from simreg_core.errors import ConfigError
-from simreg_core.networks.network import FeatureNetwork, build_network
+from simreg_core.networks.network import FeatureNetwork, build_network, check_network
 from simreg_core.regularizer.loss import SimilarityRegularizer
 from simreg_core.regularizer.pairs import PairSampler
 from simreg_core.regularizer.similarity import PixelSimilarity
@@ -20,7 +20,8 @@ def start(config: TrialConfig, data: TaskData, device: torch.device) -> Training
     """The training of a trial before its first epoch.
 
     Raises:
-        ConfigError: the regularization images cannot be had, or the padding exceeds the images.
+        ConfigError: the regularization images cannot be had, the padding exceeds the images, or a
+            foreign network or target fails.
     """
     side, padding = min(data.train.images.shape[2:]), config.training.augmentation.crop_padding
     if padding >= side:
@@ -33,6 +34,7 @@ def start(config: TrialConfig, data: TaskData, device: torch.device) -> Training
         num_classes=data.num_classes,
         seed=config.seed,
     ).to(device)
+    check_network(config.model, model, data.train.images[:2].to(device))
     regularizer = None
     if config.regularizer.alpha > 0:
         regularizer = build_regularizer(
@@ -59,8 +61,14 @@ def build_regularizer(
         seed: Root seed of the trial, for the order of shuffled targets.
 
     Raises:
-        ConfigError: the images or the target cannot be had, or no pair is in the range.
+        ConfigError: the images or the target cannot be had, the network lacks a layer, or no pair
+            is in the range.
     """
+    chosen = () if config.gamma in ("trainable", "uniform") else (config.gamma,)
+    for layer in config.layers or chosen:  # those of a foreign network are known only here
+        if layer not in model.layer_names:
+            allowed = ", ".join(model.layer_names)
+            raise ConfigError(f"regularizer.layers: unknown {layer!r}; allowed: {allowed}")
     device = next(model.parameters()).device
     held_out = (data.validation, data.test)
     source = load_regularization_images(config, task, data.train, held_out).to(device)

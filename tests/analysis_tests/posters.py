@@ -14,6 +14,12 @@ import pyarrow.parquet as pq
 from tests.analysis_tests.result_rows import Row, complete_row, metric_columns, write_part
 
 BASELINE = {101: (0.98, 0.40), 102: (0.99, 0.44), 103: (1.0, 0.42)}
+ATTACK_LABELS = {
+    "gaussian": "Gaussian noise",
+    "uniform": "uniform noise",
+    "salt_pepper": "salt-and-pepper noise",
+    "transfer_fgsm": "transferred FGSM",
+}
 ATTACKS = {"gaussian": 0.5, "uniform": 0.5, "salt_pepper": 0.3, "transfer_fgsm": 0.3}
 EDGES = (0.0, 0.0625, 0.125, 0.1875, 0.25, 0.3125, 0.375, 0.4375, 0.5, 0.71)
 COMPONENTS: tuple[Row, ...] = (
@@ -71,6 +77,7 @@ def curve_rows(
                     "seed": seed,
                     "split": split,
                     "attack": attack,
+                    "label": ATTACK_LABELS[attack],
                     "epsilon": top * share,
                     "is_reference": step == count - 2,
                     "accuracy": accuracy,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from simreg_core.results.schema import METRICS, PARAMETERS, SCHEMA_VERSION, TABLES
+from simreg_core.registry import METRICS
+from simreg_core.results.schema import (
+    PARAMETERS,
+    SCHEMA_VERSION,
+    TABLES,
+    VERSION_KEY,
+    arrow_schema,
+)
 
 Row = dict[str, Any]
 
-TYPES = {
-    "int64": pa.int64(),
-    "float64": pa.float64(),
-    "string": pa.string(),
-    "bool": pa.bool_(),
-    "list<float64>": pa.list_(pa.float64()),
-}
 DEFAULTS: Row = {
     "task.dataset": "digits",
     "model.architecture": "resnet18",
@@ -36,11 +36,12 @@ BASELINE = {101: (0.90, 0.40), 102: (0.92, 0.44), 103: (0.94, 0.42)}
 """Seed -> (clean, robust) accuracy: means 0.92 and 0.42, sample standard deviations 0.02."""
 
 
-def table_schema(table: str, version: str | None = str(SCHEMA_VERSION)) -> pa.Schema:
+def table_schema(
+    table: str, version: str | None = str(SCHEMA_VERSION), optional: Iterable[str] = ()
+) -> pa.Schema:
     """Schema as the search writes it; no version entry if ``version`` is None."""
-    metadata = {} if version is None else {b"simreg_schema_version": version.encode()}
-    fields = [(column.name, TYPES[column.dtype]) for column in TABLES[table]]
-    return pa.schema(fields, metadata=metadata)
+    metadata = {} if version is None else {VERSION_KEY: version.encode()}
+    return arrow_schema(table, optional).with_metadata(metadata)
 
 
 def write_part(
@@ -53,7 +54,10 @@ def write_part(
     path = folder / table / name
     for other in TABLES:
         (folder / other).mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=table_schema(table, **schema)), path)
+    fixed = {column.name for column in TABLES[table]}
+    optional = dict.fromkeys(name for row in rows for name in row if name not in fixed)
+    content = pa.Table.from_pylist(list(rows), table_schema(table, optional=optional, **schema))
+    pq.write_table(content, path)
     return path
 
 
@@ -69,8 +73,6 @@ def complete_row(trial: int, clean: float, robust: float, **changes: Any) -> Row
         **DEFAULTS,
         "num_validation": 100,
         "num_test": 400,
-        "feasible": True,
-        "num_seeds": 1,
     }
     for split, drop in (("validation", 0.0), ("test", 0.01)):
         row |= metric_columns(split, clean - drop, robust - drop)
@@ -88,7 +90,7 @@ def metric_columns(split: str, clean: float, robust: float) -> Row:
         "robustness_gain": robust - 0.42,
         "tradeoff_score": (robust - 0.42) - (0.92 - clean),
     }
-    return {f"{split}.{name}": values.get(name) for name in METRICS}
+    return {f"{split}.{name}": values.get(name) for name in {**METRICS.own, **values}}
 
 
 def ended_row(trial: int, status: str, reason: str | None) -> Row:

@@ -11,7 +11,9 @@ from benchmarks.timing import make_task
 from benchmarks.vectorised import VectorisedTraining, regularizer_of
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import TaskData
-from simreg_core.training.fit import TrainingState, fit, start
+from simreg_core.training.fit import TrainingState
+from simreg_core.training.start import start
+from tests.core_tests.trained_networks import as_resnet, epochs_of
 
 CPU = torch.device("cpu")
 OWN = [(0.1, 0.2, 0), (0.3, 0.5, 1), (1.0, 0.05, 2)]  # alpha, Th, seed
@@ -39,7 +41,7 @@ def start_in_double(config: TrialConfig, data: TaskData, device: torch.device) -
         return tuple(x.double() for x in inputs)
 
     state = start(config, data, device)
-    state.model.double().stem.register_forward_pre_hook(to_double)
+    as_resnet(state.model.double()).stem.register_forward_pre_hook(to_double)
     regularizer_of(state).feature_similarity.double()
     return state
 
@@ -72,11 +74,11 @@ def test_stacked_networks_are_trained_as_they_are_alone(
     for number, config in enumerate(configs):
         state = start_one(config, data, CPU)
         alone.append(content_of(state))
-        before = state.model.head.weight.detach().clone()
-        for record, (loss, accuracy) in zip(fit(config, state, data), measured, strict=True):
+        before = as_resnet(state.model).head.weight.detach().clone()
+        for record, (loss, accuracy) in zip(epochs_of(config, state, data), measured, strict=True):
             assert float(loss[number]) == pytest.approx(record.validation_loss, rel=1e-5)
             assert float(accuracy[number]) == pytest.approx(record.validation_accuracy)
-        moved = (state.model.head.weight.detach() - before).abs().max()
+        moved = (as_resnet(state.model).head.weight.detach() - before).abs().max()
         assert float(moved) > 100 * tolerance
     together = {**stacked.parameters, **stacked.buffers}
     assert together.keys() == alone[0].keys()

@@ -9,20 +9,22 @@ import torch
 
 from simreg_core.config.trial import TrialConfig
 from simreg_core.provenance import provenance
+from simreg_core.registry import METRICS
+from simreg_core.results.measurements import CurvePoint
 from simreg_core.results.schema import (
     CONFIRMATION_COLUMNS,
     CURVE_COLUMNS,
     EPOCH_COLUMNS,
-    METRICS,
     SPLITS,
     TABLES,
     TRIAL_COLUMNS,
     Column,
+    optional_column,
 )
-from simreg_core.robustness.evaluate import CurvePoint
-from simreg_core.training.experiment import run_experiment
 from simreg_core.training.fit import EpochRecord
+from tests.core_tests.measuring import run
 
+ATTACKED = ("gaussian", "transfer_fgsm")
 DTYPES = {"int64", "float64", "string", "bool", "list<float64>"}
 
 
@@ -47,14 +49,14 @@ def test_column_of_two_tables_has_one_dtype() -> None:
 
 
 def test_every_metric_is_a_column_of_both_splits() -> None:
-    names = [f"{split}.{metric}" for split in SPLITS for metric in METRICS]
+    names = [f"{split}.{metric}" for split in SPLITS for metric in METRICS.own]
     assert {_dtypes(TRIAL_COLUMNS)[name] for name in names} == {"float64"}
 
 
 def test_confirmation_shows_no_validation_figure() -> None:
     names = [column.name for column in CONFIRMATION_COLUMNS]
     assert [name for name in names if name.startswith("validation.")] == []
-    assert {f"test.{metric}" for metric in METRICS} <= set(names)
+    assert {f"test.{metric}" for metric in METRICS.own} <= set(names)
 
 
 def test_provenance_is_part_of_trials_and_confirmation() -> None:
@@ -74,11 +76,14 @@ def test_record_fields_are_columns(fields: tuple[str, ...], columns: tuple[Colum
     assert set(fields) <= set(_dtypes(columns))
 
 
-def test_result_of_a_trial_fits_the_columns_and_fills_those_that_are_measured(
+def test_result_of_a_trial_fits_the_columns_and_fills_all_but_the_searchs(
     tiny_config: Callable[..., TrialConfig], tmp_path: Path
 ) -> None:
-    result = run_experiment(tiny_config(), cache=tmp_path, device=torch.device("cpu"))
-    dtypes = _dtypes(TRIAL_COLUMNS)
+    result = run(tiny_config(), tmp_path)
+    optional = [
+        optional_column(f"{split}.robust_accuracy.{name}") for split in SPLITS for name in ATTACKED
+    ]
+    dtypes = _dtypes((*TRIAL_COLUMNS, *filter(None, optional)))
     assert set(result.columns) <= set(dtypes)
     kinds: dict[str, type | tuple[type, ...]] = {
         "int64": int,
@@ -92,13 +97,5 @@ def test_result_of_a_trial_fits_the_columns_and_fills_those_that_are_measured(
         if value is not None and not isinstance(value, kinds[dtypes[name]])
     }
     assert misfits == {}
-    not_measured = {
-        f"{split}.{metric}"
-        for split in SPLITS
-        for metric in (
-            *("robust_accuracy.uniform", "robust_accuracy.salt_pepper", "boundary_distance"),
-            *("baseline_boundary_distance", "corruption_accuracy"),
-        )
-    }
     of_the_search = {"study", "trial", "status", "reason", "feasible", "num_seeds"}
-    assert set(dtypes) - set(result.columns) == not_measured | of_the_search
+    assert set(dtypes) - set(result.columns) == of_the_search

@@ -14,8 +14,8 @@ LEVELS = {
     "simreg_core": (
         "version errors seeding plugins registry provenance storage statistics cli",
         "config",
-        "data networks",
-        "regularizer robustness results",
+        "data networks results",
+        "regularizer robustness",
         "training neural",
         "audit",
         "datasets __main__ __init__",

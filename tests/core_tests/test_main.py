@@ -15,10 +15,10 @@ import yaml
 
 from simreg_core.__main__ import main
 from simreg_core.config.trial import TrialConfig
-from simreg_core.data.task import TaskData
 from simreg_core.networks.checkpoint import load_weights
-from simreg_core.robustness.evaluate import CurvePoint, accuracies
+from simreg_core.results.measurements import CurvePoint
 from simreg_core.training.fit import EpochRecord, TrainingState, fit
+from tests.core_tests.measuring import accuracies
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -100,12 +100,12 @@ def test_interrupted_reference_is_continued(
 ) -> None:
     first_epochs: list[int] = []
 
-    def counted(config: TrialConfig, state: TrainingState, data: TaskData) -> Iterator[EpochRecord]:
+    def counted(state: TrainingState, *rest: Any, **options: Any) -> Iterator[EpochRecord]:
         first_epochs.append(len(state.records))
-        return fit(config, state, data)
+        return fit(state, *rest, **options)
 
-    def killed(self: TrainingState, path: Path, config: TrialConfig) -> None:
-        save(self, path, config)
+    def killed(self: TrainingState, path: Path, digest: str) -> None:
+        save(self, path, digest)
         raise KeyboardInterrupt
 
     save = TrainingState.save

@@ -12,8 +12,9 @@ from torch import nn
 from simreg_core.config.robustness import RobustnessConfig
 from simreg_core.errors import ConfigError
 from simreg_core.plugins import check_options, load_function, source_digest
-from simreg_core.robustness.attack import AttackInput, Perturbation, check_attacks, prepare
+from simreg_core.robustness.attack import AttackInput, Perturbation, check_attacks
 from simreg_core.seeding import generator
+from tests.core_tests.measuring import attack
 
 SOURCE = """
 import torch
@@ -94,11 +95,11 @@ def _batch() -> AttackInput:
 
 @pytest.mark.usefixtures("plugin")
 def test_plugin_in_the_working_directory_attacks_and_is_clipped() -> None:
-    perturbed = prepare("own_attacks:stripes", _batch(), {"period": 4})(0.2)
+    perturbed = attack("own_attacks:stripes", _batch(), {"period": 4})(0.2)
     expected = torch.full((3, 1, 4, 4), 0.5)
     expected[:, :, 0] = 0.7
     torch.testing.assert_close(perturbed, expected)
-    clipped = prepare("own_attacks:stripes", _batch(), {"strength": -9.0})(0.2)
+    clipped = attack("own_attacks:stripes", _batch(), {"strength": -9.0})(0.2)
     assert float(clipped.min()) == 0
 
 
@@ -120,7 +121,7 @@ def test_plugin_that_gives_no_images_is_named_in_one_line(function: str, message
     with pytest.raises(
         ConfigError, match=rf"^attack own_attacks:{function}: .*{message}"
     ) as caught:
-        prepare(f"own_attacks:{function}", _batch())(0.1)
+        attack(f"own_attacks:{function}", _batch())(0.1)
     assert "\n" not in str(caught.value)
 
 
@@ -129,7 +130,7 @@ def test_plugin_cannot_change_what_the_others_are_given() -> None:
     surrogate = nn.Linear(4, 2).eval()
     weights = surrogate.weight.tolist()
     batch = _batch()._replace(labels=torch.arange(3), surrogate=surrogate)
-    prepare("own_attacks:writes", batch)(0.3)
+    attack("own_attacks:writes", batch)(0.3)
     assert batch.labels.tolist() == [0, 1, 2]
     assert torch.equal(batch.images, _batch().images)
     assert surrogate.weight.tolist() == weights
@@ -139,7 +140,7 @@ def test_plugin_cannot_change_what_the_others_are_given() -> None:
 @pytest.mark.usefixtures("plugin")
 def test_memory_that_ran_out_in_a_plugin_is_passed_on() -> None:
     with pytest.raises(MemoryError):
-        prepare("own_attacks:no_memory", _batch())
+        attack("own_attacks:no_memory", _batch())
 
 
 @pytest.mark.usefixtures("plugin")
@@ -157,7 +158,7 @@ def test_memory_that_ran_out_in_a_plugin_is_passed_on() -> None:
 def test_right_options_pass(name: str, options: dict[str, Any]) -> None:
     config = _config(name, **options)
     check_attacks(config)
-    perturbed = prepare(name, _batch(), config.attacks[name].options)(0.2)
+    perturbed = attack(name, _batch(), config.attacks[name].options)(0.2)
     assert perturbed.shape == _batch().images.shape
 
 

@@ -6,19 +6,32 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import TaskData
-from simreg_core.training.fit import EpochRecord, TrainingState, fit, start
+from simreg_core.networks.resnet import ResNet
+from simreg_core.training.fit import EpochRecord, TrainingState, fit
+from simreg_core.training.start import start
 
 CPU = torch.device("cpu")
 MakeConfig = Callable[..., TrialConfig]
 
 
+def epochs_of(config: TrialConfig, state: TrainingState, data: TaskData) -> Iterator[EpochRecord]:
+    """``fit`` with a trial's own settings."""
+    return fit(state, data, config.training, seed=config.seed)
+
+
+def as_resnet(network: nn.Module) -> ResNet:
+    """The network as what it is, for its parts' types."""
+    assert isinstance(network, ResNet)
+    return network
+
+
 def trained(config: TrialConfig, data: TaskData) -> TrainingState:
     state = start(config, data, CPU)
-    for _ in fit(config, state, data):
+    for _ in epochs_of(config, state, data):
         pass
     return state
 

@@ -16,7 +16,7 @@ from analysis.findings.fronts import (
     reference_point,
 )
 from analysis.results.load import ResultsError, load_results
-from simreg_core.results.schema import METRICS, Metric
+from simreg_core.registry import METRICS, Metric
 from tests.analysis_tests.result_rows import (
     Row,
     complete_row,
@@ -61,7 +61,8 @@ def test_front_of_a_cost_and_a_gain(tmp_path: Path) -> None:
 
 def test_table_has_what_varies_and_every_metric_of_the_split(tmp_path: Path) -> None:
     table = info_of(tmp_path, split="test").table
-    metrics = [f"test.{name}" for name in METRICS]
+    attacks = ("robust_accuracy.gaussian", "robust_accuracy.uniform")
+    metrics = [f"test.{name}" for name in (*METRICS.own, *attacks)]
     assert list(table.columns) == [
         *("trial", "on_front", "feasible", "regularizer.alpha"),
         *metrics,
@@ -142,8 +143,8 @@ def test_confirmed_trials_show_on_the_test_split_only(
         ({"split": "train"}, "unknown split 'train'; allowed: validation, test"),
         ({"color": "alpha"}, "unknown parameter 'alpha'"),
         (
-            {"x": "robust_accuracy.salt_pepper"},
-            r"no complete trial has a value of validation\.robust_accuracy\.salt_pepper; "
+            {"x": "boundary_distance"},
+            r"no complete trial has a value of validation\.boundary_distance; "
             "metrics with values: clean_accuracy, robust_accuracy, .*gaussian",
         ),
     ],
@@ -195,6 +196,6 @@ def test_no_reason_recorded(tmp_path: Path) -> None:
 
 
 def test_worst_value_that_was_seen_follows_the_direction() -> None:
-    down = Axis(Metric("a", "minimize", None, "a", ""), "test")
-    up = Axis(Metric("b", "maximize", None, "b", ""), "test")
+    down = Axis(Metric(name="a", function=float, direction="minimize"), "test")
+    up = Axis(Metric(name="b", function=float, direction="maximize"), "test")
     assert reference_point((down, up), np.array([[1.0, 2.0], [3.0, 4.0]])) == (3.0, 2.0)

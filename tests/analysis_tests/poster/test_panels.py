@@ -128,7 +128,9 @@ def test_networks_of_others_are_left_out(tmp_path: Path) -> None:
 
 def test_plug_in_attack_comes_last(tmp_path: Path) -> None:
     folder = study(tmp_path, {})
-    rows = [row | {"attack": "mine:blur"} for row in curve_rows("trial", 0, 0, 0.9, 0.5)]
+    rows = [
+        row | {"attack": "mine:blur", "label": None} for row in curve_rows("trial", 0, 0, 0.9, 0.5)
+    ]
     write_part(folder, "curves", "more.parquet", rows)
     assert curves_panel(folder, "test").panels[-1].title == "mine:blur"
 

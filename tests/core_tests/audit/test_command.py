@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from simreg_core.audit.__main__ import LARGE_EPSILON, AuditPlan, AuditReport, audit, main, table
+from simreg_core.audit.__main__ import main, table
+from simreg_core.audit.network_audit import LARGE_EPSILON, AuditPlan, AuditReport, audit
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.registry import load_dataset
 from simreg_core.networks.checkpoint import save, save_weights
-from simreg_core.networks.resnet import build_model
-from simreg_core.robustness.attack import freeze
+from simreg_core.networks.network import build_network, freeze
 from simreg_core.seeding import generator, global_rng
 
 CPU = torch.device("cpu")
@@ -130,17 +130,17 @@ def weights(
 ) -> Path:
     """An untrained network, whose audit is quick."""
     config = tiny_config({"task.num_train": 64, "training.epochs": 1})
-    model = build_model(config.model, channels=1, num_classes=10, seed=0)
+    model = build_network(config.model, channels=1, num_classes=10, seed=0)
     path = tmp_path / "weights.pt"
     save_weights(path, config, model)
     monkeypatch.setattr(
-        "simreg_core.audit.__main__.AuditPlan.__new__.__defaults__", (4, 2, 1, 4, 5, 2, 0)
+        "simreg_core.audit.network_audit.AuditPlan.__new__.__defaults__", (4, 2, 1, 4, 5, 2, 0)
     )
     return path
 
 
 def _arguments(weights: Path, *more: str) -> list[str]:
-    cache = weights.parent / "references"
+    cache = weights.parent / "baselines"
     return [str(weights), "--cache", str(cache), "--device", "cpu", "--images", "12", *more]
 
 
@@ -158,7 +158,7 @@ def test_weights_are_audited_against_the_cached_surrogate(
     assert found["plan"]["epsilons"] == [0.1, 0.15, 0.2]
     assert found["curves"][0]["epsilons"] == [0.1, 0.15, 0.2, 0.5]
     assert {"curves", "minimal", "warnings", "provenance", "config_digest"} <= set(found)
-    assert len(list((weights.parent / "references").glob("surrogate-*.pt"))) == 1
+    assert len(list((weights.parent / "baselines").glob("surrogate-*.pt"))) == 1
 
 
 def _error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from simreg_core.config.protocols import PROTOCOLS, merge, protocol_of, with_protocol
+from simreg_core.config.protocols import merge, protocol_of, protocols, with_protocol
 from simreg_core.config.trial import TrialConfig
 
 
@@ -46,7 +46,7 @@ def test_published_values_of_each_task(
     }
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", protocols())
 def test_protocol_makes_a_valid_configuration_that_states_it(protocol: str) -> None:
     assert _published(protocol).task.protocol == protocol
 

@@ -15,8 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from simreg_core.config.robustness import ATTACKS, RobustnessConfig
+from simreg_core.config.robustness import RobustnessConfig
 from simreg_core.config.trial import TrialConfig, field_paths
+from simreg_core.networks.network import build_network
+from simreg_core.registry import ATTACKS, NETWORKS
+from tests.core_tests.trained_networks import as_resnet
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -24,7 +27,9 @@ ROOT = Path(__file__).resolve().parents[3]
 @st.composite
 def trials(draw: st.DrawFn) -> dict[str, Any]:
     """Valid trials as users write them: some keys given, others left to the protocol."""
-    attacks = draw(st.lists(st.sampled_from(ATTACKS), min_size=1, max_size=4, unique=True))
+    attacks = draw(
+        st.lists(st.sampled_from(tuple(ATTACKS.own)), min_size=1, max_size=4, unique=True)
+    )
     reference = draw(st.lists(st.sampled_from(attacks), min_size=1, unique=True))
     options: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "task": {
@@ -227,14 +232,17 @@ def test_configuration_cannot_be_changed(tiny_config: Callable[..., TrialConfig]
         ("resnet18", [1, 3], (1, 3)),
     ],
 )
-def test_blocks_are_the_given_ones_or_those_of_the_architecture(
+def test_sections_are_the_given_ones_or_those_of_the_architecture(
     architecture: str,
     given: list[int] | None,
     blocks: tuple[int, ...],
     tiny_config: Callable[..., TrialConfig],
 ) -> None:
     config = tiny_config({"model.architecture": architecture, "model.blocks": given})
-    assert config.model.blocks_per_section == blocks
+    network = as_resnet(build_network(config.model, channels=1, num_classes=2, seed=0))
+    assert [len(list(section.children())) for section in network.sections.values()] == list(blocks)
+    layers = NETWORKS.get(architecture).layers(config.model)  # known before it is built
+    assert layers == network.layer_names
 
 
 def test_epsilons_are_ten_evenly_spaced_from_zero_by_default() -> None:

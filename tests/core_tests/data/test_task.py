@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,12 @@ from torch import Tensor
 from simreg_core.config.trial import TaskConfig, TrialConfig
 from simreg_core.data.images import ImagePool, Split
 from simreg_core.data.registry import load_dataset
-from simreg_core.data.task import TaskData, load_regularization_images, load_task
+from simreg_core.data.task import (
+    RegularizationImages,
+    TaskData,
+    load_regularization_images,
+    load_task,
+)
 from simreg_core.errors import ConfigError
 
 MakeDataset = Callable[..., Path]
@@ -128,6 +133,12 @@ def test_data_moves_to_a_device_whole(tiny_data: TaskData) -> None:
 # Regularization images
 
 
+def _load_images(
+    config: TrialConfig, train: Split, held_out: Sequence[Split]
+) -> RegularizationImages:
+    return load_regularization_images(config.regularizer, config.task, train, held_out)
+
+
 def _regularized(task: TaskConfig, dataset: str, num_images: int) -> TrialConfig:
     return TrialConfig.from_dict(
         {"task": task.model_dump(), "regularizer": {"dataset": dataset, "num_images": num_images}}
@@ -140,7 +151,7 @@ def test_tasks_own_images_come_from_the_training_split_only(
 ) -> None:
     data = load_task(task)
     config = _regularized(task, task.dataset if by_name else "task", 20)
-    images = load_regularization_images(config, data.train, ()).images
+    images = _load_images(config, data.train, ()).images
     assert _contents(images) == _contents(data.train.images)
     assert not _contents(images) & _contents(data.validation.images)
     assert not _contents(images) & _contents(data.test.images)
@@ -152,7 +163,7 @@ def test_regularization_images_take_size_and_channels_of_the_task(
     task = TaskConfig(dataset=f"parquet:{make_dataset(color=True)}", color=True, num_test=6)
     other = make_dataset("other", side=13, first=500)
     config = _regularized(task, f"parquet:{other}", 12)
-    images = load_regularization_images(config, load_task(task).train, ()).images
+    images = _load_images(config, load_task(task).train, ()).images
     assert images.shape == (12, 3, 8, 8)
     assert images.dtype == torch.uint8
 
@@ -164,7 +175,7 @@ def test_more_regularization_images_than_there_are_is_refused(
     name = f"parquet:{make_dataset(num_train=15, first=500, name='o')}"
     config = _regularized(task, "task" if dataset == "task" else name, 21)
     with pytest.raises(ConfigError, match=f"num_images: 21 asked, .* has {has} images"):
-        load_regularization_images(config, load_task(task).train, ())
+        _load_images(config, load_task(task).train, ())
 
 
 @pytest.fixture
@@ -183,11 +194,11 @@ def test_held_out_images_are_left_out_under_any_name(folders: Path) -> None:
     data = load_task(task)
     held_out = (data.validation, data.test)
     config = _regularized(task, f"folder:{folders / 'train'}", 24)
-    found = load_regularization_images(config, data.train, held_out)
+    found = _load_images(config, data.train, held_out)
     assert _contents(found.images) == _contents(data.train.images)
     _assert_labelled_alike(found, data.train)
     fewer = _regularized(task, f"folder:{folders / 'train'}", 9)
-    first = load_regularization_images(fewer, data.train, held_out).images
+    first = _load_images(fewer, data.train, held_out).images
     assert torch.equal(first, found.images[:9])
 
 
@@ -199,7 +210,7 @@ def test_too_few_images_beside_the_held_out_ones_are_refused(
     data = load_task(task)
     config = _regularized(task, f"folder:{folders / part}", asked)
     with pytest.raises(ConfigError, match=rf"^regularizer\.num_images: {asked} .* leaves {left}$"):
-        load_regularization_images(config, data.train, (data.validation, data.test))
+        _load_images(config, data.train, (data.validation, data.test))
 
 
 def test_oblong_held_out_images_are_left_out(
@@ -212,7 +223,7 @@ def test_oblong_held_out_images_are_left_out(
     data = load_task(task := TaskConfig(dataset=f"parquet:{folder}", num_test=4, num_validation=4))
     config = _regularized(task, f"parquet:{folder / 'link'}", 13)
     with pytest.raises(ConfigError, match=r"leaves 12$"):
-        load_regularization_images(config, data.train, (data.validation, data.test))
+        _load_images(config, data.train, (data.validation, data.test))
 
 
 def test_without_held_out_images_the_draw_is_the_datasets(
@@ -221,7 +232,7 @@ def test_without_held_out_images_the_draw_is_the_datasets(
     data = load_task(task)
     name = f"parquet:{make_dataset('other', num_train=30, first=500)}"
     drawn = load_dataset(name, color=False, size=8, key="k", limit=12, seed=task.split_seed).images
-    found = load_regularization_images(
+    found = _load_images(
         _regularized(task, name, 12), data.train, (data.validation, data.test)
     ).images
     assert torch.equal(found, drawn)
@@ -263,7 +274,7 @@ def test_images_without_labels_can_regularize(
     task: TaskConfig, write_images: Callable[..., Path]
 ) -> None:
     config = _regularized(task, f"parquet:{write_images(None, num=6)}", 6)
-    found = load_regularization_images(config, load_task(task).train, ())
+    found = _load_images(config, load_task(task).train, ())
     assert (len(found.images), found.labels) == (6, None)
 
 
@@ -271,11 +282,11 @@ def test_regularization_images_carry_their_labels(
     task: TaskConfig, make_dataset: MakeDataset
 ) -> None:
     data = load_task(task)
-    own = load_regularization_images(_regularized(task, "task", 7), data.train, ())
+    own = _load_images(_regularized(task, "task", 7), data.train, ())
     assert own.labels is not None
     assert own.labels.tolist() == data.train.labels[:7].tolist()
     folder = make_dataset("other", num_train=30, first=500)
-    other = load_regularization_images(_regularized(task, f"parquet:{folder}", 7), data.train, ())
+    other = _load_images(_regularized(task, f"parquet:{folder}", 7), data.train, ())
     _assert_labelled_alike(other, _load(folder))
 
 
@@ -286,5 +297,5 @@ def test_another_name_of_the_tasks_files_gives_its_training_images(
     task = TaskConfig(dataset=f"folder:{folders}", num_validation=3)
     data = load_task(task)
     config = _regularized(task, f"imagenet:{tmp_path / 'link'}", 27)
-    images = load_regularization_images(config, data.train, ()).images
+    images = _load_images(config, data.train, ()).images
     assert _contents(images) == _contents(data.train.images)

@@ -1,120 +1,39 @@
 from __future__ import annotations
 
-import hashlib
 import os
-import pickle
 import subprocess
 import sys
 import threading
 import urllib.error
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import scipy.io
 import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
-from simreg_core.config.trial import TORCHVISION_DATASETS
 from simreg_core.data import torchvision_sets
 from simreg_core.data.images import ImagePool
 from simreg_core.data.registry import load_dataset
-from simreg_core.data.torchvision_sets import SOURCES, download
 from simreg_core.datasets import main
 from simreg_core.errors import ConfigError
+from simreg_core.registry import DATASETS
+from tests.core_tests.data.torchvision_files import (
+    DOWNLOADABLE,
+    NUM_TRAIN,
+    ROOT,
+    Files,
+    datasets,
+    make_files,
+    md5,
+    source_of,
+    write_idx,
+)
 
-NUM_TRAIN, NUM_TEST = 20, 7
-ROOT = Path(__file__).resolve().parents[3]
-Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
-Files = Callable[[str], dict[str, Arrays]]
-
-
-def _md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-
-
-def _write_idx(path: Path, array: NDArray[np.uint8]) -> None:
-    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
-    path.write_bytes(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes())
-
-
-def _write_mnist(folder: Path, split: str, images: NDArray[np.uint8], labels: Any) -> None:
-    prefix = "train" if split == "train" else "t10k"
-    _write_idx(folder / f"{prefix}-images-idx3-ubyte", images)
-    _write_idx(folder / f"{prefix}-labels-idx1-ubyte", labels.astype(np.uint8))
-
-
-def _write_pickle(path: Path, content: Any) -> None:
-    path.write_bytes(pickle.dumps(content))
-
-
-def _write_cifar(
-    folder: Path, names: list[str], images: NDArray[np.uint8], labels: Any, key: str
-) -> None:
-    rows = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
-    for name, index in zip(names, np.array_split(np.arange(len(rows)), len(names)), strict=True):
-        _write_pickle(folder / name, {"data": rows[index], key: labels[index].tolist()})
-
-
-def _datasets() -> Any:
-    return torchvision_sets._import_datasets("test")
-
-
-@pytest.fixture
-def make_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
-    """Factory of a dataset's files; returns images (N, H, W[, 3]) and labels of each split."""
-    monkeypatch.setenv("SIMREG_DATA", str(tmp_path))
-    rng = np.random.default_rng(0)
-
-    def make(name: str) -> dict[str, Arrays]:
-        source = SOURCES[name]
-        shape = (28, 28) if "mnist" in name else (32, 32, 3)
-        splits: dict[str, Arrays] = {}
-        for split, count in (("train", NUM_TRAIN), ("test", NUM_TEST)):
-            images = rng.integers(0, 256, (count, *shape), dtype=np.uint8)
-            splits[split] = (images, rng.integers(0, source.num_classes, count))
-        folder = tmp_path / source.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        constructor = getattr(_datasets(), source.class_name)
-        for split, (images, labels) in splits.items():
-            if "mnist" in name:
-                _write_mnist(folder, split, images, labels)
-            elif name == "svhn":
-                stored = {"X": images.transpose(1, 2, 3, 0), "y": np.where(labels, labels, 10)}
-                scipy.io.savemat(folder / f"{split}_32x32.mat", stored)
-            else:
-                key = "labels" if name == "cifar10" else "fine_labels"
-                files = [row[0] for row in getattr(constructor, f"{split}_list")]
-                _write_cifar(folder, files, images, labels, key)
-        if "cifar" in name:
-            meta = constructor.meta
-            _write_pickle(folder / meta["filename"], {meta["key"]: ["a", "b"]})
-            _accept_cifar(constructor, folder, monkeypatch)
-        if name == "svhn":
-            _accept_svhn(constructor, folder, monkeypatch)
-        return splits
-
-    return make
-
-
-def _accept_cifar(constructor: Any, folder: Path, patch: pytest.MonkeyPatch) -> None:
-    for attribute in ("train_list", "test_list"):
-        rows = [[row[0], _md5(folder / row[0])] for row in getattr(constructor, attribute)]
-        patch.setattr(constructor, attribute, rows)
-    meta = constructor.meta
-    patch.setattr(constructor, "meta", {**meta, "md5": _md5(folder / meta["filename"])})
-
-
-def _accept_svhn(constructor: Any, folder: Path, patch: pytest.MonkeyPatch) -> None:
-    rows = {
-        split: [url, file, _md5(folder / file) if split != "extra" else ""]
-        for split, (url, file, _) in constructor.split_list.items()
-    }
-    patch.setattr(constructor, "split_list", rows)
+__all__ = ["make_files"]
 
 
 def _load(name: str, **request: Any) -> ImagePool:
@@ -133,7 +52,7 @@ def _expected(images: NDArray[np.uint8], color: bool) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("color", [False, True], ids=["grey", "color"])
-@pytest.mark.parametrize("name", TORCHVISION_DATASETS)
+@pytest.mark.parametrize("name", DOWNLOADABLE)
 def test_images_and_labels_are_those_of_the_files(
     name: str, color: bool, make_files: Files
 ) -> None:
@@ -154,12 +73,12 @@ def test_images_and_labels_are_those_of_the_files(
 # Missing and damaged files
 
 
-@pytest.mark.parametrize("name", TORCHVISION_DATASETS)
+@pytest.mark.parametrize("name", DOWNLOADABLE)
 def test_missing_file_is_refused_with_the_command(
     name: str, tmp_path: Path, make_files: Files
 ) -> None:
     make_files(name)
-    source = SOURCES[name]
+    source = source_of(name)
     missing = tmp_path / source.folder / source.files[-1]
     missing.unlink()
     with pytest.raises(ConfigError, match=f"{name} --data {tmp_path}$") as caught:
@@ -170,11 +89,11 @@ def test_missing_file_is_refused_with_the_command(
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("name", TORCHVISION_DATASETS)
+@pytest.mark.parametrize("name", DOWNLOADABLE)
 @pytest.mark.parametrize("size", [0, 30], ids=["empty", "cut"])
 def test_damaged_file_is_refused(name: str, size: int, tmp_path: Path, make_files: Files) -> None:
     make_files(name)
-    path = tmp_path / SOURCES[name].folder / SOURCES[name].files[0]
+    path = tmp_path / source_of(name).folder / source_of(name).files[0]
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(ConfigError, match=rf"^task\.dataset: {name}: the files in .* are damaged"):
         _load(name)
@@ -185,7 +104,7 @@ def test_labels_that_do_not_fit_are_refused(
     labels: NDArray[np.float64], tmp_path: Path, make_files: Files
 ) -> None:
     make_files("mnist")
-    _write_idx(tmp_path / "MNIST/raw/train-labels-idx1-ubyte", labels.astype(np.uint8))
+    write_idx(tmp_path / "MNIST/raw/train-labels-idx1-ubyte", labels.astype(np.uint8))
     with pytest.raises(ConfigError, match=r"are damaged: .*labels"):
         _load("mnist")
 
@@ -255,7 +174,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-@pytest.mark.parametrize("name", TORCHVISION_DATASETS)
+@pytest.mark.parametrize("name", DOWNLOADABLE)
 def test_download_without_network_is_one_line(
     name: str, tmp_path: Path, offline: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -263,11 +182,11 @@ def test_download_without_network_is_one_line(
     error = capsys.readouterr().err
     assert offline
     assert error.startswith(f"simreg_core.datasets: {name}: cannot be downloaded to {tmp_path}: ")
-    assert all(file in error for file in SOURCES[name].files)
+    assert all(file in error for file in source_of(name).files)
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", TORCHVISION_DATASETS)
+@pytest.mark.parametrize("name", DOWNLOADABLE)
 def test_files_that_exist_are_not_downloaded(
     name: str,
     tmp_path: Path,
@@ -289,11 +208,11 @@ def test_damaged_idx_files_are_unpacked_again(
     make_files("mnist")
     expected = _load("mnist")
     folder, resources = tmp_path / "MNIST" / "raw", []
-    for name in SOURCES["mnist"].files:
+    for name in source_of("mnist").files:
         archive = folder / f"{name}.gz"
         archive.write_bytes(gzip.compress((folder / name).read_bytes()))
-        resources.append((archive.name, _md5(archive)))
-    monkeypatch.setattr(_datasets().MNIST, "resources", resources)
+        resources.append((archive.name, md5(archive)))
+    monkeypatch.setattr(datasets().MNIST, "resources", resources)
     damaged = folder / "train-images-idx3-ubyte"
     damaged.write_bytes(damaged.read_bytes()[:50])
     assert main(["mnist"]) == 0
@@ -314,7 +233,7 @@ def test_offline_download_keeps_files_that_torchvision_would_check(
 
 def test_downloads_of_one_dataset_take_turns(tmp_path: Path, make_files: Files) -> None:
     make_files("mnist")
-    thread = threading.Thread(target=download, args=("mnist", tmp_path))
+    thread = threading.Thread(target=DATASETS.own["mnist"].download, args=(tmp_path,))
     with FileLock(tmp_path / ".mnist.lock"):
         thread.start()
         thread.join(timeout=0.3)

@@ -11,7 +11,7 @@ import torch
 
 from simreg_core.config.trial import TrialConfig
 from simreg_core.networks.checkpoint import CheckpointError, load, load_weights, save, save_weights
-from simreg_core.networks.resnet import ResNet, build_model
+from simreg_core.networks.network import FeatureNetwork, build_network
 from simreg_core.seeding import generator
 
 
@@ -134,8 +134,8 @@ def test_malicious_pickle_is_refused_and_not_run(kind: str, tmp_path: Path) -> N
 # Weights files
 
 
-def _model(config: TrialConfig) -> ResNet:
-    model = build_model(config.model, channels=1, num_classes=10, seed=4)
+def _model(config: TrialConfig) -> FeatureNetwork:
+    model = build_network(config.model, channels=1, num_classes=10, seed=4)
     model(torch.rand(8, 1, 8, 8, generator=generator(0, "pixels")))  # moves the running statistics
     return model
 

@@ -19,7 +19,7 @@ from simreg_core.networks.export import (
     load_exported,
     write_network,
 )
-from simreg_core.networks.resnet import ResNet, build_model
+from simreg_core.networks.network import FeatureNetwork, build_network
 from simreg_core.seeding import generator
 
 
@@ -29,14 +29,14 @@ def config(tiny_config: Callable[..., TrialConfig]) -> TrialConfig:
 
 
 @pytest.fixture
-def model(config: TrialConfig) -> ResNet:
-    model = build_model(config.model, channels=1, num_classes=10, seed=4)
+def model(config: TrialConfig) -> FeatureNetwork:
+    model = build_network(config.model, channels=1, num_classes=10, seed=4)
     model(torch.rand(8, 1, 8, 8, generator=generator(0, "pixels")))  # moves the running statistics
     return model.eval()
 
 
 @pytest.fixture
-def folder(tmp_path: Path, config: TrialConfig, model: ResNet) -> Path:
+def folder(tmp_path: Path, config: TrialConfig, model: FeatureNetwork) -> Path:
     write_network(tmp_path / "network", config, model)
     return tmp_path / "network"
 
@@ -50,7 +50,7 @@ def _metadata(path: Path) -> dict[str, str]:
         return dict(file.metadata())
 
 
-def test_classifier_survives_bit_for_bit(folder: Path, model: ResNet) -> None:
+def test_classifier_survives_bit_for_bit(folder: Path, model: FeatureNetwork) -> None:
     before = torch.random.get_rng_state()
     found = simreg_core.load_exported(str(folder))
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -66,7 +66,7 @@ def test_other_architectures_and_colours_survive(
     architecture: str, tmp_path: Path, tiny_config: Callable[..., TrialConfig]
 ) -> None:
     config = tiny_config({"model.architecture": architecture, "task.color": True})
-    model = build_model(config.model, channels=3, num_classes=7, seed=1).eval()
+    model = build_network(config.model, channels=3, num_classes=7, seed=1).eval()
     write_network(tmp_path, config, model)
     with torch.no_grad():
         assert torch.equal(load_exported(tmp_path)(_pixels(3)), model(_pixels(3)))
@@ -125,7 +125,7 @@ def test_flipped_bit_in_a_weight_is_refused(folder: Path) -> None:
 
 
 def test_flipped_bit_anywhere_in_the_header_changes_nothing_unnoticed(
-    folder: Path, model: ResNet
+    folder: Path, model: FeatureNetwork
 ) -> None:
     """It is refused, or (in a note that nothing reads) the network is the same."""
     path = folder / WEIGHTS_FILE
@@ -170,20 +170,20 @@ def test_configuration_of_another_version_is_refused(folder: Path, config: Trial
         novelty: int = 1
 
     later = Later.model_validate({**config.to_dict(), "novelty": 1})
-    write_network(folder, later, build_model(config.model, channels=1, num_classes=2, seed=0))
+    write_network(folder, later, build_network(config.model, channels=1, num_classes=2, seed=0))
     with pytest.raises(CheckpointError, match="another version"):
         load_exported(folder)
 
 
 def test_weights_of_another_network_are_refused(
-    folder: Path, tiny_config: Callable[..., TrialConfig], model: ResNet
+    folder: Path, tiny_config: Callable[..., TrialConfig], model: FeatureNetwork
 ) -> None:
     write_network(folder, tiny_config({"model.base_channels": 8}), model)
     with pytest.raises(CheckpointError, match="configuration"):
         load_exported(folder)
 
 
-def test_weights_without_a_head_are_refused(folder: Path, model: ResNet) -> None:
+def test_weights_without_a_head_are_refused(folder: Path, model: FeatureNetwork) -> None:
     path = folder / WEIGHTS_FILE
     weights = load(path.read_bytes())
     del weights["head.weight"]

@@ -7,13 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from simreg_core.config.trial import ModelConfig
-from simreg_core.networks.resnet import ResNet, build_model
+from simreg_core.networks.network import build_network
+from simreg_core.networks.resnet import ResNet
 from simreg_core.seeding import generator
+from tests.core_tests.trained_networks import as_resnet
 
 
 def _model(seed: int = 0, channels: int = 1, **options: Any) -> ResNet:
     config = ModelConfig.model_validate({"base_channels": 4, "blocks": [1, 1], **options})
-    return build_model(config, channels=channels, num_classes=7, seed=seed)
+    return as_resnet(build_network(config, channels=channels, num_classes=7, seed=seed))
 
 
 def _pixels(batch: int = 3, channels: int = 1, side: int = 12) -> Tensor:

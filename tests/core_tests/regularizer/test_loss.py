@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from simreg_core.config.trial import ModelConfig, RegularizerConfig
-from simreg_core.data.task import RegularizationImages
-from simreg_core.networks.resnet import ResNet, build_model
+from simreg_core.networks.network import build_network
+from simreg_core.networks.resnet import ResNet
 from simreg_core.regularizer.loss import SimilarityRegularizer, similarity_loss, stretched
-from simreg_core.regularizer.pairs import sample_pairs
-from simreg_core.regularizer.similarity import FeatureSimilarity
-from simreg_core.regularizer.targets import make_target
+from simreg_core.regularizer.pairs import PairSampler, sample_pairs
+from simreg_core.regularizer.similarity import FeatureSimilarity, PixelSimilarity
+from simreg_core.regularizer.targets import TargetInput, make_target
 from simreg_core.seeding import generator
 from tests import oracles
+from tests.core_tests.trained_networks import as_resnet
 
 Transform = Literal["arctanh", "identity"]
 
@@ -85,13 +86,14 @@ def _images(num_images: int = 30, channels: int = 1, side: int = 6) -> Tensor:
 
 def _model(channels: int = 1) -> ResNet:
     config = ModelConfig(base_channels=4, blocks=(1, 1))
-    return build_model(config, channels=channels, num_classes=3, seed=0)
+    return as_resnet(build_network(config, channels=channels, num_classes=3, seed=0))
 
 
 def _regularizer(images: Tensor, model: ResNet, **options: Any) -> SimilarityRegularizer:
     config = RegularizerConfig(**{"batch_size": 8, "threshold": 0.1, **options})
-    target, pairs = make_target(config, RegularizationImages(images, None))
-    return SimilarityRegularizer(config, images, target, pairs, model)
+    pixels = PixelSimilarity(images)
+    target = make_target(TargetInput(images, None, pixels, config))
+    return SimilarityRegularizer(config, images, target, PairSampler(config, pixels), model)
 
 
 @pytest.mark.parametrize("transform", ["arctanh", "identity"])

@@ -13,9 +13,10 @@ from simreg_core.config.trial import RegularizerConfig, TrialConfig
 from simreg_core.data.task import RegularizationImages, TaskData, load_regularization_images
 from simreg_core.errors import ConfigError
 from simreg_core.regularizer.gabor import GaborPopulation
-from simreg_core.regularizer.targets import make_target
+from simreg_core.regularizer.similarity import PixelSimilarity
+from simreg_core.regularizer.targets import TargetInput, make_target
 from simreg_core.seeding import generator
-from simreg_core.training.fit import start
+from simreg_core.training.start import start
 from tests import oracles
 
 FIRST, SECOND = torch.tensor([0, 1, 2, 5]), torch.tensor([3, 4, 9, 7])
@@ -29,7 +30,8 @@ def source() -> RegularizationImages:
 
 
 def targets(source: RegularizationImages, **options: Any) -> Tensor:
-    target, _ = make_target(RegularizerConfig(**options), source)
+    pixels = PixelSimilarity(source.images)
+    target = make_target(TargetInput(*source, pixels, RegularizerConfig(**options)))
     found = target(FIRST, SECOND)
     assert found.dtype == torch.float32
     return found
@@ -59,9 +61,9 @@ def test_label_target_is_one_within_a_class_and_zero_across(source: Regularizati
 def test_label_target_of_images_without_labels_is_refused(
     tiny_config: Callable[..., TrialConfig], tiny_data: TaskData
 ) -> None:
-    changes = {"regularizer.target": "label", "regularizer.dataset": "natural"}
+    config = tiny_config({"regularizer.target": "label", "regularizer.dataset": "natural"})
     with pytest.raises(ConfigError, match=r"^regularizer\.target: .*'natural'"):
-        load_regularization_images(tiny_config(changes), tiny_data.train, ())
+        load_regularization_images(config.regularizer, config.task, tiny_data.train, ())
 
 
 def test_control_takes_the_targets_from_other_images(
@@ -71,7 +73,7 @@ def test_control_takes_the_targets_from_other_images(
     config = tiny_config(changes)
     state = start(config, tiny_data, torch.device("cpu"))
     assert state.regularizer is not None
-    images = load_regularization_images(config, tiny_data.train, ()).images
+    images = load_regularization_images(config.regularizer, config.task, tiny_data.train, ()).images
     assert torch.equal(state.regularizer.images, images)
     order = torch.randperm(64, generator=generator(config.seed, "shuffled targets"))
     shuffled = images[order].numpy()

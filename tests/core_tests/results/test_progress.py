@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from simreg_core.results.progress import SPACE_FILE, StudyProgress, study_progress
-from simreg_core.results.study_lock import DRIVER_FILE, LOCK_FILE, StudyLock
+from simreg_core.results.study_lock import HEARTBEAT_FILE, LOCK_FILE, StudyLock
 from simreg_core.results.tables import ResultStore
-from simreg_core.storage.location import make_folder
+from simreg_core.storage import base
 from tests.object_stores import bucket, make_bucket, s3_server
 
 __all__ = ["bucket", "make_bucket", "s3_server"]
@@ -22,7 +23,7 @@ CONFIRMS = SPACE.replace("null", "{top: 1, seeds: 2}")
 
 def write_study(folder: Path, num_complete: int = 2, space: str = SPACE) -> ResultStore:
     """A study whose later trials are better, but for the first, which misses the constraint."""
-    make_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     store = ResultStore(folder)
     store.create()
     (folder / SPACE_FILE).write_text(space)
@@ -58,14 +59,19 @@ def test_new_study_is_stopped_and_has_no_best_trial(tmp_path: Path) -> None:
     assert study_progress(tmp_path) == StudyProgress("demo", "stopped", num_trials=3, trials={})
 
 
-def test_running_study_says_what_it_does_until_it_ends(tmp_path: Path) -> None:
+def test_running_study_says_what_it_does_until_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "_HEARTBEAT_SECONDS", 0.02)
     write_study(tmp_path)
-    with StudyLock(tmp_path) as driver:
-        driver.enter_phase("trials")
-        driver.ended(0)
-        driver.progressed(2, 7, 1, 5)
-        driver.ended(1)  # written at once, unlike epochs
-        found = study_progress(tmp_path)
+    with StudyLock(tmp_path) as lock:
+        lock.enter_phase("trials")
+        lock.ended(0)
+        lock.progressed(2, 7, 1, 5)
+        lock.ended(1)
+        deadline = time.monotonic() + 20
+        while not (found := study_progress(tmp_path)).running and time.monotonic() < deadline:
+            time.sleep(0.02)
     assert (found.state, found.phase) == ("running", "trials")
     assert found.running == {"2": {"7": {"epochs_done": 1, "epochs": 5}}}
     assert {"host", "pid", "started_at", "updated_at"} == set(found.heartbeat)
@@ -80,8 +86,8 @@ def test_study_without_its_confirmation_is_not_finished(
     phase: str, state: str, tmp_path: Path
 ) -> None:
     write_study(tmp_path, 3, CONFIRMS)
-    with StudyLock(tmp_path) as driver:
-        driver.enter_phase(phase)
+    with StudyLock(tmp_path) as lock:
+        lock.enter_phase(phase)
     assert study_progress(tmp_path).state == state
 
 
@@ -102,7 +108,7 @@ def test_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "{}", '{"pid": 3}', "[1]", "garbage"])
 def test_damaged_heartbeat_is_no_obstacle(content: str, tmp_path: Path) -> None:
     write_study(tmp_path)
-    (tmp_path / DRIVER_FILE).write_text(content)
+    (tmp_path / HEARTBEAT_FILE).write_text(content)
     found = study_progress(tmp_path)
     assert (found.state, found.problem) == ("stopped", None)
 

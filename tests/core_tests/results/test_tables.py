@@ -16,7 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from simreg_core.errors import ConfigError
-from simreg_core.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY, arrow_schema
+from simreg_core.results.schema import (
+    SCHEMA_VERSION,
+    TABLES,
+    VERSION_KEY,
+    arrow_schema,
+    metrics_in,
+)
 from simreg_core.results.tables import ResultStore, read_table
 from tests.object_stores import bucket, make_bucket, s3_server
 
@@ -184,6 +190,38 @@ def test_some_columns_and_trials_are_read_alone(store: ResultStore) -> None:
     store.write("epochs", "a", rows)
     found = read_table(store.folder, "epochs", columns=["epoch", "trial"], trials={1, 7})
     assert found.to_pylist() == [{"epoch": 2, "trial": 1}, {"epoch": 2, "trial": None}]
+
+
+STRIPES, UNIFORM = "validation.robust_accuracy.my:stripes", "test.robust_accuracy.uniform"
+
+
+def test_tables_with_and_without_optional_columns_are_read_together(store: ResultStore) -> None:
+    store.write("trials", "a", [{"trial": 0, "seed": 1}])
+    store.write("trials", "b", [{"trial": 1, STRIPES: 0.25}])
+    store.write("trials", "c", [{"trial": 2, UNIFORM: 0.5, STRIPES: None}])
+    found = {row["trial"]: (row[STRIPES], row[UNIFORM]) for row in store.read("trials")}
+    assert found == {0: (None, None), 1: (0.25, None), 2: (None, 0.5)}
+    table = read_table(store.folder, "trials")
+    assert table.schema.names == [*arrow_schema("trials").names, STRIPES, UNIFORM]
+    assert {STRIPES.partition(".")[2], UNIFORM.partition(".")[2]} <= set(metrics_in(table.schema))
+    some = read_table(
+        store.folder, "trials", columns=["trial", UNIFORM, "test.robust_accuracy.none"]
+    )
+    assert some.select(["trial", UNIFORM]).to_pylist()[1:] == [
+        {"trial": 1, UNIFORM: None},
+        {"trial": 2, UNIFORM: 0.5},
+    ]
+    assert "test.robust_accuracy.none" not in some.schema.names
+    whole = pq.read_schema(store.folder / "trials" / "b.parquet")
+    assert whole.metadata == arrow_schema("trials").metadata
+
+
+def test_trials_of_one_block_have_optional_columns_of_their_own(store: ResultStore) -> None:
+    for number, row in enumerate(({}, {STRIPES: 0.25}, {UNIFORM: 0.5}, {})):
+        store.write_trial("trials", number, [{"trial": number, **row}])
+    store.write_trial("trials", 1, [{"trial": 1, STRIPES: 0.75}])
+    rows = [(row["trial"], row[STRIPES], row[UNIFORM]) for row in store.read("trials")]
+    assert rows == [(0, None, None), (1, 0.75, None), (2, None, 0.5), (3, None, None)]
 
 
 def test_file_that_is_still_being_written_is_not_read(store: ResultStore) -> None:

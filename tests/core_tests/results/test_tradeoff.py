@@ -5,7 +5,8 @@ import statistics
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from simreg_core.robustness.tradeoff import BaselineAccuracy, baseline_accuracy, tradeoff
+
+from simreg_core.results.tradeoff import BaselineAccuracy, baseline_accuracy, tradeoff
 
 accuracies = st.floats(0, 1)
 BASELINE = BaselineAccuracy(0.9, 0.5, None, None)
@@ -50,16 +51,12 @@ def test_baseline_scores_exactly_zero(clean: float, robust: float, weight: float
     assert figures["tradeoff_ratio"] is None
 
 
-def _network(clean: float, robust: float) -> dict[str, float]:
-    return {"clean_accuracy": clean, "robust_accuracy": robust, "robust_accuracy.uniform": 0.0}
-
-
 def test_baseline_is_mean_and_sample_deviation_over_seeds() -> None:
     clean, robust = [0.9, 0.8, 0.94], [0.5, 0.3, 0.4]
-    baseline = baseline_accuracy([_network(c, r) for c, r in zip(clean, robust, strict=True)])
+    baseline = baseline_accuracy(clean, robust)
     assert baseline == pytest.approx((0.88, 0.4, statistics.stdev(clean), statistics.stdev(robust)))
     assert baseline.robust_accuracy_std == pytest.approx(0.1)
 
 
 def test_single_baseline_has_no_deviation() -> None:
-    assert baseline_accuracy([_network(0.9, 0.5)]) == (0.9, 0.5, None, None)
+    assert baseline_accuracy([0.9], [0.5]) == (0.9, 0.5, None, None)

@@ -9,15 +9,19 @@ import scipy.ndimage
 import scipy.stats
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from simreg_core.config.robustness import CORRUPTIONS
-from simreg_core.robustness.corruptions import CORRUPTION_FUNCTIONS, corrupt
+from simreg_core.registry import CORRUPTIONS
+from simreg_core.robustness.attack import AttackInput, prepare
+from simreg_core.robustness.corruptions import corruption_attack
 from simreg_core.seeding import generator
+from tests.core_tests.measuring import corrupt
+
+KINDS = tuple(CORRUPTIONS.own)
 
 RANDOM = ("gaussian_noise", "shot_noise", "impulse_noise", "motion_blur", "elastic_transform")
 # In CIFAR-10-C, too, saturation first falls and then rises, and elastic transforms change kind.
-GROWING = [kind for kind in CORRUPTIONS if kind not in ("saturate", "elastic_transform")]
+GROWING = [kind for kind in KINDS if kind not in ("saturate", "elastic_transform")]
 
 
 def _images(side: int = 16, channels: int = 3, batch: int = 12) -> Tensor:
@@ -37,13 +41,23 @@ def _distance(a: Tensor, b: Tensor) -> float:
     return float((a.double() - b.double()).square().mean())
 
 
-def test_every_configurable_corruption_exists() -> None:
-    assert tuple(CORRUPTION_FUNCTIONS) == CORRUPTIONS
+@pytest.mark.parametrize("kind", KINDS)
+def test_as_an_attack_it_is_the_function_rounded_with_the_same_draws(kind: str) -> None:
+    images = _images() / 255
+    batch = AttackInput(
+        images, torch.zeros(12, dtype=torch.int64), generator(3, kind), nn.Identity()
+    )
+    perturbation = prepare(corruption_attack(kind), batch)
+    function = CORRUPTIONS.own[kind].function
+    for severity in (4, 1, 2, 3, 5):  # whichever came before
+        direct = function(images, severity, generator(3, kind))
+        rounded = (direct.clamp(0, 1) * 255).round() / 255
+        assert torch.equal(perturbation(severity), rounded)
 
 
 @pytest.mark.parametrize("side", [4, 8, 32, 40])
 @pytest.mark.parametrize("channels", [1, 3], ids=["grey", "color"])
-@pytest.mark.parametrize("kind", CORRUPTIONS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_images_stay_images_of_their_shape(kind: str, channels: int, side: int) -> None:
     images = _images(side, channels, batch=3)
     before = images.clone()
@@ -64,7 +78,7 @@ def test_distance_grows_with_severity(kind: str, channels: int) -> None:
     assert distances[4] > 1.3 * distances[0]
 
 
-@pytest.mark.parametrize("kind", CORRUPTIONS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_random_kinds_and_no_others_depend_on_the_generator(kind: str) -> None:
     images = _images()
     corrupted = _corrupt(images, kind, 3)
@@ -73,7 +87,7 @@ def test_random_kinds_and_no_others_depend_on_the_generator(kind: str) -> None:
     assert is_same == (kind not in RANDOM)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in CORRUPTIONS if kind not in RANDOM])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in RANDOM])
 def test_kinds_that_do_not_draw_treat_every_image_alone(kind: str) -> None:
     images = _images()
     whole = _corrupt(images, kind, 4)

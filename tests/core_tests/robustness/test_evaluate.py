@@ -9,29 +9,30 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from simreg_core.config.robustness import ATTACKS, RobustnessConfig
+from simreg_core.config.robustness import RobustnessConfig
 from simreg_core.config.trial import ModelConfig
 from simreg_core.data.images import Split
-from simreg_core.networks.resnet import ResNet, build_model
-from simreg_core.robustness.attack import freeze
-from simreg_core.robustness.corruptions import corrupt
+from simreg_core.networks.network import FeatureNetwork, build_network, freeze
+from simreg_core.registry import ATTACKS
+from simreg_core.robustness.cifar10c import StoredCorruptions
 from simreg_core.robustness.evaluate import (
-    CurvePoint,
-    accuracies,
+    Surrogate,
     boundary_perturbations,
-    corruption_curves,
     evaluate,
-    fgsm_directions,
+    precompute,
 )
 from simreg_core.seeding import generator
 from simreg_core.training.fit import mean_loss_and_accuracy
 from tests import oracles
+from tests.core_tests.measuring import corrupt
+
+NAMES = ("gaussian", "uniform", "salt_pepper", "transfer_fgsm")
 
 
 def _config(**options: Any) -> RobustnessConfig:
     return RobustnessConfig.model_validate(
         {
-            "attacks": {name: {"max_epsilon": 0.3} for name in ATTACKS},
+            "attacks": {name: {"max_epsilon": 0.3} for name in NAMES},
             "reference": {"gaussian": 0.2, "transfer_fgsm": 0.3},
             "num_epsilons": 4,
             "batch_size": 16,
@@ -46,15 +47,15 @@ def _split(num_images: int = 40) -> Split:
     return Split(images, torch.randint(3, (num_images,), generator=rng))
 
 
-def _model(seed: int = 0) -> ResNet:
+def _model(seed: int = 0) -> FeatureNetwork:
     config = ModelConfig(base_channels=4, blocks=(1, 1))
-    model = build_model(config, channels=1, num_classes=3, seed=seed)
+    model = build_network(config, channels=1, num_classes=3, seed=seed)
     model(_split().images / 255)  # moves the running statistics
     return model.eval()
 
 
-def _surrogate() -> nn.Module:
-    return freeze(_model(99))
+def _surrogate() -> Surrogate:
+    return Surrogate(freeze(_model(99)))
 
 
 class _Recorder(nn.Module):
@@ -100,7 +101,7 @@ def test_fgsm_curve_of_a_linear_classifier_is_the_closed_form() -> None:
     )
     margins = oracles.margins(weights, bias, stored / 255, labels)
     reach = np.abs(weights[0] - weights[1]).sum()
-    points = evaluate(model, split, "test", config, freeze(model))
+    points = evaluate(model, split, "test", config, Surrogate(freeze(model)))
     expected = [float((margins > point.epsilon * reach).mean()) for point in points]
     assert [point.accuracy for point in points] == expected
     assert len(set(expected)) > 2
@@ -110,7 +111,7 @@ def test_accuracy_at_epsilon_zero_is_the_clean_accuracy_exactly() -> None:
     model, split = _model(), _split()
     points = evaluate(model, split, "test", _config(), _surrogate())
     _, clean = mean_loss_and_accuracy(model, split)
-    assert [p.accuracy for p in points if p.epsilon == 0] == [clean] * len(ATTACKS)
+    assert [p.accuracy for p in points if p.epsilon == 0] == [clean] * len(NAMES)
 
 
 @pytest.mark.parametrize("batch_size", [7, 39, 500])
@@ -127,7 +128,7 @@ def test_accuracy_is_over_images_however_they_are_batched(batch_size: int) -> No
 def test_points_are_every_epsilon_of_every_attack_in_order_and_references_are_marked() -> None:
     config = _config()
     points = evaluate(_model(), _split(), "validation", config, _surrogate())
-    expected = [(name, epsilon) for name in ATTACKS for epsilon in config.epsilons(name)]
+    expected = [(name, epsilon) for name in NAMES for epsilon in config.epsilons(name)]
     assert [(point.attack, point.epsilon) for point in points] == expected
     assert {(point.split, point.num_images) for point in points} == {("validation", 40)}
     marked = [(point.attack, point.epsilon) for point in points if point.is_reference]
@@ -176,18 +177,20 @@ def test_evaluation_leaves_network_and_generators_as_they_were(is_training: bool
     model, surrogate = _model().train(is_training), _surrogate()
     model(_split().images / 255).sum().backward()
     model.load_state_dict(_model().state_dict())
-    states = [{k: v.clone() for k, v in net.state_dict().items()} for net in (model, surrogate)]
+    states = [
+        {k: v.clone() for k, v in net.state_dict().items()} for net in (model, surrogate.model)
+    ]
     gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     before = _global_rngs()
     assert evaluate(model, _split(), "test", _config(), surrogate) == expected
     assert _global_rngs() == before
     assert all(module.training == is_training for module in model.modules())
-    for net, state in zip((model, surrogate), states, strict=True):
+    for net, state in zip((model, surrogate.model), states, strict=True):
         assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
     after = [p.grad for p in model.parameters() if p.grad is not None]
     assert len(after) == len(gradients)
     assert all(torch.equal(a, b) for a, b in zip(after, gradients, strict=True))
-    assert all(parameter.grad is None for parameter in surrogate.parameters())
+    assert all(parameter.grad is None for parameter in surrogate.model.parameters())
 
 
 def test_large_images_go_through_the_network_in_pieces_that_change_nothing() -> None:
@@ -209,16 +212,17 @@ def test_large_images_go_through_the_network_in_pieces_that_change_nothing() -> 
 
 def test_known_directions_of_fgsm_change_no_figure() -> None:
     split, surrogate = _split(), _surrogate()
-    directions = fgsm_directions(surrogate, split)
+    directions = precompute(ATTACKS.get("transfer_fgsm"), surrogate.model, split)
     assert directions.dtype == torch.int8
     assert directions.shape == split.images.shape
     images = (split.images / 255).requires_grad_()
-    loss = nn.functional.cross_entropy(surrogate(images), split.labels)
+    loss = nn.functional.cross_entropy(surrogate.model(images), split.labels)
     (gradient,) = torch.autograd.grad(loss, images)
     # At the borders of [0, 1], where a step would be clipped away, there is no direction.
     inside = (split.images > 0) & (split.images < 255)
     assert torch.equal(directions[inside].float(), gradient.sign()[inside])
-    found = evaluate(_model(), split, "test", _config(), surrogate, directions)
+    known = surrogate._replace(precomputed={("transfer_fgsm", "test"): directions})
+    found = evaluate(_model(), split, "test", _config(), known)
     assert found == evaluate(_model(), split, "test", _config(), surrogate)
 
 
@@ -231,37 +235,10 @@ def test_given_directions_are_used() -> None:
         num_epsilons=2,
     )
     ahead = torch.ones_like(split.images, dtype=torch.int8)
-    evaluate(recorder, split, "test", config, _surrogate(), ahead)
+    known = _surrogate()._replace(precomputed={("transfer_fgsm", "test"): ahead})
+    evaluate(recorder, split, "test", config, known)
     seen = torch.cat(recorder.seen[1::2])
     torch.testing.assert_close(seen, (split.images / 255 + 0.5).clamp(max=1))
-
-
-def _point(attack: str, epsilon: float, is_reference: bool, accuracy: float) -> CurvePoint:
-    return CurvePoint("test", attack, epsilon, is_reference, accuracy, 40)
-
-
-def test_robust_accuracy_is_the_mean_over_the_reference_points() -> None:
-    points = [
-        _point("gaussian", 0.0, False, 0.9),
-        _point("gaussian", 0.2, True, 0.6),
-        _point("gaussian", 0.3, False, 0.5),
-        _point("uniform", 0.3, False, 0.1),
-        _point("transfer_fgsm", 0.0, False, 0.9),
-        _point("transfer_fgsm", 0.3, True, 0.3),
-    ]
-    expected = {
-        "clean_accuracy": 0.9,
-        "robust_accuracy": pytest.approx(0.45),
-        "robust_accuracy.gaussian": 0.6,
-        "robust_accuracy.transfer_fgsm": 0.3,
-    }
-    assert accuracies(points) == expected
-    corrupted = [_point("corruption:contrast", s, False, a) for s, a in ((1.0, 0.5), (5.0, 0.2))]
-    # Corruptions count for neither clean nor robust accuracy.
-    assert accuracies([*corrupted, *points]) == {
-        **expected,
-        "corruption_accuracy": pytest.approx(0.35),
-    }
 
 
 # Corruptions and the boundary
@@ -273,7 +250,10 @@ CORRUPTIONS: dict[str, Any] = {
 
 
 def test_corruption_curves_are_every_severity_of_every_kind_in_order() -> None:
-    points = corruption_curves(_model(), _split(), "test", _config(**CORRUPTIONS))
+    attacked = evaluate(_model(), _split(), "test", _config(), _surrogate())
+    both = evaluate(_model(), _split(), "test", _config(**CORRUPTIONS), _surrogate())
+    points = both[len(attacked) :]
+    assert both[: len(attacked)] == attacked
     kinds = ("corruption:impulse_noise", "corruption:contrast")
     expected = [(kind, severity) for kind in kinds for severity in (1.0, 5.0)]
     assert [(point.attack, point.epsilon) for point in points] == expected
@@ -289,22 +269,36 @@ def test_accuracy_under_a_corruption_is_over_the_corrupted_images(batch_size: in
         images = corrupt(split.images, "contrast", severity, generator(0, "unused"))
         _, accuracy = mean_loss_and_accuracy(model, Split(images, split.labels))
         expected.append(accuracy)
-    points = corruption_curves(model, split, "test", config)
-    assert [point.accuracy for point in points] == expected
+    points = evaluate(model, split, "test", config, _surrogate())
+    assert [p.accuracy for p in points if p.attack == "corruption:contrast"] == expected
 
 
 def test_two_networks_meet_the_same_corruptions_and_splits_meet_others() -> None:
     def seen(seed: int, name: str) -> list[Tensor]:
-        recorder = _Recorder(_model(seed)).train()
-        corruption_curves(recorder, _split(), name, _config(**CORRUPTIONS))
-        assert recorder.training
-        return recorder.seen
+        alone = {"attacks": {"gaussian": {"max_epsilon": 0.3}}, "reference": {"gaussian": 0.3}}
+        seen = _seen(_model(seed), name, **CORRUPTIONS, **alone, num_epsilons=2)
+        # Three batches: clean, under noise, and then twice two severities.
+        return [images for n, images in enumerate(seen) if n % 6 > 1]
 
     one, other, elsewhere = seen(0, "test"), seen(1, "test"), seen(0, "validation")
     assert len(one) == 3 * 4  # three batches, twice two severities
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     is_same = [torch.equal(a, b) for a, b in zip(one, elsewhere, strict=True)]
-    assert is_same == [False] * 6 + [True] * 6  # contrast draws nothing
+    assert is_same == [False, False, True, True] * 3  # contrast draws nothing
+
+
+def test_stored_images_take_the_place_of_a_kind_they_have() -> None:
+    split = _split()
+    files = {"contrast": np.zeros((50_000, 6, 6, 3), np.uint8)}
+    stored = StoredCorruptions(files, np.arange(40), channels=1, size=6)
+    model = _model()
+    found = evaluate(model, split, "test", _config(**CORRUPTIONS), _surrogate(), stored)
+    made = evaluate(model, split, "test", _config(**CORRUPTIONS), _surrogate())
+    _, black = mean_loss_and_accuracy(model, split._replace(images=split.images * 0))
+    contrast = [p.accuracy for p in found if p.attack == "corruption:contrast"]
+    assert contrast == [black, black]
+    assert [p.attack for p in found] == [p.attack for p in made]
+    assert found[:-2] == made[:-2]
 
 
 def test_boundary_attack_meets_the_first_images_of_the_split() -> None:

@@ -14,15 +14,13 @@ from simreg_core.data.task import TaskData, load_task
 from simreg_core.robustness.evaluate import evaluate
 from simreg_core.training import baselines
 from simreg_core.training.baselines import (
-    ReferenceNetwork,
-    References,
-    ensure_network,
-    load_network,
-    load_references,
-    reference_networks,
-    references_digest,
+    BaselineCache,
+    BaselineNetwork,
+    Baselines,
+    baseline_networks,
 )
-from simreg_core.training.fit import EpochRecord, NonFiniteLossError, fit, start
+from simreg_core.training.fit import EpochRecord, NonFiniteLossError, fit
+from tests.core_tests.trained_networks import trained as train
 
 CPU = torch.device("cpu")
 MakeConfig = Callable[..., TrialConfig]
@@ -36,14 +34,14 @@ def _files(cache: Path) -> dict[str, tuple[int, bytes]]:
     }
 
 
-def _weights(network: ReferenceNetwork, data: TaskData, cache: Path) -> dict[str, list[Any]]:
-    state = load_network(network, data, cache, CPU).state_dict()
+def _weights(network: BaselineNetwork, data: TaskData, cache: Path) -> dict[str, list[Any]]:
+    state = BaselineCache(cache, data, CPU).network(network).state_dict()
     return {name: value.tolist() for name, value in state.items()}
 
 
 def test_networks_are_the_baselines_in_order_and_the_surrogate(tiny_config: MakeConfig) -> None:
     config = tiny_config({"robustness.baseline_seeds": [7, 3], "robustness.surrogate_seed": 5})
-    networks = reference_networks(config)
+    networks = baseline_networks(config)
     named = [(network.role, network.seed) for network in networks]
     assert named == [("baseline", 7), ("baseline", 3), ("surrogate", 5)]
     assert [network.config.seed for network in networks[:2]] == [7, 3]
@@ -54,11 +52,10 @@ def test_baseline_is_the_unregularized_network_of_its_seed(
     tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
 ) -> None:
     config = tiny_config()
-    baseline = reference_networks(config)[0]
+    baseline = baseline_networks(config)[0]
     plain = tiny_config({"regularizer.alpha": 0, "seed": 1})
-    state = start(plain, tiny_data, CPU)
-    list(fit(plain, state, tiny_data))
-    expected = {name: value.tolist() for name, value in state.kept_weights.items()}
+    kept = train(plain, tiny_data).kept_weights
+    expected = {name: value.tolist() for name, value in kept.items()}
     assert _weights(baseline, tiny_data, tmp_path) == expected
 
 
@@ -66,17 +63,15 @@ def test_surrogate_is_not_the_baseline_of_the_same_seed(
     tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
 ) -> None:
     config = tiny_config({"robustness.baseline_seeds": [101], "robustness.surrogate_seed": 101})
-    baseline, surrogate = reference_networks(config)
+    baseline, surrogate = baseline_networks(config)
     assert baseline.config.seed != surrogate.config.seed
     assert _weights(baseline, tiny_data, tmp_path) != _weights(surrogate, tiny_data, tmp_path)
 
 
 def test_no_choice_of_seeds_makes_the_surrogate_a_baseline(tiny_config: MakeConfig) -> None:
-    usual = reference_networks(tiny_config())[-1].config.seed
+    usual = baseline_networks(tiny_config())[-1].config.seed
     for seeds in ([usual], [usual, 1]):
-        *baselines, surrogate = reference_networks(
-            tiny_config({"robustness.baseline_seeds": seeds})
-        )
+        *baselines, surrogate = baseline_networks(tiny_config({"robustness.baseline_seeds": seeds}))
         assert surrogate.config.seed not in [network.config.seed for network in baselines]
     assert usual == 4240665349  # that of all results so far
 
@@ -87,18 +82,18 @@ class Measured(NamedTuple):
     config: TrialConfig
     data: TaskData
     cache: Path
-    found: References
+    found: Baselines
 
 
 @pytest.fixture(scope="module")
 def measured(tiny_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Measured:
     config, cache = tiny_config({"robustness.baseline_seeds": [1, 2]}), tmp_path_factory.mktemp("c")
     data = load_task(config.task)
-    return Measured(config, data, cache, load_references(config, data, cache, CPU))
+    return Measured(config, data, cache, BaselineCache(cache, data, CPU).load(config))
 
 
 def test_surrogate_is_frozen(measured: Measured) -> None:
-    surrogate = measured.found.surrogate
+    surrogate = measured.found.surrogate.model
     assert not surrogate.training
     assert not any(parameter.requires_grad for parameter in surrogate.parameters())
 
@@ -107,8 +102,8 @@ def test_results_are_those_of_every_network_on_both_splits(measured: Measured) -
     config, data, cache, found = measured
     named = [(result.role, result.seed) for result in found.results]
     assert named == [("baseline", 1), ("baseline", 2), ("surrogate", 0)]
-    for network, result in zip(reference_networks(config), found.results, strict=True):
-        model = load_network(network, data, cache, CPU)
+    for network, result in zip(baseline_networks(config), found.results, strict=True):
+        model = BaselineCache(cache, data, CPU).network(network)
         expected = [
             point
             for split in ("validation", "test")
@@ -125,18 +120,19 @@ def test_results_are_those_of_every_network_on_both_splits(measured: Measured) -
 def test_baseline_accuracy_is_the_mean_over_the_baselines_alone(
     split: str, measured: Measured
 ) -> None:
-    one, other, _ = (result.accuracies(split) for result in measured.found.results)
-    baseline = measured.found.baseline(split)
+    measurements = [result.measurements(split) for result in measured.found.results]
+    baseline = measured.found.accuracy(split)
     for name in ("clean_accuracy", "robust_accuracy"):
-        assert getattr(baseline, name) == pytest.approx((one[name] + other[name]) / 2)
-        deviation = abs(one[name] - other[name]) / 2**0.5
+        one, other, _ = (getattr(found, name) for found in measurements)
+        assert getattr(baseline, name) == pytest.approx((one + other) / 2)
+        deviation = abs(one - other) / 2**0.5
         assert getattr(baseline, f"{name}_std") == pytest.approx(deviation)
 
 
 def test_cached_figures_are_plain_json(measured: Measured) -> None:
-    texts = sorted(path for path in measured.cache.iterdir() if path.suffix == ".json")
-    assert len(texts) == 6  # curves and epochs of three networks
-    assert [type(json.loads(path.read_text())) for path in texts] == [dict, list] * 3
+    for kind, content in (("curves", dict), ("epochs", list)):
+        paths = list(measured.cache.glob(f"*.{kind}.json"))
+        assert [type(json.loads(path.read_text())) for path in paths] == [content] * 3
 
 
 @pytest.mark.parametrize(
@@ -144,17 +140,18 @@ def test_cached_figures_are_plain_json(measured: Measured) -> None:
     [{}, {"seed": 9}, {"regularizer.alpha": 3}, {"regularizer.dataset": "natural"}],
     ids=["the-same", "seed", "alpha", "regularization-images"],
 )
-def test_trials_of_one_protocol_share_their_references(
+def test_trials_of_one_protocol_share_their_baselines(
     changes: dict[str, Any],
     tiny_config: MakeConfig,
     tiny_data: TaskData,
     tmp_path: Path,
-    trained: list[TrialConfig],
+    trained: list[int],
 ) -> None:
-    digest = references_digest(tiny_config(changes), tiny_data)
-    first = load_references(tiny_config(), tiny_data, tmp_path, CPU)
+    cache = BaselineCache(tmp_path, tiny_data, CPU)
+    digest = cache.digest(tiny_config(changes))
+    first = cache.load(tiny_config())
     before = _files(tmp_path)
-    second = load_references(tiny_config(changes), tiny_data, tmp_path, CPU)
+    second = cache.load(tiny_config(changes))
     assert len(trained) == 2
     assert _files(tmp_path) == before
     assert second.digest == first.digest == digest  # known before anything is trained
@@ -169,26 +166,26 @@ def test_trials_of_one_protocol_share_their_references(
         pytest.param({"robustness.noise_seed": 5}, 2, id="attacks"),  # of the same networks
     ],
 )
-def test_another_protocol_has_references_of_its_own(
+def test_another_protocol_has_baselines_of_its_own(
     changes: dict[str, Any],
     num_trained: int,
     tiny_config: MakeConfig,
     tiny_data: TaskData,
     tmp_path: Path,
-    trained: list[TrialConfig],
+    trained: list[int],
 ) -> None:
-    first = load_references(tiny_config(), tiny_data, tmp_path, CPU)
-    second = load_references(tiny_config(changes), tiny_data, tmp_path, CPU)
+    cache = BaselineCache(tmp_path, tiny_data, CPU)
+    first, second = cache.load(tiny_config()), cache.load(tiny_config(changes))
     assert len(trained) == num_trained
     assert second.digest != first.digest
     assert second.results != first.results
 
 
-def test_changed_images_have_references_of_their_own(
+def test_changed_images_have_baselines_of_their_own(
     make_dataset: Callable[..., Path],
     tiny_config: MakeConfig,
     tmp_path: Path,
-    trained: list[TrialConfig],
+    trained: list[int],
 ) -> None:
     changes = {"task.num_train": 20, "task.num_validation": 8, "task.num_test": 6}
     digests = []
@@ -196,21 +193,21 @@ def test_changed_images_have_references_of_their_own(
         folder = make_dataset(first=first_image)  # the same path both times
         config = tiny_config({**changes, "task.dataset": f"parquet:{folder}"})
         data = load_task(config.task)
-        digests.append(load_references(config, data, tmp_path / "cache", CPU).digest)
+        digests.append(BaselineCache(tmp_path / "cache", data, CPU).load(config).digest)
     assert digests[0] != digests[1]
     assert len(trained) == 4
 
 
 def test_two_that_ask_at_once_train_one_network(
-    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path, trained: list[TrialConfig]
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path, trained: list[int]
 ) -> None:
-    network = reference_networks(tiny_config())[0]
+    network, cache = (
+        baseline_networks(tiny_config())[0],
+        BaselineCache(tmp_path, tiny_data, CPU),
+    )
     paths: list[Path] = []
     threads = [
-        threading.Thread(
-            target=lambda: paths.append(ensure_network(network, tiny_data, tmp_path, CPU))
-        )
-        for _ in range(3)
+        threading.Thread(target=lambda: paths.append(cache.weights_file(network))) for _ in range(3)
     ]
     for thread in threads:
         thread.start()
@@ -224,25 +221,28 @@ def test_two_that_ask_at_once_train_one_network(
 def test_interrupted_training_leaves_no_network_behind(
     tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = reference_networks(tiny_config())[0]
+    network, cache = (
+        baseline_networks(tiny_config())[0],
+        BaselineCache(tmp_path, tiny_data, CPU),
+    )
 
-    def interrupted(config: TrialConfig, *rest: Any) -> Iterator[EpochRecord]:
-        yield next(fit(config, *rest))
+    def interrupted(*arguments: Any, **options: Any) -> Iterator[EpochRecord]:
+        yield next(fit(*arguments, **options))
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(baselines, "fit", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            ensure_network(network, tiny_data, tmp_path, CPU)
+            cache.weights_file(network)
     assert [name for name in _files(tmp_path) if not name.endswith(".state.pt")] == []
-    path = ensure_network(network, tiny_data, tmp_path, CPU)
+    path = cache.weights_file(network)
     assert set(_files(tmp_path)) == {path.name, path.with_suffix(".epochs.json").name}
 
 
 def test_diverged_baseline_is_not_cached(
     tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
 ) -> None:
-    network = reference_networks(tiny_config({"training.learning_rate": 1e30}))[0]
+    network = baseline_networks(tiny_config({"training.learning_rate": 1e30}))[0]
     with pytest.raises(NonFiniteLossError, match="in epoch 0"):
-        ensure_network(network, tiny_data, tmp_path, CPU)
+        BaselineCache(tmp_path, tiny_data, CPU).weights_file(network)
     assert _files(tmp_path) == {}

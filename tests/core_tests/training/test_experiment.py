@@ -15,10 +15,11 @@ from simreg_core.errors import ConfigError
 from simreg_core.networks.checkpoint import CheckpointError, save
 from simreg_core.results.schema import SPLITS, TRIAL_COLUMNS
 from simreg_core.results.tradeoff import tradeoff
-from simreg_core.robustness.evaluate import accuracies, evaluate
-from simreg_core.training.baselines import load_references
-from simreg_core.training.experiment import Progress, TrialResult, run_experiment
+from simreg_core.robustness.evaluate import evaluate
+from simreg_core.training.baselines import BaselineCache
+from simreg_core.training.experiment import Progress, TrialResult
 from simreg_core.training.fit import EpochRecord, mean_loss_and_accuracy
+from tests.core_tests.measuring import accuracies, run
 
 CPU = torch.device("cpu")
 MakeConfig = Callable[..., TrialConfig]
@@ -36,28 +37,28 @@ def _epochs(result: TrialResult) -> list[EpochRecord]:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Reference networks, trained once for all tests of this file."""
-    return tmp_path_factory.mktemp("references")
+    """Baseline networks, trained once for all tests of this file."""
+    return tmp_path_factory.mktemp("baselines")
 
 
 @pytest.fixture(scope="module")
 def result(tiny_config: MakeConfig, cache: Path) -> TrialResult:
-    return run_experiment(tiny_config(), cache=cache, device=CPU)
+    return run(tiny_config(), cache)
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_metrics_are_those_of_the_kept_network_against_the_references(
+def test_metrics_are_those_of_the_kept_network_against_the_baselines(
     split: str, result: TrialResult, cache: Path
 ) -> None:
     config = result.config
     data = load_task(config.task)
-    references = load_references(config, data, cache, CPU)
+    baselines = BaselineCache(cache, data, CPU).load(config)
     points = evaluate(
-        result.model, data.split(split), split, config.robustness, references.surrogate
+        result.model, data.split(split), split, config.robustness, baselines.surrogate
     )
     own = accuracies(points)
     expected = own | tradeoff(
-        own["clean_accuracy"], own["robust_accuracy"], references.baseline(split), 1.0
+        own["clean_accuracy"], own["robust_accuracy"], baselines.accuracy(split), 1.0
     )
     found = {name: result.columns[f"{split}.{name}"] for name in expected}
     assert found == expected
@@ -67,7 +68,7 @@ def test_metrics_are_those_of_the_kept_network_against_the_references(
 def test_network_with_the_kept_weights_is_evaluated(tiny_config: MakeConfig, cache: Path) -> None:
     changes = {"training.epochs": 6, "training.learning_rate": 0.5, "regularizer.alpha": 0}
     config = tiny_config({**changes, "training.schedule": {"factor": 1.0}, "seed": 2})
-    result = run_experiment(config, cache=cache, device=CPU)
+    result = run(config, cache)
     assert result.columns["kept_epoch"] < 5, "this run cannot tell the best epoch from the last"
     kept = result.epochs[result.columns["kept_epoch"]]
     assert result.metric("clean_accuracy", "validation") == kept.validation_accuracy
@@ -79,7 +80,7 @@ def test_unregularized_trial_of_the_baselines_seed_scores_exactly_zero(
     tiny_config: MakeConfig, cache: Path
 ) -> None:
     config = tiny_config({"regularizer.alpha": 0, "seed": 1})
-    result = run_experiment(config, cache=cache, device=CPU)
+    result = run(config, cache)
     for split in SPLITS:
         for name in ("accuracy_cost", "robustness_gain", "tradeoff_score"):
             assert result.metric(name, split) == 0
@@ -88,7 +89,7 @@ def test_unregularized_trial_of_the_baselines_seed_scores_exactly_zero(
 
 def test_weight_of_the_cost_enters_the_score(tiny_config: MakeConfig, cache: Path) -> None:
     config = tiny_config({"robustness.tradeoff_weight": 3.0})
-    result = run_experiment(config, cache=cache, device=CPU)
+    result = run(config, cache)
     cost, gain, score = (
         result.metric(name, "test")
         for name in ("accuracy_cost", "robustness_gain", "tradeoff_score")
@@ -102,7 +103,7 @@ def test_weight_of_the_cost_enters_the_score(tiny_config: MakeConfig, cache: Pat
 def test_columns_say_what_was_run_and_how_it_ended(result: TrialResult) -> None:
     columns, config = result.columns, result.config
     assert columns["config_digest"] == config.digest()
-    assert columns["baseline_digest"] == result.references.digest
+    assert columns["baseline_digest"] == result.baselines.digest
     assert {name: columns[name] for name in config.flat()} == config.flat()
     assert [columns[f"num_{name}"] for name in ("train", "validation", "test")] == [128, 64, 64]
     losses = [record.validation_loss for record in result.epochs]
@@ -119,7 +120,7 @@ def test_columns_say_what_was_run_and_how_it_ended(result: TrialResult) -> None:
 def test_result_is_a_function_of_the_configuration(
     result: TrialResult, tiny_config: MakeConfig, tmp_path: Path
 ) -> None:
-    fresh = run_experiment(tiny_config(), cache=tmp_path, device=CPU)
+    fresh = run(tiny_config(), tmp_path)
     assert _figures(fresh) == _figures(result)
     assert _epochs(fresh) == _epochs(result)
     assert fresh.curves == result.curves
@@ -135,17 +136,16 @@ def test_run_that_is_killed_after_an_epoch_continues_to_the_same_result(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_experiment(config, cache=cache, device=CPU, checkpoint=path, on_epoch=killed)
-    told: list[int] = []
-    resumed = run_experiment(
+        run(config, cache, checkpoint=path, on_epoch=killed)
+    seen: list[int] = []
+    resumed = run(
         config,
-        cache=cache,
-        device=CPU,
+        cache,
         checkpoint=path,
-        on_epoch=lambda progress: told.append(progress.records[-1].epoch),
+        on_epoch=lambda progress: seen.append(progress.records[-1].epoch),
     )
-    whole = run_experiment(config, cache=cache, device=CPU)
-    assert told == [2, 3]
+    whole = run(config, cache)
+    assert seen == [2, 3]
     assert _figures(resumed) == _figures(whole)
     assert _epochs(resumed) == _epochs(whole)
     assert resumed.curves == whole.curves
@@ -162,7 +162,7 @@ def test_wrong_checkpoint_stops_the_run_instead_of_starting_over(
         save({"config_digest": "another"}, path)
     content = path.read_bytes()
     with pytest.raises(CheckpointError, match=r"state\.pt"):
-        run_experiment(tiny_config(), cache=cache, device=CPU, checkpoint=path)
+        run(tiny_config(), cache, checkpoint=path)
     assert path.read_bytes() == content
 
 
@@ -175,8 +175,8 @@ def test_boundary_and_corruptions_are_columns_where_configured(
             "robustness.corruptions": {"kinds": ["contrast"], "severities": [1, 5]},
         }
     )
-    result = run_experiment(config, cache=cache, device=CPU)
-    plain = run_experiment(tiny_config(), cache=cache, device=CPU)
+    result = run(config, cache)
+    plain = run(tiny_config(), cache)
     for split in SPLITS:
         points = [p for p in result.curves if p.split == split and p.attack[0] == "c"]
         assert [point.epsilon for point in points] == [1.0, 5.0]
@@ -189,7 +189,7 @@ def test_boundary_and_corruptions_are_columns_where_configured(
             assert result.metric(name, split) == plain.metric(name, split)
 
 
-def test_plugin_counts_towards_r_but_has_no_column(
+def test_attack_from_elsewhere_counts_towards_r_and_has_a_column(
     tiny_config: MakeConfig, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = "def halve(batch):\n    return lambda epsilon: batch.images / 2\n"
@@ -200,11 +200,13 @@ def test_plugin_counts_towards_r_but_has_no_column(
     config = tiny_config(
         {"robustness.attacks": attacks, "robustness.reference": {"gaussian": 0.4, name: 0.2}}
     )
-    result = run_experiment(config, cache=cache, device=CPU)
+    result = run(config, cache)
     under = {p.attack: p.accuracy for p in result.curves if p.split == "test" and p.is_reference}
     assert result.columns["test.robust_accuracy"] == statistics.fmean(under.values())
     assert set(under) == {"gaussian", name}
-    assert set(result.columns) <= {column.name for column in TRIAL_COLUMNS}
+    own = set(result.columns) - {column.name for column in TRIAL_COLUMNS}
+    assert own == {f"{s}.robust_accuracy.{n}" for s in SPLITS for n in under}
+    assert result.metric(f"robust_accuracy.{name}", "test") == under[name]
 
 
 @pytest.mark.parametrize(
@@ -226,7 +228,7 @@ def test_what_cannot_be_measured_is_refused_before_training(
 ) -> None:
     changes = {**changes, "robustness.reference": {"gaussian": 0.4}}
     with pytest.raises(ConfigError, match=rf"^{key}: "):
-        run_experiment(tiny_config(changes), cache=tmp_path / "cache", device=CPU)
+        run(tiny_config(changes), tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 
@@ -247,10 +249,9 @@ def test_metrics_of_an_epoch_are_those_that_its_network_is_measured_to_have(
         "robustness.tradeoff_weight": 2.0,
     }
     found: list[dict[str, float]] = []
-    result = run_experiment(
+    result = run(
         tiny_config(changes),
-        cache=cache,
-        device=CPU,
+        cache,
         on_epoch=lambda progress: found.append(progress.metrics()),
     )
     assert found[-1] == {name: result.metric(name, "validation") for name in found[-1]}
@@ -261,10 +262,8 @@ def test_metrics_of_an_epoch_are_those_that_its_network_is_measured_to_have(
 
 def test_measuring_every_epoch_changes_no_figure(tiny_config: MakeConfig, cache: Path) -> None:
     config = tiny_config({"training.epochs": 3})
-    measured = run_experiment(
-        config, cache=cache, device=CPU, on_epoch=lambda progress: (progress.metrics(), None)[1]
-    )
-    alone = run_experiment(config, cache=cache, device=CPU)
+    measured = run(config, cache, on_epoch=lambda progress: (progress.metrics(), None)[1])
+    alone = run(config, cache)
     assert _figures(measured) == _figures(alone)
     assert _epochs(measured) == _epochs(alone)
     own, other = measured.model.state_dict(), alone.model.state_dict()

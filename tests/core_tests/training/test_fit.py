@@ -14,18 +14,17 @@ from simreg_core.config.trial import TrialConfig
 from simreg_core.data.images import Split
 from simreg_core.data.task import TaskData, load_task
 from simreg_core.errors import ConfigError
-from simreg_core.networks.resnet import build_model
+from simreg_core.networks.network import build_network
 from simreg_core.regularizer.loss import PairBatch
 from simreg_core.seeding import generator
 from simreg_core.training.augment import augment, draw_augmentation
 from simreg_core.training.fit import (
     NonFiniteLossError,
-    fit,
     learning_rate,
     mean_loss_and_accuracy,
-    start,
 )
-from tests.core_tests.trained_networks import snapshot_of, trained, weights_of
+from simreg_core.training.start import start
+from tests.core_tests.trained_networks import as_resnet, epochs_of, snapshot_of, trained, weights_of
 
 CPU = torch.device("cpu")
 MakeConfig = Callable[..., TrialConfig]
@@ -45,7 +44,7 @@ def test_training_is_the_plain_loop_where_alpha_is_zero(tiny_config: MakeConfig)
         }
     )
     data = load_task(config.task)
-    model = build_model(config.model, channels=1, num_classes=10, seed=config.seed).train()
+    model = build_network(config.model, channels=1, num_classes=10, seed=config.seed).train()
     velocity = [torch.zeros_like(p) for p in model.parameters()]
     for epoch, rate in enumerate([0.1, 0.03, 0.1]):
         order = torch.randperm(128, generator=generator(config.seed, "batches", epoch))
@@ -114,7 +113,7 @@ def test_numbers_depend_on_the_seed_and_on_nothing_else(
         torch.manual_seed(1)
         state = start(tiny_config(), tiny_data, CPU)
         state.model.eval()  # trained in training mode all the same
-        list(fit(tiny_config(), state, tiny_data))
+        list(epochs_of(tiny_config(), state, tiny_data))
     assert snapshot_of(one) == snapshot_of(state)
     other = trained(tiny_config({"seed": 1}), tiny_data)
     assert weights_of(one) != weights_of(other)
@@ -138,7 +137,7 @@ def test_network_learns_what_can_be_learned(tiny_config: MakeConfig) -> None:
 def test_record_says_what_the_epoch_did(tiny_config: MakeConfig, tiny_data: TaskData) -> None:
     config = tiny_config({"training.epochs": 4})
     state = start(config, tiny_data, CPU)
-    for epoch, record in enumerate(fit(config, state, tiny_data)):
+    for epoch, record in enumerate(epochs_of(config, state, tiny_data)):
         loss, accuracy = mean_loss_and_accuracy(state.model, tiny_data.validation)
         assert state.regularizer is not None
         assert record.epoch == epoch
@@ -164,7 +163,7 @@ def test_pair_figures_are_those_of_the_epochs_pairs(
         return batches[-1]
 
     monkeypatch.setattr(state.regularizer, "compare", noted)
-    record = next(fit(config, state, tiny_data))
+    record = next(epochs_of(config, state, tiny_data))
     s_cnn = torch.cat([batch.s_cnn.detach() for batch in batches]).double()
     s_target = torch.cat([batch.s_target for batch in batches]).double()
     a, b = s_cnn - s_cnn.mean(), s_target - s_target.mean()
@@ -203,7 +202,7 @@ def test_loss_and_accuracy_are_means_over_images(num_images: int, tiny_config: M
     rng = generator(0, "images")
     images = torch.randint(256, (num_images, 1, 8, 8), generator=rng, dtype=torch.uint8)
     split = Split(images, torch.randint(10, (num_images,), generator=rng))
-    model = build_model(tiny_config().model, channels=1, num_classes=10, seed=0).train()
+    model = build_network(tiny_config().model, channels=1, num_classes=10, seed=0).train()
     loss, accuracy = mean_loss_and_accuracy(model, split)
     assert model.training
     with torch.no_grad():
@@ -232,7 +231,7 @@ def test_kept_weights_are_those_of_the_asked_epoch(
     config = unsteady.model_copy(update={"training": training})
     state = start(config, tiny_data, CPU)
     weights = []
-    for _ in fit(config, state, tiny_data):
+    for _ in epochs_of(config, state, tiny_data):
         weights.append(copy.deepcopy(state.model.state_dict()))
     losses = [record.validation_loss for record in state.records]
     best = losses.index(min(losses))
@@ -252,7 +251,7 @@ def test_kept_model_is_a_copy_with_the_kept_weights(
     assert not kept.training
     assert mean_loss_and_accuracy(kept, tiny_data.validation)[0] == state.kept_loss
     with torch.no_grad():
-        kept.head.weight.zero_()
+        as_resnet(kept).head.weight.zero_()
     assert weights_of(state) == before
     assert bool((state.kept_weights["head.weight"] != 0).any())
 
@@ -283,7 +282,7 @@ def test_diverged_similarity_loss_is_named(tiny_config: MakeConfig, tiny_data: T
     # One step, so that the network is still finite when its own loss is computed.
     data = tiny_data._replace(train=Split(*(tensor[:64] for tensor in tiny_data.train)))
     with pytest.raises(NonFiniteLossError, match=r"^similarity loss nan in epoch 0, step 0$"):
-        next(fit(config, state, data))
+        next(epochs_of(config, state, data))
 
 
 def test_diverged_epoch_leaves_the_records_and_kept_weights_before_it(
@@ -291,11 +290,11 @@ def test_diverged_epoch_leaves_the_records_and_kept_weights_before_it(
 ) -> None:
     config = tiny_config({"regularizer.alpha": 0})
     state = start(config, tiny_data, CPU)
-    epochs = fit(config, state, tiny_data)
+    epochs = epochs_of(config, state, tiny_data)
     next(epochs)
     kept = copy.deepcopy(state.kept_weights)
     with torch.no_grad():
-        state.model.head.weight[0] = math.nan
+        as_resnet(state.model).head.weight[0] = math.nan
     with pytest.raises(NonFiniteLossError, match="task loss nan in epoch 1, step 0"):
         next(epochs)
     assert len(state.records) == 1

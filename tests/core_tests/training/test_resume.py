@@ -9,8 +9,8 @@ import torch
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import TaskData
 from simreg_core.networks.checkpoint import CheckpointError, save
-from simreg_core.training.fit import fit, start
-from tests.core_tests.trained_networks import snapshot_of, trained
+from simreg_core.training.start import start
+from tests.core_tests.trained_networks import epochs_of, snapshot_of, trained
 
 CPU = torch.device("cpu")
 MakeConfig = Callable[..., TrialConfig]
@@ -41,15 +41,15 @@ def test_resumed_run_is_the_uninterrupted_one_bit_for_bit(
 ) -> None:
     config = full.model_copy(update={"training": full.training.model_copy(update={"keep": keep})})
     interrupted = start(config, tiny_data, CPU)
-    for record in fit(config, interrupted, tiny_data):
+    for record in epochs_of(config, interrupted, tiny_data):
         if record.epoch + 1 == stop_after:
             break
-    interrupted.save(tmp_path / "state.pt", config)
+    interrupted.save(tmp_path / "state.pt", config.digest())
 
     resumed = start(config, tiny_data, CPU)
-    resumed.restore(tmp_path / "state.pt", config)
+    resumed.restore(tmp_path / "state.pt", config.digest())
     assert snapshot_of(resumed) == snapshot_of(interrupted)
-    epochs = [record.epoch for record in fit(config, resumed, tiny_data)]
+    epochs = [record.epoch for record in epochs_of(config, resumed, tiny_data)]
     assert epochs == list(range(stop_after, 4))
     assert snapshot_of(resumed) == snapshot_of(trained(config, tiny_data))
 
@@ -59,11 +59,11 @@ def test_plain_run_resumes_bit_for_bit(
 ) -> None:
     config = tiny_config({"regularizer.alpha": 0})
     interrupted = start(config, tiny_data, CPU)
-    next(fit(config, interrupted, tiny_data))
-    interrupted.save(tmp_path / "state.pt", config)
+    next(epochs_of(config, interrupted, tiny_data))
+    interrupted.save(tmp_path / "state.pt", config.digest())
     resumed = start(config, tiny_data, CPU)
-    resumed.restore(tmp_path / "state.pt", config)
-    list(fit(config, resumed, tiny_data))
+    resumed.restore(tmp_path / "state.pt", config.digest())
+    list(epochs_of(config, resumed, tiny_data))
     assert snapshot_of(resumed) == snapshot_of(trained(config, tiny_data))
 
 
@@ -73,8 +73,8 @@ def test_checkpoint_of_something_else_is_refused(
 ) -> None:
     path, other = tmp_path / "state.pt", tiny_config({"training.learning_rate": 0.2})
     if is_state:
-        start(other, tiny_data, CPU).save(path, other)
+        start(other, tiny_data, CPU).save(path, other.digest())
     else:
         save({"weights": torch.zeros(3)}, path)
     with pytest.raises(CheckpointError, match=r"state\.pt belongs to another configuration"):
-        start(tiny_config(), tiny_data, CPU).restore(path, tiny_config())
+        start(tiny_config(), tiny_data, CPU).restore(path, tiny_config().digest())

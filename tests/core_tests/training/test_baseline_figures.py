@@ -1,4 +1,4 @@
-"""What is measured of reference networks, and when it is measured again."""
+"""What is measured of baseline networks, and when it is measured again."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from simreg_core.config.trial import TrialConfig
 from simreg_core.data.images import Split
 from simreg_core.data.task import TaskData
 from simreg_core.errors import ConfigError
-from simreg_core.robustness.evaluate import SplitFigures, fgsm_directions, measure
+from simreg_core.registry import ATTACKS, Attack
+from simreg_core.robustness.evaluate import SplitFigures, measure, precompute
 from simreg_core.training import baselines
-from simreg_core.training.baselines import load_network, load_references, reference_networks
+from simreg_core.training.baselines import BaselineCache, baseline_networks
 
 CPU = torch.device("cpu")
 MakeConfig = Callable[..., TrialConfig]
@@ -27,28 +28,30 @@ MEASURED = {
 }
 
 
-def test_references_are_measured_like_trials_and_read_back_the_same(
+def test_baselines_are_measured_like_trials_and_read_back_the_same(
     tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
 ) -> None:
     config = tiny_config(MEASURED)
-    fresh = load_references(config, tiny_data, tmp_path, CPU)
-    for network, result in zip(reference_networks(config), fresh.results, strict=True):
-        model = load_network(network, tiny_data, tmp_path, CPU)
+    fresh = BaselineCache(tmp_path, tiny_data, CPU).load(config)
+    for network, result in zip(baseline_networks(config), fresh.results, strict=True):
+        model = BaselineCache(tmp_path, tiny_data, CPU).network(network)
         for split in ("validation", "test"):
-            expected = measure(model, tiny_data.split(split), split, config, fresh.surrogate)
+            expected = measure(
+                model, tiny_data.split(split), split, config.robustness, fresh.surrogate
+            )
             assert [point for point in result.curves if point.split == split] == expected.curves
             assert result.boundary_distance[split] == expected.boundary_distance is not None
-    assert load_references(config, tiny_data, tmp_path, CPU).results == fresh.results
+    assert BaselineCache(tmp_path, tiny_data, CPU).load(config).results == fresh.results
 
 
 def test_other_measurements_are_made_of_the_same_networks(
-    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path, trained: list[TrialConfig]
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path, trained: list[int]
 ) -> None:
-    plain = load_references(tiny_config(), tiny_data, tmp_path, CPU)
+    plain = BaselineCache(tmp_path, tiny_data, CPU).load(tiny_config())
     for key, value in MEASURED.items():
-        more = load_references(tiny_config({key: value}), tiny_data, tmp_path, CPU)
+        more = BaselineCache(tmp_path, tiny_data, CPU).load(tiny_config({key: value}))
         assert more.results != plain.results
-        assert more.baseline("test") == plain.baseline("test")
+        assert more.accuracy("test") == plain.accuracy("test")
     assert len(trained) == 2
 
 
@@ -84,7 +87,7 @@ def test_what_cannot_be_measured_is_refused_before_any_training(
         small = tiny_data.test._replace(images=tiny_data.test.images[..., :3, :3])
         tiny_data = tiny_data._replace(test=small)
     with pytest.raises(ConfigError, match=message):
-        load_references(tiny_config(changes), tiny_data, tmp_path / "cache", CPU)
+        BaselineCache(tmp_path / "cache", tiny_data, CPU).load(tiny_config(changes))
     assert not (tmp_path / "cache").exists()
 
 
@@ -98,12 +101,12 @@ def test_edited_plugin_is_measured_again(
     table = {name: {"max_epsilon": 0.2}}
     config = tiny_config({"robustness.attacks": table, "robustness.reference": {name: 0.2}})
     cache = tmp_path / "cache"
-    baseline = load_references(config, tiny_data, cache, CPU).baseline("test")
+    baseline = BaselineCache(cache, tiny_data, CPU).load(config).accuracy("test")
     assert baseline.robust_accuracy == baseline.clean_accuracy
     (tmp_path / "edited_attack.py").write_text(source.format("0.0"))
     monkeypatch.delitem(sys.modules, "edited_attack")
     importlib.invalidate_caches()
-    baseline = load_references(config, tiny_data, cache, CPU).baseline("test")
+    baseline = BaselineCache(cache, tiny_data, CPU).load(config).accuracy("test")
     assert baseline.robust_accuracy < baseline.clean_accuracy
 
 
@@ -113,7 +116,7 @@ def test_changed_file_of_corruptions_is_measured_again(
     folder = tmp_path / "stored"
     folder.mkdir()
     (folder / "contrast.npy").write_bytes(b"one")
-    monkeypatch.setattr("simreg_core.robustness.evaluate.open_folder", lambda *_: None)
+    monkeypatch.setattr(baselines, "open_folder", lambda *_: None)
     measured: list[str] = []
 
     def counted(*arguments: Any) -> SplitFigures:
@@ -123,11 +126,11 @@ def test_changed_file_of_corruptions_is_measured_again(
     monkeypatch.setattr(baselines, "measure", counted)
     corruptions = {"kinds": ["contrast"], "severities": [1], "folder": str(folder)}
     config = tiny_config({"robustness.corruptions": corruptions})
-    network, *_, surrogate = reference_networks(config)
+    network, cache = baseline_networks(config)[0], BaselineCache(tmp_path / "cache", tiny_data, CPU)
     for content in (b"one", b"one", b"changed"):
         if content != (folder / "contrast.npy").read_bytes():
             (folder / "contrast.npy").write_bytes(content)
-        baselines.reference_result(network, surrogate, tiny_data, tmp_path / "cache", CPU)
+        cache.result(network)
     assert measured == ["validation", "test"] * 2
 
 
@@ -136,17 +139,18 @@ def test_directions_of_fgsm_are_computed_once_and_read_back_the_same(
 ) -> None:
     computed: list[int] = []
 
-    def counted(surrogate: torch.nn.Module, split: Split) -> torch.Tensor:
+    def counted(attack: Attack, surrogate: torch.nn.Module, split: Split) -> torch.Tensor:
         computed.append(len(split.labels))
-        return fgsm_directions(surrogate, split)
+        return precompute(attack, surrogate, split)
 
-    monkeypatch.setattr(baselines, "fgsm_directions", counted)
+    monkeypatch.setattr(baselines, "precompute", counted)
     for seed in (0, 1):
-        found = load_references(tiny_config({"seed": seed}), tiny_data, tmp_path, CPU)
-        assert sorted(found.directions) == ["test", "validation"]
-        for name, directions in found.directions.items():
-            split = tiny_data.split(name)
-            assert torch.equal(directions, fgsm_directions(found.surrogate, split))
+        found = BaselineCache(tmp_path, tiny_data, CPU).load(tiny_config({"seed": seed}))
+        known = found.surrogate.precomputed
+        assert sorted(known) == [("transfer_fgsm", "test"), ("transfer_fgsm", "validation")]
+        for (name, split), directions in known.items():
+            again = precompute(ATTACKS.get(name), found.surrogate.model, tiny_data.split(split))
+            assert torch.equal(directions, again)
     assert computed == [64, 64]
 
 
@@ -155,18 +159,18 @@ def test_without_fgsm_there_are_no_directions(
 ) -> None:
     attacks = {"gaussian": {"max_epsilon": 0.4}}
     changes = {"robustness.attacks": attacks, "robustness.reference": {"gaussian": 0.4}}
-    found = load_references(tiny_config(changes), tiny_data, tmp_path, CPU)
-    assert found.directions == {}
+    found = BaselineCache(tmp_path, tiny_data, CPU).load(tiny_config(changes))
+    assert found.surrogate.precomputed == {}
 
 
 @pytest.mark.parametrize("content", [b"", b"PK damaged"])
 def test_damaged_directions_are_computed_again(
     content: bytes, tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
 ) -> None:
-    before = load_references(tiny_config(), tiny_data, tmp_path, CPU).directions
-    (path,) = tmp_path.glob("*.fgsm.pt")
+    before = BaselineCache(tmp_path, tiny_data, CPU).load(tiny_config()).surrogate.precomputed
+    (path,) = tmp_path.glob("*.transfer_fgsm.pt")
     whole = path.read_bytes()
     path.write_bytes(content or whole[: len(whole) // 2])
-    after = load_references(tiny_config(), tiny_data, tmp_path, CPU).directions
+    after = BaselineCache(tmp_path, tiny_data, CPU).load(tiny_config()).surrogate.precomputed
     assert all(torch.equal(after[name], before[name]) for name in before)
     assert path.read_bytes() == whole

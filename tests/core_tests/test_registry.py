@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simreg_core import datasets, registry
+from simreg_core.errors import ConfigError
+from simreg_core.registry import (
+    ATTACKS,
+    CORRUPTIONS,
+    DATASETS,
+    METRICS,
+    NETWORKS,
+    TARGETS,
+    Attack,
+    Registry,
+)
+
+MakeModule = Callable[[str], Path]
+OWN: dict[str, tuple[Registry[Any], str]] = {
+    "attack": (ATTACKS, "gaussian uniform salt_pepper transfer_fgsm"),
+    "corruption": (
+        CORRUPTIONS,
+        "gaussian_noise shot_noise impulse_noise gaussian_blur defocus_blur motion_blur zoom_blur "
+        "brightness contrast saturate pixelate jpeg_compression elastic_transform",
+    ),
+    "dataset": (
+        DATASETS,
+        "digits natural cifar10 cifar100 mnist fashion_mnist svhn parquet folder imagenet",
+    ),
+    "target": (TARGETS, "pixel pixel_raw label neural v1_gabor"),
+    "network": (NETWORKS, "resnet18 resnet34 resnet50"),
+    "metric": (
+        METRICS,
+        "clean_accuracy robust_accuracy tradeoff_score accuracy_cost robustness_gain "
+        "tradeoff_ratio boundary_distance corruption_accuracy",
+    ),
+}
+SOURCE = """
+    from simreg_core.registry import attack, target
+
+    @attack("stripes", max_epsilon=0.3, reference=0.2, label="broad stripes")
+    def stripes(batch):
+        return lambda epsilon: batch.images
+
+    @target("sameness")
+    def sameness(source):
+        return source.pixels
+
+    def plain(batch):
+        return lambda epsilon: batch.images
+"""
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Registry[Attack]]:
+    """Installs entry points; returns a registry of attacks that has not looked yet."""
+
+    def make(*values: str) -> Registry[Attack]:
+        def entry_points(*, group: str) -> list[EntryPoint]:
+            assert group == "simreg"
+            return [EntryPoint(f"point{n}", value, group) for n, value in enumerate(values)]
+
+        monkeypatch.setattr(registry, "entry_points", entry_points)
+        return Registry(Attack, "simreg_core.robustness")
+
+    return make
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_own_components_are_known_by_their_names(kind: str) -> None:
+    known, names = OWN[kind]
+    assert set(known.own) == set(names.split())
+    assert all(known.get(name).name == name for name in known.own)
+    assert not any(component.is_foreign for component in known.own.values())
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_unknown_name_is_refused_with_those_that_are_known(kind: str) -> None:
+    known, names = OWN[kind]
+    with pytest.raises(ConfigError, match=f"^unknown {kind} 'gausian'; allowed: ") as caught:
+        known.get("gausian")
+    assert set(names.split()) <= set(str(caught.value).replace(",", "").split())
+
+
+def test_declared_function_is_had_by_its_module_with_what_it_declares(
+    make_module: MakeModule,
+) -> None:
+    make_module(SOURCE)
+    found = ATTACKS.get("mine:stripes")
+    assert (found.name, found.title) == ("mine:stripes", "broad stripes")
+    assert (found.max_epsilon, found.reference) == (0.3, 0.2)
+    assert found.is_foreign
+    assert "mine:stripes" not in ATTACKS.known
+
+
+def test_bare_function_is_a_component_where_the_kind_needs_nothing_more(
+    make_module: MakeModule,
+) -> None:
+    make_module(SOURCE)
+    found = ATTACKS.get("mine:plain")
+    assert (found.title, found.max_epsilon, found.is_foreign) == ("mine:plain", None, True)
+    with pytest.raises(ConfigError, match=r"^mine:plain: .*simreg_core\.registry\.metric$"):
+        METRICS.get("mine:plain")
+
+
+def test_component_of_another_kind_is_refused(make_module: MakeModule) -> None:
+    make_module(SOURCE)
+    with pytest.raises(ConfigError, match=r"^mine:sameness: .*kind target, not attack$"):
+        ATTACKS.get("mine:sameness")
+
+
+@pytest.mark.parametrize("value", ["mine", "mine:stripes"])
+def test_entry_points_add_the_components_of_their_kind(
+    value: str, make_module: MakeModule, install: Callable[..., Registry[Attack]]
+) -> None:
+    make_module(SOURCE)
+    attacks = install(value)
+    assert list(attacks.known) == [*attacks.own, "stripes"]
+    assert attacks.get("stripes").is_foreign
+    attacks.require("stripes")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("1 / 0", "^entry point mine: ZeroDivisionError: "),
+        ("raise SystemExit(3)", "^entry point mine: SystemExit: 3$"),
+        (SOURCE.replace('"stripes"', '"gaussian"'), "^attack 'gaussian' is declared twice$"),
+    ],
+    ids=["raises", "leaves", "duplicate"],
+)
+def test_broken_entry_point_is_one_line(
+    source: str,
+    message: str,
+    make_module: MakeModule,
+    install: Callable[..., Registry[Attack]],
+) -> None:
+    make_module(source)
+    attacks = install("mine")
+    assert "gaussian" in attacks.own  # what belongs to this project needs no entry point
+    with pytest.raises(ConfigError, match=message):
+        attacks.get("gaussian")
+
+
+def test_name_that_two_entry_points_declare_is_refused(
+    make_module: MakeModule, install: Callable[..., Registry[Attack]]
+) -> None:
+    path = make_module(SOURCE)
+    path.with_name("mine_too.py").write_text(path.read_text())
+    with pytest.raises(ConfigError, match="'stripes' is declared twice"):
+        _ = install("mine", "mine_too").known
+    assert "stripes" in install("mine", "mine:stripes").known  # one and the same
+
+
+def test_broken_entry_point_ends_a_command_with_one_line(
+    make_module: MakeModule,
+    install: Callable[..., Registry[Attack]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make_module("1 / 0")
+    install("mine")
+    monkeypatch.setattr(datasets, "DATASETS", Registry(registry.Dataset, "simreg_core.data"))
+    assert datasets.main(["mnist"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,175 @@
+"""A user's own attacks, corruptions and metrics, each in one small experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simreg_core.config.trial import TrialConfig
+from simreg_core.results.schema import SPLITS
+from tests.core_tests.measuring import assert_refused, run
+
+MakeConfig = Callable[..., TrialConfig]
+MakeModule = Callable[[str], Path]
+
+
+# Attacks and corruptions
+
+ATTACK = """
+    from simreg_core.registry import attack
+
+    def first_row(surrogate, images, labels):
+        rows = images.new_zeros(images.shape)
+        rows[:, :, 0] = 1
+        return rows
+
+    @attack("stripes", max_epsilon=0.3, reference=0.2, precompute=first_row)
+    def stripes(batch):
+        return lambda epsilon: batch.images + epsilon * batch.precomputed
+
+    def bare(batch):
+        return lambda epsilon: batch.images
+"""
+
+
+def test_attack_is_named_without_numbers_and_has_a_metric(
+    make_module: MakeModule, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    make_module(ATTACK)
+    changes = {"attacks": {"mine:stripes": {}, "gaussian": {}}, "reference": ["mine:stripes"]}
+    config = tiny_config({f"robustness.{key}": value for key, value in changes.items()})
+    assert config.robustness.attacks["mine:stripes"].max_epsilon == 0.3
+    assert config.robustness.attacks["gaussian"].max_epsilon == 0.1
+    assert config.robustness.reference == {"mine:stripes": 0.2}
+    assert TrialConfig.from_dict(config.to_dict()) == config
+    result = run(config, tmp_path / "cache")
+    for split in SPLITS:
+        found = result.metric("robust_accuracy.mine:stripes", split)
+        assert found == result.metric("robust_accuracy", split)
+        (point,) = (p for p in result.curves if p.split == split and p.is_reference)
+        assert (point.attack, point.epsilon, point.accuracy) == ("mine:stripes", 0.2, found)
+
+
+@pytest.mark.parametrize(
+    ("attacks", "message"),
+    [
+        ({"mine:bare": {}}, "mine:bare: max_epsilon is required"),
+        ({"mine:absent": {}}, "mine:absent: .*has no function"),
+        ({"stripes": {}}, "unknown attack 'stripes'"),
+    ],
+)
+def test_attack_that_declares_no_number_needs_one(
+    attacks: dict[str, Any], message: str, make_module: MakeModule, tiny_config: MakeConfig
+) -> None:
+    make_module(ATTACK)
+    with pytest.raises(ValueError, match=message):
+        tiny_config({"robustness.attacks": attacks, "robustness.reference": {"mine:bare": 0.1}})
+
+
+CORRUPTION = """
+    def fade(images, severity, rng):
+        return images * (1 - severity / 5)
+
+    def wrong_shape(images, severity, rng):
+        return images[:1]
+
+    def raises(images, severity, rng):
+        raise ValueError("boom")
+"""
+
+
+def _corrupted(tiny_config: MakeConfig, kind: str) -> TrialConfig:
+    return tiny_config({"robustness.corruptions": {"kinds": [kind], "severities": [1, 5]}})
+
+
+def test_corruption_has_a_curve(
+    make_module: MakeModule, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    make_module(CORRUPTION)
+    result = run(_corrupted(tiny_config, "mine:fade"), tmp_path / "cache")
+    points = [p for p in result.curves if p.attack == "corruption:mine:fade"]
+    assert [(p.split, p.epsilon) for p in points] == [(s, e) for s in SPLITS for e in (1, 5)]
+    for split in SPLITS:
+        mean = sum(p.accuracy for p in points if p.split == split) / 2
+        assert result.metric("corruption_accuracy", split) == pytest.approx(mean)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("wrong_shape", r"^attack corruption:mine:wrong_shape: .*\(1, 1, 8, 8\)"),
+        ("raises", "^attack corruption:mine:raises: ValueError: boom$"),
+        ("absent", r"^robustness\.corruptions\.kinds: mine:absent: "),
+    ],
+)
+def test_wrong_corruption_is_refused_before_training(
+    kind: str,
+    message: str,
+    make_module: MakeModule,
+    tiny_config: MakeConfig,
+    tmp_path: Path,
+    trained: list[int],
+) -> None:
+    make_module(CORRUPTION)
+    assert_refused(_corrupted(tiny_config, f"mine:{kind}"), tmp_path / "cache", message)
+    assert trained == []
+
+
+# Metrics
+
+METRIC = """
+    from simreg_core.registry import metric
+
+    @metric("worst_case", direction="maximize", worst=0.0, is_accuracy=True, label="worst case")
+    def worst_case(measured):
+        return min(point.accuracy for point in measured.curves)
+
+    @metric("endless", direction="minimize")
+    def endless(measured):
+        return float("inf")
+
+    @metric("raises", direction="minimize")
+    def raises(measured):
+        return 1 / 0
+
+    @metric("text", direction="minimize")
+    def text(measured):
+        return "much"
+
+    def bare(measured):
+        return 1.0
+"""
+
+
+def test_metric_is_recorded(
+    make_module: MakeModule, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    make_module(METRIC)
+    config = tiny_config({"robustness.metrics": ["mine:worst_case", "mine:endless"]})
+    result = run(config, tmp_path / "cache")
+    for split in SPLITS:
+        lowest = min(point.accuracy for point in result.curves if point.split == split)
+        assert result.metric("mine:worst_case", split) == lowest
+        assert result.metric("mine:endless", split) is None  # as where a value does not exist
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("raises", "ZeroDivisionError"),
+        ("text", "TypeError"),
+        ("bare", "not declared"),
+        ("absent", "has no function"),
+    ],
+)
+def test_wrong_metric_is_refused_by_its_key(
+    function: str, message: str, make_module: MakeModule, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    make_module(METRIC)
+    config = tiny_config({"robustness.metrics": [f"mine:{function}"]})
+    assert_refused(
+        config, tmp_path / "cache", rf"^robustness\.metrics: mine:{function}: .*{message}"
+    )

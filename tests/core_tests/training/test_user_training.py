@@ -1,0 +1,303 @@
+"""A user's own datasets, targets and networks, each in one small experiment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from simreg_core.config.trial import TrialConfig
+from simreg_core.errors import ConfigError
+from simreg_core.networks.checkpoint import load_weights, save_weights
+from simreg_core.regularizer.targets import check_target
+from simreg_core.results.schema import SPLITS
+from tests.core_tests.measuring import assert_refused, run
+
+MakeConfig = Callable[..., TrialConfig]
+MakeModule = Callable[[str], Path]
+
+
+# Datasets
+
+DATASET = """
+    import torch
+    from simreg_core.data.bundled import digits
+    from simreg_core.data.images import Split
+    from simreg_core.registry import dataset
+
+    PROTOCOL = {"task": {"num_test": 50, "num_validation": 30}, "seed": 4}
+
+    @dataset("inverted", protocol=PROTOCOL)
+    def inverted(request):
+        pool = digits(request)
+        return pool._replace(images=255 - pool.images)
+
+    def with_test_set(request):
+        pool = digits(request)
+        return pool._replace(test=Split(pool.images[:9], pool.labels[:9]))
+
+    def raises(request):
+        raise OSError("no disk")
+
+    def images_alone(request):
+        return digits(request).images
+
+    def floats(request):
+        pool = digits(request)
+        return pool._replace(images=pool.images / 255)
+
+    def other_size(request):
+        return digits(request._replace(size=9))
+
+    def fewer_labels(request):
+        pool = digits(request)
+        return pool._replace(labels=pool.labels[:9])
+
+    def fewer_classes(request):
+        return digits(request)._replace(num_classes=9)
+
+    def wrong_test_labels(request):
+        pool = digits(request)
+        return pool._replace(test=Split(pool.images[:9], pool.labels[:9].float()))
+
+    def one_class(request):
+        pool = digits(request)
+        return pool._replace(labels=pool.labels * 0)
+"""
+
+
+def test_dataset_has_its_own_protocol(
+    make_module: MakeModule, tiny_trial: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    make_module(DATASET)
+    trial = tiny_trial()
+    trial["task"] = {"dataset": "mine:inverted", "image_size": 8, "num_train": 64}
+    config = TrialConfig.from_dict(trial)
+    assert config.task.protocol == "mine:inverted"
+    assert (config.task.num_test, config.seed) == (50, 4)
+    result = run(config, tmp_path / "cache")
+    assert [result.columns[f"num_{name}"] for name in ("train", *SPLITS)] == [64, 30, 50]
+    assert result.columns["task.protocol"] == "mine:inverted"
+
+
+def test_dataset_brings_its_test_set_and_regularizes(
+    make_module: MakeModule, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    make_module(DATASET)
+    changes = {"task.dataset": "mine:with_test_set", "task.num_test": None}
+    config = tiny_config({**changes, "regularizer.dataset": "mine:inverted"})
+    assert config.task.protocol == "cifar10"
+    assert run(config, tmp_path / "cache").columns["num_test"] == 9
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("raises", "OSError: no disk$"),
+        ("images_alone", "expected an ImagePool, found Tensor$"),
+        ("floats", r"found torch\.float32 \(1797, 1, 8, 8\)"),
+        ("other_size", r"expected .*, 8, 8\), found .*, 9, 9\)"),
+        ("fewer_labels", r"expected int64 labels \(1797,\), found torch\.int64 \(9,\)$"),
+        ("fewer_classes", "expected labels 0 to 8, found 0 to 9$"),
+        ("wrong_test_labels", r"expected int64 labels \(9,\), found torch\.float32"),
+        ("one_class", "all training images have label 0$"),
+        ("absent", "has no function 'absent'"),
+    ],
+)
+def test_wrong_dataset_is_refused_by_its_key(
+    function: str, message: str, make_module: MakeModule, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    make_module(DATASET)
+    config = tiny_config({"task.dataset": f"mine:{function}"})
+    assert_refused(config, tmp_path / "cache", rf"^task\.dataset: mine:{function}: .*{message}")
+
+
+# Targets
+
+TARGET = """
+    import torch
+    from simreg_core.registry import target
+
+    @target("halves", needs_labels=True)
+    def halves(source):
+        return lambda first, second: source.pixels(first, second) / 2
+
+    def raises(source):
+        raise KeyError("v4")
+
+    def no_function(source):
+        return torch.zeros(2)
+
+    def wrong_shape(source):
+        return lambda first, second: torch.zeros(3)
+
+    def no_similarities(source):
+        return lambda first, second: source.pixels(first, second) * 0 + 2
+
+    def numbers(source):
+        return lambda first, second: 0.5
+"""
+
+
+def test_target_is_followed(
+    make_module: MakeModule, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    make_module(TARGET)
+    config = tiny_config({"regularizer.target": "mine:halves"})
+    result = run(config, tmp_path / "cache")
+    assert result.columns["similarity_correlation"] is not None
+    assert result.columns["positive_share"] == result.columns["negative_share"] == 0
+    unlabelled = tiny_config(
+        {"regularizer.target": "mine:halves", "regularizer.dataset": "natural"}
+    )
+    assert_refused(
+        unlabelled, tmp_path / "cache", r"^regularizer\.target: mine:halves needs labels"
+    )
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("raises", "KeyError: 'v4'$"),
+        ("no_function", "TypeError: "),
+        ("wrong_shape", "expected float32 similarities"),
+        ("no_similarities", "expected float32 similarities"),
+        ("numbers", r"found 0\.5$"),
+    ],
+)
+def test_wrong_target_is_refused_by_its_key(
+    function: str, message: str, make_module: MakeModule, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    make_module(TARGET)
+    config = tiny_config({"regularizer.target": f"mine:{function}"})
+    assert_refused(
+        config, tmp_path / "cache", rf"^regularizer\.target: mine:{function}: .*{message}"
+    )
+    with pytest.raises(ConfigError, match=r"^regularizer\.target: mine:absent: "):
+        check_target(config.regularizer.model_copy(update={"target": "mine:absent"}))
+
+
+# Networks
+
+NETWORK = """
+    from torch import nn
+    from simreg_core.networks.network import FeatureNetwork
+    from simreg_core.registry import network
+
+    class Small(FeatureNetwork):
+        layer_names = ("hidden",)
+        gain = 1.0
+
+        def __init__(self, width, channels, num_classes):
+            super().__init__()
+            self.conv = nn.Conv2d(channels, width, 3, padding=1)
+            self.head = nn.Linear(width, num_classes)
+
+        def features(self, pixels, layers=None):
+            features = {"hidden": self.conv(self.gain * pixels).relu()}
+            return {name: features[name] for name in layers or self.layer_names}
+
+        def forward(self, pixels):
+            return self.head(self.features(pixels)["hidden"].mean(dim=(2, 3)))
+
+    class NoFeatures(Small):
+        def features(self, pixels, layers=None):
+            raise NotImplementedError("later")
+
+    class FlatFeatures(Small):
+        def features(self, pixels, layers=None):
+            return {"hidden": pixels.flatten(1)}
+
+        def forward(self, pixels):
+            return self.head(self.conv(pixels).mean(dim=(2, 3)))
+
+    @network("small", layers=lambda config: ("hidden",))
+    def small(config, *, channels, num_classes):
+        return Small(config.base_channels, channels, num_classes)
+
+    def layers(config):
+        return ("hidden",)
+
+    def declared(build):
+        return network(build.__name__, layers=layers)(build)
+
+    @declared
+    def plain_module(config, *, channels, num_classes):
+        return nn.Linear(64, num_classes)
+
+    @declared
+    def other_logits(config, *, channels, num_classes):
+        return Small(4, channels, 7)
+
+    @declared
+    def no_features(config, *, channels, num_classes):
+        return NoFeatures(4, channels, num_classes)
+
+    @declared
+    def flat_features(config, *, channels, num_classes):
+        return FlatFeatures(4, channels, num_classes)
+
+    @declared
+    def no_keywords(config):
+        return None
+
+    def bare(config, *, channels, num_classes):
+        return Small(4, channels, num_classes)
+"""
+
+
+def test_network_is_trained_saved_and_trained_again_once_it_is_edited(
+    make_module: MakeModule, tiny_config: MakeConfig, tmp_path: Path, trained: list[int]
+) -> None:
+    make_module(NETWORK)
+    config = tiny_config({"model.architecture": "mine:small", "regularizer.gamma": "hidden"})
+    result = run(config, tmp_path / "cache")
+    assert result.epochs[-1].gamma == [1.0]
+    save_weights(tmp_path / "weights.pt", config, result.model)
+    loaded, weights = load_weights(tmp_path / "weights.pt"), result.model.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in loaded.state_dict().items())
+
+    run(config, tmp_path / "cache")
+    assert len(trained) == 2  # one baseline and the surrogate
+    make_module(NETWORK.replace("gain = 1.0", "gain = 3.0"))
+    again = run(config, tmp_path / "cache")
+    assert len(trained) == 4
+    assert again.baselines.digest != result.baselines.digest
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("plain_module", "returned Linear, expected a .*FeatureNetwork$"),
+        ("other_logits", r"expected logits \(2, 10\), found \(2, 7\)$"),
+        ("no_features", "NotImplementedError: later$"),
+        ("flat_features", r"of the layers hidden, found \{'hidden': \(2, 64\)\}$"),
+        ("no_keywords", "TypeError: "),
+        ("bare", "not declared"),
+        ("absent", "has no function"),
+    ],
+)
+def test_wrong_network_is_refused_by_its_key(
+    function: str, message: str, make_module: MakeModule, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    make_module(NETWORK)
+    config = tiny_config({"model.architecture": f"mine:{function}"})
+    assert_refused(
+        config, tmp_path / "cache", rf"^model\.architecture: mine:{function}: .*{message}"
+    )
+
+
+@pytest.mark.parametrize(
+    "changes", [{"regularizer.layers": ["stem"]}, {"regularizer.gamma": "stem"}]
+)
+def test_layer_that_the_network_lacks_is_refused(
+    changes: dict[str, Any], make_module: MakeModule, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    make_module(NETWORK)
+    config = tiny_config({"model.architecture": "mine:small", **changes})
+    message = re.escape("regularizer.layers: unknown 'stem'; allowed: hidden")
+    assert_refused(config, tmp_path / "cache", f"^{message}$")
