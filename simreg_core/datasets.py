@@ -12,13 +12,10 @@ from simreg_core.storage.array_cache import data_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line, which downloads datasets.
-
-    Returns:
-        0 done, 2 bad input or no network, 130 interrupted.
-    """
+    """Run the command; see :func:`simreg_core.cli.run` for the exit code."""
+    names = [name for name, dataset in DATASETS.known.items() if dataset.download is not None]
     parser = cli.Parser("simreg_core.datasets", "Download datasets into the data folder.")
-    parser.add_argument("names", nargs="+", choices=_downloadable(), metavar="NAME")
+    parser.add_argument("names", nargs="+", choices=names, metavar="NAME")
     parser.add_argument(
         "--data",
         type=Path,
@@ -26,10 +23,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="data folder (default: SIMREG_DATA, else ~/.cache/simreg-tune)",
     )
     return cli.run(parser, argv, _download_all)
-
-
-def _downloadable() -> list[str]:
-    return [name for name, found in DATASETS.known.items() if found.download is not None]
 
 
 def _download_all(args: argparse.Namespace) -> int:
