@@ -184,8 +184,8 @@ class Registry(Generic[C]):
                 f"{name}: not declared; decorate it with simreg_core.registry.{self.kind}"
             ) from err
 
-    def require(self, name: str) -> None:
-        """Check that a name is known or has the form ``module:function``.
+    def require(self, name: str) -> str:
+        """The name, which is known or has the form ``module:function``.
 
         Raises:
             ConfigError: it is neither; lists the known names.
@@ -193,6 +193,7 @@ class Registry(Generic[C]):
         if name not in self.known and not is_plugin(name):
             allowed = ", ".join((*self.known, "MODULE:FUNCTION"))
             raise ConfigError(f"unknown {self.kind} {name!r}; allowed: {allowed}")
+        return name
 
     def _collect(self, found: dict[str, C], values: Iterable[object]) -> dict[str, C]:
         for value in values:
