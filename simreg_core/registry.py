@@ -176,7 +176,7 @@ class Registry(Generic[C]):
             return replace(found, name=name)
         if isinstance(found, Component):
             kind = type(found).__name__.lower()
-            raise ConfigError(f"{name}: expected a component of kind {self.kind}, found {kind}")
+            raise ConfigError(f"{name}: is a component of kind {kind}, not {self.kind}")
         try:
             return self._component(name=name, function=found)
         except TypeError as err:
@@ -215,7 +215,7 @@ def _declared_by_entry_points() -> Iterator[object]:
     for point in entry_points(group=ENTRY_POINTS):
         try:
             loaded = point.load()
-        except Exception as err:  # any error of the package's modules
+        except Exception as err:  # whatever the package raises on import
             raise ConfigError(f"entry point {point.value}: {reason_of(err)}") from err
         yield from vars(loaded).values() if isinstance(loaded, ModuleType) else (loaded,)
 

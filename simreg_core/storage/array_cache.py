@@ -92,8 +92,10 @@ def cached_arrays(identity: Iterable[object], build: Callable[[], Arrays], key: 
 
 
 def _digest(identity: Iterable[object]) -> str:
-    lines = [str(_FORMAT_VERSION), *map(json.dumps, identity), ""]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
+    digest = hashlib.sha256(f"{_FORMAT_VERSION}\n".encode())
+    for part in identity:
+        digest.update(f"{json.dumps(part)}\n".encode())
+    return digest.hexdigest()[:32]
 
 
 def _build_and_write(entry: Path, build: Callable[[], Arrays]) -> Arrays:
