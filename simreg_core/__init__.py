@@ -12,22 +12,14 @@ from simreg_core.version import __version__
 
 if TYPE_CHECKING:
     from simreg_core.config.trial import TrialConfig as TrialConfig
-    from simreg_core.data.registry import load_dataset as load_dataset
     from simreg_core.errors import ConfigError as ConfigError
     from simreg_core.networks.checkpoint import load_weights as load_weights
     from simreg_core.networks.export import load_exported as load_exported
-    from simreg_core.robustness.evaluate import evaluate as evaluate
-    from simreg_core.training.experiment import TrialResult as TrialResult
     from simreg_core.training.experiment import run_experiment as run_experiment
-    from simreg_core.training.fit import fit as fit
 
 _HOME = {
     "ConfigError": "errors",
     "TrialConfig": "config.trial",
-    "TrialResult": "training.experiment",
-    "evaluate": "robustness.evaluate",
-    "fit": "training.fit",
-    "load_dataset": "data.registry",
     "load_exported": "networks.export",
     "load_weights": "networks.checkpoint",
     "run_experiment": "training.experiment",

@@ -28,12 +28,7 @@ N = TypeVar("N", int, float)
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that reports an error in one line, without the usage.
-
-    Args:
-        module: The module that ``python -m`` runs.
-        description: One sentence.
-    """
+    """An argument parser for ``python -m module`` that reports an error in one line."""
 
     def __init__(self, module: str, description: str) -> None:
         super().__init__(prog=f"python -m {module}", description=description, allow_abbrev=False)
@@ -107,11 +102,7 @@ def run(
 
     SIGTERM interrupts like Ctrl-C, so that a stopped command still cleans up.
 
-    Args:
-        parser: Parser of the flags.
-        argv: The flags; None: those of the process.
-        body: Does the work and returns the exit code.
-        interrupted: Advice after an interruption, unless the KeyboardInterrupt has a message.
+    After an interruption, it prints the message of the KeyboardInterrupt or else ``interrupted``.
 
     Returns:
         The exit code of ``body``, 2 for bad input, 130 for an interruption, 141 if the reader of

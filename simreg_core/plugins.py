@@ -13,6 +13,7 @@ import re
 import sys
 import typing
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,14 @@ def source_digest(name: str) -> str:
     Raises:
         ConfigError: the plug-in cannot be imported, or its file cannot be read.
     """
-    source = _source_file(name, load_function(name))
+    source = None
+    # A callable object has no source file, but its module does.
+    for found in (load_function(name), sys.modules[name.partition(":")[0]]):
+        with suppress(TypeError):
+            source = inspect.getsourcefile(found)
+            break
+    if source is not None and source.startswith("<frozen"):
+        source = None
     try:
         content = Path(source).read_bytes() if source else b""
     except OSError as err:
@@ -79,31 +87,14 @@ def source_digest(name: str) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _source_file(name: str, function: Callable[..., Any]) -> str | None:
-    module = sys.modules[name.partition(":")[0]]
-    for found in (function, module):  # a callable object has no source file, but its module does
-        try:
-            source = inspect.getsourcefile(found)
-        except TypeError:
-            continue
-        return None if source is None or source.startswith("<frozen") else source
-    return None
-
-
 def check_options(
     function: Callable[..., Any], options: Mapping[str, Option], attack: str, where: str
 ) -> None:
-    """Check options against the signature of an attack.
-
-    Args:
-        function: Called as ``function(batch, **options)``.
-        options: Options from the configuration.
-        attack: Name of the attack, for messages.
-        where: Configuration key of the options, for messages.
+    """Check options against the signature of an attack, ``function(batch, **options)``.
 
     Raises:
-        ConfigError: an option is unknown, missing, or not of the parameter's type, which is its
-            annotation or else the type of its default.
+        ConfigError: an option is unknown, missing, or does not have the type of the annotation or
+            default; the message starts with the key ``where``.
     """
     parameters = list(inspect.signature(function).parameters.values())
     if not parameters or parameters.pop(0).kind not in _FIRST:

@@ -22,13 +22,10 @@ def validated(
     model: type[BaseModel],
     where: str,
 ) -> T:
-    """``build(data)``, with validation errors turned into a :class:`ConfigError`.
+    """``build(data)``, which validates a ``model``.
 
-    Args:
-        build: Validates the data and builds an object.
-        data: The user's data.
-        model: The class that ``build`` validates.
-        where: File or flag that the data come from, for the message.
+    Raises:
+        ConfigError: the data are invalid; the message starts with ``where``, their file or flag.
     """
     try:
         return build(data)

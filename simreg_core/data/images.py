@@ -64,20 +64,20 @@ class ImageRequest(NamedTuple):
     """The images that a dataset must return, and their form."""
 
     color: bool
-    """RGB instead of grey (ITU-R 601 luma)."""
+    """RGB (3, H, W) instead of grey (1, H, W; ITU-R 601 luma)."""
     size: int | None
-    """Height and width in pixels; None: as stored."""
+    """Height and width in pixels, after a crop to the central square; None: as stored."""
     key: str
     """Configuration key of the dataset, for messages."""
     limit: int | None = None
-    """Number of images, drawn with ``seed``, without the test set; None: all images in their stored
-    order, with the test set."""
+    """Number of images to draw with ``seed``, without the test set. A smaller limit gives a prefix
+    of a larger one. None: all images in their stored order, with the test set."""
     seed: int = 0
     path: str = ""
     """PATH of a dataset named ``NAME:PATH``."""
 
     def choose(self, num_images: int) -> NDArray[np.int64]:
-        """Indices of the requested images; a smaller limit gives a prefix of a larger one."""
+        """Indices of the requested images."""
         if self.limit is None:
             return np.arange(num_images)
         order = torch.randperm(num_images, generator=generator(self.seed, "regularization images"))

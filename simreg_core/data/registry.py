@@ -20,15 +20,8 @@ def load_dataset(
 ) -> ImagePool:
     """The images of a dataset with the requested channels and size.
 
-    Args:
-        name: Name of a dataset, ``NAME:PATH`` or ``module:function``.
-        color: RGB (3, H, W) instead of grey (1, H, W; ITU-R 601 luma).
-        size: Height and width in pixels, after a crop to the central square; None: as stored.
-        key: Configuration key of the dataset, for messages.
-        limit: Number of images to draw, at most all. They come in the drawn order, so that a
-            smaller limit gives a prefix of a larger one, and without the test set. None: all
-            images in their stored order, with the test set.
-        seed: Seed of the draw.
+    ``name`` is the name of a dataset, ``NAME:PATH`` or ``module:function``. For the other
+    arguments see :class:`~simreg_core.data.images.ImageRequest`.
 
     Raises:
         ConfigError: a file is missing, damaged, or does not have the expected layout.

@@ -158,12 +158,6 @@ def load_regularization_images(
     only. From the training images of another dataset, N are drawn with ``task.split_seed``,
     excluding copies of held-out images. A smaller N gives a prefix of a larger one.
 
-    Args:
-        config: Configuration of the regularizer.
-        task: Configuration of the task.
-        train: Training split of the task.
-        held_out: Validation and test splits of the task.
-
     Raises:
         ConfigError: the dataset cannot be read, has fewer than N usable images, or has no labels
             although the target needs them.

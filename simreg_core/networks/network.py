@@ -51,11 +51,7 @@ def build_network(
 ) -> FeatureNetwork:
     """A freshly initialised network on the CPU.
 
-    Args:
-        config: Architecture, width, blocks and normalisation.
-        channels: 1 (grey) or 3 (RGB).
-        num_classes: Number of logits.
-        seed: Root seed of the trial.
+    ``seed`` is the root seed of the trial.
 
     Raises:
         ConfigError: the architecture cannot be imported or builds no :class:`FeatureNetwork`.

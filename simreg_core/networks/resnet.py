@@ -61,15 +61,7 @@ def _shortcut(channels_in: int, channels_out: int, stride: int) -> nn.Module:
 
 
 class ResNet(FeatureNetwork):
-    """A residual classifier.
-
-    Args:
-        config: Width, blocks and normalisation.
-        block: Class of the residual blocks.
-        num_blocks: Default of the blocks per section.
-        channels: 1 (grey) or 3 (RGB).
-        num_classes: Number of logits.
-    """
+    """A residual classifier; ``num_blocks`` is the default of the blocks per section."""
 
     def __init__(
         self,

@@ -145,10 +145,8 @@ def _checked(
     targets = np.asarray(values, dtype=np.float64)
     known = np.asarray(noise_variance, dtype=np.float64)
     if inputs.ndim != 2 or targets.shape != inputs.shape[:1]:
-        raise ValueError(
-            f"points and values must have shapes (N, d) and (N,), got {inputs.shape} and "
-            f"{targets.shape}"
-        )
+        shapes = f"{inputs.shape} and {targets.shape}"
+        raise ValueError(f"points and values must have shapes (N, d) and (N,), got {shapes}")
     if known.shape not in ((), targets.shape):
         raise ValueError(f"noise_variance must have shape () or (N,), got {known.shape}")
     if not ((inputs >= 0) & (inputs <= 1)).all():
