@@ -25,10 +25,10 @@ class _StrictLoader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             is_text = isinstance(key, str)
             if not is_text or key in seen:
-                problem = "a key is given twice" if is_text else "a key must be text"
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{problem}, found {key!r}", key_node.start_mark
-                )
+                problem = f"key {key!r} is given twice"
+                if not is_text:
+                    problem = f"a key must be text, found {key!r}"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 

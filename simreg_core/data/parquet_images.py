@@ -65,7 +65,7 @@ def load_parquet(request: ImageRequest) -> ImagePool:
     images, *test_images = decode_splits(encoded, request)
     if train.labels is None or (test is not None and test.labels is None):
         return ImagePool(images, None, None, num_classes=0)
-    split = None if test is None or test.labels is None else Split(*test_images, test.labels)
+    split = None if test is None or test.labels is None else Split(test_images[0], test.labels)
     labels = train.labels if split is None else torch.cat([train.labels, split.labels])
     num_classes = max(int(labels.max()) + 1, len(train.class_names))
     return ImagePool(images, train.labels[chosen], split, num_classes)
@@ -145,7 +145,7 @@ def _encoded(file: _ParquetFile, rows: NDArray[np.int64], key: str) -> EncodedSp
         except (pa.ArrowException, OSError) as err:
             raise _unreadable(file.path, err, key) from err
 
-    def image(value: object, position: int) -> EncodedImage:
+    def image(value: object, position: np.intp) -> EncodedImage:
         where = f"{file.path}: row {rows[position]}"
         data = value["bytes"] if isinstance(value, dict) else None
         if data is None:

@@ -265,14 +265,14 @@ def _leave_one_out(
     targets: Vector, used: NDArray[np.int64], mean: Vector, std: Vector
 ) -> LeaveOneOut:
     values, number = targets[used], len(used)
-    everywhere = np.full((2, len(targets)), np.nan)
-    everywhere[:, used] = mean, std
+    means, stds = np.full((2, len(targets)), np.nan)
+    means[used], stds[used] = mean, std
     if number < 2:
-        return LeaveOneOut(*everywhere, number, np.nan, np.nan, np.nan)
+        return LeaveOneOut(means, stds, number, np.nan, np.nan, np.nan)
     errors = values - mean
     by_mean = (values - values.mean()) * number / (number - 1)
     spread = float((by_mean**2).sum())
     tiny = number * (1e-12 * max(1.0, float(np.abs(values).max()))) ** 2
     r2 = 1 - float((errors**2).sum()) / spread if spread > tiny else np.nan
     coverage = float((np.abs(errors) <= _Z * std + np.sqrt(tiny)).mean())
-    return LeaveOneOut(*everywhere, number, float(np.abs(errors).mean()), r2, coverage)
+    return LeaveOneOut(means, stds, number, float(np.abs(errors).mean()), r2, coverage)
