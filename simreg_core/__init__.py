@@ -1,7 +1,6 @@
-"""Train one similarity-regularized network, attack it and score it.
+"""Train a similarity-regularized network, attack it and score it, without a cluster or a search.
 
-Knows nothing of clusters or searches. Names are imported on first use, so that
-``simreg_core.results.schema`` and ``simreg_core.config.trial`` can be read without torch.
+Names are imported on first use, so that parts without torch can be used without importing it.
 """
 
 from __future__ import annotations
@@ -11,40 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 from simreg_core.version import __version__
 
+if TYPE_CHECKING:
+    from simreg_core.config.trial import TrialConfig as TrialConfig
+    from simreg_core.errors import ConfigError as ConfigError
+    from simreg_core.networks.checkpoint import load_weights as load_weights
+    from simreg_core.networks.export import load_exported as load_exported
+    from simreg_core.training.experiment import run_experiment as run_experiment
+
 _HOME = {
     "ConfigError": "errors",
     "TrialConfig": "config.trial",
-    "TrialResult": "training.experiment",
-    "evaluate": "robustness.evaluate",
-    "fit": "training.fit",
-    "load_dataset": "data.registry",
     "load_exported": "networks.export",
     "load_weights": "networks.checkpoint",
     "run_experiment": "training.experiment",
 }
-
-__all__ = [
-    "ConfigError",
-    "TrialConfig",
-    "TrialResult",
-    "__version__",
-    "evaluate",
-    "fit",
-    "load_dataset",
-    "load_exported",
-    "load_weights",
-    "run_experiment",
-]
-
-if TYPE_CHECKING:
-    from simreg_core.config.trial import TrialConfig
-    from simreg_core.data.registry import load_dataset
-    from simreg_core.errors import ConfigError
-    from simreg_core.networks.checkpoint import load_weights
-    from simreg_core.networks.export import load_exported
-    from simreg_core.robustness.evaluate import evaluate
-    from simreg_core.training.experiment import TrialResult, run_experiment
-    from simreg_core.training.fit import fit
+__all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:

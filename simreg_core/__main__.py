@@ -24,19 +24,10 @@ log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Returns:
-        0 done, 1 training failed or nothing can be printed, 2 bad input, 130 interrupted (run it
-        again to go on).
-    """
+    """Run the command; the exit code is 1 if training fails, else see :func:`cli.run`."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    return cli.run(
-        _parser(),
-        argv,
-        _run,
-        interrupted="run it again to go on from the last finished epoch",
-    )
+    advice = "run it again to resume after the last finished epoch"
+    return cli.run(_parser(), argv, _run, interrupted=advice)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -87,14 +78,14 @@ def _parser() -> cli.Parser:
         type=Path,
         default=Path("results"),
         metavar="DIR",
-        help="results go to DIR/single/DIGEST (default: %(default)s)",
+        help="write results to DIR/single/DIGEST (default: %(default)s)",
     )
     cli.device_flag(parser)
     parser.add_argument(
         "--threads",
         type=cli.whole_number(1),
         metavar="N",
-        help="CPU threads; the figures depend on it in the last digits (default: torch's)",
+        help="CPU threads; changes the last digits of the results (default: torch's)",
     )
     return parser
 
@@ -103,12 +94,8 @@ def _log_epoch(progress: Progress) -> None:
     record = progress.records[-1]
     similarity = "" if record.similarity_loss is None else f", L_sim {record.similarity_loss:.3f}"
     log.info(
-        "epoch %d: task loss %.4f%s, validation accuracy %.4f (%.1f s)",
-        record.epoch,
-        record.task_loss,
-        similarity,
-        record.validation_accuracy,
-        record.seconds,
+        f"epoch {record.epoch}: task loss {record.task_loss:.4f}{similarity}, "
+        f"validation accuracy {record.validation_accuracy:.4f} ({record.seconds:.1f} s)"
     )
 
 
@@ -125,8 +112,7 @@ def _as_json(result: TrialResult) -> str:
 
 def _table(result: TrialResult) -> str:
     lines = [f"{'':28}" + "".join(f"{split:>12}" for split in SPLITS)]
-    names = [key.removeprefix("test.") for key in result.columns if key.startswith("test.")]
-    for name in names:
+    for name in (key.removeprefix("test.") for key in result.columns if key.startswith("test.")):
         values = [result.columns.get(f"{split}.{name}") for split in SPLITS]
         if any(value is not None for value in values):
             cells = ("-" if value is None else f"{value:.4f}" for value in values)

@@ -1,4 +1,4 @@
-"""What the command lines of the project share: one line per mistake, and how they end."""
+"""Flags, exit codes and error messages that all commands share."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from simreg_core.errors import ConfigError
 from simreg_core.storage.base import store_problem
@@ -24,55 +24,44 @@ USAGE_ERROR = 2
 INTERRUPTED = 130
 CLOSED_PIPE = 141
 
+N = TypeVar("N", int, float)
+
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line: flag, what was found, what is allowed.
-
-    Args:
-        module: The module that ``python -m`` runs.
-        description: One sentence.
-    """
+    """An argument parser for ``python -m module`` that reports an error in one line."""
 
     def __init__(self, module: str, description: str) -> None:
         super().__init__(prog=f"python -m {module}", description=description, allow_abbrev=False)
         self.module = module
 
     def error(self, message: str) -> NoReturn:
-        """Raise :class:`ConfigError` instead of printing the usage and exiting."""
+        """Raise :class:`ConfigError`."""
         raise ConfigError(f"{message.removeprefix('argument ')} (see --help)")
 
 
 def whole_number(minimum: int) -> Callable[[str], int]:
     """An argparse type: an integer of at least ``minimum``."""
-
-    def parse(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = minimum - 1
-        if number < minimum:
-            raise argparse.ArgumentTypeError(
-                f"expected a whole number of at least {minimum}, found {text!r}"
-            )
-        return number
-
-    return parse
+    return _number(int, "a whole number", minimum)
 
 
 def real_number(minimum: float, maximum: float = math.inf) -> Callable[[str], float]:
-    """An argparse type: a finite number of at least ``minimum`` and at most ``maximum``."""
+    """An argparse type: a finite number from ``minimum`` to ``maximum``."""
+    return _number(float, "a number", minimum, maximum)
+
+
+def _number(
+    convert: Callable[[str], N], kind: str, minimum: N, maximum: float = math.inf
+) -> Callable[[str], N]:
     limit = f" and at most {maximum:g}" if maximum < math.inf else ""
 
-    def parse(text: str) -> float:
-        try:
-            number = float(text)
-        except ValueError:
-            number = math.nan
-        if not (minimum <= number <= maximum and number < math.inf):
-            raise argparse.ArgumentTypeError(
-                f"expected a number of at least {minimum:g}{limit}, found {text!r}"
-            )
-        return number
+    def parse(text: str) -> N:
+        with suppress(ValueError):
+            number = convert(text)
+            if minimum <= number <= maximum and number < math.inf:
+                return number
+        raise argparse.ArgumentTypeError(
+            f"expected {kind} of at least {minimum:g}{limit}, found {text!r}"
+        )
 
     return parse
 
@@ -83,22 +72,22 @@ def device_flag(parser: argparse.ArgumentParser) -> None:
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="auto: a GPU where torch sees one (default: %(default)s)",
+        help="auto: a GPU if torch finds one (default: %(default)s)",
     )
 
 
 def pick_device(name: str) -> torch.device:
-    """The torch device of a ``--device`` flag.
+    """The torch device for the value of ``--device``.
 
     Raises:
-        ConfigError: CUDA is asked for, but torch sees no GPU; names the flag.
+        ConfigError: the value is ``cuda``, but torch finds no GPU.
     """
     import torch
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device: device cuda asked for, but torch sees no GPU on this machine")
+        raise ConfigError("--device: found cuda, but torch finds no GPU on this machine")
     return torch.device(name)
 
 
@@ -109,19 +98,15 @@ def run(
     *,
     interrupted: str = "",
 ) -> int:
-    """Parse the flags and do the work; returns the exit code.
+    """Parse the flags, call ``body`` and turn its errors into messages.
 
-    SIGTERM interrupts like Ctrl-C, so that whoever stops a run leaves nothing half-written.
+    SIGTERM interrupts like Ctrl-C, so that a stopped command still cleans up.
 
-    Args:
-        parser: Of the flags; its module names the program in messages.
-        argv: The flags; the process's own if None.
-        body: The work; its exit code becomes this function's.
-        interrupted: What to say after an interruption, unless the exception itself says it.
+    After an interruption, it prints the message of the KeyboardInterrupt or else ``interrupted``.
 
     Returns:
-        The exit code of ``body``, 2 for bad input, 130 for an interruption, 141 where whoever
-        reads the output has closed it, or 1 where it cannot be written (a full disk).
+        The exit code of ``body``, 2 for bad input, 130 for an interruption, 141 if the reader of
+        the output has closed it, or 1 if the output cannot be written (a full disk).
     """
     try:
         args = parser.parse_args(argv)
@@ -129,12 +114,12 @@ def run(
             for value in vars(args).values():
                 storage_of(value).require_reachable(value)
             code = body(args)
-            sys.stdout.flush()  # fails here rather than when the interpreter ends
+            sys.stdout.flush()  # fail here rather than when the interpreter exits
             return code
     except ConfigError as err:
         print(f"{parser.module}: {err}", file=sys.stderr)
         return USAGE_ERROR
-    except BrokenPipeError:  # whoever read our output, such as head, has seen enough
+    except BrokenPipeError:  # the reader, such as head, needs no more
         _silence_stdout()
         return CLOSED_PIPE
     except Exception as err:
@@ -153,44 +138,41 @@ def run(
 
 
 def leave(code: int) -> NoReturn:
-    """End the process; a further Ctrl-C cannot disturb what libraries still clean up."""
+    """Exit, and ignore further signals while libraries clean up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(code)
 
 
 def os_reason(err: OSError) -> str:
-    """An operating system error in words: the file and what is wrong with it."""
+    """File and reason of an operating system error."""
     text = err.strerror or str(err)
     return f"{err.filename}: {text}" if err.filename else text
 
 
 def os_error(err: OSError, flag: str, folder: Path) -> ConfigError:
-    """The same in one line, with the flag unless it has nothing to do with the file.
+    """A :class:`ConfigError` for an operating system error.
 
-    Args:
-        err: Its file may be unknown.
-        flag: Flag that says where to write.
-        folder: Where that is.
+    It names the flag, unless the error concerns a file outside of the flag's folder.
     """
     if isinstance(err.filename, str):
         file, own = Path(os.path.abspath(err.filename)), Path(os.path.abspath(folder))
-        # A folder above it may be what does not let it be made.
-        if own not in (file, *file.parents) and file not in own.parents:
+        # A folder above ours may be the reason why ours cannot be created.
+        if not (file.is_relative_to(own) or own.is_relative_to(file)):
             return ConfigError(os_reason(err))
     return ConfigError(f"{flag}: {os_reason(err)}")
 
 
 def _stdout_fails() -> bool:
     try:
-        print(flush=True)  # unbuffered, a failed write leaves nothing for a flush to fail on
+        print(flush=True)  # the failed write may have left nothing in the buffer to flush
     except OSError:
         return True
     return False
 
 
 def _silence_stdout() -> None:
-    """What is still buffered would fail again when the interpreter ends."""
+    """Discard the buffered output, which would fail again when the interpreter exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

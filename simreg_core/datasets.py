@@ -14,11 +14,7 @@ from simreg_core.storage.array_cache import data_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line, which downloads datasets.
-
-    Returns:
-        0 done, 2 bad input or no network, 130 interrupted.
-    """
+    """Run the command; see :func:`simreg_core.cli.run` for the exit code."""
     parser = cli.Parser("simreg_core.datasets", "Download datasets into the data folder.")
     parser.add_argument("names", nargs="+", metavar="NAME")
     parser.add_argument(

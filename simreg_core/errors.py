@@ -1,4 +1,4 @@
-"""Errors that a user can mend, and how they are worded."""
+"""Errors that a user can fix, and their wording."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ class ConfigError(ValueError):
     """Bad user input. The message is one line: where, what was found, what is allowed."""
 
 
+def one_line(err: BaseException) -> str:
+    """Message of an exception in one line; its type if it has no message."""
+    return " ".join(str(err).split()) or type(err).__name__
+
+
 def reason_of(err: BaseException) -> str:
-    """Kind and message of an exception in one line."""
+    """Type and message of an exception in one line."""
     return " ".join(f"{type(err).__name__}: {err}".split())
 
 
 def describe(value: Any) -> str:
-    """What a value is, in the words of a YAML author."""
+    """A value from a YAML file, in words."""
     if value is None:
         return "nothing"
     if isinstance(value, Mapping):

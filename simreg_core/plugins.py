@@ -1,6 +1,6 @@
-"""Functions that a configuration names as ``module:function``, and what options they take.
+"""Functions that a configuration names as ``module:function``, and their options.
 
-A module is found as Python finds it, and in the working directory.
+Modules are found on Python's path and in the working directory.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ import inspect
 import os
 import re
 import sys
-import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from simreg_core.errors import ConfigError, describe, reason_of
-
-PLUGIN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # module:function
 
 Option = float | int | str | bool
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -29,22 +28,20 @@ _FIRST = (
     inspect.Parameter.POSITIONAL_ONLY,
     inspect.Parameter.VAR_POSITIONAL,
 )
-_PLAIN = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
 
 
 def is_plugin(name: str) -> bool:
     """Whether ``name`` has the form ``module:function``."""
-    return PLUGIN.fullmatch(name) is not None
+    return re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name) is not None
 
 
 def load_function(name: str) -> Callable[..., Any]:
     """The function that ``module:function`` names.
 
-    The working directory joins ``sys.path`` (last) if it is not there, as it is for
-    ``python -m``.
+    Appends the working directory to ``sys.path`` if it is missing.
 
     Raises:
-        ConfigError: the module is missing or fails on import, or holds no such function.
+        ConfigError: the module is missing or fails on import, or has no such function.
     """
     module_name, _, function_name = name.partition(":")
     folder = os.getcwd()
@@ -52,10 +49,10 @@ def load_function(name: str) -> Callable[..., Any]:
         sys.path.append(folder)
     try:
         module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as err:  # whatever the user's module raises on import
+    except (Exception, SystemExit) as err:  # any error of the user's module
         raise ConfigError(
-            f"{name}: module {module_name!r} cannot be imported ({reason_of(err)}); it is looked "
-            f"for in {folder} and where Python finds its modules"
+            f"{name}: module {module_name!r} cannot be imported ({reason_of(err)}); "
+            f"searched {folder} and Python's path"
         ) from err
     function = getattr(module, function_name, None)
     if not callable(function):
@@ -88,14 +85,21 @@ def foreign_code(where: str) -> Iterator[None]:
 
 
 def source_digest(name: str) -> str:
-    """16 hexadecimal digits of the file that a plug-in stands in, by which edits are noticed.
+    """16 hexadecimal digits that change when the source file of a plug-in is edited.
 
-    What has no such file (a compiled function, a module frozen into Python) is taken for constant.
+    Functions without a source file (compiled or frozen) have a constant digest.
 
     Raises:
-        ConfigError: the plug-in cannot be had, or its file not be read.
+        ConfigError: the plug-in cannot be imported, or its file cannot be read.
     """
-    source = _source_file(name, load_function(name))
+    source = None
+    # A callable object has no source file, but its module does.
+    for found in (load_function(name), sys.modules[name.partition(":")[0]]):
+        with suppress(TypeError):
+            source = inspect.getsourcefile(found)
+            break
+    if source is not None and source.startswith("<frozen"):
+        source = None
     try:
         content = Path(source).read_bytes() if source else b""
     except OSError as err:
@@ -103,41 +107,29 @@ def source_digest(name: str) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _source_file(name: str, function: Callable[..., Any]) -> str | None:
-    module = sys.modules[name.partition(":")[0]]
-    for found in (function, module):  # an object that can be called has no file, its module has
-        try:
-            source = inspect.getsourcefile(found)
-        except TypeError:
-            continue
-        return None if source is None or source.startswith("<frozen") else source
-    return None
-
-
 def check_options(
     function: Callable[..., Any], options: Mapping[str, Option], attack: str, where: str
 ) -> None:
-    """Compare options with the parameters of a function, its first one (the batch) left out.
-
-    Args:
-        function: Called as ``function(batch, **options)``.
-        options: What the configuration gives.
-        attack: Name of the attack, for messages.
-        where: Configuration key of the options, for messages.
+    """Check options against the signature of an attack, ``function(batch, **options)``.
 
     Raises:
-        ConfigError: an option is unknown, missing or of another type than the parameter's
-            annotation (or default) says.
+        ConfigError: an option is unknown, missing, or does not have the type of the annotation or
+            default; the message starts with the key ``where``.
     """
     parameters = list(inspect.signature(function).parameters.values())
     if not parameters or parameters.pop(0).kind not in _FIRST:
         raise ConfigError(f"{where}: {attack} must take the batch as its first argument")
     named = {parameter.name: parameter for parameter in parameters if parameter.kind in _NAMED}
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    hints = _hints(function)
+    try:
+        hints = typing.get_type_hints(function)
+    except (NameError, TypeError, AttributeError):  # an annotation that cannot be resolved
+        hints = dict.fromkeys(named, Any)
     for key, value in options.items():
         if key in named:
-            _check_type(value, _annotation(named[key], hints), f"{where}.{key}")
+            default = type(named[key].default)
+            implied = default if default in typing.get_args(Option) else Any
+            _check_type(value, hints.get(key, implied), f"{where}.{key}")
         elif not takes_any:
             takes = f"takes {', '.join(named)}" if named else "takes none"
             raise ConfigError(f"{where}.{key}: unknown option; {attack} {takes}")
@@ -146,43 +138,12 @@ def check_options(
             raise ConfigError(f"{where}.{key}: required by {attack}, but not given")
 
 
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(function)
-    except (NameError, TypeError, AttributeError):  # an annotation that names nothing
-        return {}
-
-
-def _annotation(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
-    """The annotated type, the default's if there is no annotation, or None if all goes."""
-    if parameter.name in hints:
-        return hints[parameter.name]
-    default = type(parameter.default)
-    return default if parameter.annotation is parameter.empty and default in _PLAIN else None
-
-
 def _check_type(value: Option, annotation: Any, where: str) -> None:
-    allowed = _allowed(annotation)
-    if allowed and not any(_fits(value, kind) for kind in allowed):
-        words = [_PLAIN[kind] if isinstance(kind, type) else repr(kind[0]) for kind in allowed]
-        raise ConfigError(f"{where}: expected {' or '.join(words)}, found {describe(value)}")
-
-
-def _allowed(annotation: Any) -> list[Any]:
-    """Plain types and, as one-element lists, literal values; empty if nothing can be said."""
-    if annotation in _PLAIN:
-        return [annotation]
-    if get_origin(annotation) is Literal:
-        return [[value] for value in get_args(annotation)]
-    if get_origin(annotation) in (typing.Union, types.UnionType):
-        parts = [part for part in get_args(annotation) if part is not types.NoneType]
-        kinds = [_allowed(part) for part in parts]
-        return [kind for part in kinds for kind in part] if all(kinds) else []
-    return []
-
-
-def _fits(value: Option, kind: Any) -> bool:
-    if isinstance(kind, list):
-        return value == kind[0] and type(value) is type(kind[0])
-    # bool is an int to Python, and a whole number is a number to everyone.
-    return type(value) is kind or (kind is float and type(value) is int)
+    try:
+        TypeAdapter(annotation).validate_python(value, strict=True)
+    except PydanticUserError:  # an annotation that pydantic cannot check
+        return
+    except ValidationError as err:
+        kinds = [error["msg"].removeprefix("Input should be ") for error in err.errors()]
+        expected = " or ".join(kinds)
+        raise ConfigError(f"{where}: expected {expected}, found {describe(value)}") from err

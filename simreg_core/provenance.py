@@ -1,4 +1,4 @@
-"""Where a figure came from: versions, commit, machine and device."""
+"""Where a result was computed: versions, commit, machine and device."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from simreg_core.version import __version__
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """Columns of ``records`` that say what computed a result, times apart."""
+    """The provenance columns of :mod:`simreg_core.results.schema`, without times."""
+    if device.type == "cuda":
+        model = torch.cuda.get_device_name(device)
+    else:
+        model = platform.processor() or platform.machine()
     return {
         "host": platform.node(),
-        "device": _device_name(device),
+        "device": f"{device.type} ({model})",
         "num_threads": torch.get_num_threads(),
         "python_version": platform.python_version(),
         "torch_version": torch.__version__,
@@ -28,19 +32,13 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
 
 def utc_now() -> str:
-    """The time now, UTC, ISO 8601 to the second."""
+    """The current time in UTC, as ISO 8601 with seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return f"cuda ({torch.cuda.get_device_name(device)})"
-    return f"{device.type} ({platform.processor() or platform.machine()})"
 
 
 @cache
 def _commit() -> str | None:
-    """Commit of the source tree that this package runs from, marked if it was changed."""
+    """Commit of the source tree, with a suffix if it has changes; None outside of a checkout."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None

@@ -1,15 +1,14 @@
-"""The components that a configuration names: attacks, datasets, networks, metrics and so on.
+"""Components that a configuration can name: attacks, datasets, networks, metrics and others.
 
-A component is a function together with everything the project needs to know about it: its defaults,
-its label, what it needs. A decorator declares it::
+A component is a function with its properties, such as defaults and a label. A decorator declares
+it::
 
     @attack("stripes", max_epsilon=0.1, reference=0.1, label="stripes")
     def stripes(batch, *, period: int = 4): ...
 
-The project's own components are those declared in the modules of their wing. An installed package
-adds components with an entry point of the group ``simreg`` that names one of its modules. Both are
-known by their names. A configuration names any other function, declared or not, as
-``module:function``.
+A configuration names the project's own components by their names. The same holds for components of
+an installed package whose entry point of the group ``simreg`` names the module that declares them.
+Any other function, declared or not, is named as ``module:function``.
 """
 
 from __future__ import annotations
@@ -32,26 +31,21 @@ Function = Callable[..., Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Component:
-    """A function and its name in configurations, results and messages."""
+    """A function with the name that configurations, results and messages use."""
 
     name: str
     function: Function = field(repr=False)
     label: str = ""
-    """Name in charts and texts; the name itself if not given."""
+    """Name in charts and reports; derived from ``name`` if empty."""
 
     @classmethod
     def declare(cls, name: str, **properties: Any) -> Callable[[Function], Self]:
-        """A decorator that makes a function this kind of component.
-
-        Args:
-            name: The component's name.
-            **properties: Fields of the class.
-        """
+        """A decorator that makes a function a component; ``properties`` are further fields."""
         return lambda function: cls(name=name, function=function, **properties)
 
     @property
     def title(self) -> str:
-        """The label, or else the name in words."""
+        """The label, or else the name with spaces for underscores."""
         return self.label or self.name.replace("_", " ")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -60,7 +54,7 @@ class Component:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the function comes from outside of this project."""
+        """Whether the function is defined outside of this project."""
         function = self.function
         while isinstance(function, partial):
             function = function.func
@@ -69,12 +63,12 @@ class Component:
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(Component):
-    """Called with an ``AttackInput`` and its options; see :mod:`simreg_core.robustness.attack`."""
+    """``(AttackInput, **options)`` to a ``Perturbation``; see ``robustness/attack.py``."""
 
     max_epsilon: float | None = None
-    """Largest distortion where the configuration gives none, in pixel units of [0, 1]."""
+    """Default of the largest distortion, in pixel units of [0, 1]."""
     reference: float | None = None
-    """Reference epsilon where the configuration gives none."""
+    """Default of the reference epsilon."""
     precompute: Function | None = field(default=None, repr=False)
     """``(surrogate, images, labels)`` to a tensor with one row per image, which the attack gets as
     ``batch.precomputed``. That of the project's own attacks is cached per surrogate and split."""
@@ -90,15 +84,15 @@ class Dataset(Component):
     """``(argument, ImageRequest)`` to an ``ImagePool``; see :mod:`simreg_core.data.registry`."""
 
     classes: int | None = None
-    """Number of classes; 0 without labels, None if the files decide."""
+    """Number of classes; 0: no labels, None: depends on the files."""
     side: int | None = None
-    """Height and width of the stored images in pixels; None if the files decide."""
+    """Height and width of the stored images in pixels; None: depends on the files."""
     takes_path: bool = False
-    """Whether the configuration names it as ``name:PATH``."""
+    """Whether a configuration names it as ``name:PATH``."""
     protocol: Mapping[str, Any] | None = None
-    """Defaults of a trial on this dataset, beneath the user's values; None: those of CIFAR-10."""
+    """Defaults of a trial on this dataset; None: those of CIFAR-10."""
     download: Function | None = field(default=None, repr=False)
-    """Download into a data folder; None if there is nothing to download."""
+    """Downloads the dataset into the data folder that it gets; None: nothing to download."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +101,9 @@ class Target(Component):
 
     needs_labels: bool = False
     needs: str | None = None
-    """Field of ``regularizer`` that must be given with this target, and with no other."""
+    """Field of ``regularizer`` that this target requires and all others exclude."""
     check: Function | None = field(default=None, repr=False)
-    """Called with the value of ``needs`` before anything is trained; raises ``ConfigError``."""
+    """Called with the value of ``needs`` before training; raises ``ConfigError``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +111,7 @@ class Network(Component):
     """``(ModelConfig, channels=, num_classes=)`` to a network; see ``networks/network.py``."""
 
     layers: Function = field(repr=False)
-    """``ModelConfig`` to the names of the layers whose features can be compared, in order."""
+    """``ModelConfig`` to the names of the layers that the regularizer can compare, in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,16 +119,16 @@ class Metric(Component):
     """``Measurements`` of one network on one split to a number or None."""
 
     direction: Literal["maximize", "minimize"] | None
-    """None: recorded, but no objective."""
+    """None: recorded, but not available as an objective."""
     worst: float | None = None
-    """Value of a useless network, the reference point of a hypervolume; None: unbounded."""
+    """Value of a useless network, used as reference point of a hypervolume; None: unbounded."""
     description: str = ""
     needs: str | None = None
-    """Section of the trial configuration without which the metric is not measured."""
+    """Section of the trial configuration that turns the metric on."""
     is_accuracy: bool = False
     """Whether the values are in [0, 1]."""
     against_baseline: bool = False
-    """Whether it compares the network with the unregularized baseline; shown with its sign."""
+    """Whether it is a difference from the unregularized baseline, printed with its sign."""
 
 
 C = TypeVar("C", bound=Component)
@@ -145,7 +139,7 @@ class Registry(Generic[C]):
 
     Args:
         component: The class of the components.
-        homes: Packages (all of their modules) or modules that declare the project's own.
+        homes: Modules, or packages with all of their modules, that declare the project's own.
     """
 
     def __init__(self, component: type[C], *homes: str) -> None:
@@ -163,15 +157,16 @@ class Registry(Generic[C]):
         """The project's own components and those of entry points, by name.
 
         Raises:
-            ConfigError: an entry point cannot be imported, or a name is declared twice.
+            ConfigError: an entry point cannot be imported, or two components have one name.
         """
         return self._collect(dict(self.own), _declared_by_entry_points())
 
     def get(self, name: str) -> C:
-        """The component of a name.
+        """The component with a known name, or of a ``module:function``.
 
         Raises:
-            ConfigError: the name is unknown, or its ``module:function`` cannot be imported.
+            ConfigError: the name is unknown, or the function cannot be imported, is a component of
+                another kind, or is not declared although this kind requires properties.
         """
         if name in self.known:
             return self.known[name]
@@ -182,30 +177,23 @@ class Registry(Generic[C]):
         if isinstance(found, Component):
             kind = type(found).__name__.lower()
             raise ConfigError(f"{name}: is a component of kind {kind}, not {self.kind}")
-        return self.bare(name, found)
-
-    def bare(self, name: str, function: Function) -> C:
-        """A component for a function that no decorator declares.
-
-        Raises:
-            ConfigError: the kind has properties without a default.
-        """
         try:
-            return self._component(name=name, function=function)
+            return self._component(name=name, function=found)
         except TypeError as err:
             raise ConfigError(
                 f"{name}: not declared; decorate it with simreg_core.registry.{self.kind}"
             ) from err
 
-    def require(self, name: str) -> None:
-        """Refuse a name that is neither known nor of the form ``module:function``.
+    def require(self, name: str) -> str:
+        """The name, which is known or has the form ``module:function``.
 
         Raises:
-            ConfigError: lists the known names.
+            ConfigError: it is neither; lists the known names.
         """
         if name not in self.known and not is_plugin(name):
             allowed = ", ".join((*self.known, "MODULE:FUNCTION"))
             raise ConfigError(f"unknown {self.kind} {name!r}; allowed: {allowed}")
+        return name
 
     def _collect(self, found: dict[str, C], values: Iterable[object]) -> dict[str, C]:
         for value in values:
@@ -238,7 +226,6 @@ DATASETS = Registry(Dataset, "simreg_core.data")
 TARGETS = Registry(Target, "simreg_core.regularizer", "simreg_core.neural")
 NETWORKS = Registry(Network, "simreg_core.networks")
 METRICS = Registry(Metric, "simreg_core.results.metrics")
-
 
 attack = Attack.declare
 corruption = Corruption.declare

@@ -1,33 +1,25 @@
-"""Base class and field types that all configurations share."""
+"""Base class and field types of all configurations."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 PositiveInt = Annotated[int, Field(ge=1)]
-
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-
-# JSON and YAML have lists only; the elements stay strictly typed.
-IntTuple = Annotated[tuple[int, ...], Field(strict=False)]
-
-
-Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+T = TypeVar("T")
+# JSON and YAML have no tuples, so these accept lists; their elements stay strict.
+NonEmpty = Annotated[tuple[T, ...], Field(strict=False, min_length=1)]
+Names = NonEmpty[str]
 
 
 def require_known(what: str, names: Iterable[str], known: Sequence[str]) -> None:
-    """Refuse a name that is not known, with those that are.
+    """Check that all names are known.
 
     Raises:
-        ValueError: names the first unknown one.
+        ValueError: names the first unknown one and lists the known ones.
     """
     for name in names:
         if name not in known:
@@ -35,10 +27,10 @@ def require_known(what: str, names: Iterable[str], known: Sequence[str]) -> None
 
 
 def require_pair(key: str, value: str, needing: str, other: str, given: object) -> None:
-    """An option that one choice needs is given with that choice and with no other.
+    """Check that the option ``other`` is given if, and only if, ``key`` is ``needing``.
 
     Raises:
-        ValueError: it is missing, or would have no effect.
+        ValueError: the option is missing or has no effect.
     """
     if value == needing and given is None:
         raise ValueError(f"{key} {value} needs {other}")
@@ -47,6 +39,6 @@ def require_pair(key: str, value: str, needing: str, other: str, given: object) 
 
 
 class Config(BaseModel):
-    """Frozen, typed strictly, without unknown keys or infinite numbers."""
+    """Frozen and strictly typed, without unknown keys or infinite numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

@@ -20,30 +20,30 @@ _PATH_KEYS = ("neural_model", "folder")
 
 
 def set_field(trial: dict[str, Any], key: str, value: Any, where: str) -> None:
-    """Set one field of a trial dictionary, in place, and nothing else.
+    """Set one field of a trial dictionary in place.
 
-    ``robustness.reference`` and ``attacks`` replace the protocol's as a whole, so setting one
-    attack in a table that the user did not write starts from the protocol's table.
+    To set one entry of an attack table that the user has not given, the protocol's table is copied
+    first, because a user's table replaces the protocol's.
 
     Raises:
-        ConfigError: a part of the path holds something other than a mapping.
+        ConfigError: a part of the path is not a mapping.
     """
     for table in ("robustness.attacks", "robustness.reference"):
         if key.startswith(f"{table}.") and get_dotted(trial, table) is None:
-            with suppress(ValidationError):  # a wrong task is reported by the validation to come
+            with suppress(ValidationError):  # a later validation reports a wrong task
                 defaults = TrialConfig.from_dict({"task": trial.get("task")}).to_dict()
                 set_dotted(trial, table, get_dotted(defaults, table), where)
     set_dotted(trial, key, value, where)
 
 
 def absolute_paths(value: Any, key: str = "") -> Any:
-    """``value`` with every path in it made absolute against the working directory.
+    """``value`` with all paths made absolute, because trials run in other working directories.
 
-    Paths are what follows ``parquet:`` and the like, and the values of :data:`_PATH_KEYS`.
-    Trials run elsewhere: in other processes, with other working directories.
+    Paths follow ``parquet:`` and the like, or are values of the keys ``neural_model`` and
+    ``folder``.
     """
     if isinstance(value, Mapping):
-        # Below a searched key (regularizer.neural_model) its choices are meant.
+        # The choices of a searched path (regularizer.neural_model) are paths, too.
         return {
             name: absolute_paths(item, key if key in _PATH_KEYS else str(name).rpartition(".")[2])
             for name, item in value.items()
@@ -51,21 +51,17 @@ def absolute_paths(value: Any, key: str = "") -> Any:
     if isinstance(value, list):
         return [absolute_paths(item, key) for item in value]
     if isinstance(value, str):
-        kind, colon, path = value.partition(":")
+        kind, _, path = value.partition(":")
         found = DATASETS.known.get(kind)
         if found is not None and found.takes_path and path:
-            return f"{kind}{colon}{_absolute(path)}"
+            return f"{kind}:{os.path.abspath(os.path.expanduser(path))}"
         if key in _PATH_KEYS and value and value != "categorical":
-            return _absolute(value)
+            return os.path.abspath(os.path.expanduser(value))
     return value
 
 
-def _absolute(path: str) -> str:
-    return os.path.abspath(Path(path).expanduser())
-
-
 def load_trial_config(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
-    """The trial configuration in a YAML file, with ``key=value`` overrides laid over it.
+    """The trial configuration in a YAML file, changed by ``key=value`` overrides.
 
     Raises:
         ConfigError: the file or an override is wrong.
@@ -73,8 +69,8 @@ def load_trial_config(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
     tree = read_yaml_mapping(path)
     if {"trial", "search"} <= tree.keys():
         raise ConfigError(
-            f"{path}: this is the space file of a search (python -m tuner.run --space); "
-            "expected one trial's keys, such as task and training"
+            f"{path}: found the space file of a search (python -m tuner.run --space), "
+            "expected the keys of one trial, such as task and training"
         )
     for text in overrides:
         key, value = parse_override(text)

@@ -1,4 +1,4 @@
-"""Turn validation errors into one line that names the key, the value found and what is allowed."""
+"""Turn pydantic's errors into one line: the key, what was found, what is allowed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from pydantic import BaseModel, ValidationError
 from simreg_core.errors import ConfigError, describe
 
 T = TypeVar("T")
-
-
-# Pydantic puts the tag of a union into an error's location; no user wrote it.
 _UNION_TAGS = ("float", "int", "categorical")
+_NOT_KEYS = (*_UNION_TAGS, "[key]")  # pydantic adds them to locations
 
 
 def validated(
@@ -24,13 +22,10 @@ def validated(
     model: type[BaseModel],
     where: str,
 ) -> T:
-    """``build(data)``, with a validation error turned into one :class:`ConfigError` line.
+    """``build(data)``, which validates a ``model``.
 
-    Args:
-        build: Validates and constructs.
-        data: What the user wrote.
-        model: The class whose fields the error locations refer to.
-        where: File (or flag) that the data came from.
+    Raises:
+        ConfigError: the data are invalid; the message starts with ``where``, their file or flag.
     """
     try:
         return build(data)
@@ -41,20 +36,15 @@ def validated(
 
 
 def problems(err: ValidationError) -> list[Any]:
-    """Pydantic's errors, the most telling first: a misspelled key before the one it leaves out."""
+    """Pydantic's errors; an unknown key comes before the missing key that it may stand for."""
     return sorted(
         err.errors(include_url=False), key=lambda error: error["type"] != "extra_forbidden"
     )
 
 
 def explain(error: Any, model: type[BaseModel]) -> str:
-    """One of pydantic's errors in one line: key, what was found, what is allowed.
-
-    Args:
-        error: An element of ``ValidationError.errors()``.
-        model: The class whose fields the error's location refers to.
-    """
-    location = [part for part in error["loc"] if part not in _UNION_TAGS]
+    """One element of ``ValidationError.errors()`` of a model in one line."""
+    location = [part for part in error["loc"] if part not in _NOT_KEYS]
     key = ".".join(str(part) for part in location)
     kind, found, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "extra_forbidden":
@@ -73,9 +63,10 @@ def explain(error: Any, model: type[BaseModel]) -> str:
         return f"{key}: {message}" if key else message
     if kind.startswith(("dict", "model", "mapping")):
         return f"{key}: expected a mapping of keys to values, found {describe(found)}"
-    if kind == "too_short":
-        needed = f"at least {context['min_length']}"
-        return f"{key}: {needed} entries are needed, found {context['actual_length']}"
+    if kind in ("too_short", "too_long"):
+        least, most = context.get("min_length"), context.get("max_length")
+        limit = f"at least {least}" if most is None else f"at most {most}"
+        return f"{key}: expected {limit} entries, found {context['actual_length']}"
     if kind == "string_pattern_mismatch":
         return f"{key}: expected text that matches {context['pattern']}, found {found!r}"
     expected = error["msg"].removeprefix("Input should be ")
@@ -94,15 +85,15 @@ def _number_hint(found: Any, kind: str) -> str:
         sign = "" if exponent[:1] in "+-" else "+"
         dotted = mantissa if "." in mantissa else f"{mantissa}.0"
         return f" (YAML needs a dot and a sign: {dotted}e{sign}{exponent})"
-    return " (write it without quotes, in plain decimals)"
+    return " (write it in plain decimals, without quotes)"
 
 
 def _fields_at(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
-    """Names of the fields allowed at ``location`` below ``model``."""
+    """Names of the fields at a location of a model."""
     candidates: list[Any] = [model]
     for part in location:
         found = [c.model_fields[part].annotation for c in candidates if part in c.model_fields]
-        # Below a mapping or a union the part is a free key or a tag: look inside the annotation.
+        # Within a mapping or a union, the part is a free key or a tag: look at the inner models.
         inner = [model for annotation in found for model in _models_in(annotation)]
         candidates = inner or [c for c in candidates if _is_tagged(c, part)] or candidates
     return list(candidates[0].model_fields)

@@ -1,7 +1,7 @@
-"""Defaults that belong to a task: what a configuration means where it is silent.
+"""Protocols: the defaults of a trial, which depend on the dataset.
 
 The defaults of the classes in :mod:`simreg_core.config` are the published CIFAR-10 protocol
-(Attias, Pehlevan, Obeid, arXiv:2410.03952). A dataset declares what differs from them.
+(Attias, Pehlevan, Obeid, arXiv:2410.03952). A dataset declares the differences from it.
 """
 
 from __future__ import annotations
@@ -20,20 +20,19 @@ WIDE_RANGES = {
     "salt_pepper": {"max_epsilon": 0.3},
     "transfer_fgsm": {"max_epsilon": 0.5},
 }
-"""Of the grey-scale tasks."""
+"""Attack ranges of the grey-scale tasks."""
 WIDE_REFERENCE = {"gaussian": 0.5, "uniform": 0.5, "salt_pepper": 0.3, "transfer_fgsm": 0.1}
-"""The paper names reference epsilons for CIFAR-10 only. Here the random attacks are measured at the
-end of their range, and FGSM at 0.1, beyond which nothing is left."""
+"""The paper gives reference epsilons for CIFAR-10 only. These are the ends of the ranges of the
+random attacks, and 0.1 for FGSM, beyond which accuracy is near zero."""
 
-# What a user writes here replaces the protocol's value as a whole: a reference of two attacks
-# means these two, not these two and the protocol's others.
+# A user's table replaces the protocol's table: two attacks mean these two and no others.
 _REPLACED_WHOLE = {("robustness", "attacks"), ("robustness", "reference")}
 
 
 def protocols() -> dict[str, Mapping[str, Any]]:
-    """The protocols by name: those of the datasets that declare one."""
+    """All protocols by name, which are those of the known datasets that declare one."""
     known = DATASETS.known.items()
-    return {name: found.protocol for name, found in known if found.protocol is not None}
+    return {name: dataset.protocol for name, dataset in known if dataset.protocol is not None}
 
 
 def protocol_of(dataset: str) -> str:
@@ -47,19 +46,14 @@ def _declared(dataset: str) -> Mapping[str, Any] | None:
     """What a dataset declares; None if it declares nothing, or cannot be imported."""
     try:
         return DATASETS.get(dataset).protocol
-    except ConfigError:  # said when the dataset is loaded
+    except ConfigError:  # reported when the dataset is loaded
         return None
 
 
 def with_protocol(trial: Mapping[str, Any]) -> dict[str, Any]:
-    """A trial dictionary with the defaults of its protocol filled in beneath the user's values.
+    """A copy of the user's trial with ``task.protocol`` and the protocol's defaults filled in.
 
-    Args:
-        trial: Nested dictionary as written by the user. Malformed parts are passed through for
-            the validation that follows.
-
-    Returns:
-        A new dictionary; ``task.protocol`` is stated in it.
+    Malformed parts are left for the validation that follows.
     """
     task = trial.get("task")
     if not isinstance(task, Mapping) or not isinstance(task.get("dataset"), str):
@@ -69,25 +63,17 @@ def with_protocol(trial: Mapping[str, Any]) -> dict[str, Any]:
         protocol = protocol_of(task["dataset"])
     if not isinstance(protocol, str):
         return dict(trial)
-    merged = merge(_declared(protocol) or {}, trial)
-    merged["task"] = {**merged["task"], "protocol": protocol}
-    return merged
+    return merge(merge(_declared(protocol) or {}, trial), {"task": {"protocol": protocol}})
 
 
 def merge(
     base: Mapping[str, Any], override: Mapping[str, Any], _path: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """``base`` with the values of ``override`` laid over it, mappings merged key by key."""
+    """``base`` updated with ``override``; nested mappings are merged, except attack tables."""
     merged = dict(base)
     for key, value in override.items():
-        path = (*_path, key)
-        beneath = merged.get(key)
-        if (
-            isinstance(value, Mapping)
-            and isinstance(beneath, Mapping)
-            and path not in _REPLACED_WHOLE
-        ):
-            merged[key] = merge(beneath, value, path)
-        else:
-            merged[key] = value
+        path, old = (*_path, key), merged.get(key)
+        are_mappings = isinstance(value, Mapping) and isinstance(old, Mapping)
+        is_merged = are_mappings and path not in _REPLACED_WHOLE
+        merged[key] = merge(merged[key], value, path) if is_merged else value
     return merged

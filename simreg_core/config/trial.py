@@ -1,9 +1,9 @@
-"""The configuration of one trial: what is trained, how it is regularized, how it is attacked.
+"""The configuration of one trial: its task, network, training, regularizer and attacks.
 
-Every value has one home, is typed strictly (``"1e-4"`` is not a number, ``1`` is not ``true``)
-and is checked on construction. Defaults are the published CIFAR-10 protocol
-(arXiv:2410.03952); :mod:`simreg_core.config.protocols` says what differs for other tasks.
-Symbols: alpha, Th, k, N, gamma, e as in the paper.
+Values are strictly typed (``"1e-4"`` is not a number, ``1`` is not ``true``) and checked on
+construction. Defaults are the published CIFAR-10 protocol (arXiv:2410.03952);
+:mod:`simreg_core.config.protocols` has those of other tasks. The symbols alpha, Th, k, N and gamma
+are those of the paper.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
 from simreg_core.config.base import (
     Config,
-    IntTuple,
     Names,
+    NonEmpty,
     PositiveInt,
     Seed,
     require_known,
@@ -26,27 +26,28 @@ from simreg_core.config.base import (
 )
 from simreg_core.config.protocols import protocols, with_protocol
 from simreg_core.config.robustness import RobustnessConfig
+from simreg_core.config.yaml_io import get_dotted
 from simreg_core.plugins import is_plugin
 from simreg_core.registry import DATASETS, NETWORKS, TARGETS
 
 
 class TaskConfig(Config):
-    """The classification task: images, labels and their fixed split."""
+    """The classification task: a dataset and its fixed split."""
 
     dataset: str
     """A dataset's name, ``NAME:PATH`` or ``module:function``."""
     protocol: str | None = None
     """The task whose defaults apply; the dataset's own if not given, else that of ``cifar10``."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
-    """Side in pixels that images are resized to (bilinear); the dataset's own if not given."""
+    """Side in pixels to which images are resized (bilinear); default: not resized."""
     color: bool = False
     """RGB instead of grey-scale."""
     num_train: Annotated[int, Field(ge=2)] | None = None
-    """Training images to use; all that are left if not given."""
+    """Number of training images; default: all that remain."""
     num_validation: PositiveInt | None = None
     """Images to hold out of the training set; a tenth of it if not given."""
     num_test: PositiveInt | None = None
-    """Test images; the whole test set if not given. Required where a dataset has no test set."""
+    """Number of test images; default: the whole test set. Required if there is no test set."""
     split_seed: Seed = 0
     """Seed of the splits, and of the choice of regularization images."""
 
@@ -55,7 +56,7 @@ class TaskConfig(Config):
     def _known_task(cls, name: str) -> str:
         require_dataset(name)
         if name in DATASETS.known and DATASETS.known[name].classes == 0:
-            raise ValueError(f"{name!r} has no labels; it can only be a regularization dataset")
+            raise ValueError(f"{name!r} has no labels; use it as regularizer.dataset only")
         return name
 
     @field_validator("protocol")
@@ -69,29 +70,16 @@ class TaskConfig(Config):
 class ModelConfig(Config):
     """A ResNet for small images: 7x7 stride-1 stem, no max-pooling (arXiv:2410.03952)."""
 
-    architecture: str = "resnet18"
-    """A network's name, or ``module:function``."""
+    architecture: Annotated[str, AfterValidator(NETWORKS.require)] = "resnet18"
+    """Name of a network, or ``module:function``."""
     base_channels: Annotated[int, Field(ge=1, le=1024)] = 64
-    """Width of the stem and of the first section; every further section doubles it."""
-    blocks: IntTuple | None = None
-    """Blocks per residual section; the architecture's own if not given."""
+    """Width of the stem and of the first section; doubles with each further section."""
+    blocks: Annotated[NonEmpty[PositiveInt], Field(max_length=5)] | None = None
+    """Blocks per residual section; default: those of the architecture."""
     scale: Annotated[float, Field(gt=0)] = 5.0
     """The network sees ``scale * (x - shift)`` for pixels x in [0, 1]."""
     shift: float = 0.5
     """See ``scale``."""
-
-    @field_validator("blocks")
-    @classmethod
-    def _blocks_positive(cls, blocks: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if blocks is not None and not (1 <= len(blocks) <= 5 and min(blocks) >= 1):
-            raise ValueError("allowed: one to five sections of at least one block each")
-        return blocks
-
-    @field_validator("architecture")
-    @classmethod
-    def _known_architecture(cls, name: str) -> str:
-        NETWORKS.require(name)
-        return name
 
 
 class ScheduleConfig(Config):
@@ -114,17 +102,17 @@ class ScheduleConfig(Config):
 
 
 class AugmentationConfig(Config):
-    """Random crop after reflect padding, and horizontal flip, of the training images."""
+    """Random crops after reflect padding, and horizontal flips, of the training images."""
 
     crop_padding: Annotated[int, Field(ge=0)] = 4
-    """Pixels of reflect padding on each side; 0 turns cropping off."""
+    """Pixels of padding on each side; 0 turns cropping off."""
     horizontal_flip: bool = True
     """Flip each training image with probability 1/2."""
 
 
 Precision = Literal["float32", "bf16"]
-"""Of a network's passes: bf16 computes convolutions and matrix products in bfloat16, and keeps
-weights, their updates, similarities and losses in float32."""
+"""``bf16``: convolutions and matrix products in bfloat16; weights, updates, similarities and losses
+in float32."""
 
 
 class TrainingConfig(Config):
@@ -152,30 +140,31 @@ class RegularizerConfig(Config):
     """The similarity regularizer, L = L_task + alpha * L_sim."""
 
     alpha: Annotated[float, Field(ge=0)] = 10.0
-    """Weight of L_sim on the published scale (z = 2 arctanh); 0 turns the regularizer off."""
+    """Weight of L_sim, for z = 2 arctanh as published; 0 turns the regularizer off."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    """Th: the target is 1 above Th, -1 below -Th, else 0."""
+    """Th: the target is +1 above Th, -1 below -Th, and 0 between."""
     batch_size: PositiveInt = 16
-    """k: image pairs per step, which are 2k regularization images."""
+    """k, image pairs per step. Each step forwards 2k regularization images."""
     dataset: str = "task"
-    """Regularization images: ``task`` (the training images of the task), or any dataset, with or
-    without labels."""
+    """``task`` (the training images of the task), ``natural``, or a value as ``task.dataset``."""
     num_images: Annotated[int, Field(ge=2)] = 5000
-    """N: number of regularization images."""
-    target: str = "pixel"
-    """What the similarities of features follow: a target's name, or ``module:function``."""
+    """N, number of regularization images."""
+    target: Annotated[str, AfterValidator(TARGETS.require)] = "pixel"
+    """Target of the features' similarities: ``pixel`` (thresholded pixel similarities),
+    ``pixel_raw``, ``label`` (1 within a class, 0 across), ``neural`` (predicted responses),
+    ``v1_gabor``, or ``module:function``."""
     neural_model: str | None = None
-    """File of the predictive model; required by target ``neural``."""
+    """File of the predictive model for the ``neural`` target."""
     pairs: Literal["all", "high", "low", "positive", "negative", "double"] = "all"
-    """Pairs that are compared, by their pixel similarity S: ``high`` |S| > Th, ``low`` |S| < Th,
+    """Pairs that are used, by their pixel similarity S: ``high`` |S| > Th, ``low`` |S| < Th,
     ``positive`` S > Th or |S| < Th, ``negative`` S < -Th or |S| < Th, ``double`` |S| > Th or
     |S| < ``threshold_low`` (poster, section 6)."""
     threshold_low: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Second threshold, below the first; required by ``pairs: double``."""
     layers: Names | None = None
-    """Layers whose features are compared: ``stem``, ``section1``, ...; all if not given."""
+    """Layers whose features are compared: ``stem``, ``section1``, ...; default: all."""
     gamma: str = "trainable"
-    """Weights of the layers: ``trainable``, ``uniform``, or the name of the only layer."""
+    """Weights of the layers: ``trainable``, ``uniform``, or the name of a single layer."""
     transform: Literal["arctanh", "identity"] = "arctanh"
     """Transform of similarities before they are compared."""
     mean_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -190,12 +179,6 @@ class RegularizerConfig(Config):
             require_dataset(name, "task")
         return name
 
-    @field_validator("target")
-    @classmethod
-    def _known_target(cls, name: str) -> str:
-        TARGETS.require(name)
-        return name
-
     @model_validator(mode="after")
     def _options_go_together(self) -> Self:
         for target in TARGETS.known.values():
@@ -208,15 +191,11 @@ class RegularizerConfig(Config):
                 f"threshold_low ({self.threshold_low:g}) must be below "
                 f"threshold ({self.threshold:g})"
             )
-        if self.layers is not None and self.gamma not in ("trainable", "uniform", *self.layers):
-            raise ValueError(
-                f"gamma is {self.gamma!r}; allowed: trainable, uniform, {', '.join(self.layers)}"
-            )
         return self
 
 
 class TrialConfig(Config):
-    """Everything that one trial depends on, the seed included."""
+    """Everything that one trial depends on, including its seed."""
 
     task: TaskConfig
     model: ModelConfig = Field(default_factory=ModelConfig)
@@ -228,13 +207,15 @@ class TrialConfig(Config):
 
     @model_validator(mode="after")
     def _layers_exist(self) -> Self:
-        architecture = NETWORKS.known.get(self.model.architecture)
-        if architecture is None:  # a foreign network's layers are known when it is built
-            return self
-        layers = architecture.layers(self.model)
-        require_known("layer in regularizer.layers", self.regularizer.layers or (), layers)
-        gammas = ("trainable", "uniform", *layers)
-        require_known("regularizer.gamma", [self.regularizer.gamma], gammas)
+        layers = self.regularizer.layers
+        network = NETWORKS.known.get(self.model.architecture)
+        if network is not None:  # the layers of a foreign network are unknown until it is built
+            existing = network.layers(self.model)
+            require_known("layer in regularizer.layers", layers or (), existing)
+            layers = layers or existing
+        if layers is not None:
+            gammas = ("trainable", "uniform", *layers)
+            require_known("regularizer.gamma", [self.regularizer.gamma], gammas)
         return self
 
     @model_validator(mode="after")
@@ -249,7 +230,7 @@ class TrialConfig(Config):
 
     @classmethod
     def from_dict(cls, trial: Mapping[str, Any]) -> TrialConfig:
-        """The configuration that a nested dictionary describes, its protocol's defaults filled in.
+        """Validate a nested dictionary, with the defaults of its protocol filled in.
 
         Raises:
             pydantic.ValidationError: (a ``ValueError``) a key is unknown or a value not allowed.
@@ -257,25 +238,30 @@ class TrialConfig(Config):
         return cls.model_validate(with_protocol(trial))
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested dictionary of JSON types; what ``from_dict`` made, it makes from it again."""
+        """Nested dictionary of JSON types; the inverse of :meth:`from_dict`."""
         return self.model_dump(mode="json")
 
     def digest(self) -> str:
-        """16 hexadecimal digits that name this configuration; stable across processes."""
+        """16 hexadecimal digits that identify this configuration in all processes."""
         return _digest(self.to_dict())
 
     def unregularized(self, seed: int) -> TrialConfig:
-        """The same task, model and training with ``seed`` and without regularizer."""
+        """This configuration with another seed and without the regularizer."""
         off = RegularizerConfig(alpha=0.0)
         return self.model_copy(update={"regularizer": off, "seed": seed})
 
     def network_digest(self) -> str:
-        """Names the trained network: equal for two trials that differ only in how they attack."""
+        """16 hexadecimal digits that identify the trained network, whatever attacks it."""
         return _digest({k: v for k, v in self.to_dict().items() if k != "robustness"})
 
     def flat(self) -> dict[str, Any]:
-        """Every field by its dotted name; values that are no scalars as JSON text."""
-        return dict(_flatten(self))
+        """Every leaf field by its dotted name; lists and mappings as JSON text."""
+        tree = self.to_dict()
+        values = {path: get_dotted(tree, path) for path, _ in field_paths()}
+        return {
+            path: json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else value
+            for path, value in values.items()
+        }
 
 
 def field_paths(
@@ -283,7 +269,7 @@ def field_paths(
 ) -> Iterator[tuple[str, Any]]:
     """Dotted name and annotation of every leaf field, in order of definition.
 
-    A section that may be absent (``robustness.boundary``) is one leaf.
+    An optional section such as ``robustness.boundary`` is one leaf.
     """
     for name, info in model.model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
@@ -292,27 +278,11 @@ def field_paths(
             yield f"{prefix}{name}", info.annotation
 
 
-def _flatten(config: TrialConfig) -> Iterator[tuple[str, Any]]:
-    for path, _ in field_paths():
-        value: Any = config
-        for name in path.split("."):
-            value = getattr(value, name)
-        if isinstance(value, BaseModel):
-            value = value.model_dump(mode="json")
-        elif isinstance(value, dict):
-            value = {
-                key: item.model_dump(mode="json") if isinstance(item, BaseModel) else item
-                for key, item in value.items()
-            }
-        is_scalar = not isinstance(value, dict | tuple)
-        yield path, value if is_scalar else json.dumps(value, sort_keys=True)
-
-
 def require_dataset(name: str, *others: str) -> None:
-    """Refuse what names no dataset: neither a known name, ``NAME:PATH`` nor ``module:function``.
+    """Check for a known dataset, ``NAME:PATH`` or ``module:function``.
 
     Raises:
-        ValueError: lists the names that are allowed.
+        ValueError: lists the allowed names, including ``others``.
     """
     kind, _, path = name.partition(":")
     known = DATASETS.known

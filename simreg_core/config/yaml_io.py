@@ -1,8 +1,8 @@
-"""The one reader of user files: strict YAML in, plain data or one clear message out.
+"""Read and write YAML files strictly.
 
-Stricter than ``yaml.safe_load`` where that guesses: a repeated key is an error, and an integer is
-written in plain decimals (``012`` and ``1:30`` stay text, which the typed fields then refuse).
-There are no tags but those of JSON's types, and nothing contains itself.
+Unlike ``yaml.safe_load``, this reader rejects repeated keys, keys that are not text, tags other
+than those of JSON types, and cycles. Integers are plain decimals: ``012`` and ``1:30`` are text,
+which the typed fields reject.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from simreg_core.errors import ConfigError, describe
+from simreg_core.errors import ConfigError, describe, one_line
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -23,61 +23,59 @@ class _StrictLoader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"a key must be text, found {key!r}", key_node.start_mark
-                )
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is given twice", key_node.start_mark
-                )
+            is_text = isinstance(key, str)
+            if not is_text or key in seen:
+                problem = f"key {key!r} is given twice"
+                if not is_text:
+                    problem = f"a key must be text, found {key!r}"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
 _INT_TAG = "tag:yaml.org,2002:int"
+_NOT_RESOLVED = (_INT_TAG, "tag:yaml.org,2002:timestamp")
 _StrictLoader.yaml_implicit_resolvers = {
-    first: [
-        (tag, rule) for tag, rule in rules if tag not in (_INT_TAG, "tag:yaml.org,2002:timestamp")
-    ]
+    first: [(tag, rule) for tag, rule in rules if tag not in _NOT_RESOLVED]
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _StrictLoader.add_implicit_resolver(
     _INT_TAG, re.compile(r"[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789")
 )
-_JSON_KINDS = ("null", "bool", "int", "float", "str", "seq", "map")
-_PLAIN_TAGS = [f"tag:yaml.org,2002:{kind}" for kind in _JSON_KINDS]
+_JSON_TAGS = [
+    f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map")
+]
 _StrictLoader.yaml_constructors = {
     tag: construct
     for tag, construct in yaml.SafeLoader.yaml_constructors.items()
-    if tag is None or tag in _PLAIN_TAGS
+    if tag is None or tag in _JSON_TAGS
 }
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """The data in ``text``; ``where`` names its origin in messages.
+    """The data in ``text``.
 
     Raises:
-        ConfigError: not YAML, a tag that is not plain data, or a repeated key.
+        ConfigError: the text is not strict YAML; the message starts with ``where``.
     """
     try:
         data = yaml.load(text, Loader=_StrictLoader)
-        json.dumps(data)  # an anchor inside itself is a circle, which JSON refuses
+        json.dumps(data)  # raises for cycles, which an anchor can create
         return data
     except yaml.YAMLError as err:
         mark = getattr(err, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark is not None else ""
-        problem = getattr(err, "problem", None) or str(err)
-        raise ConfigError(f"{where}:{line} not valid YAML: {' '.join(problem.split())}") from err
+        problem = " ".join((getattr(err, "problem", None) or str(err)).split())
+        raise ConfigError(f"{where}:{line} not valid YAML: {problem}") from err
     except (ValueError, RecursionError) as err:
-        raise ConfigError(f"{where}: not valid YAML: {' '.join(str(err).split())}") from err
+        raise ConfigError(f"{where}: not valid YAML: {one_line(err)}") from err
 
 
 def read_yaml_mapping(path: Path) -> dict[str, Any]:
-    """The mapping that a YAML (or JSON) file holds.
+    """The mapping in a YAML or JSON file.
 
     Raises:
-        ConfigError: the file cannot be read, is no YAML, is empty or holds no mapping.
+        ConfigError: the file cannot be read, is empty, or is not a mapping in strict YAML.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -86,24 +84,23 @@ def read_yaml_mapping(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as err:
         raise ConfigError(f"{path}: not a text file (byte {err.start} is not UTF-8)") from err
     data = parse_yaml(text, str(path))
-    if data is None:
-        raise ConfigError(f"{path}: the file is empty; expected a mapping of keys to values")
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected a mapping of keys to values, found {describe(data)}")
+        found = "an empty file" if data is None else describe(data)
+        raise ConfigError(f"{path}: expected a mapping of keys to values, found {found}")
     return data
 
 
 def to_yaml(data: Mapping[str, Any]) -> str:
-    """YAML text of JSON types, keys in their order, that this module reads back as equal data."""
+    """YAML text of JSON types, with the keys in their order, for :func:`parse_yaml`."""
     text: str = yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True)
     return text
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Key and value of one ``--set key=value``; the value is read as YAML.
+    """Key and YAML value of one ``--set key=value``.
 
     Raises:
-        ConfigError: there is no ``=``, no key, or the value is no YAML.
+        ConfigError: ``=`` or the key is missing, or the value is not valid YAML.
     """
     key, equals, value = text.partition("=")
     key = key.strip()
@@ -116,7 +113,7 @@ def set_dotted(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
     """Set ``tree[a][b][c] = value`` for the key ``a.b.c``, in place.
 
     Raises:
-        ConfigError: a part of the path holds something other than a mapping.
+        ConfigError: a part of the path is not a mapping.
     """
     *parents, last = key.split(".")
     for depth, part in enumerate(parents):
@@ -129,7 +126,7 @@ def set_dotted(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
 
 
 def get_dotted(tree: Mapping[str, Any], key: str) -> Any:
-    """``tree[a][b][c]`` for the key ``a.b.c``, or None where a part is missing."""
+    """``tree[a][b][c]`` for the key ``a.b.c``; None if a part is missing."""
     node: Any = tree
     for part in key.split("."):
         if not isinstance(node, Mapping) or part not in node:

@@ -11,8 +11,7 @@ from simreg_core.data.images import ImagePool, ImageRequest, convert, resize, to
 from simreg_core.registry import dataset
 
 _PATCH_SIZE = 32
-_PATCH_STRIDE = 8  # 7,700 patches of the two photographs
-
+_PATCH_STRIDE = 8  # gives 7,700 patches
 
 _DIGITS_PROTOCOL = {
     "task": {"image_size": 16, "num_train": 1000, "num_validation": 400, "num_test": 397},
@@ -23,18 +22,15 @@ _DIGITS_PROTOCOL = {
         "augmentation": NO_AUGMENTATION,
     },
     "regularizer": {"alpha": 0.1, "threshold": 0.2, "num_images": 1000},
-    "robustness": {
-        "attacks": WIDE_RANGES,
-        "reference": {"gaussian": 0.4, "transfer_fgsm": 0.15},
-    },
+    "robustness": {"attacks": WIDE_RANGES, "reference": {"gaussian": 0.4, "transfer_fgsm": 0.15}},
 }
-"""Not in the paper; measured for this project (docs/benchmarks.md)."""
+"""Not in the paper; chosen by measurements for this project (benchmarks/RESULTS.md)."""
 
 
 @dataset("digits", classes=10, side=8, protocol=_DIGITS_PROTOCOL)
 def digits(request: ImageRequest) -> ImagePool:
     """scikit-learn's 1,797 handwritten digits, 8 x 8 pixels."""
-    from sklearn.datasets import load_digits  # heavy; needed by this dataset only
+    from sklearn.datasets import load_digits
 
     stored = load_digits()
     chosen = request.choose(len(stored.target))
@@ -46,8 +42,8 @@ def digits(request: ImageRequest) -> ImagePool:
 
 @dataset("natural", classes=0, side=_PATCH_SIZE)
 def natural(request: ImageRequest) -> ImagePool:
-    """7,700 overlapping patches of scikit-learn's two photographs; without labels."""
-    from sklearn.datasets import load_sample_images  # heavy; needed by this dataset only
+    """7,700 overlapping patches of scikit-learn's two photographs, without labels."""
+    from sklearn.datasets import load_sample_images
 
     patches = []
     for photograph in load_sample_images().images:

@@ -1,7 +1,7 @@
 """Datasets in Parquet files, in the image layout of Hugging Face datasets.
 
-A file has a column ``image``, a struct with the encoded ``bytes``, and maybe an integer column
-``label``. The schema's metadata may hold ``class_names``, a JSON list.
+A file has a column ``image``, a struct with the encoded ``bytes``, and optionally an integer column
+``label``. The metadata of the schema may contain ``class_names``, a JSON list.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from torch import Tensor
 
 from simreg_core.data.images import (
     EncodedImage,
+    EncodedSplit,
     ImagePool,
     ImageRequest,
     Split,
-    decode_images,
-    require_one_shape,
+    decode_splits,
 )
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, one_line
 from simreg_core.registry import dataset
-from simreg_core.storage.array_cache import Arrays, cached_arrays, file_stamp
+from simreg_core.storage.array_cache import file_stamp
 
 
 class _ParquetFile(NamedTuple):
-    """A file that has been checked, all but its images."""
+    """A file whose layout has been checked."""
 
     path: Path
     num_images: int
@@ -42,53 +42,33 @@ class _ParquetFile(NamedTuple):
 
 @dataset("parquet", takes_path=True)
 def load_parquet(request: ImageRequest) -> ImagePool:
-    """``PATH/train.parquet`` and, as test set, maybe ``PATH/test.parquet``.
+    """``PATH/train.parquet`` with, if it exists, ``PATH/test.parquet`` as test set.
 
-    Labels are None where one of the two has none.
+    Without labels in one of the files, the dataset has no labels.
 
     Raises:
-        ConfigError: a file is missing, damaged or not of the expected layout, or an image is
-            damaged; or the images differ in size and the request names none.
+        ConfigError: a file is missing or does not have the layout, an image is damaged, or the
+            images differ in size and the request has no size.
     """
     key, root = request.key, Path(request.path)
     train_path, test_path = root / "train.parquet", root / "test.parquet"
     if not train_path.is_file():
         raise ConfigError(
-            f"{key}: {train_path} does not exist (a folder with train.parquet is needed)"
+            f"{key}: {train_path} does not exist (expected a folder with train.parquet)"
         )
     train = _open(train_path, key)
     test = _open(test_path, key) if request.limit is None and test_path.is_file() else None
     chosen = request.choose(train.num_images)
-
-    def build() -> Arrays:
-        arrays = {"images": _decode(train, chosen, request)}
-        if test is not None:
-            arrays["test_images"] = _decode(test, np.arange(test.num_images), request)
-        return arrays
-
-    stamps = [file_stamp(file.path, key) for file in (train, test) if file is not None]
-    arrays = cached_arrays([request.identity(), *stamps], build, key)
-    return _pool(train, test, chosen, arrays, key)
-
-
-def _pool(
-    train: _ParquetFile,
-    test: _ParquetFile | None,
-    chosen: NDArray[np.int64],
-    arrays: Arrays,
-    key: str,
-) -> ImagePool:
-    images = torch.from_numpy(arrays["images"])
+    encoded = [_encoded(train, chosen, key)]
+    if test is not None:
+        encoded.append(_encoded(test, np.arange(test.num_images), key))
+    images, *test_images = decode_splits(encoded, request)
     if train.labels is None or (test is not None and test.labels is None):
         return ImagePool(images, None, None, num_classes=0)
-    largest = int(train.labels.max())
-    test_split = None
-    if test is not None and test.labels is not None:
-        require_one_shape(arrays["images"], arrays["test_images"], train.path, test.path, key)
-        test_split = Split(torch.from_numpy(arrays["test_images"]), test.labels)
-        largest = max(largest, int(test.labels.max()))
-    num_classes = max(largest + 1, len(train.class_names))
-    return ImagePool(images, train.labels[chosen], test_split, num_classes)
+    split = None if test is None or test.labels is None else Split(test_images[0], test.labels)
+    labels = train.labels if split is None else torch.cat([train.labels, split.labels])
+    num_classes = max(int(labels.max()) + 1, len(train.class_names))
+    return ImagePool(images, train.labels[chosen], split, num_classes)
 
 
 def _open(path: Path, key: str) -> _ParquetFile:
@@ -112,8 +92,7 @@ def _open(path: Path, key: str) -> _ParquetFile:
 
 
 def _unreadable(path: Path, err: Exception, key: str) -> ConfigError:
-    problem = " ".join(str(err).split())
-    return ConfigError(f"{key}: {path} is not a readable Parquet file: {problem}")
+    return ConfigError(f"{key}: {path} is not a readable Parquet file: {one_line(err)}")
 
 
 def _holds_images(schema: pa.Schema) -> bool:
@@ -141,41 +120,36 @@ def _class_names(schema: pa.Schema, path: Path, key: str) -> list[str]:
     text = (schema.metadata or {}).get(b"class_names", b"[]")
     try:
         names = json.loads(text)
-    except ValueError as err:
-        raise ConfigError(f"{key}: {path}: class_names is not a JSON list: {text!r}") from err
+    except ValueError:
+        names = None
     if not isinstance(names, list):
         raise ConfigError(f"{key}: {path}: class_names is not a JSON list: {text!r}")
     return [str(name) for name in names]
 
 
-def _decode(
-    file: _ParquetFile, rows: NDArray[np.int64], request: ImageRequest
-) -> NDArray[np.uint8]:
-    try:
-        return decode_images(_batches(file.path, rows, request.key), len(rows), request, file.path)
-    except (pa.ArrowException, OSError) as err:
-        raise _unreadable(file.path, err, request.key) from err
+def _encoded(file: _ParquetFile, rows: NDArray[np.int64], key: str) -> EncodedSplit:
+    """The images in ``rows``, read by row groups to limit memory."""
 
+    def batches() -> Iterator[list[EncodedImage]]:
+        try:
+            with pq.ParquetFile(file.path) as reader:
+                first = 0
+                for group in range(reader.num_row_groups):
+                    end = first + reader.metadata.row_group(group).num_rows
+                    positions = np.flatnonzero((rows >= first) & (rows < end))
+                    if len(positions):
+                        column = reader.read_row_group(group, columns=["image"]).column("image")
+                        taken = column.take(pa.array(rows[positions] - first)).to_pylist()
+                        yield [image(*found) for found in zip(taken, positions, strict=True)]
+                    first = end
+        except (pa.ArrowException, OSError) as err:
+            raise _unreadable(file.path, err, key) from err
 
-def _batches(path: Path, rows: NDArray[np.int64], key: str) -> Iterator[list[EncodedImage]]:
-    """The images in ``rows``, one row group at a time: a large file never lies in memory whole."""
-    with pq.ParquetFile(path) as file:
-        first = 0
-        for group in range(file.num_row_groups):
-            end = first + file.metadata.row_group(group).num_rows
-            positions = np.flatnonzero((rows >= first) & (rows < end))
-            if len(positions):
-                column = file.read_row_group(group, columns=["image"]).column("image")
-                taken = column.take(pa.array(rows[positions] - first)).to_pylist()
-                yield [
-                    _encoded(value, int(position), path, int(rows[position]), key)
-                    for value, position in zip(taken, positions, strict=True)
-                ]
-            first = end
+    def image(value: object, position: np.intp) -> EncodedImage:
+        where = f"{file.path}: row {rows[position]}"
+        data = value["bytes"] if isinstance(value, dict) else None
+        if data is None:
+            raise ConfigError(f"{key}: {where} holds no image bytes")
+        return EncodedImage(int(position), where, data)
 
-
-def _encoded(value: object, position: int, path: Path, row: int, key: str) -> EncodedImage:
-    data = value["bytes"] if isinstance(value, dict) else None
-    if data is None:
-        raise ConfigError(f"{key}: {path}: row {row} holds no image bytes")
-    return EncodedImage(position, f"{path}: row {row}", data)
+    return EncodedSplit(file.path, len(rows), batches, [file_stamp(file.path, key)])

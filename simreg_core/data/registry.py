@@ -1,7 +1,7 @@
 """Load a dataset by its name.
 
-A dataset is one function from an :class:`~simreg_core.data.images.ImageRequest` to an
-:class:`~simreg_core.data.images.ImagePool`. :func:`simreg_core.registry.dataset` declares one;
+A dataset is a function from an :class:`~simreg_core.data.images.ImageRequest` to an
+:class:`~simreg_core.data.images.ImagePool`, declared with :func:`simreg_core.registry.dataset`.
 :mod:`simreg_core.data.bundled` has examples.
 """
 
@@ -20,20 +20,13 @@ from simreg_core.registry import DATASETS, Dataset
 def load_dataset(
     name: str, *, color: bool, size: int | None, key: str, limit: int | None = None, seed: int = 0
 ) -> ImagePool:
-    """All images of a dataset, or some, converted to the asked channels and size.
+    """The images of a dataset with the requested channels and size.
 
-    Args:
-        name: A dataset's name, ``NAME:PATH`` or ``module:function``.
-        color: RGB (3, H, W) instead of grey (1, H, W; ITU-R 601 luma).
-        size: Side in pixels; photographs are centre-cropped to a square first. None: as they are.
-        key: Configuration key that named the dataset, for messages.
-        limit: Number of images; that many (all, if there are fewer) are drawn by ``seed`` before
-            any is decoded, and come in the drawn order: a smaller limit gives a prefix of a larger
-            one. The test set is then left out. None: all, in their own order.
-        seed: Of the draw; without effect where ``limit`` is None.
+    ``name`` is the name of a dataset, ``NAME:PATH`` or ``module:function``. For the other
+    arguments see :class:`~simreg_core.data.images.ImageRequest`.
 
     Raises:
-        ConfigError: a file is missing, damaged or not of the expected layout.
+        ConfigError: a file is missing, damaged, or does not have the expected layout.
     """
     try:
         require_dataset(name)

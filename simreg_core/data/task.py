@@ -1,14 +1,14 @@
-"""The data of a trial: a task's fixed splits, the regularization images, and pairs of them.
+"""The data of a trial: the fixed splits of its task, and the regularization images.
 
-Images are uint8 tensors (N, C, H, W), C = 1 (grey) or 3 (RGB); labels are int64 (N,) from 0.
-Nothing is downloaded; :mod:`simreg_core.datasets` says where each dataset comes from.
+Images are uint8 (N, C, H, W) with C = 1 (grey) or 3 (RGB). Labels are int64 (N,) and start at 0.
+Nothing is downloaded; :mod:`simreg_core.datasets` does that.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -25,13 +25,13 @@ _MIN_REST = 3  # two training images and one for validation
 
 
 class RegularizationImages(NamedTuple):
-    """The N regularization images uint8 (N, C, H, W); their labels int64 (N,), if they have any."""
+    """The N regularization images uint8 (N, C, H, W) and their labels int64 (N,), if any."""
 
     images: Tensor
     labels: Tensor | None
 
     def to(self, device: torch.device) -> RegularizationImages:
-        """The same on ``device``."""
+        """These images on ``device``."""
         labels = None if self.labels is None else self.labels.to(device)
         return RegularizationImages(self.images.to(device), labels)
 
@@ -44,27 +44,27 @@ class TaskData(NamedTuple):
     test: Split
     num_classes: int
     fingerprint: str
-    """16 hexadecimal digits of the content, by which changed files are noticed."""
+    """16 hexadecimal digits that change with the content."""
 
     def split(self, name: str) -> Split:
         """The split called ``train``, ``validation`` or ``test``."""
-        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+        return Split(*getattr(self, name))
 
     def to(self, device: torch.device) -> TaskData:
-        """The same data on ``device``."""
+        """This data on ``device``."""
         train, validation, test = (split.to(device) for split in self[:3])
         return self._replace(train=train, validation=validation, test=test)
 
 
 def load_task(config: TaskConfig) -> TaskData:
-    """The task's splits: a function of the configuration and the files alone.
+    """The splits of a task, which depend only on the configuration and the files.
 
-    Test and validation images are drawn first (in this order, seeded by ``split_seed``), so that
-    a smaller training set never changes what is measured on.
+    Test images are drawn first and validation images second, with ``split_seed``. So the size of
+    the training set does not change them.
 
     Raises:
         ConfigError: a file is missing or damaged, there are too few images, or the labels are not
-            those of two or more classes that can be learned.
+            those of two or more classes, each with training images.
     """
     pool = load_dataset(
         config.dataset, color=config.color, size=config.image_size, key="task.dataset"
@@ -73,20 +73,20 @@ def load_task(config: TaskConfig) -> TaskData:
         raise ConfigError(f"task.dataset: {config.dataset} has no labels")
     if config.dataset not in DATASETS.own:  # those have their published labels
         _check_labels(pool.labels, pool.test, config)
+    labelled = Split(pool.images, pool.labels)
     order = torch.randperm(len(pool.images), generator=generator(config.split_seed, "split"))
     if pool.test is None:
         if config.num_test is None:
             raise ConfigError(
-                f"task.num_test: {config.dataset} has no test set, so the number of images to hold "
-                f"out must be given (it has {len(order)} images)"
+                f"task.num_test: required, because {config.dataset} has no test set "
+                f"(it has {len(order)} images)"
             )
         if config.num_test > len(order) - _MIN_REST:
             raise ConfigError(
                 f"task.num_test: {config.num_test} asked of {config.dataset}, which has "
-                f"{len(order)} images in all (training needs 2 of them, validation 1)"
+                f"{len(order)} images (training needs 2 of them, validation 1)"
             )
-        test_index, order = order[: config.num_test], order[config.num_test :]
-        test = Split(pool.images[test_index], pool.labels[test_index])
+        test, order = labelled.take(order[: config.num_test]), order[config.num_test :]
     else:
         test = _first(pool.test, config)
     num_validation = config.num_validation or max(1, len(order) // 10)
@@ -94,19 +94,16 @@ def load_task(config: TaskConfig) -> TaskData:
     if num_validation + num_train > len(order) or num_train < 2:
         raise ConfigError(
             f"task.num_train: {num_train} training and {num_validation} validation images asked of "
-            f"{config.dataset}, which has {len(order)} left beside the test set"
+            f"{config.dataset}, which has {len(order)} left after removing the test set"
         )
-    validation_index = order[:num_validation]
-    train_index = order[num_validation : num_validation + num_train]
-    train = Split(pool.images[train_index], pool.labels[train_index])
-    validation = Split(pool.images[validation_index], pool.labels[validation_index])
-    return TaskData(
-        train, validation, test, pool.num_classes, _fingerprint(train, validation, test)
-    )
+    validation = labelled.take(order[:num_validation])
+    train = labelled.take(order[num_validation : num_validation + num_train])
+    fingerprint = _fingerprint(train, validation, test)
+    return TaskData(train, validation, test, pool.num_classes, fingerprint)
 
 
 def _check_labels(labels: Tensor, test: Split | None, config: TaskConfig) -> None:
-    """Labels are 0 to K - 1, each in the training images; no other is in the test set."""
+    """Check that the training images have exactly the labels 0 to K - 1, the test set no others."""
     where = f"task.dataset: {config.dataset}"
     present = labels.unique()
     if len(present) < 2:
@@ -141,12 +138,11 @@ def _first(test: Split, config: TaskConfig) -> Split:
             f"task.num_test: {config.num_test} asked of {config.dataset}, "
             f"whose test set has {len(test.labels)} images"
         )
-    index = order_of_test_images(config, len(test.labels), config.num_test)
-    return Split(test.images[index], test.labels[index])
+    return test.take(order_of_test_images(config, len(test.labels), config.num_test))
 
 
 def order_of_test_images(config: TaskConfig, num_available: int, num_used: int) -> Tensor:
-    """Which images of a dataset's own test set the test split has, in its order, int64."""
+    """Indices, int64, of the images of a dataset's test set that form the test split."""
     if config.num_test is None:
         return torch.arange(num_available)[:num_used]
     rng = generator(config.split_seed, "test split")
@@ -156,22 +152,15 @@ def order_of_test_images(config: TaskConfig, num_available: int, num_used: int) 
 def load_regularization_images(
     config: RegularizerConfig, task: TaskConfig, train: Split, held_out: Sequence[Split]
 ) -> RegularizationImages:
-    """The N regularization images, with the channels and size of the task's.
+    """The N regularization images, with the channels and size of the task's images.
 
-    Images that a network is measured on never regularize it: the task's own dataset contributes
-    its training images only. Of another dataset's training images N are drawn by
-    ``task.split_seed``, those left out that are pixel by pixel among the held-out ones; those of a
-    smaller N begin those of a larger one.
-
-    Args:
-        config: The dataset, N, and the target.
-        task: The task that is trained.
-        train: The task's training split.
-        held_out: Its validation and test split.
+    Held-out images never regularize a network. The task's own dataset contributes training images
+    only. From the training images of another dataset, N are drawn with ``task.split_seed``,
+    excluding copies of held-out images. A smaller N gives a prefix of a larger one.
 
     Raises:
-        ConfigError: the dataset cannot be read, has fewer than N images that can be used, or no
-            labels where the target needs them.
+        ConfigError: the dataset cannot be read, has fewer than N usable images, or has no labels
+            although the target needs them.
     """
     if config.dataset == "task" or _files(config.dataset) == _files(task.dataset):
         found = RegularizationImages(*train)
@@ -196,12 +185,11 @@ def load_regularization_images(
 def _other_images(
     config: RegularizerConfig, task: TaskConfig, side: int, held_out: Sequence[Split]
 ) -> RegularizationImages:
-    """At least N images of another dataset in the drawn order, without the held-out ones.
+    """At least N images of another dataset in the drawn order, without held-out images.
 
-    The square that is cut from an image is the same, whoever cuts it: at the same side, equal
-    images are equal.
+    Both are compared after the same crop and resize to ``side``.
     """
-    excluded = _digests(resize(split.images, side) for split in held_out)
+    excluded = {name for split in held_out for name in _digests(resize(split.images, side))}
     limit = config.num_images
     while True:
         pool = load_dataset(
@@ -212,14 +200,14 @@ def _other_images(
             limit=limit,
             seed=task.split_seed,
         )
-        kept = [n for n, name in enumerate(_digests_in_order(pool.images)) if name not in excluded]
+        kept = [n for n, name in enumerate(_digests(pool.images)) if name not in excluded]
         num_dropped = len(pool.images) - len(kept)
         if not num_dropped:
             return RegularizationImages(pool.images, pool.labels)
         if len(kept) >= config.num_images:
             labels = None if pool.labels is None else pool.labels[kept]
             return RegularizationImages(pool.images[kept], labels)
-        if len(pool.images) < limit:  # that is all there are
+        if len(pool.images) < limit:  # the dataset has no more images
             raise ConfigError(
                 f"regularizer.num_images: {config.num_images} asked, but of the "
                 f"{len(pool.images)} images of the regularization dataset {config.dataset!r} "
@@ -228,18 +216,14 @@ def _other_images(
         limit *= 2
 
 
-def _digests(images: Iterable[Tensor]) -> set[bytes]:
-    return {digest for part in images for digest in _digests_in_order(part)}
-
-
-def _digests_in_order(images: Tensor) -> list[bytes]:
-    """16 bytes that name each image's content; 0.4 s for 50,000 of 3x32x32 on one CPU core."""
+def _digests(images: Tensor) -> list[bytes]:
+    """16 bytes for the content of each image; 0.4 s for 50,000 of 3x32x32 on one CPU core."""
     rows = images.cpu().contiguous().flatten(1).numpy()
     return [hashlib.blake2b(row, digest_size=16).digest() for row in rows]
 
 
 def _files(dataset: str) -> tuple[str, str]:
-    """What all names of the same files have in common: layout and folder."""
+    """Layout and folder, which are equal for all names of the same files."""
     kind, _, path = dataset.partition(":")
     layout = "folder" if kind == "imagenet" else kind
     return layout, os.path.realpath(path) if path else ""

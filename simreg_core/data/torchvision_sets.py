@@ -1,6 +1,6 @@
-"""The datasets that torchvision reads and downloads, laid out in the data folder as it does.
+"""Datasets that torchvision reads and downloads, in its layout of the data folder.
 
-Loading never downloads; the ``download`` of each dataset does.
+Loading never downloads; only the ``download`` of a dataset does.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from torch import Tensor
 
 from simreg_core.config.protocols import NO_AUGMENTATION, WIDE_RANGES, WIDE_REFERENCE
 from simreg_core.data.images import ImagePool, ImageRequest, Split, convert
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, one_line
 from simreg_core.registry import Dataset
 from simreg_core.storage.array_cache import Arrays, cached_arrays, data_folder, file_stamp
 
 _TIMEOUT_SECONDS = 60.0
 
-# What torchvision and the libraries below it raise for damaged files.
+# Exceptions of torchvision and its libraries for damaged files.
 _UNREADABLE = (
     RuntimeError,
     TypeError,
@@ -54,7 +54,7 @@ class _Source(NamedTuple):
     files: tuple[str, ...]
     num_classes: int = 10
     has_checksums: bool = True
-    """Whether torchvision notices damage of the unpacked files, or only that one is missing."""
+    """Whether torchvision detects damaged unpacked files, or only missing ones."""
 
     def paths(self, data: Path) -> list[Path]:
         return [data / self.folder / name for name in self.files]
@@ -75,11 +75,7 @@ _CIFAR10_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_bat
 
 
 def _load(source: _Source, request: ImageRequest) -> ImagePool:
-    """A dataset from :func:`~simreg_core.storage.array_cache.data_folder`.
-
-    Raises:
-        ConfigError: a file is missing or damaged, or torchvision cannot be imported.
-    """
+    """A dataset in the data folder; its errors show the command that downloads it."""
     name, data = source.name, data_folder(request.key)
     missing = source.missing(data)
     if missing:
@@ -92,20 +88,15 @@ def _load(source: _Source, request: ImageRequest) -> ImagePool:
         [name, request.identity(), *stamps], lambda: _build(source, data, request), request.key
     )
     tensors = {part: torch.from_numpy(array) for part, array in arrays.items()}
-    test = (
-        Split(tensors["test_images"], tensors["test_labels"]) if "test_images" in tensors else None
-    )
+    has_test = request.limit is None
+    test = Split(tensors["test_images"], tensors["test_labels"]) if has_test else None
     return ImagePool(tensors["images"], tensors["labels"], test, source.num_classes)
 
 
 def _download(source: _Source, data: Path) -> None:
-    """Make the files of a dataset exist and be readable; processes that ask at once take turns.
-
-    Raises:
-        ConfigError: they cannot be had; names the folder and the files expected there.
-    """
+    """Download missing or damaged files; concurrent processes take turns."""
     name = source.name
-    _import_datasets(name)  # its failure is another message
+    _import_datasets(name)  # outside of the block: a failure is not about the files
     try:
         data.mkdir(parents=True, exist_ok=True)
         with FileLock(data / f".{name}.lock"), _socket_timeout(_TIMEOUT_SECONDS):
@@ -114,10 +105,10 @@ def _download(source: _Source, data: Path) -> None:
                 for path in source.paths(data):
                     path.unlink()
             for is_train in (True, False):
-                _read(source, data, source.name, is_train=is_train, download=True)
+                _read(source, data, name, is_train=is_train, download=True)
     except (*_UNREADABLE, http.client.HTTPException) as err:
         raise ConfigError(
-            f"{name}: cannot be downloaded to {data}: {_one_line(err)}; "
+            f"{name}: cannot be downloaded to {data}: {one_line(err)}; "
             f"files expected there: {source.listing()}"
         ) from err
 
@@ -139,7 +130,7 @@ def _build(source: _Source, data: Path, request: ImageRequest) -> Arrays:
     except _UNREADABLE as err:
         raise ConfigError(
             f"{request.key}: {source.name}: the files in {data / source.folder} are damaged: "
-            f"{_one_line(err)}; to replace them: {_command(source.name, data)}"
+            f"{one_line(err)}; to replace them: {_command(source.name, data)}"
         ) from err
     return {part: tensor.numpy() for part, tensor in arrays.items()}
 
@@ -184,37 +175,29 @@ def _import_datasets(key: str) -> Any:
             _declare_operators()
             return importlib.import_module("torchvision.datasets")
     except (ImportError, RuntimeError, OSError) as err:
-        raise ConfigError(f"{key}: torchvision cannot be imported: {_one_line(err)}") from err
+        raise ConfigError(f"{key}: torchvision cannot be imported: {one_line(err)}") from err
 
 
 def _declare_operators() -> None:
-    """Declare the operators that torchvision's import names, without any implementation.
+    """Declare the operators that torchvision uses on import, without an implementation.
 
-    Where its compiled part does not fit the installed torch, they do not exist and the import
-    fails; reading datasets needs none of them.
+    They are missing if its compiled part does not fit the installed torch. Datasets need none.
     """
-    schemas = {
-        "nms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-        "qnms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    }
-    for operator, schema in schemas.items():
+    for operator in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, operator):
+            schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
             torch.library.define(f"torchvision::{operator}", schema)
 
 
 @contextmanager
 def _socket_timeout(seconds: float) -> Iterator[None]:
-    """Torchvision waits for a silent server without end."""
+    """Set the default timeout of sockets, because torchvision sets none."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
         yield
     finally:
         socket.setdefaulttimeout(before)
-
-
-def _one_line(err: BaseException) -> str:
-    return " ".join(str(err).split()) or type(err).__name__
 
 
 def _declare(source: _Source, *, side: int, protocol: Mapping[str, Any]) -> Dataset:
@@ -229,29 +212,19 @@ def _declare(source: _Source, *, side: int, protocol: Mapping[str, Any]) -> Data
 
 
 _GREY_ROBUSTNESS = {"attacks": WIDE_RANGES, "reference": WIDE_REFERENCE}
-# Published alpha and Th are those of the paper's table of hyperparameters.
+# alpha and Th are those of the paper's table of hyperparameters.
 cifar10 = _declare(
     _Source("cifar10", "CIFAR10", "cifar-10-batches-py", _CIFAR10_FILES), side=32, protocol={}
 )
-_CIFAR100_FGSM = 0.005
+_CIFAR100_EPSILONS = {"gaussian": 0.1, "uniform": 0.1, "salt_pepper": 0.1, "transfer_fgsm": 0.005}
 cifar100 = _declare(
     _Source("cifar100", "CIFAR100", "cifar-100-python", ("train", "test", "meta"), num_classes=100),
     side=32,
     protocol={
         "robustness": {
-            "attacks": {
-                "gaussian": {"max_epsilon": 0.1},
-                "uniform": {"max_epsilon": 0.1},
-                "salt_pepper": {"max_epsilon": 0.1},
-                "transfer_fgsm": {"max_epsilon": _CIFAR100_FGSM},
-            },
-            "reference": {
-                "gaussian": 0.1,
-                "uniform": 0.1,
-                "salt_pepper": 0.1,
-                "transfer_fgsm": _CIFAR100_FGSM,
-            },
-        },
+            "attacks": {name: {"max_epsilon": e} for name, e in _CIFAR100_EPSILONS.items()},
+            "reference": _CIFAR100_EPSILONS,
+        }
     },
 )
 mnist = _declare(
@@ -271,7 +244,7 @@ fashion_mnist = _declare(
         "robustness": _GREY_ROBUSTNESS,
     },
 )
-# Not in the paper. Photographs as in CIFAR-10, but a mirrored digit is another sign.
+# Not in the paper. As CIFAR-10, but without flips, because a mirrored digit is not a digit.
 svhn = _declare(
     _Source("svhn", "SVHN", "", ("train_32x32.mat", "test_32x32.mat")),
     side=32,

@@ -1,67 +1,66 @@
-"""Files of tensors that are either whole or absent: atomic save, strict load.
-
-``load`` reads with ``weights_only=True``: a checkpoint from elsewhere cannot run code.
-"""
+"""Checkpoints: saved atomically, loaded strictly and without executing code from the file."""
 
 from __future__ import annotations
 
 import io
 import pickle
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from simreg_core.config.trial import TrialConfig
+from simreg_core.errors import one_line
+from simreg_core.networks.network import FeatureNetwork, build_network
 from simreg_core.storage.atomic import atomic_file
 from simreg_core.storage.location import readable
 
-if TYPE_CHECKING:
-    from simreg_core.networks.network import FeatureNetwork
-
 CHECKPOINT_VERSION = 1
+_DAMAGED = (
+    RuntimeError,
+    ValueError,
+    EOFError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    OSError,
+)
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is damaged or is not the one that was asked for."""
+    """A checkpoint is missing, damaged, or does not belong to the configuration."""
 
 
 def save(payload: dict[str, Any], path: Path) -> None:
-    """Write tensors and plain data; a kill at any byte leaves the old file or the new one."""
-    buffer = io.BytesIO()  # torch's own writer hides that a disk is full
+    """Write tensors and plain data atomically."""
+    buffer = io.BytesIO()  # torch's own writer does not report a full disk
     torch.save({**payload, "checkpoint_version": CHECKPOINT_VERSION}, buffer)
     with atomic_file(path) as stream:
         stream.write(buffer.getbuffer())
 
 
 def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What :func:`save` wrote.
+    """Read the payload that :func:`save` wrote.
 
     Raises:
         CheckpointError: the file is missing, damaged, or of another version.
     """
     if not path.exists():
         raise CheckpointError(f"{path} does not exist")
-    if not path.is_file():  # reading a pipe would wait for its writer
+    if not path.is_file():  # reading a pipe would block
         raise CheckpointError(f"{path} is damaged or not a checkpoint: no regular file")
-    source = readable(path)  # a store that does not answer says nothing about the file
+    source = readable(path)  # outside of the block: a network error is not a damaged file
     try:
-        with zipfile.ZipFile(source) as archive:  # torch itself skips the checksums
+        with zipfile.ZipFile(source) as archive:  # torch does not verify the checksums
             if (member := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"the checksum of {member} is wrong")
         if isinstance(source, io.BytesIO):
             source.seek(0)
         payload = torch.load(source, map_location=device, weights_only=True)
-    except (
-        RuntimeError,
-        ValueError,
-        EOFError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-        OSError,
-    ) as err:
+    except _DAMAGED as err:
         raise CheckpointError(f"{path} is damaged or not a checkpoint: {err}") from err
     version = payload.get("checkpoint_version") if isinstance(payload, dict) else None
     if version != CHECKPOINT_VERSION:
@@ -72,7 +71,7 @@ def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
 
 
 def save_weights(path: Path, config: TrialConfig, model: FeatureNetwork) -> None:
-    """Write a trained classifier with the configuration that it came from."""
+    """Write a trained classifier and its configuration."""
     payload = {
         "config": config.to_dict(),
         "channels": model.channels,
@@ -83,10 +82,10 @@ def save_weights(path: Path, config: TrialConfig, model: FeatureNetwork) -> None
 
 
 def load_weights(path: Path, *, device: torch.device | str = "cpu") -> FeatureNetwork:
-    """The classifier that :func:`save_weights` wrote, in evaluation mode.
+    """The classifier in a file of :func:`save_weights`, in evaluation mode.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or no weights file.
+        CheckpointError: as :func:`load_network`.
     """
     return load_network(path, device=device)[1]
 
@@ -94,23 +93,40 @@ def load_weights(path: Path, *, device: torch.device | str = "cpu") -> FeatureNe
 def load_network(
     path: Path, *, device: torch.device | str = "cpu"
 ) -> tuple[TrialConfig, FeatureNetwork]:
-    """The classifier that :func:`save_weights` wrote, and the configuration it came from.
+    """The configuration and the classifier in a file of :func:`save_weights`.
 
     Raises:
-        CheckpointError: the file is missing, damaged, no weights file, or its configuration is
-            not one of this version.
+        CheckpointError: the file is missing, damaged, not a weights file, or does not fit its
+            configuration or this version.
     """
-    from simreg_core.networks.network import build_network
-
     payload = load(path, device=device)
     if missing := {"config", "channels", "num_classes", "weights"} - set(payload):
         raise CheckpointError(f"{path} is no weights file: it lacks {', '.join(sorted(missing))}")
+    config = read_config(path, payload["config"])
+    return config, rebuild(path, config, payload, payload["weights"]).to(device)
+
+
+def read_config(path: Path, content: Mapping[str, Any]) -> TrialConfig:
+    """The configuration that was saved in a file."""
     try:
-        config = TrialConfig.from_dict(payload["config"])
+        return TrialConfig.from_dict(content)
     except ValidationError as err:
-        reason = " ".join(str(err).split())
-        raise CheckpointError(f"{path} holds a configuration of another version: {reason}") from err
-    shape = {"channels": payload["channels"], "num_classes": payload["num_classes"]}
-    model = build_network(config.model, **shape, seed=0)
-    model.load_state_dict(payload["weights"])
-    return config, model.to(device).eval()
+        raise CheckpointError(
+            f"{path} holds a configuration of another version: {one_line(err)}"
+        ) from err
+
+
+def rebuild(
+    path: Path, config: TrialConfig, shape: Mapping[str, Any], weights: Mapping[str, Tensor]
+) -> FeatureNetwork:
+    """The network of a configuration with saved weights, in evaluation mode.
+
+    ``shape`` has its ``channels`` and ``num_classes``.
+    """
+    try:
+        channels, num_classes = int(shape["channels"]), int(shape["num_classes"])
+        model = build_network(config.model, channels=channels, num_classes=num_classes, seed=0)
+        model.load_state_dict(weights)
+    except (KeyError, ValueError, RuntimeError) as err:
+        raise CheckpointError(f"{path} does not fit its configuration: {one_line(err)}") from err
+    return model.eval()

@@ -1,8 +1,8 @@
-"""A trained network as files to hand on: weights that cannot run code, and their configuration.
+"""Export of a trained network to files that contain no code.
 
-``model.safetensors`` holds the weights. Its metadata has the version of this format and checksums
-of the weights and of the configuration, as safetensors itself has none; ``config.yaml`` is the
-configuration, from which the network is built again.
+``model.safetensors`` contains the weights. Its metadata contains the version of this format and the
+checksums of the weights and of the configuration, because safetensors has none. ``config.yaml`` is
+the configuration, from which :func:`load_exported` builds the network.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -22,8 +21,8 @@ from torch import Tensor
 from simreg_core.config.trial import TrialConfig
 from simreg_core.config.yaml_io import read_yaml_mapping, to_yaml
 from simreg_core.errors import ConfigError
-from simreg_core.networks.checkpoint import CheckpointError
-from simreg_core.networks.network import FeatureNetwork, build_network
+from simreg_core.networks.checkpoint import CheckpointError, read_config, rebuild
+from simreg_core.networks.network import FeatureNetwork
 from simreg_core.storage.atomic import atomic_file, write_text
 
 WEIGHTS_FILE = "model.safetensors"
@@ -33,12 +32,8 @@ _VERSION_KEY = "simreg_export_version"
 
 
 def write_network(folder: Path, config: TrialConfig, model: FeatureNetwork) -> None:
-    """Write the two files of a trained classifier into a folder.
-
-    Raises:
-        OSError: they cannot be written.
-    """
-    # The format knows only contiguous tensors; the network's are channels_last.
+    """Write the two files of a trained classifier into a folder."""
+    # The format requires contiguous tensors, but the network's are channels_last.
     weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     metadata = {
         "format": "pt",
@@ -54,7 +49,7 @@ def write_network(folder: Path, config: TrialConfig, model: FeatureNetwork) -> N
 
 
 def load_exported(folder: Path | str, *, device: torch.device | str = "cpu") -> FeatureNetwork:
-    """The classifier in a folder that ``python -m tuner.export`` wrote, in evaluation mode.
+    """The classifier in a folder of ``python -m tuner.export``, in evaluation mode.
 
     Raises:
         CheckpointError: a file is missing, damaged, changed, or of another version.
@@ -62,18 +57,7 @@ def load_exported(folder: Path | str, *, device: torch.device | str = "cpu") -> 
     path = Path(folder) / WEIGHTS_FILE
     metadata, weights = _read_weights(path)
     config = _read_config(path.with_name(CONFIG_FILE), metadata.get("config_sha256"))
-    try:
-        model = build_network(
-            config.model,
-            channels=int(metadata["channels"]),
-            num_classes=int(metadata["num_classes"]),
-            seed=0,
-        )
-        model.load_state_dict(weights)
-    except (KeyError, ValueError, RuntimeError) as err:
-        reason = " ".join(str(err).split())
-        raise CheckpointError(f"{path} does not fit its configuration: {reason}") from err
-    return model.to(device).eval()
+    return rebuild(path, config, metadata, weights).to(device)
 
 
 def _read_weights(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -84,7 +68,7 @@ def _read_weights(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     except FileNotFoundError as err:
         raise CheckpointError(f"{path} does not exist") from err
     except (SafetensorError, OSError) as err:
-        raise CheckpointError(f"{path} is damaged or no safetensors file: {err}") from err
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: {err}") from err
     version = metadata.get(_VERSION_KEY)
     if version != EXPORT_VERSION:
         raise CheckpointError(
@@ -102,15 +86,11 @@ def _read_config(path: Path, checksum: str | None) -> TrialConfig:
         raise CheckpointError(str(err)) from err
     if _config_digest(content) != checksum:
         raise CheckpointError(f"{path} is not the configuration that the weights were saved with")
-    try:
-        return TrialConfig.from_dict(content)
-    except ValidationError as err:
-        reason = " ".join(str(err).split())
-        raise CheckpointError(f"{path} holds a configuration of another version: {reason}") from err
+    return read_config(path, content)
 
 
 def _weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """Of names, types, shapes and values, in order of the names."""
+    """SHA-256 of names, types, shapes and values, in order of the names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -119,8 +99,8 @@ def _weights_digest(weights: Mapping[str, Tensor]) -> str:
 
 
 def _config_digest(config: Mapping[str, Any]) -> str:
-    """Of the file's data: a comment or another layout is no other configuration.
+    """SHA-256 of the data in the file, which ignores its comments and layout.
 
-    Not ``TrialConfig.digest``, which a new field with a default would change.
+    A new field with a default would change ``TrialConfig.digest``.
     """
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()

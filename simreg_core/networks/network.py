@@ -1,4 +1,4 @@
-"""What every network offers the regularizer and the attacks, and how one is built."""
+"""The interface of networks to the regularizer and the attacks, and how to build one."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class FeatureNetwork(nn.Module):
-    """A classifier of pixels in [0, 1] whose layers' features can be compared.
+    """A classifier of pixels in [0, 1] that returns the features of its layers.
 
-    Normalisation belongs inside, so that every epsilon is in units of pixels.
+    It must contain the normalisation, so that every epsilon is in pixel units.
     """
 
     channels: int
@@ -30,15 +30,15 @@ class FeatureNetwork(nn.Module):
 
     @property
     def layer_names(self) -> tuple[str, ...]:
-        """Names of the layers that :meth:`features` returns, in order."""
+        """Names of the layers for :meth:`features`, in order."""
         raise NotImplementedError
 
     def features(self, pixels: Tensor, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Outputs of layers, by name, without running what is above the last of them.
+        """Outputs of layers by name; need not run the layers above the last of them.
 
         Args:
             pixels: Float (B, C, H, W) in [0, 1].
-            layers: Names to return, in this order. None: all.
+            layers: Names of the layers in order; None: all.
         """
         raise NotImplementedError
 
@@ -62,13 +62,9 @@ def architecture_of(config: ModelConfig) -> Network:
 def build_network(
     config: ModelConfig, *, channels: int, num_classes: int, seed: int
 ) -> FeatureNetwork:
-    """A freshly initialised network on the CPU; the weights depend on ``seed`` alone.
+    """A freshly initialised network on the CPU.
 
-    Args:
-        config: Architecture, width, blocks and normalisation.
-        channels: 1 (grey) or 3 (RGB).
-        num_classes: Outputs of the head.
-        seed: Root seed of the trial.
+    ``seed`` is the root seed of the trial.
 
     Raises:
         ConfigError: the architecture cannot be imported or builds no :class:`FeatureNetwork`.
@@ -118,13 +114,13 @@ def _where(config: ModelConfig) -> str:
 
 
 def freeze(model: M) -> M:
-    """Put ``model`` into evaluation mode and drop its weight gradients, in place."""
+    """Put ``model`` into evaluation mode and turn gradients of its weights off, in place."""
     return model.eval().requires_grad_(False)
 
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode inside a block; its own mode returns at the end."""
+    """Put a network into evaluation mode in a block and restore its mode at the end."""
     was_training = model.training
     model.eval()
     try:

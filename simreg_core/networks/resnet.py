@@ -1,14 +1,12 @@
-"""Residual networks for small images, with the features of every section at hand.
+"""Residual networks for small images (He et al., arXiv:1512.03385; stem of arXiv:2410.03952).
 
-7x7 stride-1 stem without max-pooling, sections of strides 1, 2, 2, 2 whose widths double,
-average pool, linear head (He et al., arXiv:1512.03385; stem as in arXiv:2410.03952).
-Pixels in [0, 1] go in: the normalisation ``scale * (x - shift)`` is the first layer, so every
-attack and every epsilon speaks of pixels.
+Normalisation ``scale * (x - shift)`` of pixels in [0, 1], 7x7 stride-1 stem without max-pooling,
+sections with strides 1, 2, 2, 2 and doubling widths, average pooling, and a linear head.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -63,15 +61,7 @@ def _shortcut(channels_in: int, channels_out: int, stride: int) -> nn.Module:
 
 
 class ResNet(FeatureNetwork):
-    """A residual classifier.
-
-    Args:
-        config: Width, blocks and normalisation.
-        block: Kind of the residual blocks.
-        num_blocks: Blocks per section where the configuration gives none.
-        channels: 1 (grey) or 3 (RGB).
-        num_classes: Outputs of the head.
-    """
+    """A residual classifier; ``num_blocks`` is the default of the blocks per section."""
 
     def __init__(
         self,
@@ -102,7 +92,7 @@ class ResNet(FeatureNetwork):
             width *= 2
         self.sections = nn.ModuleDict(sections)
         self.head = nn.Linear(channels_in, num_classes)
-        # Faster convolutions on CPUs (1.1-1.3x at base 16, 2 cores) and on tensor cores.
+        # Convolutions are faster on CPUs (1.1-1.3x at base 16, 2 cores) and on tensor cores.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
@@ -129,27 +119,24 @@ class ResNet(FeatureNetwork):
         return logits
 
 
-def _sections(default: int) -> Callable[[ModelConfig], tuple[str, ...]]:
-    def layers(config: ModelConfig) -> tuple[str, ...]:
-        count = default if config.blocks is None else len(config.blocks)
-        return ("stem", *(f"section{number}" for number in range(1, count + 1)))
-
-    return layers
+def _layers(config: ModelConfig) -> tuple[str, ...]:
+    count = 4 if config.blocks is None else len(config.blocks)
+    return ("stem", *(f"section{number}" for number in range(1, count + 1)))
 
 
-@network("resnet18", layers=_sections(4))
+@network("resnet18", layers=_layers)
 def resnet18(config: ModelConfig, *, channels: int, num_classes: int) -> ResNet:
     """ResNet18: two basic blocks per section."""
     return ResNet(config, _BasicBlock, (2, 2, 2, 2), channels=channels, num_classes=num_classes)
 
 
-@network("resnet34", layers=_sections(4))
+@network("resnet34", layers=_layers)
 def resnet34(config: ModelConfig, *, channels: int, num_classes: int) -> ResNet:
     """ResNet34: 3, 4, 6 and 3 basic blocks per section."""
     return ResNet(config, _BasicBlock, (3, 4, 6, 3), channels=channels, num_classes=num_classes)
 
 
-@network("resnet50", layers=_sections(4))
+@network("resnet50", layers=_layers)
 def resnet50(config: ModelConfig, *, channels: int, num_classes: int) -> ResNet:
     """ResNet50: 3, 4, 6 and 3 bottleneck blocks per section."""
     return ResNet(config, _Bottleneck, (3, 4, 6, 3), channels=channels, num_classes=num_classes)

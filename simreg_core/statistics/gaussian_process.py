@@ -1,11 +1,11 @@
-"""A smooth model of a noisy figure over the searched parameters: Gaussian-process regression.
+"""Gaussian-process regression of noisy values over the searched parameters.
 
-The prior is a constant of wide variance, plus a Matern process of smoothness 5/2 with a length
-scale per input, plus white noise: what varies between networks of the same configuration.
-scikit-learn's ``GaussianProcessRegressor`` finds the hyperparameters by marginal likelihood times
-weak priors, without which a dozen values in four inputs are explained whatever they are; what
-follows from them is closed form (Rasmussen and Williams, *Gaussian Processes for Machine Learning*,
-2006: equations 2.23, 2.24 and 5.12). N points, d inputs.
+The prior is the sum of a constant with a wide variance, a Matern-5/2 process with one length scale
+per input, and white noise, which is the variation between networks of one configuration.
+scikit-learn's ``GaussianProcessRegressor`` maximizes the marginal likelihood times weak priors of
+the hyperparameters. Without these priors, the model would explain any dozen values in four inputs.
+The posterior is in closed form (Rasmussen and Williams, *Gaussian Processes for Machine Learning*,
+2006, equations 2.23, 2.24 and 5.12). N points, d inputs.
 """
 
 from __future__ import annotations
@@ -17,90 +17,89 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 MIN_POINTS = 5
-"""Of fewer values there is no model but their mean."""
+"""With fewer values, the model is their mean."""
 MAX_FITTED = 250
-"""Points, drawn at random of more, that the hyperparameters are fitted on: the cost is cubic."""
+"""Most points that the hyperparameters are fitted to, drawn at random; the cost is cubic."""
 MAX_POINTS = 1000
-"""Points, drawn at random of more, that the model rests on."""
+"""Most points that the model is conditioned on, drawn at random."""
 RESTARTS = 2
-_MEAN_VARIANCE = 10.0  # of the constant, in variances of the values: next to nothing is known of it
+_MEAN_VARIANCE = 10.0  # of the constant, in variances of the values: almost uninformative
 _SIGNAL_BOUNDS = (1e-3, 1e2)
 _NOISE_BOUNDS = (1e-6, 4.0)
-_LENGTH_BOUNDS = (0.1, 30.0)  # inputs are in [0, 1]: not shorter than what points can show
-# Normal priors of logarithms, in variances of the values: mean and standard deviation.
+_LENGTH_BOUNDS = (0.1, 30.0)  # inputs are in [0, 1]; points cannot resolve shorter scales
+# Mean and standard deviation of the logarithms; the values have variance 1.
 _SIGNAL_PRIOR = (0.0, 1.0)
 _NOISE_PRIOR = (-2.0, 2.0)
-_LENGTH_PRIOR = (0.0, 1.0)  # and half the logarithm of d more: distances grow with its root
-_Z = 1.959963984540054  # of a 95 % interval
+_LENGTH_PRIOR = (0.0, 1.0)  # plus log(d) / 2, because distances grow with the root of d
+_Z = 1.959963984540054  # half width of a 95 % interval
 
 Vector = NDArray[np.float64]
 
 
 class LeaveOneOut(NamedTuple):
-    """Every value predicted from all others, with the hyperparameters of all."""
+    """Leave-one-out predictions, with the hyperparameters fitted to all values."""
 
     mean: Vector
-    """(N,), NaN where there is no value or the model does not rest on it."""
+    """(N,), NaN for points without a value or not used by the model."""
     std: Vector
-    """(N,), of a new value (noise included) around ``mean``."""
+    """(N,), standard deviation of a new value, including noise."""
     num_points: int
-    """Values that were left out in turn."""
+    """Number of predicted values."""
     mean_absolute_error: float
-    """In units of the values; NaN for fewer than two."""
+    """In units of the values; NaN for fewer than two values."""
     r2: float
-    """1 - (squared errors) / (squared errors of the mean of the others). At most the share of the
-    variance that is no noise; 0 or less: the parameters explain nothing. The hyperparameters have
-    seen all values, so that it is slightly above 0 for every third or so set of pure noise. NaN for
-    equal values."""
+    """1 - (squared errors) / (squared errors of the mean of the other values). At most the share of
+    the variance that is not noise; 0 or less if the parameters explain nothing; NaN for equal
+    values. About a third of pure noise scores slightly above 0, because the hyperparameters are
+    fitted to all values."""
     coverage: float
-    """Share of values within their 95 % interval."""
+    """Share of the values within their 95 % intervals."""
 
 
 class Hyperparameters(NamedTuple):
-    """Of the prior, in units of the values; inputs are in [0, 1]."""
+    """Parameters of the prior. Variances are in squared units of the values."""
 
     mean_variance: float
     signal_variance: float
     length_scales: Vector
-    """(d,)."""
+    """(d,), for inputs in [0, 1]."""
     noise_variance: float
-    """Beside the known part."""
+    """Without the known part of the noise."""
 
 
 class Surface(NamedTuple):
-    """A fitted model at the points that it was given."""
+    """A fitted model, evaluated at its points."""
 
     mean: Vector
-    """(N,), of the figure without noise; also where the value is missing."""
+    """(N,), predictions without noise, also for points without a value."""
     std: Vector
-    """(N,), how uncertain ``mean`` is, hyperparameters taken as known; NaN for a single value."""
+    """(N,), uncertainty of ``mean`` at fixed hyperparameters; NaN for a single value."""
     noise_std: float
-    """Of one value around the surface: root of the mean noise variance; NaN for a single value."""
+    """Root of the mean noise variance of one value; NaN for a single value."""
     leave_one_out: LeaveOneOut
     hyperparameters: Hyperparameters | None
-    """None where the model is the values' mean: fewer than :data:`MIN_POINTS`, all equal, or no
-    inputs."""
+    """None if the model is the mean: fewer than :data:`MIN_POINTS` values, all equal, or d = 0."""
 
     @property
     def explains(self) -> bool:
-        """Whether the parameters predict values that the model has not seen better than a mean."""
+        """Whether left-out values are predicted better than by the mean."""
         return self.hyperparameters is not None and self.leave_one_out.r2 > 0
 
 
 def fit(
     points: ArrayLike, values: ArrayLike, noise_variance: ArrayLike = 0.0, seed: int = 0
 ) -> Surface:
-    """The model of values over points; equal arguments give equal models.
+    """Fit a model of values over points; deterministic for equal arguments.
 
     Args:
-        points: (N, d) in [0, 1], d >= 0; equal points are welcome, they show the noise.
-        values: (N,); NaN where there is none: such points are predicted, and teach nothing.
-        noise_variance: The part of the noise's variance that is known, () or (N,), >= 0, in
-            squared units of the values. The fit finds what comes on top.
-        seed: Of the restarts, and of the choice among more than :data:`MAX_POINTS` points.
+        points: (N, d) in [0, 1], d >= 0. Repeated points help to estimate the noise.
+        values: (N,); NaN at points that are only to be predicted.
+        noise_variance: () or (N,), >= 0, the known part of the noise variance in squared units of
+            the values. The fit estimates the rest.
+        seed: Seed of the restarts and of the choice of points.
 
     Raises:
-        ValueError: wrong shapes, points outside of [0, 1], infinite values, no value at all.
+        ValueError: wrong shapes, points outside of [0, 1], infinite values, or no values.
     """
     inputs, targets, known = _checked(points, values, noise_variance)
     used = np.flatnonzero(~np.isnan(targets))
@@ -116,21 +115,19 @@ def fit(
     some = used
     if len(used) > MAX_FITTED:
         some = np.sort(rng.choice(used, MAX_FITTED, replace=False))
-    scaled, floor = (targets - center) / scale, known / scale**2
-    signal, lengths, noise = _fit_prior(inputs[some], scaled[some], floor[some], seed)
-    prior = Hyperparameters(_MEAN_VARIANCE * scale**2, signal * scale**2, lengths, noise * scale**2)
+    scaled, floor = (targets[some] - center) / scale, known[some] / scale**2
+    signal, *lengths, noise = _fit_prior(inputs[some], scaled, floor, seed)
+    unit = scale**2
+    prior = Hyperparameters(_MEAN_VARIANCE * unit, signal * unit, np.array(lengths), noise * unit)
     return _condition(prior, inputs, targets, known, used, center)
 
 
 def pooled_variance(values: ArrayLike, groups: ArrayLike) -> float:
-    """Variance within groups, as several networks of each configuration show it.
+    """Variance within groups, in squared units of the values; 0 if no group has two values.
 
     Args:
         values: (N,), finite.
-        groups: (N,), whose group each value is in.
-
-    Returns:
-        In squared units of the values; 0 if no group has two.
+        groups: (N,), label of the group of each value.
     """
     numbers = np.asarray(values, dtype=np.float64)
     _, group, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
@@ -148,42 +145,30 @@ def _checked(
     targets = np.asarray(values, dtype=np.float64)
     known = np.asarray(noise_variance, dtype=np.float64)
     if inputs.ndim != 2 or targets.shape != inputs.shape[:1]:
-        raise ValueError(
-            f"points and values must have shapes (N, d) and (N,), got {inputs.shape} and "
-            f"{targets.shape}"
-        )
+        shapes = f"{inputs.shape} and {targets.shape}"
+        raise ValueError(f"points and values must have shapes (N, d) and (N,), got {shapes}")
     if known.shape not in ((), targets.shape):
         raise ValueError(f"noise_variance must have shape () or (N,), got {known.shape}")
     if not ((inputs >= 0) & (inputs <= 1)).all():
         raise ValueError("points must be in [0, 1]")
     if np.isinf(targets).any():
-        raise ValueError("values must be finite, or NaN where there is none")
+        raise ValueError("values must be finite, or NaN if missing")
     if not ((known >= 0) & np.isfinite(known)).all():
         raise ValueError("noise_variance must be finite and not negative")
     return inputs, targets, np.broadcast_to(known, targets.shape)
 
 
-def _fit_prior(
-    inputs: Vector, values: Vector, floor: Vector, seed: int
-) -> tuple[float, Vector, float]:
-    """Signal variance, length scales and noise variance of greatest posterior density.
+def _fit_prior(inputs: Vector, values: Vector, floor: Vector, seed: int) -> list[float]:
+    """Signal variance, d length scales and noise variance of greatest posterior density.
 
-    Args:
-        inputs: (N, d) in [0, 1].
-        values: (N,), standardised.
-        floor: (N,), the known noise variance in their units.
-        seed: Of the restarts.
+    ``values`` are standardised; ``floor`` is the known noise variance in their units.
     """
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-    num_inputs = inputs.shape[1]
-    process = ConstantKernel(1.0, _SIGNAL_BOUNDS) * Matern(
-        np.full(num_inputs, 0.5), _LENGTH_BOUNDS, nu=2.5
-    )
-    kernel: Any = (
-        process + WhiteKernel(0.3, _NOISE_BOUNDS) + ConstantKernel(_MEAN_VARIANCE, "fixed")
-    )
+    matern = Matern(np.full(inputs.shape[1], 0.5), _LENGTH_BOUNDS, nu=2.5)
+    noise, constant = WhiteKernel(0.3, _NOISE_BOUNDS), ConstantKernel(_MEAN_VARIANCE, "fixed")
+    kernel: Any = ConstantKernel(1.0, _SIGNAL_BOUNDS) * matern + noise + constant
     model = GaussianProcessRegressor(
         kernel,
         alpha=floor + 1e-10,
@@ -192,24 +177,17 @@ def _fit_prior(
         random_state=seed,
     )
     with warnings.catch_warnings():
-        # A length scale at its bound is an input without influence: expected, not a problem.
+        # A length scale at its bound is normal: the input has no influence.
         warnings.simplefilter("ignore")
         model.fit(inputs, values)
-    found = np.exp(model.kernel_.theta)  # signal, length scales, noise
-    return (
-        float(found[0]),
-        np.asarray(found[1 : 1 + num_inputs], dtype=np.float64),
-        float(found[-1]),
-    )
+    return [float(value) for value in np.exp(model.kernel_.theta)]
 
 
 def _most_probable(objective: Any, start: Vector, bounds: Vector) -> tuple[Vector, float]:
     """An optimizer for scikit-learn that adds the priors to the marginal likelihood.
 
-    Args:
-        objective: Minus the log likelihood and its gradient at logarithms of hyperparameters.
-        start: Of these logarithms: signal variance, length scales, noise variance.
-        bounds: Their least and greatest values, (d + 2, 2).
+    ``objective`` returns minus the log likelihood and its gradient at the logarithms of signal
+    variance, length scales and noise variance, whose ``bounds`` are (d + 2, 2).
     """
     from scipy.optimize import minimize
 
@@ -234,16 +212,14 @@ def _condition(
     used: NDArray[np.int64],
     center: float,
 ) -> Surface:
-    """The posterior at all points, and every used value predicted from the others."""
+    """The posterior at all points and the leave-one-out predictions of the used values."""
     from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
-    residuals = targets[used] - center
     noise = prior.noise_variance + known[used]
-    total = _covariance(prior, inputs[used], inputs[used]) + np.diag(
-        noise + 1e-10 * prior.mean_variance
-    )
+    jitter = 1e-10 * prior.mean_variance
+    total = _covariance(prior, inputs[used], inputs[used]) + np.diag(noise + jitter)
     factor = cho_factor(total, lower=True)
-    weights = cho_solve(factor, residuals)
+    weights = cho_solve(factor, targets[used] - center)
     cross = _covariance(prior, inputs, inputs[used])
     mean = center + cross @ weights
     explained = (solve_triangular(factor[0], cross.T, lower=True) ** 2).sum(axis=0)
@@ -260,7 +236,7 @@ def _condition(
 
 
 def _covariance(prior: Hyperparameters, first: Vector, second: Vector) -> Vector:
-    """Of the constant and the Matern process between two sets of points, (n, m)."""
+    """Covariance (n, m) of the constant and the Matern process between two sets of points."""
     from scipy.spatial.distance import cdist
 
     distance = np.sqrt(5.0) * cdist(first / prior.length_scales, second / prior.length_scales)
@@ -269,13 +245,13 @@ def _covariance(prior: Hyperparameters, first: Vector, second: Vector) -> Vector
 
 
 def _constant(targets: Vector, used: NDArray[np.int64]) -> Surface:
-    """The mean of the values as their model."""
+    """A model that is the mean of the values."""
     values, number = targets[used], len(used)
-    spread = float(values.std(ddof=1)) if number > 1 else np.nan
+    spread, others = (float(values.std(ddof=1)), number - 1) if number > 1 else (np.nan, np.nan)
     mean = float(values.mean())
-    # Of one point fewer, the mean is this much further from the point left out.
-    left_out = values - (values - mean) * number / (number - 1) if number > 1 else values * np.nan
-    of_new = spread * np.sqrt(1 + 1 / (number - 1)) if number > 1 else np.nan
+    # The mean of the other values is further away from the left-out value by this factor.
+    left_out = values - (values - mean) * number / others
+    of_new = spread * np.sqrt(1 + 1 / others)
     return Surface(
         np.full(len(targets), mean),
         np.full(len(targets), spread / np.sqrt(number)),
@@ -289,19 +265,14 @@ def _leave_one_out(
     targets: Vector, used: NDArray[np.int64], mean: Vector, std: Vector
 ) -> LeaveOneOut:
     values, number = targets[used], len(used)
-    everywhere = np.full((2, len(targets)), np.nan)
-    everywhere[:, used] = mean, std
+    means, stds = np.full((2, len(targets)), np.nan)
+    means[used], stds[used] = mean, std
     if number < 2:
-        return LeaveOneOut(everywhere[0], everywhere[1], number, np.nan, np.nan, np.nan)
+        return LeaveOneOut(means, stds, number, np.nan, np.nan, np.nan)
     errors = values - mean
     by_mean = (values - values.mean()) * number / (number - 1)
     spread = float((by_mean**2).sum())
     tiny = number * (1e-12 * max(1.0, float(np.abs(values).max()))) ** 2
-    return LeaveOneOut(
-        everywhere[0],
-        everywhere[1],
-        number,
-        float(np.abs(errors).mean()),
-        1 - float((errors**2).sum()) / spread if spread > tiny else np.nan,
-        float((np.abs(errors) <= _Z * std + np.sqrt(tiny)).mean()),
-    )
+    r2 = 1 - float((errors**2).sum()) / spread if spread > tiny else np.nan
+    coverage = float((np.abs(errors) <= _Z * std + np.sqrt(tiny)).mean())
+    return LeaveOneOut(means, stds, number, float(np.abs(errors).mean()), r2, coverage)

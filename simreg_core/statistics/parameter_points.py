@@ -1,4 +1,4 @@
-"""Configurations as points of the unit cube, for models over the searched parameters."""
+"""Configurations as points in the unit cube, for models over the searched parameters."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LOG_MIN_RATIO = 8.0
-"""Numbers that are listed as choices count by their logarithm if they span this factor."""
-_SEED = "seed"  # what is left of the noise when a model has explained what it can
+"""Numbers listed as choices are scaled by their logarithm if they span this factor."""
 
 
 class ParameterPoints(NamedTuple):
@@ -21,37 +20,36 @@ class ParameterPoints(NamedTuple):
     points: NDArray[np.float64]
     """(N, d) in [0, 1]."""
     inputs: tuple[str, ...]
-    """(d,), the parameter of each; ``PARAMETER = VALUE`` for one of several categories."""
+    """(d,), name of the parameter; ``PARAMETER = VALUE`` for a category."""
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Names of the parameters that vary, in the order of the search."""
+        """Names of the parameters that vary, in the order of the space file."""
         return tuple(dict.fromkeys(name.partition(" = ")[0] for name in self.inputs))
 
 
 def parameter_points(
     search: Mapping[str, Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
 ) -> ParameterPoints:
-    """The searched parameters of every row, scaled.
+    """The searched parameters of every row, scaled to [0, 1].
 
-    ``float`` and ``int`` ranges go from ``low`` (0) to ``high`` (1), with ``log`` in the logarithm.
-    Choices that are all numbers are ordered, so they count as numbers from the least to the
-    greatest; other choices have an input each that is 1 for it (two share one). Parameters that do
-    not vary among the rows are left out, and so is the seed, whose influence is the noise. A
-    missing number lies in the middle and is marked by an input of its own.
+    Ranges are scaled from ``low`` to ``high``, numeric choices from the least to the greatest.
+    Other choices are one-hot encoded (a single input for two choices). A missing number becomes
+    0.5, and a further input marks it. Parameters that do not vary are left out, and so is the seed,
+    whose influence is the noise.
 
     Args:
-        search: As in a space file: by dotted path ``type``, ``low``, ``high``, ``log`` or
-            ``choices``.
-        rows: Of a result table; tables among the values (attacks) are JSON text.
+        search: Dotted path to ``type``, ``low``, ``high``, ``log`` or ``choices``, as in a space
+            file.
+        rows: Rows of a result table; nested values (attacks) are JSON text.
 
     Raises:
-        ValueError: a range does not hold numbers; names the parameter.
+        ValueError: a value of a range is not a number; names the parameter.
     """
     columns: list[list[float]] = []
     inputs: list[str] = []
     for key, distribution in search.items():
-        if key == _SEED:
+        if key == "seed":
             continue
         values = [_value(row, key) for row in rows]
         for name, column in _columns(key, distribution, values):
@@ -62,30 +60,19 @@ def parameter_points(
     return ParameterPoints(np.ascontiguousarray(points), tuple(inputs))
 
 
-def _value(row: Mapping[str, Any], key: str) -> Any:
-    """A parameter's value; of an entry of a table (``robustness.attacks.NAME``), from its JSON."""
-    if key in row:
-        return row[key]
-    parts = key.split(".")
-    for length in range(len(parts) - 1, 0, -1):
-        text = row.get(".".join(parts[:length]))
-        if isinstance(text, str):
-            try:
-                return _inner(json.loads(text), parts[length:])
-            except json.JSONDecodeError:
-                return None
-    return None
-
-
-def _inner(tree: Any, parts: Sequence[str]) -> Any:
-    """What lies at a path whose names may hold dots themselves (plug-in attacks)."""
-    if not parts:
-        return tree
+def _value(tree: Any, key: str) -> Any:
+    """Value at a dotted path; its names may contain dots, and JSON text is decoded on the way."""
+    if isinstance(tree, str):
+        try:
+            tree = json.loads(tree)
+        except json.JSONDecodeError:
+            return None
     if isinstance(tree, Mapping):
+        parts = key.split(".")
         for length in range(len(parts), 0, -1):
-            name = ".".join(parts[:length])
+            name, rest = ".".join(parts[:length]), ".".join(parts[length:])
             if name in tree:
-                return _inner(tree[name], parts[length:])
+                return _value(tree[name], rest) if rest else tree[name]
     return None
 
 
@@ -95,7 +82,7 @@ def _columns(
     present = [value for value in values if value is not None]
     if distribution.get("type") in ("float", "int"):
         if not all(map(_is_number, present)):
-            raise ValueError(f"{key}: a value is no number, though a range is searched")
+            raise ValueError(f"{key}: a value is no number, but the parameter is a range")
         low, high = float(distribution["low"]), float(distribution["high"])
         return _numbers(key, values, low, high, is_log=bool(distribution.get("log")))
     if all(map(_is_number, present)) and len(set(present)) > 1:
@@ -112,12 +99,13 @@ def _is_number(value: Any) -> bool:
 def _numbers(
     key: str, values: Sequence[Any], low: float, high: float, *, is_log: bool
 ) -> list[tuple[str, list[float]]]:
-    def place(value: float) -> float:
-        if is_log:
-            return (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
-        return (value - low) / (high - low)
+    scale = math.log if is_log else float
+    start, end = scale(low), scale(high)
 
-    column = [0.5 if v is None else min(1.0, max(0.0, place(float(v)))) for v in values]
+    def place(value: float) -> float:
+        return min(1.0, max(0.0, (scale(value) - start) / (end - start)))
+
+    column = [0.5 if value is None else place(float(value)) for value in values]
     missing = [float(value is None) for value in values]
     return [(key, column), (f"{key} = none", missing)]
 

@@ -1,7 +1,6 @@
-"""Non-dominated points and the volume they dominate; numpy arrays in and out.
+"""Pareto fronts and hypervolumes of N points with M objectives.
 
-A point dominates another if it is at least as good in every objective and better in one.
-N points, M objectives.
+A point dominates another one if it is at least as good in every objective and better in one.
 """
 
 from __future__ import annotations
@@ -13,44 +12,36 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def non_dominated(values: ArrayLike, maximize: Sequence[bool]) -> NDArray[np.bool_]:
-    """Which points no other point dominates. Equal points are on the front together.
+    """Mask (N,) of the points that no other point dominates. Equal points do not dominate.
 
-    Two objectives take O(N log N), more (or one) O(F N M) with F points on the front. Integers
+    The cost is O(N log N) for two objectives, else O(F N M) for F points on the front. Integers
     are compared exactly.
 
     Args:
-        values: (N, M), N >= 0, M >= 1; infinities are ordered, NaN is not.
-        maximize: (M,), False where smaller is better.
-
-    Returns:
-        Mask (N,), in the order of ``values``.
+        values: (N, M), N >= 0, M >= 1; infinities are allowed, NaN is not.
+        maximize: (M,), False if smaller is better.
 
     Raises:
         ValueError: wrong shapes, or NaN.
     """
     points = _checked(values, maximize)
     ranks = _ranks(points, maximize)
-    if ranks.shape[1] == 2:
-        return _two_objectives(ranks)
-    return _any_objectives(ranks)
+    return _two_objectives(ranks) if ranks.shape[1] == 2 else _any_objectives(ranks)
 
 
 def hypervolume(values: ArrayLike, reference: ArrayLike, maximize: Sequence[bool]) -> float:
-    """Volume that the points dominate, bounded by the reference point; exact.
+    """Exact volume between the points and the reference point, in the product of the units.
 
-    Points that are not better than the reference in every objective add nothing. Slices are
-    taken along the third objective, so the cost grows with (size of the front) ** (M - 1).
+    Points that are not better than the reference point in every objective are ignored. The cost
+    grows with (size of the front) ** (M - 1).
 
     Args:
-        values: (N, M), N >= 0, M from 1 to 3; finite.
-        reference: (M,), a point worse than those of interest; finite.
-        maximize: (M,), False where smaller is better.
-
-    Returns:
-        Volume >= 0, in the product of the objectives' units.
+        values: (N, M), finite, N >= 0, M from 1 to 3.
+        reference: (M,), finite, a point worse than those of interest.
+        maximize: (M,), False if smaller is better.
 
     Raises:
-        ValueError: wrong shapes, more than three objectives, or a number that is not finite.
+        ValueError: wrong shapes, more than three objectives, or values that are not finite.
     """
     points = _checked(values, maximize).astype(np.float64)
     corner = np.asarray(reference, dtype=np.float64)
@@ -77,9 +68,9 @@ def _checked(values: ArrayLike, maximize: Sequence[bool]) -> NDArray[np.generic]
 
 
 def _ranks(points: NDArray[np.generic], maximize: Sequence[bool]) -> NDArray[np.int64]:
-    """Each value's place among its objective's distinct values, larger is better.
+    """Rank of each value among the distinct values of its objective; larger is better.
 
-    Ranks can be negated where values cannot (unsigned integers, the smallest integer).
+    Ranks can be negated, unlike unsigned integers.
     """
     ranks = np.empty(points.shape, dtype=np.int64)
     for column, larger_is_better in enumerate(maximize):
@@ -93,7 +84,7 @@ def _two_objectives(ranks: NDArray[np.int64]) -> NDArray[np.bool_]:
     first, second = ranks[order].T
     starts_group = np.r_[True, first[1:] != first[:-1]][: len(first)]
     group_start = np.maximum.accumulate(np.where(starts_group, np.arange(len(first)), 0))
-    # Sorted, so a group of equal first objectives opens with its best second objective.
+    # A group of equal first objectives starts with its best second objective.
     is_best_of_group = second == second[group_start]
     best_so_far = np.r_[np.iinfo(np.int64).min, np.maximum.accumulate(second)]
     beats_better_groups = second > best_so_far[group_start]
@@ -104,7 +95,7 @@ def _two_objectives(ranks: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 def _any_objectives(ranks: NDArray[np.int64]) -> NDArray[np.bool_]:
     mask = np.zeros(len(ranks), dtype=np.bool_)
-    # No point dominates that of the largest sum; what it dominates is out, and so are its equals.
+    # The point with the largest sum is not dominated. Remove it, its equals and what it dominates.
     remaining = np.argsort(-ranks.sum(axis=1), kind="stable")
     while len(remaining):
         best, others = ranks[remaining[0]], ranks[remaining]
@@ -123,10 +114,5 @@ def _volume(gains: NDArray[np.float64]) -> float:
         first, second = gains[np.argsort(-gains[:, 0])].T
         return float(-np.diff(first, append=0.0) @ np.maximum.accumulate(second))
     levels = np.unique(gains[:, -1])
-    heights = np.diff(levels, prepend=0.0)
-    return float(
-        sum(
-            height * _volume(gains[gains[:, -1] >= level, :-1])
-            for level, height in zip(levels, heights, strict=True)
-        )
-    )
+    areas = [_volume(gains[gains[:, -1] >= level, :-1]) for level in levels]
+    return float(sum(h * a for h, a in zip(np.diff(levels, prepend=0.0), areas, strict=True)))

@@ -1,8 +1,8 @@
-"""Arrays on disk: what the first process decoded or computed, every later one reads.
+"""Decoded or computed arrays, cached on disk for all processes.
 
-An entry is named by the digest of what it was made from. It consists of ``DIGEST.NAME.npy`` files
-and, written last, ``DIGEST.json`` with their checksums: without it there is no entry.
-Deleting the folder is always safe.
+``DIGEST`` identifies everything that an entry depends on. The entry consists of the files
+``DIGEST.NAME.npy`` and, written last, ``DIGEST.json`` with their checksums. You can delete the
+cache at any time.
 """
 
 from __future__ import annotations
@@ -28,22 +28,21 @@ from simreg_core.storage.location import storage_of
 
 Arrays = Mapping[str, NDArray[Any]]
 
-_FORMAT_VERSION = 1  # raise it when decoding gives other pixels, or the files' layout changes
+_FORMAT_VERSION = 1  # increase it when the decoded pixels or the layout of the files change
 
 log = logging.getLogger(__name__)
 
 
 def data_folder(key: str) -> Path:
-    """Where datasets and cached arrays lie: ``SIMREG_DATA``, else ``~/.cache/simreg-tune``.
+    """Folder of datasets and cached arrays: ``SIMREG_DATA``, else ``~/.cache/simreg-tune``.
 
     Args:
-        key: Configuration key whose dataset is looked for, for messages.
+        key: Configuration key of the dataset, for messages.
 
     Raises:
-        ConfigError: it is not absolute; trials run in other working directories.
+        ConfigError: the path is not absolute; trials run in other working directories.
     """
-    name = os.environ.get("SIMREG_DATA") or "~/.cache/simreg-tune"
-    folder = Path(os.path.expanduser(name))
+    folder = Path(os.environ.get("SIMREG_DATA") or "~/.cache/simreg-tune").expanduser()
     if not folder.is_absolute():
         raise ConfigError(
             f"{key}: the environment variable SIMREG_DATA is {str(folder)!r}; "
@@ -53,35 +52,34 @@ def data_folder(key: str) -> Path:
 
 
 def file_stamp(path: Path | str, key: str) -> tuple[str, int, int]:
-    """Path, size in bytes and mtime in ns: a file whose stamp is the same has not changed.
+    """Path, size in bytes and mtime in ns, which change when the file changes.
 
     Raises:
-        ConfigError: the file cannot be examined, or is none (reading a pipe would wait for its
-            writer); names ``key`` and the file.
+        ConfigError: the path is not a readable regular file (reading a pipe would block).
     """
     try:
         status = os.stat(path)
     except OSError as err:
         raise ConfigError(f"{key}: {path} cannot be read: {err.strerror or err}") from err
     if not stat.S_ISREG(status.st_mode):
-        raise ConfigError(f"{key}: {path} is no regular file")
+        raise ConfigError(f"{key}: {path} is not a regular file")
     return (os.path.abspath(path), status.st_size, status.st_mtime_ns)
 
 
 def cached_arrays(identity: Iterable[object], build: Callable[[], Arrays], key: str) -> Arrays:
-    """The arrays that ``build`` makes, from the cache where an earlier process made them.
+    """The arrays that ``build`` returns, from the cache if possible.
 
-    Processes that ask at once build once. A damaged entry is built again; where the cache cannot
-    be written, that is logged and the arrays are built each time.
+    Concurrent processes build an entry once. A damaged entry is rebuilt. If the cache cannot be
+    written, a warning is logged and every process builds the arrays.
 
     Args:
-        identity: Plain values, everything that the arrays depend on.
-        build: Makes the arrays; what it raises is passed on.
-        key: Configuration key that named what they are made from, for messages.
+        identity: Everything that the arrays depend on, as JSON values.
+        build: Builds the arrays; its exceptions are passed on.
+        key: Configuration key of the dataset, for messages.
 
     Returns:
-        Arrays by name, writable (cached ones are mapped copy-on-write, so they cost memory only
-        where they are read).
+        Writable arrays by name. Cached ones are mapped copy-on-write and need memory only where
+        they are read.
     """
     entry = data_folder(key) / "arrays" / _digest(identity)
     try:
@@ -102,22 +100,20 @@ def _digest(identity: Iterable[object]) -> str:
 
 def _build_and_write(entry: Path, build: Callable[[], Arrays]) -> Arrays:
     arrays = build()
+    checksums = {}
     try:
-        checksums = {name: _write(_file(entry, name), array) for name, array in arrays.items()}
+        for name, array in arrays.items():
+            with atomic_file(_file(entry, name)) as stream:
+                np.save(stream, array, allow_pickle=False)
+            checksums[name] = _checksum(_file(entry, name))
         write_text(entry.with_suffix(".json"), json.dumps(checksums))
     except OSError as err:
         _warn_unwritable(entry.parent, str(err))
     return arrays
 
 
-def _write(path: Path, array: NDArray[Any]) -> int:
-    with atomic_file(path) as stream:
-        np.save(stream, array, allow_pickle=False)
-    return _checksum(path)
-
-
 def _read(entry: Path) -> Arrays | None:
-    """The entry's arrays; None where there is no entry, or a damaged one."""
+    """The arrays of an entry; None if the entry is missing or damaged."""
     manifest = entry.with_suffix(".json")
     try:
         checksums = json.loads(manifest.read_text(encoding="utf-8"))
@@ -128,8 +124,8 @@ def _read(entry: Path) -> Arrays | None:
         return {name: np.load(_file(entry, name), mmap_mode="c") for name in checksums}
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, AttributeError) as err:  # AttributeError: JSON, but no mapping
-        log.warning("%s is damaged (%s); it is built again", manifest, err)
+    except (OSError, ValueError, AttributeError) as err:  # AttributeError: JSON, but not a mapping
+        log.warning("%s is damaged (%s) and will be rebuilt", manifest, err)
         return None
 
 
@@ -141,6 +137,6 @@ def _file(entry: Path, name: str) -> Path:
     return entry.with_suffix(f".{name}.npy")
 
 
-@lru_cache(maxsize=64)  # says each thing once
+@lru_cache(maxsize=64)  # one warning per folder and reason
 def _warn_unwritable(folder: Path, reason: str) -> None:
-    log.warning("%s: cannot be written (%s); arrays are built in every process", folder, reason)
+    log.warning("%s: cannot be written (%s); every process builds its arrays", folder, reason)

@@ -1,4 +1,4 @@
-"""The interface of storage, with its implementation for disks, network file systems included."""
+"""The interface of storage and its implementation for disks and network file systems."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from typing import Any, BinaryIO, TypeVar
 
 from filelock import FileLock, Timeout
 
+from simreg_core.errors import one_line
+
 Heartbeat = Callable[[], Mapping[str, Any]]
-"""Returns what the holder of a lock shows to other processes; called from another thread."""
+"""Returns what the holder of a lock publishes to other processes; called from a thread."""
 T = TypeVar("T")
 
 _HEARTBEAT_SECONDS = 1.0
-_LOOK_SECONDS = 1.0  # is_held takes the lock for an instant, during which nobody is refused
+_LOOK_SECONDS = 1.0  # wait, because is_held of another process takes the lock for an instant
 _CLIENTS = ("botocore", "aiobotocore", "aiohttp", "google", "gcsfs")
-"""Packages whose exceptions mean that a store cannot be used."""
+"""Packages whose exceptions mean that an object store cannot be used."""
 
 
 class Held(RuntimeError):
@@ -29,7 +31,7 @@ class Held(RuntimeError):
 
 
 class LockError(OSError):
-    """The lock cannot be written."""
+    """The lock file cannot be created."""
 
 
 class LeaseLost(OSError):
@@ -37,15 +39,15 @@ class LeaseLost(OSError):
 
 
 class Storage:
-    """Files that are whole or absent, folders that appear at once, and locks.
+    """Atomic files and folders, and locks.
 
-    This class is for disks; a subclass overrides what differs in an object store. Reading, listing
-    and removing files is the same for both, by the methods of their paths. Every method may raise
-    OSError, or an error of which :func:`store_problem` says what is wrong.
+    This class is for disks; a subclass overrides what differs in an object store. To read, list or
+    remove files, use the methods of the path. Every method may raise OSError or an exception that
+    :func:`store_problem` explains.
     """
 
     def require_reachable(self, path: Path) -> None:
-        """Check that the storage answers, as a disk does.
+        """Check that the location can be reached; a disk always can.
 
         Raises:
             ConfigError: no such bucket, no credentials, no permission or no network.
@@ -53,9 +55,9 @@ class Storage:
 
     @contextmanager
     def atomic_file(self, path: Path) -> Iterator[BinaryIO]:
-        """A stream whose content becomes ``path`` when the block ends without an exception.
+        """A stream whose content becomes ``path`` if the block ends without an exception.
 
-        Missing folders are created.
+        Creates missing folders.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _draft(path)
@@ -69,19 +71,19 @@ class Storage:
             temporary.unlink(missing_ok=True)
 
     def read_all(self, paths: Sequence[Path]) -> list[Path | BinaryIO]:
-        """Files in a form that any library reads: local paths, or content fetched in parallel."""
+        """Local paths, or the content of the files, fetched in parallel."""
         return list(paths)
 
     def create_folder(
         self, folder: Path, fill: Callable[[Path], None], last: str, text: str
     ) -> bool:
-        """Create a folder whole or not at all; False if something is there.
+        """Create a folder completely or not at all; False if it exists.
 
         Args:
-            folder: Where to create it.
-            fill: Writes files into the folder that it is called with, the same ones every time: in
-                an object store, a folder that another process has just created gets them, too.
-            last: Name of one more file, without which the folder does not count as created.
+            folder: The folder.
+            fill: Writes the files into the folder that it gets. It must always write the same
+                ones: in an object store, two processes may fill one folder.
+            last: Name of a further file, which marks the folder as complete.
             text: Content of that file.
         """
         draft = _draft(folder)
@@ -91,7 +93,7 @@ class Storage:
             fill(draft)
             with self.atomic_file(draft / last) as stream:
                 stream.write(text.encode())
-            draft.rename(folder)  # fails where the folder holds anything
+            draft.rename(folder)  # fails if the folder exists and is not empty
         except OSError:
             if not folder.exists():
                 raise
@@ -108,21 +110,22 @@ class Storage:
     def lock(
         self, path: Path, *, waits: bool = True, heartbeat: Heartbeat | None = None
     ) -> Iterator[Callable[[], None]]:
-        """Hold the lock of a path for the block.
+        """Hold the lock of a path during a block.
 
-        On a disk, the operating system releases it when its process ends, however it ends; in an
-        object store, the lock of a process that was killed ends after a minute. Entering returns a
-        function to call before a write: it raises :class:`LeaseLost`, like the end of the block, if
-        another process has taken the lock.
+        After a kill, the operating system releases a lock on a disk at once; a lock in an object
+        store expires after a minute. The block gets a function to call before each write. It
+        raises :class:`LeaseLost` if another process has taken the lock, as does the end of the
+        block.
 
         Args:
-            path: Where the heartbeat is written; nothing needs to exist there.
-            waits: Wait until another holder releases it.
-            heartbeat: What :meth:`read_heartbeat` returns elsewhere, a few seconds later.
+            path: File of the heartbeat, which need not exist.
+            waits: Whether to wait while another process holds the lock.
+            heartbeat: Content for :meth:`read_heartbeat` in other processes, updated every few
+                seconds.
 
         Raises:
             Held: another process holds the lock, and ``waits`` is false.
-            LockError: the lock cannot be written.
+            LockError: the lock file cannot be created.
         """
         held = FileLock(lock_file(path), timeout=-1 if waits else _LOOK_SECONDS)
         try:
@@ -156,7 +159,7 @@ class Storage:
                 write()
 
     def is_held(self, path: Path) -> bool:
-        """Whether a process holds the lock of a path now."""
+        """Whether a process holds the lock of a path."""
         if not lock_file(path).exists():
             return False
         try:
@@ -166,7 +169,7 @@ class Storage:
             return True
 
     def read_heartbeat(self, path: Path) -> dict[str, Any]:
-        """The last heartbeat of the last holder; empty if there is none, or it is damaged."""
+        """The latest heartbeat of the latest holder; empty if it is missing or damaged."""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -174,9 +177,9 @@ class Storage:
         return content if isinstance(content, dict) else {}
 
     def build_once(self, path: Path, read: Callable[[], T | None], build: Callable[[], T]) -> T:
-        """What ``read`` finds, unless that is None; else what ``build`` makes and writes.
+        """The result of ``read``, or that of ``build`` if ``read`` returns None.
 
-        Other processes wait for that by the lock of ``path``, which may raise LockError.
+        Only one process at a time builds, under the lock of ``path``, which may raise LockError.
         """
         if (found := read()) is None:
             with self.lock(path):
@@ -186,7 +189,7 @@ class Storage:
 
 
 def lock_file(path: Path) -> Path:
-    """The hidden file by which the operating system locks a path."""
+    """The hidden file that the operating system locks for a path."""
     return path.with_name(f".{path.name}.lock")
 
 
@@ -196,7 +199,7 @@ def _draft(path: Path) -> Path:
 
 @contextmanager
 def repeated(action: Callable[[], None], seconds: float) -> Iterator[None]:
-    """Call ``action`` every so many seconds from a thread; failures of the storage are ignored."""
+    """Call ``action`` at intervals from a thread; storage failures are ignored."""
     done = threading.Event()
 
     def run() -> None:
@@ -217,6 +220,6 @@ def repeated(action: Callable[[], None], seconds: float) -> Iterator[None]:
 
 
 def store_problem(err: BaseException) -> str | None:
-    """What the client of an object store complains of, in one line; None for any other error."""
+    """Message of an exception from the client of an object store; None for other exceptions."""
     is_clients = type(err).__module__.partition(".")[0] in _CLIENTS and not isinstance(err, OSError)
-    return (" ".join(str(err).split()) or type(err).__name__) if is_clients else None
+    return one_line(err) if is_clients else None

@@ -1,9 +1,9 @@
-"""Where results are: folders of this machine, or locations in an object store by their URLs.
+"""Locations of results: local folders, or URLs in an object store.
 
-Every location is handled as a :class:`pathlib.Path`. Local ones are exactly that. URLs, which are
-``s3://BUCKET/PATH`` or ``gs://BUCKET/PATH``, become paths of ``universal_pathlib``, which have the
-same methods. The store's own client finds credentials (environment, files, role of the machine)
-wherever a location is used; a location that is pickled holds none.
+Code handles every location as a :class:`pathlib.Path`. A URL, ``s3://BUCKET/PATH`` or
+``gs://BUCKET/PATH``, becomes a path of ``universal_pathlib``, which has the same methods. The
+client of the store finds the credentials (environment, files, role of the machine) where a location
+is used; a pickled location contains none.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from simreg_core.storage.base import Storage
 from simreg_core.storage.object_store import ObjectStore
 
 _STORES: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "s3": ("s3fs", "s3", {"max_concurrency": 1}),  # else two requests for each file that is read
+    "s3": ("s3fs", "s3", {"max_concurrency": 1}),  # one request per file instead of two
     "gs": ("gcsfs", "gcs", {}),
 }
-"""By the URL's scheme: the module of the store's client, the extra that installs it, options."""
+"""Scheme of the URL to the module of the client, the extra that installs it, and options."""
 _DISK, _OBJECT_STORE = Storage(), ObjectStore()
 
 
@@ -30,8 +30,8 @@ def as_place(text: str) -> Path:
     """An argparse type: a local path, or the URL of a location in an object store.
 
     Raises:
-        argparse.ArgumentTypeError: the URL is of no known store or names no bucket, or the client
-            of the store is not installed.
+        argparse.ArgumentTypeError: the store is unknown, the URL has no bucket, or the client of
+            the store is not installed.
     """
     found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)", text)
     if found is None:
@@ -50,22 +50,22 @@ def as_place(text: str) -> Path:
         )
     from upath import UPath
 
-    # No cached listings: other processes write there, too.
+    # No cached listings, because other processes write there, too.
     return cast(Path, UPath(text.rstrip("/"), use_listings_cache=False, **options))
 
 
 def storage_of(path: object) -> Storage:
-    """The storage that a location is in."""
+    """The storage of a location."""
     return _OBJECT_STORE if hasattr(path, "fs") else _DISK
 
 
 def local_path(path: Path) -> Path | None:
-    """The path for libraries that append to files; None in an object store, which cannot."""
+    """The path if files can be appended to; None in an object store."""
     return path if storage_of(path) is _DISK else None
 
 
 def read_all(paths: Sequence[Path]) -> list[Path | BinaryIO]:
-    """Files of one folder in a form that any library reads: paths, or a store's content."""
+    """Files of one folder: local paths, or content fetched from a store in parallel."""
     return storage_of(paths[0]).read_all(paths) if paths else []
 
 

@@ -1,10 +1,10 @@
 """Storage in an object store (S3, Google Cloud Storage), through fsspec.
 
-A lock is a lease: an object that its holder rewrites every few seconds, and which is dead a minute
-after the last time. Only one thing is asked of the store: that it refuses to create an object that
-exists. Each holder creates the object of the next number, so that of several processes that find a
-dead lease one gets the next. The object also holds the heartbeat. The clocks of the nodes must
-agree to within half a minute.
+A lock is a lease: an object that its holder rewrites every few seconds and that expires a minute
+after the last write. Leases are numbered. A process takes the lock when it creates the object with
+the next number. Of several processes, only one succeeds, because the store refuses to create an
+object that exists. The object also contains the heartbeat. The clocks of the nodes must agree to
+within half a minute.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, one_line
 from simreg_core.storage.base import Heartbeat, Held, LeaseLost, Storage, repeated, store_problem
 
 LEASE_SECONDS = 60.0
@@ -28,7 +28,7 @@ _Path = Any  # a path of universal_pathlib, which need not be installed
 
 
 class ObjectStore(Storage):
-    """Single requests, each of which succeeds or changes nothing, and leases."""
+    """Writes in single requests, which succeed or change nothing, and leases."""
 
     def require_reachable(self, path: _Path) -> None:
         """List the location."""
@@ -36,9 +36,9 @@ class ObjectStore(Storage):
             path.fs.ls(path.path)
         except Exception as err:
             if isinstance(err, FileNotFoundError) and path.path in str(err):
-                return  # nothing is there yet
+                return  # the location does not exist yet
             if isinstance(err, OSError) or store_problem(err) is not None:
-                raise ConfigError(f"{path}: {' '.join(str(err).split())}") from err
+                raise ConfigError(f"{path}: {one_line(err)}") from err
             raise
 
     @contextmanager
@@ -56,7 +56,7 @@ class ObjectStore(Storage):
     def create_folder(
         self, folder: Path, fill: Callable[[Path], None], last: str, text: str
     ) -> bool:
-        """Fill the folder; of several processes, the one that creates ``last`` gets it."""
+        """Fill the folder; it belongs to the process that creates ``last``."""
         fill(folder)
         try:
             put(folder / last, text.encode(), is_new=True)
@@ -72,7 +72,7 @@ class ObjectStore(Storage):
     def lock(
         self, path: Path, *, waits: bool = True, heartbeat: Heartbeat | None = None
     ) -> Iterator[Callable[[], None]]:
-        """Hold a lease for the block."""
+        """Hold a lease during a block."""
         lease = _Lease(path, heartbeat or dict)
         while not lease.take():
             if not waits:
@@ -86,7 +86,7 @@ class ObjectStore(Storage):
         lease.require_held()
 
     def is_held(self, path: Path) -> bool:
-        """Whether the newest lease is alive."""
+        """Whether the newest lease has not expired."""
         return _is_alive(_read(path, _newest(path)))
 
     def read_heartbeat(self, path: Path) -> dict[str, Any]:
@@ -95,8 +95,6 @@ class ObjectStore(Storage):
 
 
 class _Lease:
-    """The lease of this process."""
-
     def __init__(self, path: Path, heartbeat: Heartbeat) -> None:
         self._path = path
         self._heartbeat = heartbeat
@@ -105,16 +103,16 @@ class _Lease:
         self._is_lost = False
 
     def take(self) -> bool:
-        """Create the lease; False if another process has one."""
+        """Create the lease; False if another process holds one."""
         newest = _newest(self._path)
         if _is_alive(_read(self._path, newest)):
             return False
         self._number = newest + 1
         try:
             self._write(LEASE_SECONDS, is_new=True)
-        except FileExistsError:  # another process was faster
+        except FileExistsError:  # another process created it first
             return False
-        # Since we looked, others may have come and gone, or the holder may have woken up.
+        # Since the check, a later lease may have come and gone, or the holder may have renewed.
         others = [number for number in _numbers(self._path) if number != self._number]
         is_late = any(n > self._number or _is_alive(_read(self._path, n)) for n in others)
         for number in [self._number] if is_late else others:
@@ -126,7 +124,7 @@ class _Lease:
         if self._is_lost:
             return
         self._write(LEASE_SECONDS)
-        # Only now: a process that has not seen the renewal has created its own lease already.
+        # Checked after the write: a process that missed this renewal has created its lease by now.
         self._is_lost = _newest(self._path) > self._number
         if self._is_lost:
             _object(self._path, self._number).unlink(missing_ok=True)
@@ -139,11 +137,11 @@ class _Lease:
             raise LeaseLost(f"{self._path}: another process has taken this lock")
 
     def release(self) -> None:
-        """End the lease; the heartbeat stays."""
+        """Expire the lease and keep its heartbeat."""
         self._is_lost = self._is_lost or _newest(self._path) > self._number
         if not self._is_lost:
             self._write(0)
-            self._until = float("inf")  # not to be renewed by a late caller
+            self._until = float("inf")  # a late call of require_held must not renew it
 
     def _write(self, seconds: float, *, is_new: bool = False) -> None:
         self._until = time.time() + seconds
@@ -152,27 +150,27 @@ class _Lease:
 
 
 def _newest(path: Path) -> int:
-    """Number of the newest lease; 0 if there has been none."""
+    """Number of the newest lease; 0 if there is none."""
     return max(_numbers(path), default=0)
 
 
 def _numbers(path: Path) -> list[int]:
     prefix = f"{path.name}."
     try:
-        names = [place.name for place in path.parent.iterdir() if place.name.startswith(prefix)]
+        names = [child.name for child in path.parent.iterdir() if child.name.startswith(prefix)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     return [int(name.removeprefix(prefix)) for name in names]
 
 
 def _read(path: Path, number: int) -> dict[str, Any]:
-    """Content of a lease; for the number 0, nothing."""
+    """Content of a lease; empty for number 0."""
     if number == 0:
         return {}
     found: _Path = _object(path, number)
     try:
         return dict(json.loads(found.fs.cat_file(found.path)))
-    except FileNotFoundError:  # taken over between two requests
+    except FileNotFoundError:  # another process has taken the lock between two requests
         return {"until": time.time() + LEASE_SECONDS}
 
 
@@ -185,9 +183,9 @@ def _object(path: Path, number: int) -> Path:
 
 
 def put(path: _Path, content: bytes, *, is_new: bool = False) -> None:
-    """Write an object in one request: it is there whole or not at all.
+    """Write an object atomically, in one request.
 
     Raises:
-        FileExistsError: the object exists, and ``is_new``.
+        FileExistsError: ``is_new`` is set and the object exists.
     """
     path.fs.pipe_file(path.path, content, mode="create" if is_new else "overwrite")
