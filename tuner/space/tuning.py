@@ -1,4 +1,4 @@
-"""The section ``tuning`` of a space file: how a search goes about it."""
+"""The section ``tuning`` of a space file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from simreg_core.results.objectives import STOPPING_METRICS
 from tuner.space.distributions import Strict
 from tuner.space.samplers import SAMPLERS
 
-MIN_SEEDS = 2  # of a confirmation: an interval needs two
+MIN_SEEDS = 2  # a confidence interval needs at least two seeds
 
 
 def _number_or_front(value: Any) -> Any:
@@ -21,28 +21,28 @@ def _number_or_front(value: Any) -> Any:
 
 
 class ConfirmConfig(Strict):
-    """Which of the best configurations are trained again, and how often."""
+    """Which configurations are trained again after the search, and how often."""
 
     top: Annotated[int | Literal["front"], BeforeValidator(_number_or_front)]
-    """So many, or every one on the front."""
+    """Number of the best configurations, or ``front`` for the whole Pareto front."""
     seeds: Annotated[int, Field(ge=MIN_SEEDS)]
     """Fresh seeds per configuration."""
 
 
 class EarlyStoppingConfig(Strict):
-    """Which trials are stopped before their last epoch: Ray Tune's ASHA or median rule.
+    """The rule that stops trials before their last epoch: Ray Tune's ASHA or median rule.
 
-    A trial that is stopped is told to Optuna as pruned, without values: what a network reaches in
-    a part of its epochs is on no front.
+    A stopped trial is pruned in Optuna and has no values, since results after fewer epochs are not
+    comparable with those of complete trials.
     """
 
     type: Literal["asha", "median"]
     metric: str
-    """Of every epoch's network, on the validation split."""
+    """Measured on the validation split after every epoch."""
     grace_epochs: Annotated[int, Field(ge=1)] = 1
-    """Epochs that every trial gets."""
+    """Epochs before a trial can be stopped."""
     reduction_factor: Annotated[int, Field(ge=2)] | None = None
-    """ASHA: the best one in so many goes on at each rung; default 4."""
+    """ASHA: one in this many trials continues at each rung; default 4."""
     min_trials: Annotated[int, Field(ge=1)] | None = None
     """Median: trials that must have reported before any is stopped; default 3."""
 
@@ -61,24 +61,24 @@ class EarlyStoppingConfig(Strict):
 
 
 class TuningConfig(Strict):
-    """How the search goes about it."""
+    """How trials are proposed, run and confirmed."""
 
     num_trials: Annotated[int, Field(ge=1, le=1_000_000)]
     sampler: str = "tpe"
-    """``grid`` tries every combination once (:mod:`tuner.space.grid`), the others are Optuna's. Any
-    other Optuna sampler is named as ``module:Class``."""
+    """``grid`` tries every combination once (:mod:`tuner.space.grid`). The others are Optuna's; you
+    can select any other Optuna sampler as ``module:Class``."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the sampler."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Seed of the sampler; the networks' seed is ``trial.seed``."""
+    """Seed of the sampler. The networks use ``trial.seed``."""
     warm_starts: list[dict[str, Any]] = Field(default_factory=list)
-    """Configurations to try first. Keys that one leaves out are sampled; under ``grid`` it stands
-    for every combination of them. At most ``num_trials``."""
+    """Configurations to try first, at most ``num_trials``. The sampler fills in omitted keys; under
+    ``grid``, a partial warm start stands for every combination of them."""
     confirm: ConfirmConfig | None = None
     retries: Annotated[int, Field(ge=0, le=1000)] = 3
-    """How often a trial whose worker is lost, or out of memory, goes on from its last epoch."""
+    """How often a trial resumes from its last epoch after a lost worker or exhausted memory."""
     num_seeds: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Networks per trial, with seeds from ``trial.seed`` on; the sampler is told their mean."""
+    """Networks per trial, with seeds from ``trial.seed``. The study records their mean."""
     early_stopping: EarlyStoppingConfig | None = None
 
     @field_validator("sampler")
