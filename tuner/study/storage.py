@@ -70,7 +70,7 @@ def database_url(text: str) -> str:
 
 
 def add_storage_flag(parser: argparse.ArgumentParser) -> None:
-    """Add ``--storage``. Later commands need it only for a password that is not stored elsewhere."""
+    """Add ``--storage``; later commands need it only for a password that is not stored."""
     parser.add_argument(
         "--storage",
         type=database_url,
@@ -85,8 +85,8 @@ def study_location(folder: Path, name: str, url: str | None, *, writes: bool) ->
 
     Args:
         folder: ``OUTPUT/NAME``.
-        name: Name of a study in the folder; ``storage.url`` has the name of one in a database.
-        url: URL of the database, for example with a password; None for the stored URL.
+        name: Name of the study unless ``storage.url`` names one.
+        url: URL of the database; None for the stored URL.
         writes: Whether this process holds the folder's lock and may repair the journal.
 
     Raises:

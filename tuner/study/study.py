@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 
 from simreg_core.errors import ConfigError
@@ -38,10 +38,7 @@ def open_study(folder: Path, space: SearchSpace, url: str | None = None) -> optu
     Warm starts or a grid are queued. If an earlier process was stopped while queueing, the rest
     follows. A study in a database already exists: :func:`claim_study` creates it with the folder.
 
-    Args:
-        folder: ``OUTPUT/NAME``.
-        space: The search space.
-        url: URL of the study's database; None for the one that the folder stores.
+    ``url`` is the URL of the study's database; None for the one that the folder stores.
 
     Raises:
         ConfigError: the study has another space (the message shows the difference) or is damaged,
@@ -108,13 +105,9 @@ def check_space(folder: Path, found: SearchSpace, wanted: SearchSpace) -> None:
 def check_consistent(
     folder: Path, study: optuna.Study, rows: Sequence[Mapping[str, Any]], num_trials: int
 ) -> None:
-    """Refuse to resume a search whose study contradicts its trials table.
+    """Refuse to resume a search whose study contradicts the rows of its trials table.
 
-    Args:
-        folder: ``OUTPUT/NAME``.
-        study: Its study.
-        rows: Rows of its trials table.
-        num_trials: Number of trials requested, including those that exist.
+    ``num_trials`` is the number of trials requested, including those that exist.
 
     Raises:
         ConfigError: one of the two has lost trials, or fewer trials are requested than have begun.
@@ -189,9 +182,7 @@ def reconcile(
 
 
 def resume(
-    study: optuna.Study,
-    number: int,
-    distributions: Mapping[str, optuna.distributions.BaseDistribution],
+    study: optuna.Study, number: int, distributions: Mapping[str, BaseDistribution]
 ) -> optuna.Trial:
     """A trial that was interrupted, with a value for every searched key.
 
@@ -199,13 +190,7 @@ def resume(
     """
     trial = _live(study, study.get_trials(deepcopy=False)[number])
     for key, distribution in distributions.items():
-        match distribution:
-            case FloatDistribution(low=low, high=high, step=step, log=log):
-                trial.suggest_float(key, low, high, step=step, log=log)
-            case IntDistribution(low=low, high=high, step=step, log=log):
-                trial.suggest_int(key, low, high, step=step, log=log)
-            case optuna.distributions.CategoricalDistribution(choices=choices):
-                trial.suggest_categorical(key, choices)
+        trial._suggest(key, distribution)  # as Study.ask does
     return trial
 
 
