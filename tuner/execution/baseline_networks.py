@@ -20,10 +20,7 @@ class SearchFailed(RuntimeError):
 
 
 def train_baselines(
-    config: TrialConfig,
-    settings: WorkerSettings,
-    resources: Resources,
-    on_done: Callable[[], None],
+    config: TrialConfig, settings: WorkerSettings, resources: Resources, on_done: Callable[[], None]
 ) -> list[dict[str, Any]]:
     """Train and evaluate the baselines and the surrogate of ``config`` unless they are cached.
 

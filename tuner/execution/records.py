@@ -145,10 +145,7 @@ def baseline_record(baselines: Baselines) -> list[dict[str, Any]]:
 def result_record(result: BaselineResult, digest: str) -> dict[str, Any]:
     """The rows of a baseline or the surrogate, and ``part``, the name of its part files."""
     identity = _identity(result.role, None, digest, result.seed)
-    return {
-        "part": f"{result.role}-{digest}-{result.seed}",
-        **_network_rows(identity, result),
-    }
+    return {"part": f"{result.role}-{digest}-{result.seed}", **_network_rows(identity, result)}
 
 
 def _identity(role: str, trial: int | None, digest: str | None, seed: int | None) -> dict[str, Any]:

@@ -70,9 +70,7 @@ def run_networks(
     Raises:
         KeyboardInterrupt: after Ctrl-C or SIGTERM; running networks are stopped and stay open.
     """
-    callbacks: list[tune.Callback] = [
-        _LostWorkers(searcher, view, searcher.space.tuning.retries),
-    ]
+    callbacks: list[tune.Callback] = [_LostWorkers(searcher, view, searcher.space.tuning.retries)]
     # Workers do not need Ray's snapshots, so these do not go to an object store.
     home = local_path(settings.folder) or Path(tempfile.mkdtemp())
     try:
