@@ -97,15 +97,15 @@ def _run_phases(plan: SearchPlan, store: ResultStore, resources: Resources, lock
     from tuner.search import pareto_table, run_search
 
     console = Console(stderr=True)
-    found = run_search(plan, store, resources, console, lock)
-    if found.num_complete:
+    count, was_interrupted = run_search(plan, store, resources, console, lock)
+    if count["complete"]:
         Console(width=200).print(pareto_table(plan, store))
-    if found.was_interrupted:
+    if was_interrupted:
         raise KeyboardInterrupt
-    if not found.num_complete:
-        failed = f"all {found.num_failed} trials failed"
-        if found.num_pruned:
-            failed = f"{found.num_failed} trials failed and {found.num_pruned} were stopped early"
+    if not count["complete"]:
+        failed = f"all {count['failed']} trials failed"
+        if count["pruned"]:
+            failed = f"{count['failed']} trials failed and {count['pruned']} were stopped early"
         print(f"tuner.run: {failed}; see the reasons in {plan.folder}/trials", file=sys.stderr)
         return 1
     if plan.space.tuning.confirm is not None:

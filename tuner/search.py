@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +13,7 @@ from simreg_core.regularizer.targets import check_target
 from simreg_core.results import metrics
 from simreg_core.results.objectives import SEARCH_SPLIT, parse_constraint, ranked_trials
 from simreg_core.results.progress import SPACE_FILE
+from simreg_core.results.schema import Status
 from simreg_core.results.study_lock import StudyLock
 from simreg_core.results.tables import ResultStore
 from simreg_core.robustness.attack import check_attacks
@@ -28,18 +28,9 @@ from tuner.execution.tune_runner import run_networks
 from tuner.execution.worker import WorkerSettings
 from tuner.space.search_space import SearchSpace, describe_params
 from tuner.study.folder import SearchPlan
-from tuner.study.study import STATES, open_study, read_study, reconcile
+from tuner.study.study import open_study, read_study, reconcile
 
 _NUM_NEAREST = 3  # trials to show if none meets the constraints
-
-
-class SearchResult(NamedTuple):
-    """Numbers of trials by their outcome."""
-
-    num_complete: int
-    num_failed: int
-    num_pruned: int
-    was_interrupted: bool
 
 
 def check_data(space: SearchSpace, where: str) -> None:
@@ -77,10 +68,11 @@ def check_data(space: SearchSpace, where: str) -> None:
 
 def run_search(
     plan: SearchPlan, store: ResultStore, resources: Resources, console: Console, lock: StudyLock
-) -> SearchResult:
+) -> tuple[Counter[Status], bool]:
     """Train the baselines, run the trials, and update study and tables.
 
-    Ray must be connected, and ``lock`` must hold ``plan.folder``.
+    Ray must be connected, and ``lock`` must hold ``plan.folder``. Returns the number of trials by
+    status, and whether the search was interrupted.
 
     Raises:
         ConfigError: the folder's study has another space, or a table is damaged.
@@ -113,13 +105,7 @@ def run_search(
             was_interrupted = True
     if searcher.error is not None:
         raise searcher.error
-    count = Counter(trial.state for trial in study.get_trials(deepcopy=False))
-    return SearchResult(
-        num_complete=count[STATES["complete"]],
-        num_failed=count[STATES["failed"]],
-        num_pruned=count[STATES["pruned"]],
-        was_interrupted=was_interrupted,
-    )
+    return Counter(row["status"] for row in store.read("trials")), was_interrupted
 
 
 def worker_settings(plan: SearchPlan, resources: Resources) -> WorkerSettings:

@@ -92,18 +92,9 @@ def confirm(
 ) -> list[Candidate]:
     """Train chosen configurations and their baselines with fresh seeds; write rows and summary.
 
-    Networks that an earlier confirmation has trained are reused. Cost, gain and score of every
-    network are relative to the baseline with the same seed.
-
-    Args:
-        space: The search space.
-        store: The study's tables.
-        chosen: Searched values by trial.
-        num_seeds: Fresh seeds per configuration.
-        settings: Settings of the workers.
-        resources: Resources of one network.
-        console: Where to show the progress.
-        earlier: Searched values of trials that were confirmed before and stay in the summary.
+    ``chosen`` maps trials to their searched values, as does ``earlier`` for trials of earlier
+    confirmations, which stay in the summary. Networks that exist are not trained again. Cost, gain
+    and score of every network are relative to the baseline with the same seed.
     """
     rows = store.read("trials")
     configs = {number: space.trial_config(params) for number, params in chosen.items()}
@@ -235,8 +226,7 @@ def confirm_best(
 ) -> int:
     """Choose configurations (or take those of ``trials``), confirm them and print the summary.
 
-    Returns:
-        The exit code: 1 if nothing could be confirmed, else 0.
+    Returns the exit code: 1 if nothing could be confirmed.
     """
     from tuner.search import worker_settings
     from tuner.study.study import read_study

@@ -24,14 +24,8 @@ def train_baselines(
 ) -> list[dict[str, Any]]:
     """Train and evaluate the baselines and the surrogate of ``config`` unless they are cached.
 
-    Args:
-        config: Any trial of the search.
-        settings: Settings of the workers.
-        resources: Resources of one network, and the number of networks that train at once.
-        on_done: Called whenever a network is finished.
-
-    Returns:
-        Records from :func:`tuner.execution.records.result_record`.
+    ``on_done`` is called for every finished network. Returns their
+    :func:`~tuner.execution.records.result_record`.
 
     Raises:
         SearchFailed: a network could not be trained.

@@ -106,7 +106,7 @@ def ray_session(address: str | None) -> Iterator[None]:
 
     Raises:
         ConfigError: no cluster is reachable at ``address``, or Ray cannot be started here.
-        KeyboardInterrupt: SIGTERM arrived while Ray started.
+        KeyboardInterrupt: SIGTERM while Ray started.
     """
     set_environment()
     import ray
@@ -207,12 +207,8 @@ def run_tasks(
 
     A call that is lost or raises an exception is retried twice.
 
-    Args:
-        function: A module-level function.
-        calls: Arguments of each call.
-        resources: Resources of one call, and the number of calls at once.
-        on_done: Called in this process, in order of completion, with the index of the call and its
-            value or final exception.
+    ``on_done`` is called in this process, in order of completion, with the index of the call and
+    its value or final exception.
     """
     import ray
 

@@ -16,14 +16,9 @@ from tuner.space.search_space import SearchSpace
 
 
 class Recorder:
-    """Writes the rows of finished trials. Writing again replaces the rows.
+    """Writes the rows of finished trials; ``rows`` are those of the trials that ended before.
 
-    Args:
-        space: The search space.
-        store: The tables of the search.
-        view: Shows the number of trials and the best one.
-        lock: Lock of the tables' folder.
-        rows: Rows of the trials that have already ended.
+    Writing the rows of a trial again replaces them.
     """
 
     def __init__(
@@ -44,12 +39,7 @@ class Recorder:
         self._show_best(rows)
 
     def ended(self, outcome: Outcome) -> dict[str, Any]:
-        """Write the rows of a trial and return its row in the trials table.
-
-        Raises:
-            ConfigError: a file of the tables is damaged.
-            OSError: results cannot be written.
-        """
+        """Write the rows of a trial and return its row in the trials table."""
         identity = {"study": self.store.folder.name, "trial": outcome.number}
         row = {
             **(outcome.config.flat() if outcome.config is not None else {}),

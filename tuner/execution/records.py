@@ -21,12 +21,7 @@ _NOT_LOGGED = ("role", "trial", "baseline_digest", "seed", "epoch")  # columns o
 
 
 def read_record(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The rows that a worker's report points to; empty if it points to none.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: the file is damaged.
-    """
+    """The rows in the file that a worker's report names; empty if it names none."""
     if "record" not in report:
         return {}
     record: dict[str, Any] = json.loads(as_place(report["record"]).read_text())
@@ -93,14 +88,10 @@ def epochs_record(progress: Progress, number: int) -> dict[str, Any]:
 
 
 def joined_record(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The rows of all networks of a trial in one record, without ``columns``.
+    """The rows of all networks of a trial in one record; ``seeds`` holds their ``columns``.
 
-    Args:
-        records: From :func:`trial_record`, or from :func:`epochs_record` for unfinished networks;
-            empty for networks without rows.
-
-    Returns:
-        Curves, spectra, epochs, baselines, and ``seeds``: the columns of each finished network.
+    Finished networks have a :func:`trial_record`, unfinished ones an :func:`epochs_record` or an
+    empty record.
     """
     baselines = {part["part"]: part for record in records for part in record.get("baselines", ())}
     return {

@@ -73,14 +73,7 @@ class _Trial:
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
-    """Passes the trials of a study to Ray Tune.
-
-    Args:
-        study: Open study.
-        space: The search space.
-        observer: Receives the events of every trial.
-        interrupted: Numbers of the trials to resume.
-    """
+    """Passes the trials of a study to Ray Tune; ``interrupted`` are the trials to resume."""
 
     def __init__(
         self,

@@ -39,11 +39,7 @@ class SearchPlan:
     """Loggers that receive the networks' metrics in addition to the tables."""
 
     def free_folder(self) -> Path:
-        """The folder, or the first numbered one that does not exist.
-
-        Raises:
-            ConfigError: the folder exists and the user chose its name.
-        """
+        """The folder or, if the user did not name it, the first numbered one that is free."""
         if not self.folder.exists():
             return self.folder
         if self.is_named:
@@ -59,10 +55,8 @@ def create_folder(plan: SearchPlan) -> SearchPlan:
     """Atomically create ``OUTPUT/NAME`` with empty tables and the space file.
 
     An object store cannot rename folders. There, the space file is written last, and a folder
-    without it cannot be resumed. If two searches create the same folder, only one succeeds.
-
-    Returns:
-        The plan with the folder that was created, which may have a number.
+    without it cannot be resumed. If two searches create the same folder, only one succeeds. Returns
+    the plan with the folder that was created, which may have a number.
 
     Raises:
         ConfigError: the folder exists (results are never overwritten) or cannot be created.
@@ -100,11 +94,7 @@ def resume_plan(
 ) -> SearchPlan:
     """The plan that resumes the search in a result folder.
 
-    Args:
-        folder: ``OUTPUT/NAME``.
-        asked: The space that the user expects this search to have; None for the folder's own.
-        overrides: ``key=value`` texts, applied to the folder's own space.
-        storage: See :class:`SearchPlan`.
+    The space is ``asked``, or the folder's own with ``overrides`` (``key=value``) applied.
 
     Raises:
         ConfigError: the folder holds no search, or one with another space or name.

@@ -46,11 +46,7 @@ class StudyLocation(NamedTuple):
 
 
 def database_url(text: str) -> str:
-    """An argparse type: the URL of a PostgreSQL database, in SQLAlchemy's form.
-
-    Raises:
-        argparse.ArgumentTypeError: it is no such URL.
-    """
+    """An argparse type: the URL of a PostgreSQL database, in SQLAlchemy's form."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -83,11 +79,8 @@ def add_storage_flag(parser: argparse.ArgumentParser) -> None:
 def study_location(folder: Path, name: str, url: str | None, *, writes: bool) -> StudyLocation:
     """The location of a result folder's study.
 
-    Args:
-        folder: ``OUTPUT/NAME``.
-        name: Name of the study unless ``storage.url`` names one.
-        url: URL of the database; None for the stored URL.
-        writes: Whether this process holds the folder's lock and may repair the journal.
+    ``storage.url``, if it exists, takes the place of ``name`` and of a ``url`` that is None. With
+    ``writes``, this process must hold the folder's lock and may repair the journal.
 
     Raises:
         ConfigError: the database cannot be reached, or the study is not in a database.
@@ -116,11 +109,7 @@ def has_study(folder: Path) -> bool:
 
 
 def require_free(url: str, name: str) -> None:
-    """Check that no study in the database has the name.
-
-    Raises:
-        ConfigError: one has it, or the database cannot be reached.
-    """
+    """Raise ConfigError if a study in the database has the name."""
     location = _in_database(url, name)
     if name in (study.study_name for study in location.storage.get_all_studies()):
         raise location.name_taken()

@@ -94,11 +94,7 @@ def read_study(folder: Path, space: SearchSpace, url: str | None = None) -> optu
 
 
 def check_space(folder: Path, found: SearchSpace, wanted: SearchSpace) -> None:
-    """Refuse to resume a search with another space.
-
-    Raises:
-        ConfigError: names every key that differs, with both values.
-    """
+    """Refuse to resume a search with another space; the error shows every difference."""
     _require_same(folder, _identity(found), _identity(wanted))
 
 
@@ -141,11 +137,7 @@ def _numbers(trials: set[int]) -> str:
 def tell(
     study: optuna.Study, trial: optuna.Trial, row: Mapping[str, Any], space: SearchSpace
 ) -> None:
-    """Report the outcome of a trial, taken from its row in the trials table, to the study.
-
-    Raises:
-        ValueError: a complete trial lacks an objective or a constrained metric.
-    """
+    """Report the outcome of a trial, taken from its row in the trials table, to the study."""
     status: Status = row["status"]
     values, violations = None, {}
     if status == "complete":
@@ -166,10 +158,8 @@ def reconcile(
     """Update the study from the trials table.
 
     A trial's row is written before the study is updated. If the process is killed in between, the
-    study still has the finished trial as running.
-
-    Returns:
-        Numbers of the trials that were interrupted, ascending.
+    study still has the finished trial as running. Returns the numbers of the trials that were
+    interrupted, ascending.
     """
     finished = {row["trial"]: row for row in rows}
     interrupted = []
