@@ -133,8 +133,8 @@ def make_plan(args: argparse.Namespace) -> SearchPlan:
     if args.resume is not None:
         if args.name is not None or args.output is not None:
             raise ConfigError("--resume: names the result folder; leave out --output and --name")
-        asked = None if args.space is None else load_space(args.space, overrides)
-        plan = resume_plan(args.resume, asked, overrides, args.storage)
+        expected = None if args.space is None else load_space(args.space, overrides)
+        plan = resume_plan(args.resume, expected, overrides, args.storage)
         return replace(plan, logs=check_logs(args.log, plan.folder))
     if args.space is None:
         raise ConfigError("one of --space FILE and --resume OUTPUT/NAME is required (see --help)")

@@ -74,7 +74,7 @@ def add_resource_flags(parser: argparse.ArgumentParser) -> None:
         "--gpus-per-trial",
         type=real_number(0),
         metavar="X",
-        help="may be a fraction (default: 1 where there is a GPU)",
+        help="may be a fraction (default: 1 if the cluster has a GPU)",
     )
     parser.add_argument(
         "--address",

@@ -58,7 +58,7 @@ def run_trial(config: dict[str, Any], settings: WorkerSettings) -> None:
     or ``full_disk`` instead.
 
     With early stopping, reports also hold the metrics of the epoch. The report of the last epoch
-    has none: they are in the final report, when the trial is complete whatever the rule decides. A
+    has none: they are in the final report, when the rule can no longer stop the trial. A
     new worker first repeats the reports of earlier ones, since the rule of a resumed search must
     compare epochs of the same number.
     """

@@ -90,11 +90,11 @@ def read_space(folder: Path, overrides: Sequence[str] = ()) -> SearchSpace:
 
 
 def resume_plan(
-    folder: Path, asked: SearchSpace | None, overrides: Sequence[str], storage: str | None = None
+    folder: Path, expected: SearchSpace | None, overrides: Sequence[str], storage: str | None = None
 ) -> SearchPlan:
     """The plan that resumes the search in a result folder.
 
-    The space is ``asked``, or the folder's own with ``overrides`` (``key=value``) applied.
+    The space is ``expected``, or the folder's own with ``overrides`` (``key=value``) applied.
 
     Raises:
         ConfigError: the folder holds no search, or one with another space or name.
@@ -102,7 +102,7 @@ def resume_plan(
     found = read_space(folder)
     if any(text.startswith("name=") for text in overrides):
         raise ConfigError(f"--set name: a search keeps its name, {found.name}")
-    space = asked or read_space(folder, overrides)
+    space = expected or read_space(folder, overrides)
     space = space.model_copy(update={"name": found.name})
     check_space(folder, found, space)
     return SearchPlan(space, folder, folder.parent / "baselines", resumes=True, storage=storage)

@@ -176,7 +176,7 @@ def resume(
 ) -> optuna.Trial:
     """A trial that was interrupted, with a value for every searched key.
 
-    The values in the study are kept. Values that had not been sampled yet are sampled now.
+    The study keeps the values that it has; missing values are sampled now.
     """
     trial = _live(study, study.get_trials(deepcopy=False)[number])
     for key, distribution in distributions.items():
