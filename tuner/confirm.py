@@ -1,16 +1,15 @@
-"""Confirmation: the best configurations again, with fresh seeds, beside the baseline's.
+"""``python -m tuner.confirm OUTPUT/NAME``: train the best configurations with fresh seeds.
 
-One seed per trial is a screening, and the best of many screened figures flatters itself (the
-winner's curse). Here each chosen configuration and the baseline are trained with seeds that the
-search never used, and their test figures are reported as mean, 95 % interval and n.
-``python -m tuner.confirm OUTPUT/NAME`` confirms a search later, or with more seeds.
+A search trains one network per trial, and the best of many noisy results is too optimistic (the
+winner's curse). A confirmation trains each chosen configuration and the baseline with seeds that
+the search never used, and reports the mean of the test metrics with a 95 % interval and n.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 from rich.console import Console
 
@@ -37,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=_top,
         default=3,
         metavar="K|front",
-        help="configurations to confirm: so many, or the whole front (default: %(default)s)",
+        help="number of configurations to confirm, or the whole front (default: %(default)s)",
     )
     which.add_argument(
         "--trials",
@@ -69,8 +68,7 @@ def _confirm_folder(args: argparse.Namespace) -> int:
     space = read_space(args.folder)
     cache = args.folder.parent / "baselines"
     plan = SearchPlan(space, args.folder, cache, storage=args.storage)
-    if args.trials is not None:
-        _check_trials(args.trials, ResultStore(args.folder).read("trials"))
+    _check_trials(args.trials or (), ResultStore(args.folder))
     with StudyLock(args.folder) as lock, connected(args) as resources:
         lock.enter_phase("confirmation")
         store = ResultStore(args.folder, lock.require_held)
@@ -80,17 +78,13 @@ def _confirm_folder(args: argparse.Namespace) -> int:
         return code
 
 
-def _check_trials(numbers: Sequence[int], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse trials that there are no figures of.
-
-    Raises:
-        ConfigError: a trial is not there or not complete.
-    """
-    status = {row["trial"]: row["status"] for row in rows}
+def _check_trials(numbers: Sequence[int], store: ResultStore) -> None:
+    """Reject trials that are missing or not complete."""
+    status = {row["trial"]: row["status"] for row in store.read("trials")}
     complete = [str(n) for n, found in sorted(status.items()) if found == "complete"]
     for number in numbers:
         if status.get(number) != "complete":
-            found = f"is {status[number]}" if number in status else "is not there"
+            found = f"is {status[number]}" if number in status else "does not exist"
             raise ConfigError(
                 f"--trials: trial {number} {found}; complete: {', '.join(complete) or 'none'}"
             )

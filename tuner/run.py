@@ -1,4 +1,4 @@
-"""``python -m tuner.run``: a search from a space file, on this machine or on a Ray cluster."""
+"""``python -m tuner.run``: run or resume a search, on this machine or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from simreg_core import cli
 from simreg_core.errors import ConfigError
 from simreg_core.results.objectives import SEARCH_SPLIT, objective
+from simreg_core.results.study_lock import StudyLock
+from simreg_core.results.tables import ResultStore
 from simreg_core.storage.base import store_problem
 from simreg_core.storage.location import as_place, local_path
-from tuner.execution.ray_session import add_resource_flags, connected, set_environment
+from tuner.execution.ray_session import Resources, add_resource_flags, connected, set_environment
 from tuner.loggers.targets import add_log_flag, check_logs
 from tuner.space.loading import load_space
-from tuner.space.search_space import SearchSpace
-from tuner.space.tuning import ConfirmConfig, EarlyStoppingConfig
+from tuner.space.tuning import EarlyStoppingConfig
 from tuner.study.storage import add_storage_flag, database_problem
 
 if TYPE_CHECKING:
@@ -34,12 +35,7 @@ DEFAULT_OUTPUT = Path("results")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Returns:
-        0 when the search finished, 1 when every trial failed, 2 for bad input, 130 when it was
-        interrupted.
-    """
+    """Run the command line; 0 done, 1 no trial is complete, 2 bad input, 130 interrupted."""
     return cli.run(_parser(), argv, _run)
 
 
@@ -66,15 +62,10 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _search(plan: SearchPlan, args: argparse.Namespace) -> int:
-    from simreg_core.results.study_lock import StudyLock
-    from simreg_core.results.tables import ResultStore
-    from tuner.confirmation.retraining import confirm_best
-    from tuner.search import pareto_table, run_search
     from tuner.study.folder import check_resumable, create_folder
 
-    console = Console(stderr=True)
     with ExitStack() as stack:
-        if plan.resumes:  # before the seconds that Ray takes to start
+        if plan.resumes:  # before Ray starts, which takes seconds
             lock = stack.enter_context(StudyLock(plan.folder))
             check_resumable(plan)
         resources = stack.enter_context(connected(args))
@@ -85,23 +76,7 @@ def _search(plan: SearchPlan, args: argparse.Namespace) -> int:
         folder = shlex.quote(str(plan.folder))
         resume = f"resume with: python -m tuner.run --resume {folder}"
         try:
-            found = run_search(plan, store, resources, console, lock)
-            if found.num_complete:
-                Console(width=200).print(pareto_table(plan, store))
-            if found.was_interrupted:
-                raise KeyboardInterrupt(resume)
-            if not found.num_complete:
-                reasons = f"reasons in {plan.folder}/trials"
-                failed = f"all {found.num_failed} trials failed"
-                if found.num_pruned:
-                    failed = f"{found.num_failed} trials failed and {found.num_pruned} were stopped"
-                print(f"tuner.run: {failed}; {reasons}", file=sys.stderr)
-                return 1
-            confirmation = plan.space.tuning.confirm
-            if confirmation is not None:
-                lock.enter_phase("confirmation")
-                confirm_best(plan, store, confirmation, resources, console)
-            lock.enter_phase("done")
+            code = _run_phases(plan, store, resources, lock)
         except KeyboardInterrupt as err:
             raise KeyboardInterrupt(resume) from err
         except OSError as err:
@@ -111,15 +86,40 @@ def _search(plan: SearchPlan, args: argparse.Namespace) -> int:
             if problem is None:
                 raise
             raise OSError(f"{problem}; {resume}") from err
-    print(f"\nresults: {folder}\npicture: python -m analysis.pareto {folder}")
+    if code == 0:
+        print(f"\nresults: {folder}\npicture: python -m analysis.pareto {folder}")
+    return code
+
+
+def _run_phases(plan: SearchPlan, store: ResultStore, resources: Resources, lock: StudyLock) -> int:
+    """Search, print the front and confirm; returns the exit code."""
+    from tuner.confirmation.retraining import confirm_best
+    from tuner.search import pareto_table, run_search
+
+    console = Console(stderr=True)
+    count, was_interrupted = run_search(plan, store, resources, console, lock)
+    if count["complete"]:
+        Console(width=200).print(pareto_table(plan, store))
+    if was_interrupted:
+        raise KeyboardInterrupt
+    if not count["complete"]:
+        failed = f"all {count['failed']} trials failed"
+        if count["pruned"]:
+            failed = f"{count['failed']} trials failed and {count['pruned']} were stopped early"
+        print(f"tuner.run: {failed}; see the reasons in {plan.folder}/trials", file=sys.stderr)
+        return 1
+    if plan.space.tuning.confirm is not None:
+        lock.enter_phase("confirmation")
+        confirm_best(plan, store, plan.space.tuning.confirm, resources, console)
+    lock.enter_phase("done")
     return 0
 
 
 def make_plan(args: argparse.Namespace) -> SearchPlan:
-    """The checked plan of the parsed command line.
+    """Check the parsed command line and return its plan.
 
     Raises:
-        ConfigError: the space file, an override or the place of the results is wrong.
+        ConfigError: the space file, an override or the output folder is invalid.
     """
     from tuner.study.folder import SearchPlan, resume_plan
     from tuner.study.storage import require_free
@@ -129,12 +129,12 @@ def make_plan(args: argparse.Namespace) -> SearchPlan:
         if value is not None:
             overrides.append(f"{key}={value}")
     if args.name is not None:
-        overrides.append(f"name={json.dumps(args.name)}")  # text, even if it is 2024
+        overrides.append(f"name={json.dumps(args.name)}")  # text, even for 2024
     if args.resume is not None:
         if args.name is not None or args.output is not None:
-            raise ConfigError("--resume: names the folder of results; leave --output and --name")
-        asked = None if args.space is None else load_space(args.space, overrides)
-        plan = resume_plan(args.resume, asked, overrides, args.storage)
+            raise ConfigError("--resume: names the result folder; leave out --output and --name")
+        expected = None if args.space is None else load_space(args.space, overrides)
+        plan = resume_plan(args.resume, expected, overrides, args.storage)
         return replace(plan, logs=check_logs(args.log, plan.folder))
     if args.space is None:
         raise ConfigError("one of --space FILE and --resume OUTPUT/NAME is required (see --help)")
@@ -142,11 +142,10 @@ def make_plan(args: argparse.Namespace) -> SearchPlan:
     output = args.output or DEFAULT_OUTPUT
     folder, cache = output / space.name, output / "baselines"
     if folder == cache:
-        raise ConfigError(f"{args.space}: name: {space.name} is the folder of baseline networks")
+        raise ConfigError(f"{args.space}: name: {space.name} is reserved for the baseline networks")
     if (local := local_path(output)) is not None:
         _require_writable(local)
-    is_named = args.name is not None
-    plan = SearchPlan(space, folder, cache, is_named=is_named, storage=args.storage)
+    plan = SearchPlan(space, folder, cache, args.name is not None, storage=args.storage)
     plan = replace(plan, folder=plan.free_folder(), logs=check_logs(args.log, folder))
     if args.storage is not None:
         require_free(args.storage, plan.folder.name)
@@ -154,69 +153,64 @@ def make_plan(args: argparse.Namespace) -> SearchPlan:
 
 
 def _require_writable(output: Path) -> None:
-    """Refuse an output that cannot be written, before minutes are spent on it."""
-    place = next(
-        parent for parent in (output.absolute(), *output.absolute().parents) if parent.exists()
-    )
-    if not place.is_dir():
-        raise ConfigError(f"--output {output}: {place} is not a folder")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise ConfigError(f"--output {output}: {place} cannot be written")
+    """Reject an output folder that cannot be written, before the search begins."""
+    folders = (output.absolute(), *output.absolute().parents)
+    existing = next(folder for folder in folders if folder.exists())
+    if not existing.is_dir():
+        raise ConfigError(f"--output {output}: {existing} is not a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"--output {output}: {existing} cannot be written")
 
 
 def describe_plan(plan: SearchPlan, args: argparse.Namespace) -> str:
-    """What would be done, in plain text."""
+    """The plan in plain text."""
     space, tuning = plan.space, plan.space.tuning
     config = next(space.extreme_configs())
     robustness = config.robustness
+    objectives = ", ".join(f"{objective(name).direction} {name}" for name in space.objectives)
     baselines = f"{len(robustness.baseline_seeds)} baselines and 1 surrogate"
     if space.baseline_varies():
-        baselines += " for every combination of task, model and training that a trial asks for"
-    gpus = "1 if there are any" if args.gpus_per_trial is None else f"{args.gpus_per_trial:g}"
-    confirmed = (
-        "none"
-        if tuning.confirm is None
-        else f"{_confirmed(tuning.confirm)} and the baseline, "
-        f"{tuning.confirm.seeds} fresh seeds each"
-    )
+        baselines += " for every combination of task, model and training in a trial"
+    confirmation = "none"
+    if tuning.confirm is not None:
+        top = tuning.confirm.top
+        which = "the whole front" if top == "front" else f"top {top}"
+        confirmation = f"{which} and the baseline, {tuning.confirm.seeds} fresh seeds each"
+    gpus = "1 if available" if args.gpus_per_trial is None else f"{args.gpus_per_trial:g}"
     reference = ", ".join(f"{name} {eps:g}" for name, eps in robustness.reference.items())
-    stopping = tuning.early_stopping
-    lines = [
-        f"search       {space.name}: {tuning.num_trials} trials, sampler {tuning.sampler}, "
+    lines = {
+        "search": f"{space.name}: {tuning.num_trials} trials, sampler {tuning.sampler}, "
         f"seed {tuning.seed}",
-        "objectives   "
-        + ", ".join(f"{objective(name).direction} {name}" for name in space.objectives)
-        + f" ({SEARCH_SPLIT} split)",
-        *([f"constraints  {', '.join(space.constraints)}"] if space.constraints else []),
-        *(f"  {key}: {_range(space, key)}" for key in space.search),
-        f"task         {config.task.dataset}, {config.training.epochs} epochs",
-        f"robust at    {reference}",
-        f"baselines    {baselines} (cached in {plan.cache})",
-        f"seeds        {tuning.num_seeds} per trial",
-        f"warm starts  {min(len(tuning.warm_starts), tuning.num_trials)}",
-        f"confirmation {confirmed}",
-        *([f"stopped by   {_stopping(stopping)}"] if stopping is not None else []),
-        f"per trial    {args.cpus_per_trial:g} CPUs, GPUs: {gpus}; "
+        "objectives": f"{objectives} ({SEARCH_SPLIT} split)",
+        "constraints": ", ".join(space.constraints),
+        **{
+            f"  {key}:": _joined(distribution.model_dump(exclude_defaults=True))
+            for key, distribution in space.search.items()
+        },
+        "task": f"{config.task.dataset}, {config.training.epochs} epochs",
+        "robust at": reference,
+        "baselines": f"{baselines} (cached in {plan.cache})",
+        "seeds": f"{tuning.num_seeds} per trial",
+        "warm starts": str(min(len(tuning.warm_starts), tuning.num_trials)),
+        "confirmation": confirmation,
+        "stopped by": _stopping(tuning.early_stopping),
+        "per trial": f"{args.cpus_per_trial:g} CPUs, GPUs: {gpus}; "
         f"at once: {args.max_concurrent or 'as many as fit'}",
-        f"cluster      {args.address or 'this machine'}",
-        *([f"logs         {', '.join(map(str, plan.logs))}"] if plan.logs else []),
-        f"results      {plan.folder}",
-    ]
-    return "\n".join(lines)
+        "cluster": args.address or "this machine",
+        "logs": ", ".join(map(str, plan.logs)),
+        "results": str(plan.folder),
+    }
+    return "\n".join(f"{label:12} {text}" for label, text in lines.items() if text)
 
 
-def _stopping(rule: EarlyStoppingConfig) -> str:
-    given = rule.model_dump(exclude={"type", "metric"}, exclude_none=True)
-    options = ", ".join(f"{name} {value}" for name, value in given.items())
-    return f"{rule.type} on {rule.metric} of every epoch, {options}"
+def _stopping(rule: EarlyStoppingConfig | None) -> str:
+    if rule is None:
+        return ""
+    options = rule.model_dump(exclude={"type", "metric"}, exclude_none=True)
+    return f"{rule.type} on {rule.metric} of every epoch, {_joined(options)}"
 
 
-def _confirmed(confirm: ConfirmConfig) -> str:
-    return "the whole front" if confirm.top == "front" else f"top {confirm.top}"
-
-
-def _range(space: SearchSpace, key: str) -> str:
-    values = space.search[key].model_dump(exclude_defaults=True)
+def _joined(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
@@ -227,13 +221,13 @@ def _parser() -> cli.Parser:
         "--resume",
         type=as_place,
         metavar="OUTPUT/NAME",
-        help="resume a search that was stopped, or give it more trials",
+        help="resume a search that was stopped, or extend it with more trials",
     )
     parser.add_argument(
         "--num-trials",
         type=cli.whole_number(1),
         metavar="N",
-        help="number of trials in all (overrides tuning.num_trials)",
+        help="total number of trials (overrides tuning.num_trials)",
     )
     parser.add_argument(
         "--seed",
@@ -245,7 +239,7 @@ def _parser() -> cli.Parser:
         "--output",
         type=as_place,
         metavar="DIR",
-        help=f"results go to DIR/NAME, DIR may be s3://BUCKET/PATH (default: {DEFAULT_OUTPUT})",
+        help=f"write results to DIR/NAME; DIR may be s3://BUCKET/PATH (default: {DEFAULT_OUTPUT})",
     )
     parser.add_argument("--name", help="name of the results (default: the space's name)")
     parser.add_argument(
@@ -253,10 +247,10 @@ def _parser() -> cli.Parser:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="override a value of the space file or of the trial, for example training.epochs=5",
+        help="override a value of the space file or the trial, for example training.epochs=5",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="check everything, print the plan, and stop"
+        "--dry-run", action="store_true", help="check everything, print the plan and exit"
     )
     add_log_flag(parser)
     add_storage_flag(parser)

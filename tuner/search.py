@@ -1,9 +1,8 @@
-"""A whole search: baselines, trials, and the study that says what came of them."""
+"""Runs a whole search: checks of the data, baselines, trials, and the table of the front."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -14,13 +13,14 @@ from simreg_core.regularizer.targets import check_target
 from simreg_core.results import metrics
 from simreg_core.results.objectives import SEARCH_SPLIT, parse_constraint, ranked_trials
 from simreg_core.results.progress import SPACE_FILE
+from simreg_core.results.schema import Status
 from simreg_core.results.study_lock import StudyLock
 from simreg_core.results.tables import ResultStore
 from simreg_core.robustness.attack import check_attacks
 from simreg_core.robustness.cifar10c import open_folder
 from simreg_core.storage.atomic import write_text
 from tuner.execution.baseline_networks import train_baselines
-from tuner.execution.progress import SearchView
+from tuner.execution.progress import SearchView, console_table
 from tuner.execution.ray_session import Resources
 from tuner.execution.recorder import Recorder, write_baselines
 from tuner.execution.searcher import StudySearcher
@@ -28,25 +28,16 @@ from tuner.execution.tune_runner import run_networks
 from tuner.execution.worker import WorkerSettings
 from tuner.space.search_space import SearchSpace, describe_params
 from tuner.study.folder import SearchPlan
-from tuner.study.study import STATES, open_study, read_study, reconcile
+from tuner.study.study import open_study, read_study, reconcile
 
-_NUM_NEAREST = 3  # trials to show where none meets the constraints
-
-
-class SearchResult(NamedTuple):
-    """What a finished search left."""
-
-    num_complete: int
-    num_failed: int
-    num_pruned: int
-    was_interrupted: bool
+_NUM_NEAREST = 3  # trials to show if none meets the constraints
 
 
 def check_data(space: SearchSpace, where: str) -> None:
-    """Load everything that a trial of the space may ask for: datasets, attacks, corruptions.
+    """Load everything that a trial of the space may need: datasets, attacks, corruptions.
 
     Raises:
-        ConfigError: one is missing, damaged or too small; names file and key.
+        ConfigError: something is missing, damaged or too small; names file and key.
     """
     checked = set()
     for config in space.extreme_configs():
@@ -76,36 +67,32 @@ def check_data(space: SearchSpace, where: str) -> None:
 
 
 def run_search(
-    plan: SearchPlan,
-    store: ResultStore,
-    resources: Resources,
-    console: Console,
-    lock: StudyLock,
-) -> SearchResult:
-    """Train the baselines, run the trials, and leave study and tables complete.
+    plan: SearchPlan, store: ResultStore, resources: Resources, console: Console, lock: StudyLock
+) -> tuple[Counter[Status], bool]:
+    """Train the baselines, run the trials, and update study and tables.
 
-    Args:
-        plan: What to do; Ray is connected.
-        store: The tables in ``plan.folder``.
-        resources: What a trial uses.
-        console: Where progress is shown.
-        lock: Holds ``plan.folder``.
+    Ray must be connected, and ``lock`` must hold ``plan.folder``. Returns the number of trials by
+    status, and whether the search was interrupted.
 
     Raises:
-        ConfigError: the folder's study has searched another space, or a table is damaged.
+        ConfigError: the folder's study has another space, or a table is damaged.
         SearchFailed: the baseline networks cannot be trained.
         OSError: results cannot be written.
     """
     space = plan.space
     study = open_study(plan.folder, space, plan.storage)
-    if plan.resumes:  # with more trials, say
+    if plan.resumes:  # possibly with more trials
         write_text(plan.folder / SPACE_FILE, space.to_yaml())
     rows = store.read("trials")
     interrupted = reconcile(study, rows, space)
     settings = worker_settings(plan, resources)
     if not space.baseline_varies():
         lock.enter_phase("baselines")
-        _prepare_baselines(space, settings, resources, store, console)
+        config = next(space.extreme_configs())
+        total = len(config.robustness.baseline_seeds) + 1
+        with SearchView(console, "baseline network", total) as view:
+            records = train_baselines(config, settings, resources, lambda: view.finished(0))
+        write_baselines(store, records)
     lock.enter_phase("trials")
     was_interrupted = False
     with SearchView(console, "trial", space.tuning.num_trials, num_before=len(rows)) as view:
@@ -113,22 +100,16 @@ def run_search(
         searcher = StudySearcher(study, space, recorder, interrupted)
         try:
             if searcher.num_networks:
-                run_networks(searcher, settings, resources, view, logs=plan.logs)
+                run_networks(searcher, settings, resources, view, plan.logs)
         except KeyboardInterrupt:
             was_interrupted = True
     if searcher.error is not None:
         raise searcher.error
-    count = Counter(trial.state for trial in study.get_trials(deepcopy=False))
-    return SearchResult(
-        num_complete=count[STATES["complete"]],
-        num_failed=count[STATES["failed"]],
-        num_pruned=count[STATES["pruned"]],
-        was_interrupted=was_interrupted,
-    )
+    return Counter(row["status"] for row in store.read("trials")), was_interrupted
 
 
 def worker_settings(plan: SearchPlan, resources: Resources) -> WorkerSettings:
-    """What every worker of the plan is told."""
+    """The settings of the plan's workers."""
     return WorkerSettings(
         folder=plan.folder.resolve(),
         cache=plan.cache.resolve(),
@@ -138,24 +119,10 @@ def worker_settings(plan: SearchPlan, resources: Resources) -> WorkerSettings:
     )
 
 
-def _prepare_baselines(
-    space: SearchSpace,
-    settings: WorkerSettings,
-    resources: Resources,
-    store: ResultStore,
-    console: Console,
-) -> None:
-    config = next(space.extreme_configs())
-    total = len(config.robustness.baseline_seeds) + 1
-    with SearchView(console, "baseline network", total) as view:
-        records = train_baselines(config, settings, resources, lambda: view.finished(0))
-    write_baselines(store, records)
-
-
 def pareto_table(plan: SearchPlan, store: ResultStore) -> Table:
-    """The trials that no other beats on all objectives, by the first objective.
+    """The trials on the Pareto front, sorted by the first objective.
 
-    Under constraints, of those that meet them; where none does, the nearest, and the title says so.
+    If no trial meets the constraints, the table shows the trials closest to meeting them.
     """
     space = plan.space
     study = read_study(plan.folder, space, plan.storage)
@@ -165,24 +132,18 @@ def pareto_table(plan: SearchPlan, store: ResultStore) -> Table:
     shown = list(dict.fromkeys((*space.objectives, "tradeoff_score", *constrained)))
     rows = ranked_trials(ended, space.objectives, space.constraints)
     bounds = ", ".join(space.constraints)
-    what = f"Pareto set of {len(ended)} trials" + (f" under {bounds}" if bounds else "")
     if front:
         rows = [row for row in rows if row["trial"] in front]
+        what = f"Pareto set of {len(ended)} trials" + (f" under {bounds}" if bounds else "")
     else:
-        what = f"None of {len(ended)} trials meets {bounds}; the nearest are"
         del rows[_NUM_NEAREST:]
+        what = f"None of {len(ended)} trials meets {bounds}; the closest are"
     first = f"{SEARCH_SPLIT}.{space.objectives[0]}"
     rows.sort(key=lambda row: row[first], reverse=True)
     num_seeds = space.tuning.num_seeds
     seeds = "one seed each" if num_seeds == 1 else f"means of {num_seeds} seeds"
-    table = Table(
-        title=f"{what} ({SEARCH_SPLIT} split, {seeds})",
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-    )
-    for heading in ("trial", *shown, "what"):
-        table.add_column(heading, justify="left" if heading == "what" else "right", no_wrap=True)
+    title = f"{what} ({SEARCH_SPLIT} split, {seeds})"
+    table = console_table(title, ("trial", *shown, "what"))
     for row in rows:
         values = (f"{row[f'{SEARCH_SPLIT}.{name}']:.3f}" for name in shown)
         params = space.decode(study.trials[row["trial"]].params)

@@ -1,4 +1,4 @@
-"""``simreg COMMAND``: every command of the project behind one name."""
+"""``simreg COMMAND``: runs any command of the project."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from simreg_core import cli
 from simreg_core.version import __version__
 
-# In the order in which a study needs them. Modules are imported only when they run.
+# In the order of their use in a study. Modules are imported only when they run.
 COMMANDS = {
     "search": ("tuner.run", "search hyperparameters, or resume a search"),
     "confirm": ("tuner.confirm", "train chosen configurations again with fresh seeds"),
-    "status": ("tuner.status", "show how far a search is"),
+    "status": ("tuner.status", "show the progress of a search"),
     "export": ("tuner.export.__main__", "export the network of a trial"),
     "pareto": ("analysis.pareto.__main__", "draw the Pareto front of a search"),
     "report": ("analysis.report.__main__", "write one HTML page about a search"),
@@ -29,11 +29,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command with the rest of the arguments.
-
-    Returns:
-        The command's exit code; 0 for help; 2 for an unknown command.
-    """
+    """Run a command with the remaining arguments; returns its exit code, 2 if it is unknown."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] in ([], ["-h"], ["--help"]):
         print(usage())
@@ -51,17 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def usage() -> str:
-    """What ``simreg --help`` prints: one line per command."""
+    """The help text, with one line per command."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: simreg COMMAND [ARGUMENT ...]",
-            "",
-            *lines,
-            "",
-            "simreg COMMAND --help describes a command.",
-        ]
+    lines = "\n".join(f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items())
+    return (
+        f"usage: simreg COMMAND [ARGUMENT ...]\n\n{lines}\n\n"
+        "simreg COMMAND --help describes a command."
     )
 
 

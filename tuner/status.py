@@ -1,4 +1,4 @@
-"""``python -m tuner.status``: how far a search is, running or stopped, from its files alone."""
+"""``python -m tuner.status``: show the progress of a search, from its files alone."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from simreg_core.storage.location import as_place
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; 0, or 2 where there is no search."""
-    parser = cli.Parser("tuner.status", "Show how far a search is, running or stopped.")
+    """Run the command line; 0 done, 2 no search found."""
+    parser = cli.Parser("tuner.status", "Show the progress of a search, running or stopped.")
     parser.add_argument("folder", type=as_place, metavar="OUTPUT/NAME", help="results of a search")
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     return cli.run(parser, argv, _show)

@@ -143,7 +143,7 @@ def test_what_was_disturbed_has_the_figures_of_what_was_not(
 def test_resuming_with_another_space_is_refused_with_the_difference(story: Story) -> None:
     search = resume(story.resumed.folder, "--set", "training.epochs=3")
     assert search.code == 2
-    assert "trial.training.epochs: 2 there, 3 asked" in search.errors
+    assert "trial.training.epochs: 2 there, 3 requested" in search.errors
     assert search.errors.count("\n") == 1
 
 

@@ -1,7 +1,8 @@
-"""Train chosen configurations again with fresh seeds."""
+"""Trains chosen configurations again with fresh seeds."""
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -44,87 +45,88 @@ FIRST_FRESH_SEED = 1000
 class Run(NamedTuple):
     """One network to train for confirmation."""
 
-    role: Role
     trial: int | None
+    """None for a baseline."""
     config: TrialConfig
 
     @property
+    def role(self) -> Role:
+        """Its role in the confirmation table."""
+        return "baseline" if self.trial is None else "trial"
+
+    @property
     def label(self) -> str:
-        """What it is, for people."""
-        name = "baseline" if self.trial is None else f"trial {self.trial}"
-        return f"{name}, seed {self.config.seed}"
+        """Its name in messages."""
+        number = "" if self.trial is None else f" {self.trial}"
+        return f"{self.role}{number}, seed {self.config.seed}"
 
     @property
     def part(self) -> str:
         """Name of the part file that holds its row."""
-        name = "baseline" if self.trial is None else f"trial-{self.trial:05d}"
-        return f"{name}-{self.config.digest()}"
+        number = "" if self.trial is None else f"-{self.trial:05d}"
+        return f"{self.role}{number}-{self.config.digest()}"
 
 
-def _seeds_of(row: dict[str, Any]) -> range:
-    """The seeds of a trial's networks."""
+def seeds_of(row: Mapping[str, Any]) -> range:
+    """The seeds of a trial's networks, from its row."""
     if row["seed"] is None:
         return range(0)
     return range(row["seed"], row["seed"] + row["num_seeds"])
 
 
 def fresh_seeds(count: int, used: set[int]) -> list[int]:
-    """The first ``count`` seeds from 1000 on that no trial and no baseline has used."""
-    seeds: list[int] = []
-    seed = FIRST_FRESH_SEED
-    while len(seeds) < count:
-        if seed not in used:
-            seeds.append(seed)
-        seed += 1
-    return seeds
+    """The first ``count`` seeds from 1000 that no trial and no baseline has used."""
+    unused = (seed for seed in itertools.count(FIRST_FRESH_SEED) if seed not in used)
+    return list(itertools.islice(unused, count))
 
 
 def confirm(
     space: SearchSpace,
     store: ResultStore,
-    chosen: dict[int, dict[str, Any]],
+    chosen: Mapping[int, dict[str, Any]],
     num_seeds: int,
     settings: WorkerSettings,
     resources: Resources,
     console: Console,
     earlier: Mapping[int, dict[str, Any]] | None = None,
 ) -> list[Candidate]:
-    """Train every chosen configuration and its baseline with fresh seeds; write rows and summary.
+    """Train chosen configurations and their baselines with fresh seeds; write rows and summary.
 
-    Networks that an earlier confirmation has already trained are not trained again. Cost, gain
-    and score of every network are against the baseline of its own seed.
-
-    Args:
-        space: The search space.
-        store: The study's tables.
-        chosen: Searched values per trial number.
-        num_seeds: Fresh seeds per configuration.
-        settings: What workers are told.
-        resources: What one network uses.
-        console: Where progress is shown.
-        earlier: Searched values of trials that were confirmed before; they stay in the summary.
+    ``chosen`` maps trials to their searched values, as does ``earlier`` for trials of earlier
+    confirmations, which stay in the summary. Networks that exist are not trained again. Cost, gain
+    and score of every network are relative to the baseline with the same seed.
     """
     rows = store.read("trials")
     configs = {number: space.trial_config(params) for number, params in chosen.items()}
-    used = set().union(*(_seeds_of(row) for row in rows))
+    used = set().union(*(seeds_of(row) for row in rows))
     used |= {s for config in configs.values() for s in config.robustness.baseline_seeds}
-    seeds = fresh_seeds(num_seeds, used)
-    runs = _runs(configs, seeds)
+    runs = _runs(configs, fresh_seeds(num_seeds, used))
     _train_missing(runs, store, settings, resources, console)
     done = _pair(store, runs)
     screened = {row["trial"]: row[f"{SEARCH_SPLIT}.tradeoff_score"] for row in rows}
-    known = _seeds_by_trial(store)
-    everything = {**chosen, **(earlier or {})}
-    configs |= {number: space.trial_config(params) for number, params in (earlier or {}).items()}
+    seeds = _seeds_by_trial(store)
+    params = {**chosen, **(earlier or {})}
+    configs |= {number: space.trial_config(params[number]) for number in earlier or ()}
     candidates = [
-        summarize(
-            number, everything[number], screened.get(number), config, sorted(known[number]), done
-        )
+        summarize(number, params[number], screened.get(number), config, sorted(seeds[number]), done)
         for number, config in configs.items()
     ]
-    all_seeds = sorted(set().union(*known.values()))
+    all_seeds = sorted(set().union(*seeds.values()))
     write_summary(store, candidates, all_seeds, list(configs.values()), done)
     return candidates
+
+
+def _runs(configs: Mapping[int, TrialConfig], seeds: Sequence[int]) -> dict[str, Run]:
+    """Every network to train, by digest; configurations share their baselines."""
+    runs: dict[str, Run] = {}
+    for seed in seeds:
+        for number, config in configs.items():
+            for run in (
+                Run(None, config.unregularized(seed)),
+                Run(number, config.model_copy(update={"seed": seed})),
+            ):
+                runs.setdefault(run.config.digest(), run)
+    return runs
 
 
 def _train_missing(
@@ -134,7 +136,7 @@ def _train_missing(
     resources: Resources,
     console: Console,
 ) -> None:
-    """Train the networks that have no complete row yet, and write their rows."""
+    """Train the networks without a complete row, and write their rows."""
     done = _complete_rows(store)
     missing = [run for digest, run in runs.items() if digest not in done]
     with SearchView(console, "confirmation network", len(missing)) as view:
@@ -142,81 +144,33 @@ def _train_missing(
         def collect(index: int, value: Any) -> None:
             run = missing[index]
             if isinstance(value, Exception):
-                value = {"status": "failed", "reason": reason_of(value), **run.config.flat()}
+                value = _failed(run.config, value)
             identity = {"role": run.role, "trial": run.trial, "config_digest": run.config.digest()}
-            row = {**value, **identity}
-            store.write("confirmation", run.part, [row])
-            reason = f"{run.label}: {row['reason']}" if row.get("reason") else None
-            view.finished(index, row["status"], reason)
+            store.write("confirmation", run.part, [{**value, **identity}])
+            reason = f"{run.label}: {value['reason']}" if value.get("reason") else None
+            view.finished(index, value["status"], reason)
 
         calls = [(run.config.to_dict(), settings) for run in missing]
         run_tasks(_confirm_one, calls, resources, collect)
 
 
-def _seeds_by_trial(store: ResultStore) -> dict[int, set[int]]:
-    """The seeds that every trial was confirmed with, or failed with."""
-    seeds: dict[int, set[int]] = {}
-    for row in store.read("confirmation"):
-        if row["role"] == "trial":
-            seeds.setdefault(row["trial"], set()).add(row["seed"])
-    return seeds
-
-
-def _complete_rows(store: ResultStore) -> dict[str, dict[str, Any]]:
-    """Rows of the networks that were confirmed, by the digest of their configuration."""
-    rows = store.read("confirmation")
-    return {row["config_digest"]: row for row in rows if row["status"] == "complete"}
-
-
-def _pair(store: ResultStore, runs: dict[str, Run]) -> dict[str, dict[str, Any]]:
-    """Fill in cost, gain, score and ratio of every complete row; returns the complete rows."""
-    done = _complete_rows(store)
-    for digest, run in runs.items():
-        baseline = done.get(run.config.unregularized(run.config.seed).digest())
-        if digest in done and baseline is not None:
-            paired = {**done[digest], **_paired_metrics(done[digest], baseline, run.config)}
-            if paired != done[digest]:
-                store.write("confirmation", run.part, [paired])
-                done[digest] = paired
-    return done
-
-
-def _paired_metrics(
-    own: dict[str, Any], baseline: dict[str, Any], config: TrialConfig
-) -> dict[str, float | None]:
-    clean, robust = "test.clean_accuracy", "test.robust_accuracy"
-    of_this_seed = baseline_accuracy([baseline[clean]], [baseline[robust]])
-    weight = config.robustness.tradeoff_weight
-    figures = tradeoff(own[clean], own[robust], of_this_seed, weight)
-    return {f"test.{name}": value for name, value in figures.items()}
-
-
-def _runs(configs: dict[int, TrialConfig], seeds: Sequence[int]) -> dict[str, Run]:
-    """Every network to train, by digest: candidates share their baselines."""
-    runs: dict[str, Run] = {}
-    for seed in seeds:
-        for number, config in configs.items():
-            for run in (
-                Run("baseline", None, config.unregularized(seed)),
-                Run("trial", number, config.model_copy(update={"seed": seed})),
-            ):
-                runs.setdefault(run.config.digest(), run)
-    return runs
+def _failed(config: TrialConfig, err: Exception) -> dict[str, Any]:
+    return {"status": "failed", "reason": reason_of(err), **config.flat()}
 
 
 def _confirm_one(config: dict[str, Any], settings: WorkerSettings) -> dict[str, Any]:
-    """Row of one network, in a worker."""
+    """Train one network in a worker and return its row."""
     device = prepare_worker(settings)
     trial = TrialConfig.from_dict(config)
     state = settings.folder / "checkpoints" / f"confirmation-{trial.digest()}" / STATE_FILE
     try:
         result = train(trial, state, settings, device)
         shutil.rmtree(state.parent, ignore_errors=True)
-    except Exception as err:  # recorded with its reason; the other networks go on
-        if is_out_of_memory(err) or store_problem(err):  # Ray tries it again
+    except Exception as err:  # recorded with its reason; the other networks continue
+        if is_out_of_memory(err) or store_problem(err):  # Ray tries again
             raise
-        return {"status": "failed", "reason": reason_of(err), **trial.flat()}
-    # What compares with a baseline is filled in when the baseline of the same seed is there.
+        return _failed(trial, err)
+    # Comparisons are added when the baseline of the same seed is available.
     unpaired = {f"test.{m.name}": None for m in METRICS.own.values() if m.against_baseline}
     columns = {**result.columns, **unpaired, "status": "complete"}
     known = {column.name: columns.get(column.name) for column in CONFIRMATION_COLUMNS}
@@ -228,6 +182,40 @@ def _confirm_one(config: dict[str, Any], settings: WorkerSettings) -> dict[str, 
     return known | optional
 
 
+def _seeds_by_trial(store: ResultStore) -> dict[int, set[int]]:
+    """The fresh seeds of every confirmed trial, including failed networks."""
+    seeds: dict[int, set[int]] = {}
+    for row in store.read("confirmation"):
+        if row["role"] == "trial":
+            seeds.setdefault(row["trial"], set()).add(row["seed"])
+    return seeds
+
+
+def _complete_rows(store: ResultStore) -> dict[str, dict[str, Any]]:
+    """The rows of complete networks by the digest of their configuration."""
+    rows = store.read("confirmation")
+    return {row["config_digest"]: row for row in rows if row["status"] == "complete"}
+
+
+def _pair(store: ResultStore, runs: Mapping[str, Run]) -> dict[str, dict[str, Any]]:
+    """Compare every complete network with the baseline of its seed; return all complete rows."""
+    clean, robust = "test.clean_accuracy", "test.robust_accuracy"
+    done = _complete_rows(store)
+    for digest, run in runs.items():
+        own = done.get(digest)
+        baseline = done.get(run.config.unregularized(run.config.seed).digest())
+        if own is None or baseline is None:
+            continue
+        accuracy = baseline_accuracy([baseline[clean]], [baseline[robust]])
+        weight = run.config.robustness.tradeoff_weight
+        values = tradeoff(own[clean], own[robust], accuracy, weight)
+        paired = {**own, **{f"test.{name}": value for name, value in values.items()}}
+        if paired != own:
+            store.write("confirmation", run.part, [paired])
+            done[digest] = paired
+    return done
+
+
 def confirm_best(
     plan: SearchPlan,
     store: ResultStore,
@@ -236,9 +224,9 @@ def confirm_best(
     console: Console,
     trials: Sequence[int] | None = None,
 ) -> int:
-    """Choose, confirm and print; returns the exit code (1 when nothing could be confirmed).
+    """Choose configurations (or take those of ``trials``), confirm them and print the summary.
 
-    ``trials``, complete ones, are taken instead of choosing.
+    Returns the exit code: 1 if nothing could be confirmed.
     """
     from tuner.search import worker_settings
     from tuner.study.study import read_study
@@ -249,14 +237,13 @@ def confirm_best(
         front = {trial.number for trial in study.best_trials}
         numbers = choose(store.read("trials"), front, plan.space, wanted.top)
     if not numbers:
-        missed = ", ".join(plan.space.constraints)
-        is_front = wanted.top == "front"
-        which = f"trial that meets {missed}" if is_front and missed else "complete trial"
+        missed = ", ".join(plan.space.constraints) if wanted.top == "front" else ""
+        which = f"trial that meets {missed}" if missed else "complete trial"
         print(f"{plan.folder}: no {which} to confirm", file=sys.stderr)
         return 1
     chosen = {n: plan.space.decode(study.trials[n].params) for n in numbers}
-    confirmed = set(_seeds_by_trial(store)) - set(chosen)
-    earlier = {n: plan.space.decode(study.trials[n].params) for n in sorted(confirmed)}
+    confirmed = sorted(set(_seeds_by_trial(store)) - set(chosen))
+    earlier = {n: plan.space.decode(study.trials[n].params) for n in confirmed}
     settings = worker_settings(plan, resources)
     found = confirm(plan.space, store, chosen, wanted.seeds, settings, resources, console, earlier)
     Console(width=200).print(confirmation_table(plan.folder / SUMMARY_FILE))

@@ -1,4 +1,4 @@
-"""Which trials a confirmation takes."""
+"""Chooses the trials to confirm."""
 
 from __future__ import annotations
 
@@ -17,14 +17,8 @@ def choose(
 ) -> list[int]:
     """Numbers of the ``top`` best complete trials, or of the whole front, best first.
 
-    Trials on the front come first. Within the front and behind it, trials are in the order of
-    :func:`~simreg_core.results.objectives.ranked_trials`.
-
-    Args:
-        rows: Rows of the trials table.
-        front: Numbers of the trials on the study's Pareto front.
-        space: The search space.
-        top: How many; all if there are fewer. ``front`` for as many as are on the front.
+    Trials on the front (``front``: their numbers) come before the others. Both groups are in the
+    order of :func:`~simreg_core.results.objectives.ranked_trials`.
     """
     ranked = [row["trial"] for row in ranked_trials(rows, space.objectives, space.constraints)]
     ranked.sort(key=lambda number: number not in front)  # stable

@@ -1,11 +1,11 @@
-"""What confirmation found: means over fresh seeds with their intervals, as file and table."""
+"""The summary of a confirmation, as a file and a table: means over fresh seeds with intervals."""
 
 from __future__ import annotations
 
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,15 +15,13 @@ from scipy import stats
 from simreg_core.config.trial import TrialConfig
 from simreg_core.results.tables import ResultStore
 from simreg_core.storage.atomic import write_text
+from tuner.execution.progress import console_table
 
 SUMMARY_FILE = "confirmation.json"
-_METRICS = (
-    "clean_accuracy",
-    "robust_accuracy",
-    "accuracy_cost",
-    "robustness_gain",
-    "tradeoff_score",
-)
+_ACCURACIES = ("clean_accuracy", "robust_accuracy")
+_METRICS = (*_ACCURACIES, "accuracy_cost", "robustness_gain", "tradeoff_score")
+
+Row = Mapping[str, Any]
 
 
 class Estimate(NamedTuple):
@@ -31,22 +29,22 @@ class Estimate(NamedTuple):
 
     mean: float
     half_width: float | None
-    """None where n < 2."""
+    """None for a single seed."""
     n: int
 
 
 class Candidate(NamedTuple):
-    """What confirmation found of one configuration, on the test split."""
+    """The confirmation of one configuration on the test split."""
 
     trial: int
     params: dict[str, Any]
     screened_score: float | None
-    """The validation score that it was chosen for."""
+    """The validation score in the search."""
     estimates: dict[str, Estimate]
-    """Per quantity; cost, gain and score are paired with the baseline of the same seed."""
+    """By metric; cost, gain and score are relative to the baseline with the same seed."""
     num_failed: int
     seeds: list[int]
-    """The fresh seeds that it was to be trained with."""
+    """The fresh seeds, including those that failed."""
 
 
 def summarize(
@@ -55,18 +53,12 @@ def summarize(
     screened: float | None,
     config: TrialConfig,
     seeds: Sequence[int],
-    done: dict[str, dict[str, Any]],
+    done: Mapping[str, Row],
 ) -> Candidate:
-    """What confirmation found of one configuration.
+    """The confirmation of one configuration; see :class:`Candidate`.
 
-    Args:
-        number: Of the trial.
-        params: Its searched values.
-        screened: The validation score that it was chosen for.
-        config: Its configuration; the seed does not matter.
-        seeds: The fresh seeds.
-        done: Complete rows of the confirmation table by ``config_digest``, paired with their
-            baselines; a missing or unpaired one counts as failed.
+    ``done`` holds the complete rows of the confirmation table by ``config_digest``, compared with
+    their baselines. A missing row, or one without a comparison, counts as failed.
     """
     rows = [done.get(config.model_copy(update={"seed": seed}).digest()) for seed in seeds]
     paired = [row for row in rows if row is not None and row["test.tradeoff_score"] is not None]
@@ -74,7 +66,7 @@ def summarize(
     return Candidate(number, params, screened, estimates, len(seeds) - len(paired), list(seeds))
 
 
-def _estimates(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Estimate]:
+def _estimates(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Estimate]:
     if not rows:
         return {}
     return {name: estimate([row[f"test.{name}"] for row in rows]) for name in names}
@@ -89,74 +81,61 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(statistics.fmean(values), float(stats.t.ppf(0.975, n - 1)) * error, n)
 
 
-def _baseline_estimates(
-    configs: Sequence[TrialConfig], seeds: Sequence[int], done: dict[str, dict[str, Any]]
-) -> list[dict[str, Estimate]]:
-    """Clean and robust accuracy of each distinct baseline."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for config in configs:
-        rows = [done.get(config.unregularized(seed).digest()) for seed in seeds]
-        groups[config.unregularized(0).digest()] = [row for row in rows if row is not None]
-    accuracies = ("clean_accuracy", "robust_accuracy")
-    return [_estimates(rows, accuracies) for rows in groups.values() if rows]
-
-
 def write_summary(
     store: ResultStore,
     candidates: Sequence[Candidate],
     seeds: Sequence[int],
     configs: Sequence[TrialConfig],
-    done: dict[str, dict[str, Any]],
+    done: Mapping[str, Row],
 ) -> None:
-    """Write ``confirmation.json`` beside the tables, whole or not at all."""
+    """Atomically write ``confirmation.json`` next to the tables."""
+    baselines: dict[str, list[Row]] = {}  # rows of each distinct baseline
+    for config in configs:
+        rows = [done.get(config.unregularized(seed).digest()) for seed in seeds]
+        baselines[config.unregularized(0).digest()] = [row for row in rows if row is not None]
 
-    def plain(estimates: dict[str, Estimate]) -> dict[str, Any]:
+    def plain(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
         return {name: value._asdict() for name, value in estimates.items()}
 
     content = {
         "split": "test",
         "interval": "95 % Student's t over seeds",
         "seeds": list(seeds),
-        "baselines": [plain(b) for b in _baseline_estimates(configs, seeds, done)],
+        "baselines": [plain(_estimates(rows, _ACCURACIES)) for rows in baselines.values() if rows],
         "candidates": [{**c._asdict(), "estimates": plain(c.estimates)} for c in candidates],
     }
     write_text(store.folder / SUMMARY_FILE, json.dumps(content, indent=1, allow_nan=False))
 
 
 def confirmation_table(summary: Path) -> Table:
-    """The written summary as a table for the console."""
+    """The summary file as a table for the console."""
     from tuner.space.search_space import describe_params  # loads Optuna, which an export does not
 
     content = json.loads(summary.read_text(encoding="utf-8"))
-    table = Table(
-        title=f"Confirmed on test, mean ± 95 % interval over {len(content['seeds'])} fresh seeds",
-        title_justify="left",
-        box=None,
-        pad_edge=False,
+    table = console_table(
+        f"Confirmed on test, mean ± 95 % interval over {len(content['seeds'])} fresh seeds",
+        ("trial", "n", "clean", "robust", "cost", "gain", "score", "screened", "what"),
     )
-    for heading in ("trial", "n", "clean", "robust", "cost", "gain", "score", "screened", "what"):
-        table.add_column(heading, justify="left" if heading == "what" else "right", no_wrap=True)
-
-    def cell(estimates: dict[str, Any], name: str) -> str:
-        value = estimates.get(name)
-        if value is None:
-            return "-"
-        if value["half_width"] is None:
-            return f"{value['mean']:.3f}"
-        return f"{value['mean']:.3f} ± {value['half_width']:.3f}"
-
     for baseline in content["baselines"]:
         n = str(baseline["clean_accuracy"]["n"])
-        cells = [cell(baseline, name) for name in _METRICS]
-        table.add_row("baseline", n, *cells, "-", "unregularized")
+        table.add_row("baseline", n, *_cells(baseline), "-", "unregularized")
     for candidate in content["candidates"]:
-        estimates = candidate["estimates"]
+        estimates, screened = candidate["estimates"], candidate["screened_score"]
         n = str(estimates["tradeoff_score"]["n"]) if estimates else "0"
-        cells = [cell(estimates, name) for name in _METRICS]
-        screened = candidate["screened_score"]
         what = describe_params(candidate["params"])
         if candidate["num_failed"]:
             what += f" ({candidate['num_failed']} failed)"
         shown = "-" if screened is None else f"{screened:+.3f}"
-        table.add_row(str(candidate["trial"]), n, *cells, shown, what)
+        table.add_row(str(candidate["trial"]), n, *_cells(estimates), shown, what)
     return table
+
+
+def _cells(estimates: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    cells = []
+    for name in _METRICS:
+        value = estimates.get(name)
+        cell = "-" if value is None else f"{value['mean']:.3f}"
+        if value is not None and value["half_width"] is not None:
+            cell += f" ± {value['half_width']:.3f}"
+        cells.append(cell)
+    return cells

@@ -1,7 +1,7 @@
-"""The search's baselines and its surrogate: trained once, as Ray tasks, before the first trial.
+"""Trains a search's baselines and surrogate as Ray tasks before the first trial.
 
-Where a searched key changes the task, the model or the training, every such combination has its own
-baselines. Then each trial trains those that it needs, or finds them in the cache.
+If a searched key changes the task, the network or the training, each combination has its own
+baselines. Every trial then trains the ones that it needs, or finds them in the cache.
 """
 
 from __future__ import annotations
@@ -16,44 +16,35 @@ from tuner.execution.worker import WorkerSettings, prepare_worker
 
 
 class SearchFailed(RuntimeError):
-    """The search cannot go on; the message says why in one line."""
+    """The search cannot continue; the message gives the reason in one line."""
 
 
 def train_baselines(
-    config: TrialConfig,
-    settings: WorkerSettings,
-    resources: Resources,
-    on_done: Callable[[], None],
+    config: TrialConfig, settings: WorkerSettings, resources: Resources, on_done: Callable[[], None]
 ) -> list[dict[str, Any]]:
-    """Train and evaluate the baselines and the surrogate of ``config``, unless they are cached.
+    """Train and evaluate the baselines and the surrogate of ``config`` unless they are cached.
 
-    Args:
-        config: Any trial of the search.
-        settings: Cache folder, device, threads.
-        resources: What one network uses, and how many train at once.
-        on_done: Called as each network is done.
-
-    Returns:
-        Records as :func:`tuner.execution.records.baseline_record` makes them.
+    ``on_done`` is called for every finished network. Returns their
+    :func:`~tuner.execution.records.result_record`.
 
     Raises:
         SearchFailed: a network could not be trained.
     """
     names = [*(f"baseline, seed {seed}" for seed in config.robustness.baseline_seeds), "surrogate"]
-    # The surrogate is needed by all: it starts first.
+    # The surrogate starts first, since all others need it.
     order = [len(names) - 1, *range(len(names) - 1)]
     records: dict[int, dict[str, Any]] = {}
 
-    def collect(index: int, value: Any) -> None:
+    def collect(call: int, value: Any) -> None:
         failure = reason_of(value) if isinstance(value, Exception) else value.get("failure")
         if failure is not None:
-            raise SearchFailed(f"baseline network ({names[order[index]]}) failed: {failure}")
-        records[index] = value
+            raise SearchFailed(f"baseline network ({names[order[call]]}) failed: {failure}")
+        records[order[call]] = value
         on_done()
 
     calls = [(config.to_dict(), index, settings) for index in order]
     run_tasks(_measured, calls, resources, collect)
-    return [records[call] for call in sorted(records, key=order.__getitem__)]
+    return [records[index] for index in sorted(records)]
 
 
 def _measured(config: dict[str, Any], index: int, settings: WorkerSettings) -> dict[str, Any]:

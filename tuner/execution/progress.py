@@ -1,31 +1,33 @@
-"""The live view of a search: one tidy line on a terminal, plain lines elsewhere."""
+"""The console output of a search: a live line on a terminal, plain lines elsewhere, and tables."""
 
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Self
 
 from rich.console import Console
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
 from simreg_core.results.objectives import BestTrial
 from simreg_core.results.schema import Status
 
-MIN_DONE = 2  # a time that one item took says little
+MIN_DONE = 2  # one item is too little to estimate the remaining time
 
 
 class SearchView:
-    """Counts what happens in one phase of a search and shows it.
+    """Counts the finished items of one phase of a search and shows the number.
 
-    On a terminal a single line is redrawn; otherwise a line is printed per finished item.
+    On a terminal a single line is redrawn. Otherwise a line is printed for every finished item.
 
     Args:
-        console: Where to show it (logs belong on stderr).
-        item: What is counted, in the singular, for example ``"trial"``.
-        total: Items in all.
-        num_before: Items that were done before this process began.
+        console: Where to print.
+        item: Name of an item in the singular, for example ``"trial"``.
+        total: Number of items.
+        num_before: Items that were finished before this process began.
     """
 
     def __init__(self, console: Console, item: str, total: int, num_before: int = 0) -> None:
@@ -37,34 +39,32 @@ class SearchView:
         self.num_done = num_before
         self.num_failed = 0
         self.best: BestTrial | None = None
-        """Shown beside the counts."""
+        """Shown next to the counts."""
         self._started = time.monotonic()
-        self._live = (
-            Live(get_renderable=self._text, console=console, refresh_per_second=4)
-            if console.is_terminal
-            else None
-        )
+        self._live: AbstractContextManager[Any] = nullcontext()
+        if console.is_terminal:
+            self._live = Live(get_renderable=self._text, console=console, refresh_per_second=4)
 
     def started(self, number: int) -> None:
-        """An item began."""
+        """Count an item as running."""
         self.num_running += 1
 
     def finished(self, number: int, status: Status = "complete", reason: str | None = None) -> None:
-        """An item ended."""
+        """Count an item as finished; print the reason if there is one."""
         self.num_running = max(0, self.num_running - 1)
         self.num_done += 1
         self.num_failed += status == "failed"
         if reason is not None:
-            self.say(f"{self.item} {number} {status}: {reason}")
-        if self._live is None:
-            self.say(self.line())
+            self.print(f"{self.item} {number} {status}: {reason}")
+        if not self.console.is_terminal:
+            self.print(self.line())
 
-    def say(self, text: str) -> None:
-        """Print a line that stays."""
+    def print(self, text: str) -> None:
+        """Print a permanent line."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def line(self) -> str:
-        """The view as text."""
+        """The counts, the best trial and the times as text."""
         elapsed = time.monotonic() - self._started
         parts = [f"{self.item}s {self.num_done}/{self.total}"]
         if self.num_running:
@@ -84,18 +84,19 @@ class SearchView:
         return Text(self.line(), no_wrap=True, overflow="ellipsis")
 
     def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.start()
+        self._live.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
+    def __exit__(self, *error: Any) -> None:
+        self._live.__exit__(*error)
+
+
+def console_table(title: str, headings: Iterable[str]) -> Table:
+    """An empty table without lines; the column ``what`` is aligned left, the others right."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "what" else "right", no_wrap=True)
+    return table
 
 
 def _clock(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Starting Ray, quietly, and what a trial may use of it."""
+"""Starts Ray without its output, and determines the resources of a trial."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from typing import Any
 from simreg_core.cli import os_reason, real_number, whole_number
 from simreg_core.errors import ConfigError
 
-# Read by Ray when it is imported or started. What the user sets wins.
+# Read by Ray when it is imported or started. The user's own settings win.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",  # our own live view instead of Tune's tables
+    "RAY_AIR_NEW_OUTPUT": "0",  # no tables of Tune next to our live view
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_ENABLE_AUTO_CONNECT": "0",  # a logger that outlives the session shall not start another
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a late logger must not start another session
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # results are ours to write
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # an interrupt must reach us, to close open trials
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # this project writes the results itself
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # handled in tuner.run
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
@@ -32,7 +32,7 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Resources:
-    """What one trial uses, and how many run at once."""
+    """Resources of one trial, and the number of trials that run at once."""
 
     cpus: float
     gpus: float
@@ -50,13 +50,13 @@ class Resources:
 
 
 def set_environment() -> None:
-    """Make Ray quiet; must come before Ray is imported."""
+    """Silence Ray; to be called before Ray is imported."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 
 def add_resource_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags that say what a trial may use and where; :func:`connected` obeys them."""
+    """Add the flags for :func:`connected`: resources of a trial, and the cluster."""
     parser.add_argument(
         "--max-concurrent",
         type=whole_number(1),
@@ -74,7 +74,7 @@ def add_resource_flags(parser: argparse.ArgumentParser) -> None:
         "--gpus-per-trial",
         type=real_number(0),
         metavar="X",
-        help="may be a fraction (default: 1 where there is a GPU)",
+        help="may be a fraction (default: 1 if the cluster has a GPU)",
     )
     parser.add_argument(
         "--address",
@@ -86,10 +86,10 @@ def add_resource_flags(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def connected(args: argparse.Namespace) -> Iterator[Resources]:
-    """A Ray session for the block, and what one trial gets of it, from the parsed flags.
+    """Connect to Ray for the block and yield the resources of one trial, from the parsed flags.
 
     Raises:
-        ConfigError: no cluster is reached, or a trial asks for more than this machine has.
+        ConfigError: no cluster is reachable, or a trial needs more than this machine has.
     """
     with ray_session(args.address):
         yield fit_resources(
@@ -102,19 +102,19 @@ def connected(args: argparse.Namespace) -> Iterator[Resources]:
 
 @contextmanager
 def ray_session(address: str | None) -> Iterator[None]:
-    """A Ray connection for the block: the cluster at ``address``, or one on this machine.
+    """Connect to the Ray cluster at ``address`` for the block, or start one on this machine.
 
     Raises:
-        ConfigError: no cluster answers at ``address``, or Ray cannot be started here.
-        KeyboardInterrupt: SIGTERM came while Ray started.
+        ConfigError: no cluster is reachable at ``address``, or Ray cannot be started here.
+        KeyboardInterrupt: SIGTERM while Ray started.
     """
     set_environment()
     import ray
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address is None or _is_local(address):
-        # Named, so that a RAY_ADDRESS in the environment is not obeyed behind our back.
+    if not address or _is_local(address):
+        # Explicit, since Ray would otherwise use RAY_ADDRESS.
         options |= {"include_dashboard": False, "address": "local"}
         problem = "Ray cannot be started on this machine"
     else:
@@ -129,14 +129,14 @@ def ray_session(address: str | None) -> Iterator[None]:
     except OSError as err:
         folder = os.environ.get("RAY_TMPDIR", "/tmp")
         raise ConfigError(f"{problem} (its files go to {folder}): {os_reason(err)}") from err
-    except SystemExit as err:  # by the handler of SIGTERM that Ray installs
+    except SystemExit as err:  # raised by Ray's own handler of SIGTERM
         raise KeyboardInterrupt from err
     finally:
         signal.signal(signal.SIGTERM, on_sigterm)
     try:
         yield
     finally:
-        # A second Ctrl-C must not stop Ray half-way through its own end.
+        # A second Ctrl-C must not interrupt Ray's shutdown.
         handlers = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM)}
         ray.shutdown()
         for number, handler in handlers.items():
@@ -145,7 +145,7 @@ def ray_session(address: str | None) -> Iterator[None]:
 
 @contextmanager
 def raylet_silenced() -> Iterator[None]:
-    """Drop what Ray prints on stdout when a worker is lost; its reason is recorded instead."""
+    """Discard what Ray prints when a worker is lost; the reason is recorded elsewhere."""
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         yield
 
@@ -155,10 +155,10 @@ def _is_local(address: str | None) -> bool:
 
 
 def _require_reachable(address: str) -> None:
-    """Refuse an address where nothing listens; Ray itself would try for a quarter of an hour."""
+    """Reject an address where nothing listens; Ray itself would retry for 15 minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdigit():
-        return  # not HOST:PORT; Ray knows what is meant
+        return  # not HOST:PORT, for example auto
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
     except (OSError, OverflowError) as err:
@@ -168,35 +168,33 @@ def _require_reachable(address: str) -> None:
 def fit_resources(
     cpus: float, gpus: float | None, max_concurrent: int | None, *, is_local: bool
 ) -> Resources:
-    """What a trial gets on the cluster that Ray is connected to.
+    """The resources of a trial on the connected cluster.
 
     Args:
         cpus: CPUs per trial.
-        gpus: GPUs per trial; None for one where the cluster has any, else none.
+        gpus: GPUs per trial; None for one if the cluster has any, else none.
         max_concurrent: Trials at once; None for as many as fit now.
-        is_local: The cluster is this machine and will not grow.
+        is_local: Whether the cluster is this machine, which cannot grow.
 
     Raises:
-        ConfigError: a trial asks for more than this machine has.
+        ConfigError: a trial needs more than this machine has.
     """
     import ray
 
     total = ray.cluster_resources()
     if gpus is None:
         gpus = 1.0 if total.get("GPU", 0) >= 1 else 0.0
-    if is_local:
-        for flag, kind, asked in (
-            ("--cpus-per-trial", "CPU", cpus),
-            ("--gpus-per-trial", "GPU", gpus),
-        ):
-            if asked > total.get(kind, 0):
-                raise ConfigError(
-                    f"{flag}: {asked:g} asked, but this machine has {total.get(kind, 0):g} {kind}s"
-                )
-    fits = [total.get("CPU", 0) / cpus] if cpus else []
-    fits += [total.get("GPU", 0) / gpus] if gpus else []
-    at_once = max(1, math.floor(min(fits))) if fits else 1
-    return Resources(cpus, gpus, max_concurrent or at_once)
+    fits = []
+    for kind, needed in (("CPU", cpus), ("GPU", gpus)):
+        available = total.get(kind, 0)
+        if is_local and needed > available:
+            raise ConfigError(
+                f"--{kind.lower()}s-per-trial: {needed:g} requested, "
+                f"but this machine has {available:g} {kind}s"
+            )
+        if needed:
+            fits.append(math.floor(available / needed))
+    return Resources(cpus, gpus, max_concurrent or max(1, min(fits, default=1)))
 
 
 def run_tasks(
@@ -205,16 +203,12 @@ def run_tasks(
     resources: Resources,
     on_done: Callable[[int, Any], None],
 ) -> None:
-    """Run ``function(*call)`` for every call as Ray tasks, a few at a time.
+    """Run ``function(*call)`` for every call as Ray tasks, several at a time.
 
-    A call that is lost or raises is made twice more.
+    A call that is lost or raises an exception is retried twice.
 
-    Args:
-        function: Module-level function.
-        calls: Arguments of each call.
-        resources: What one call uses and how many run at once.
-        on_done: Called in this process with the call's index and its value, or with the
-            exception if Ray lost the task, in order of completion.
+    ``on_done`` is called in this process, in order of completion, with the index of the call and
+    its value or final exception.
     """
     import ray
 

@@ -1,4 +1,4 @@
-"""Record what a search measures, before the study learns of it."""
+"""Writes the results of finished trials before the study is updated."""
 
 from __future__ import annotations
 
@@ -9,22 +9,16 @@ from simreg_core.results.objectives import BestTrial, best_trial, total_violatio
 from simreg_core.results.study_lock import StudyLock
 from simreg_core.results.tables import ResultStore
 from tuner.execution.progress import SearchView
+from tuner.execution.records import NETWORK_TABLES
 from tuner.execution.searcher import Outcome
 from tuner.execution.worker import OPEN_FILES
 from tuner.space.search_space import SearchSpace
 
-_NETWORK_TABLES = ("curves", "spectra", "epochs")  # several rows a network
-
 
 class Recorder:
-    """Writes the rows of finished trials; every write replaces, so a repeat does no harm.
+    """Writes the rows of finished trials; ``rows`` are those of the trials that ended before.
 
-    Args:
-        space: What is searched.
-        store: The tables of the search.
-        view: Where the trials are counted and the best one is shown.
-        lock: Holds the folder of the tables.
-        rows: Of the trials that had ended before.
+    Writing the rows of a trial again replaces them.
     """
 
     def __init__(
@@ -39,24 +33,13 @@ class Recorder:
         self.store = store
         self.view = view
         self.lock = lock
+        self.started = view.started
+        self.progressed = lock.progressed
         self._best: Mapping[str, Any] | None = None
         self._show_best(rows)
 
-    def started(self, number: int) -> None:
-        """Show that a trial begins."""
-        self.view.started(number)
-
-    def progressed(self, number: int, seed: int, epochs_done: int, num_epochs: int) -> None:
-        """Say for other processes how far a network is."""
-        self.lock.progressed(number, seed, epochs_done, num_epochs)
-
     def ended(self, outcome: Outcome) -> dict[str, Any]:
-        """Write the rows of a trial; returns that of the trials table.
-
-        Raises:
-            ConfigError: a file of the tables is damaged.
-            OSError: results cannot be written.
-        """
+        """Write the rows of a trial and return its row in the trials table."""
         identity = {"study": self.store.folder.name, "trial": outcome.number}
         row = {
             **(outcome.config.flat() if outcome.config is not None else {}),
@@ -69,17 +52,17 @@ class Recorder:
         if outcome.status == "complete":
             row["feasible"] = total_violation(row, self.space.constraints) == 0
         write_baselines(self.store, outcome.record.get("baselines", []))
-        for table in _NETWORK_TABLES:
+        for table in NETWORK_TABLES:
             if table in outcome.record:
                 self.store.write_trial(table, outcome.number, outcome.record[table])
         if networks := outcome.record.get("seeds"):
             complete = {**identity, "status": "complete", "num_seeds": 1}
             rows = [{**columns, **complete} for columns in networks]
             self.store.write_trial("seeds", outcome.number, rows)
-        # Last: a trial that has its row has all its rows.
+        # Written last: a trial in this table has all its rows.
         self.store.write_trial("trials", outcome.number, [row])
         folder = self.store.folder / "checkpoints" / f"{outcome.number:05d}"
-        for name in OPEN_FILES:  # nothing resumes from these any more
+        for name in OPEN_FILES:
             for path in folder.rglob(name):
                 path.unlink(missing_ok=True)
         self.lock.ended(outcome.number)
@@ -87,17 +70,16 @@ class Recorder:
         self.view.finished(outcome.number, outcome.status, outcome.reason)
         return row
 
-    def _show_best(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Show the best of all trials so far, of which ``rows`` are new."""
+    def _show_best(self, new: Iterable[Mapping[str, Any]]) -> None:
         known = [] if self._best is None else [self._best]
         rule = (self.space.objectives, self.space.constraints)
-        self._best = best_trial([*known, *rows], *rule)
+        self._best = best_trial([*known, *new], *rule)
         self.view.best = None if self._best is None else BestTrial.of(self._best, *rule)
 
 
 def write_baselines(store: ResultStore, records: list[dict[str, Any]]) -> None:
-    """Write the curves and epochs of baseline networks that the tables do not have yet."""
+    """Write the rows of baseline networks that are not in the tables yet."""
     for record in records:
-        for table in _NETWORK_TABLES:
+        for table in NETWORK_TABLES:
             if not store.has(table, record["part"]):
                 store.write(table, record["part"], record[table])

@@ -1,34 +1,27 @@
-"""Rows of the result tables, made where a network is trained and read by the driver as JSON."""
+"""Rows of the result tables: built in the workers, passed to the search as JSON files."""
 
 from __future__ import annotations
 
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from simreg_core.results.schema import SPLITS
 from simreg_core.storage.location import as_place
 
-if TYPE_CHECKING:  # torch is for the workers
-    from simreg_core.results.measurements import CurvePoint
-    from simreg_core.robustness.frequency import SpectrumPoint
+if TYPE_CHECKING:  # the search does not load torch
     from simreg_core.training.baselines import BaselineResult, Baselines
     from simreg_core.training.experiment import Progress, TrialResult
-    from simreg_core.training.fit import EpochRecord
 
+NETWORK_TABLES = ("curves", "spectra", "epochs")  # several rows per network
 _MEANS = ("validation_loss", "similarity_correlation", "positive_share", "negative_share")
 _NOT_LOGGED = ("role", "trial", "baseline_digest", "seed", "epoch")  # columns of an epoch's row
 
 
 def read_record(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The rows that a worker's report points to; empty if it points to none.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: the file is damaged.
-    """
+    """The rows in the file that a worker's report names; empty if it names none."""
     if "record" not in report:
         return {}
     record: dict[str, Any] = json.loads(as_place(report["record"]).read_text())
@@ -38,14 +31,15 @@ def read_record(report: Mapping[str, Any]) -> dict[str, Any]:
 def logged_values(
     record: Mapping[str, Any], epoch_metrics: Callable[[int], Mapping[str, float]]
 ) -> list[tuple[int, dict[str, float]]]:
-    """What loggers show of a network: the number of epochs done, and values by name.
+    """The values of a network that loggers show.
 
     Args:
-        record: As :func:`trial_record` or :func:`epochs_record` makes it.
-        epoch_metrics: Metrics of the network after so many epochs, where they were measured.
+        record: From :func:`trial_record` or :func:`epochs_record`.
+        epoch_metrics: Number of epochs to the metrics measured after them; empty if not measured.
 
     Returns:
-        An entry for every epoch, in order, and one with the final metrics of a finished network.
+        Pairs of the number of epochs and values by name: one per epoch, in order, and one with the
+        final metrics if the network is finished.
     """
     found = []
     for row in record["epochs"]:
@@ -60,7 +54,7 @@ def logged_values(
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """The measurements of an epoch's row; those of layers one by one."""
+    """The measurements in an epoch's row, with one entry per layer."""
     found: dict[str, float] = {}
     for name, value in row.items():
         if name in _NOT_LOGGED or value is None:
@@ -78,42 +72,32 @@ def _is_metric(column: str) -> bool:
 
 
 def trial_record(result: TrialResult, number: int) -> dict[str, Any]:
-    """All rows of one trial: ``columns`` (its row), curves, spectra, epochs and baselines."""
-    identity = {
-        "role": "trial",
-        "trial": number,
-        "baseline_digest": result.baselines.digest,
-        "seed": result.config.seed,
-    }
+    """The rows of a trial: its ``columns``, curves, spectra, epochs and baselines."""
+    identity = _identity("trial", number, result.baselines.digest, result.config.seed)
     return {
         "columns": result.columns,
-        "curves": _labelled(_rows(identity, result.curves)),
-        "spectra": _rows(identity, result.spectra),
-        "epochs": _rows(identity, result.epochs),
+        **_network_rows(identity, result),
         "baselines": baseline_record(result.baselines),
     }
 
 
 def epochs_record(progress: Progress, number: int) -> dict[str, Any]:
-    """The rows of a network that is still being trained: its epochs."""
-    identity = {"role": "trial", "trial": number, "baseline_digest": None}
-    return {"epochs": _rows({**identity, "seed": progress.config.seed}, progress.records)}
+    """The rows of a network in training: its epochs."""
+    identity = _identity("trial", number, None, progress.config.seed)
+    return {"epochs": [{**identity, **epoch._asdict()} for epoch in progress.records]}
 
 
 def joined_record(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the networks of one trial have, in one record without ``columns``.
+    """The rows of all networks of a trial in one record; ``seeds`` holds their ``columns``.
 
-    ``seeds`` holds the columns of each network that was finished.
-
-    Args:
-        records: As :func:`trial_record` or, of unfinished networks, :func:`epochs_record` makes
-            them; empty where there is nothing.
+    Finished networks have a :func:`trial_record`, unfinished ones an :func:`epochs_record` or an
+    empty record.
     """
     baselines = {part["part"]: part for record in records for part in record.get("baselines", ())}
     return {
         **{
             table: [row for record in records for row in record.get(table, ())]
-            for table in ("curves", "spectra", "epochs")
+            for table in NETWORK_TABLES
         },
         "seeds": [record["columns"] for record in records if "columns" in record],
         "baselines": [*baselines.values()],
@@ -121,21 +105,17 @@ def joined_record(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def mean_record(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One trial of several finished networks: their rows together, and in its own row their mean.
+    """The record of a trial of several finished networks, from their :func:`trial_record`.
 
-    Metrics and training figures are means, the ratio is that of the mean cost and gain, seconds
-    are sums, times the first start and the last end; no epoch is kept; the rest is as the first
-    network has it.
-
-    Args:
-        records: As :func:`trial_record` makes them, of networks that differ in their seed.
+    Metrics are means, the ratio is that of mean cost and mean gain, durations are sums, and the
+    times span all networks. There is no kept epoch. Other columns are those of the first network.
     """
     joined = joined_record(records)
     finished = joined["seeds"]
     columns = dict(finished[0])
     metrics = filter(_is_metric, finished[0])
     for name in (*metrics, *_MEANS):
-        values = [row.get(name) for row in finished]  # what is not measured has no entry
+        values = [row.get(name) for row in finished]  # None where it is not measured
         columns[name] = None if None in values else statistics.fmean(values)
     for split in SPLITS:
         cost, gain = (columns[f"{split}.{name}"] for name in ("accuracy_cost", "robustness_gain"))
@@ -149,33 +129,29 @@ def mean_record(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def baseline_record(baselines: Baselines) -> list[dict[str, Any]]:
-    """The baselines and the surrogate, as :func:`result_record` has them."""
+    """The :func:`result_record` of every baseline and of the surrogate."""
     return [result_record(result, baselines.digest) for result in baselines.results]
 
 
 def result_record(result: BaselineResult, digest: str) -> dict[str, Any]:
-    """A baseline or the surrogate: the name of its part files, its curves, spectra and epochs."""
-    identity = {
-        "role": result.role,
-        "trial": None,
-        "baseline_digest": digest,
-        "seed": result.seed,
-    }
-    return {
-        "part": f"{result.role}-{digest}-{result.seed}",
-        "curves": _labelled(_rows(identity, result.curves)),
-        "spectra": _rows(identity, result.spectra),
-        "epochs": _rows(identity, result.epochs),
-    }
+    """The rows of a baseline or the surrogate, and ``part``, the name of its part files."""
+    identity = _identity(result.role, None, digest, result.seed)
+    return {"part": f"{result.role}-{digest}-{result.seed}", **_network_rows(identity, result)}
 
 
-def _labelled(curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _identity(role: str, trial: int | None, digest: str | None, seed: int | None) -> dict[str, Any]:
+    return {"role": role, "trial": trial, "baseline_digest": digest, "seed": seed}
+
+
+def _network_rows(
+    identity: Mapping[str, Any], result: TrialResult | BaselineResult
+) -> dict[str, list[dict[str, Any]]]:
     from simreg_core.robustness.corruptions import label_of
 
-    return [{**row, "label": label_of(row["attack"])} for row in curves]
-
-
-def _rows(
-    identity: dict[str, Any], records: Iterable[CurvePoint | SpectrumPoint | EpochRecord]
-) -> list[dict[str, Any]]:
-    return [{**identity, **record._asdict()} for record in records]
+    rows = {
+        table: [{**identity, **point._asdict()} for point in getattr(result, table)]
+        for table in NETWORK_TABLES
+    }
+    for row in rows["curves"]:
+        row["label"] = label_of(row["attack"])
+    return rows

@@ -1,11 +1,11 @@
-"""Ray Tune's view of the Optuna study, which is the truth of a search.
+"""Connects Ray Tune to the Optuna study, which is the single source of truth of a search.
 
-Ray Tune only runs networks. :class:`StudySearcher` asks the study, hands the trial's networks (one,
-or one for each of several seeds) to Tune and tells the study the outcome: COMPLETE only at full
-budget with finite objectives, PRUNED below it, FAIL with the reason otherwise. A trial's rows are
-written before the study is told, so a trial that the study calls finished always has its rows.
-A trial that was interrupted (Ctrl-C, a killed driver, a full disk) stays RUNNING and continues
-when the search is resumed. Ray's snapshots are not used.
+Ray Tune only runs networks. :class:`StudySearcher` asks the study for a trial, passes its networks
+(one, or one per seed) to Tune, and records the outcome in the study: COMPLETE only at full budget
+with finite objectives, PRUNED below it, FAIL with the reason otherwise. A trial's rows are written
+before the study is updated, so every trial that is finished in the study has its rows. A trial that
+is interrupted (Ctrl-C, a killed process, a full disk) stays RUNNING and continues when the search
+is resumed. Ray's snapshots are not used.
 """
 
 from __future__ import annotations
@@ -38,49 +38,42 @@ class Outcome(NamedTuple):
     status: Status
     reason: str | None
     config: TrialConfig | None
-    """None where the sampled values do not make a configuration."""
+    """None if the sampled values are not a valid configuration."""
     record: Mapping[str, Any]
-    """The rows that workers left (see :mod:`tuner.execution.records`); empty if there are none."""
+    """The rows from the workers (see :mod:`tuner.execution.records`); may be empty."""
 
 
 class Observer(Protocol):
-    """Who is told what happens to trials."""
+    """Receives the events of trials."""
 
     def started(self, number: int) -> None:
         """A trial begins."""
 
-    def progressed(self, number: int, seed: int, epochs_done: int, num_epochs: int) -> None:
-        """One of a trial's networks has trained an epoch."""
+    def progressed(self, trial: int, seed: int, epochs_done: int, num_epochs: int) -> None:
+        """A network has finished an epoch."""
 
     def ended(self, outcome: Outcome) -> Mapping[str, Any]:
-        """A trial has ended, before the study is told; writes its rows and returns its own."""
+        """Write the rows of a trial, before the study is updated, and return its own row."""
 
 
 @dataclass
 class _Trial:
-    """A trial that is open, and what its networks have come to."""
+    """An open trial and the outcomes of its networks."""
 
     trial: optuna.Trial
     config: TrialConfig
     num_open: int
     ended: dict[int, Outcome] = field(default_factory=dict)
-    """By the network's seed, in the order in which they ended."""
+    """By seed, in the order in which the networks ended."""
 
     @property
     def cause(self) -> Outcome | None:
-        """The first of its networks that is not complete, for which the trial is lost."""
+        """The first outcome that is not complete, which decides the trial."""
         return next((o for o in self.ended.values() if o.status != "complete"), None)
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
-    """Hands trials of a study to Ray Tune.
-
-    Args:
-        study: Open study.
-        space: What is searched.
-        observer: Told of every trial.
-        interrupted: Numbers of the study's trials to resume.
-    """
+    """Passes the trials of a study to Ray Tune; ``interrupted`` are the trials to resume."""
 
     def __init__(
         self,
@@ -93,11 +86,11 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self.study = study
         self.space = space
         self.error: BaseException | None = None
-        """What broke the recording of a trial; Tune would only log it. The caller raises it."""
+        """The first error that ends the search. Tune would only log it; the caller raises it."""
         self._observer = observer
         self._interrupted = deque(interrupted)
         self._networks: deque[tuple[_Trial, int]] = deque()
-        """Networks of open trials that no worker has yet, with their seeds."""
+        """Networks of open trials that have not started, with their seeds."""
         self._running: dict[str, tuple[_Trial, int]] = {}
         waiting = optuna.trial.TrialState.WAITING
         states = [trial.state for trial in study.get_trials(deepcopy=False)]
@@ -105,7 +98,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     @property
     def num_networks(self) -> int:
-        """Networks that are left to train, at most."""
+        """Largest number of networks that are left to train."""
         left = max(0, self.space.tuning.num_trials - self._num_asked)
         return (left + len(self._interrupted)) * self.space.tuning.num_seeds
 
@@ -113,12 +106,11 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         """The next network for Tune, or FINISHED."""
         try:
             self._open_next()
-        except Exception as err:  # a database that is gone, say: Tune would end all with it
+        except Exception as err:  # for example a lost database
             self.error = self.error or err
         if self.error is not None or not self._networks:
             return Searcher.FINISHED  # type: ignore[no-any-return]
-        opened, seed = self._networks.popleft()
-        self._running[trial_id] = (opened, seed)
+        opened, seed = self._running[trial_id] = self._networks.popleft()
         number = opened.trial.number
         return {
             "trial": number,
@@ -127,11 +119,11 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         }
 
     def is_lost(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        """Whether a network need not go on, since another one of its trial is not complete."""
+        """Whether to stop a network because another one of its trial is not complete."""
         return trial_id in self._running and self._running[trial_id][0].cause is not None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Tune's word that a network has trained an epoch."""
+        """Called by Tune when a network has finished an epoch."""
         if trial_id in self._running and result.get("epochs_done"):
             opened, seed = self._running[trial_id]
             num_epochs = opened.config.training.epochs
@@ -140,18 +132,17 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tune's word that a network ended. A lost worker's reason follows by :meth:`fail`."""
+        """Called by Tune when a network has ended. :meth:`fail` follows for a lost worker."""
         if error or trial_id not in self._running:
             return
         result = result or {}
-        if "full_disk" in result:
-            self.error = self.error or OSError(result["full_disk"])
-            return  # the trial stays open
         try:
+            if "full_disk" in result:
+                raise OSError(result["full_disk"])
             record = read_record(result)
-        except Exception as err:  # a file that is gone, say: Tune would only log it
+        except Exception as err:  # the trial stays open
             self.error = self.error or err
-            return  # the trial stays open
+            return
         if "failure" in result:
             self._network_ended(trial_id, "failed", result["failure"], record)
             return
@@ -159,12 +150,12 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._network_ended(trial_id, *self._judge(record, config, result), record)
 
     def fail(self, trial_id: str, reason: str) -> None:
-        """Record that a network's worker was lost for good."""
+        """Record that a network's worker is permanently lost."""
         if trial_id in self._running:
             self._network_ended(trial_id, "failed", reason, {})
 
     def _open_next(self) -> None:
-        """Open trials until there is a network to hand out, or no trial left."""
+        """Open trials until there is a network to start, or no trial left."""
         while self.error is None and not self._networks:
             with batched(self.study):
                 trial = self._next_trial()
@@ -183,7 +174,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         return self.study.ask(distributions)
 
     def _open(self, trial: optuna.Trial) -> None:
-        """Queue the networks of a trial, or record that its values do not make one."""
+        """Queue the networks of a trial, or record that its configuration is invalid."""
         try:
             config = self.space.trial_config(self.space.decode(trial.params))
         except ValidationError as err:
@@ -219,16 +210,15 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         opened, seed = self._running.pop(trial_id)
         opened.ended[seed] = Outcome(opened.trial.number, status, reason, opened.config, record)
         opened.num_open -= 1
-        if status != "complete":  # the trial is lost: what has not begun need not begin
-            dropped = [network for network in self._networks if network[0] is opened]
-            for network in dropped:
-                self._networks.remove(network)
-            opened.num_open -= len(dropped)
+        if status != "complete":  # networks of the trial that have not started are dropped
+            kept = [network for network in self._networks if network[0] is not opened]
+            opened.num_open -= len(self._networks) - len(kept)
+            self._networks = deque(kept)
         if opened.num_open == 0:
             self._finish(opened.trial, lambda: self._outcome(opened))
 
     def _outcome(self, opened: _Trial) -> Outcome:
-        """The outcome of a trial: that of its network, or all of its networks' together."""
+        """The outcome of a trial, combined from those of its networks."""
         outcomes = [opened.ended[seed] for seed in sorted(opened.ended)]
         if self.space.tuning.num_seeds == 1:
             return outcomes[0]
@@ -237,23 +227,18 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if cause is None:
             return outcomes[0]._replace(record=mean_record(records))
         seed = next(seed for seed, outcome in opened.ended.items() if outcome is cause)
-        reason = f"seed {seed}: {cause.reason}"
-        return cause._replace(config=opened.config, reason=reason, record=joined_record(records))
+        return cause._replace(reason=f"seed {seed}: {cause.reason}", record=joined_record(records))
 
     def _finish(self, trial: optuna.Trial, outcome: Callable[[], Outcome]) -> None:
         try:
             row = self._observer.ended(outcome())
             tell(self.study, trial, row, self.space)
-        except Exception as err:  # a full disk, say: Tune would log it and go on
+        except Exception as err:  # for example a full disk
             self.error = self.error or err
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save: the study is on disk already."""
+        """Write an empty snapshot for Ray: the study is stored already."""
         Path(checkpoint_path).touch()
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Not supported: a search is resumed by reopening its study."""
-        raise NotImplementedError("reopen the study instead of restoring Ray's snapshot")
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray pickles searchers into its own snapshot, which nothing here reads.

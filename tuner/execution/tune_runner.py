@@ -1,11 +1,11 @@
-"""Ray Tune as the runner of networks: places, restarts and stops them; knows nothing of results."""
+"""Runs networks with Ray Tune, which schedules, restarts and stops them."""
 
 from __future__ import annotations
 
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,12 @@ from tuner.loggers.channel import LogChannel
 from tuner.loggers.targets import LogTarget
 from tuner.space.search_space import SearchSpace
 
-_RAY_FOLDER = "ray"  # Ray's own snapshots; nothing reads them
-_REDUCTION_FACTOR, _MIN_TRIALS = 4, 3  # Ray's own defaults
+_RAY_FOLDER = "ray"  # Ray's own snapshots, which nothing reads
+_REDUCTION_FACTOR, _MIN_TRIALS = 4, 3  # Ray's defaults
 
 
 class _LostWorkers(tune.Callback):  # type: ignore[misc]
-    """Tells of workers that Ray lost, and the searcher why one was lost for good."""
+    """Shows lost workers, and passes the reason to the searcher if one is permanently lost."""
 
     def __init__(self, searcher: StudySearcher, view: SearchView, retries: int) -> None:
         self.searcher = searcher
@@ -38,24 +38,24 @@ class _LostWorkers(tune.Callback):  # type: ignore[misc]
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         again = f"starts again ({trial.num_failures} of {self.retries})"
-        self.view.say(f"trial {trial.config['trial']} {again}: {_reason(trial)}")
+        self.view.print(f"trial {trial.config['trial']} {again}: {_reason(trial)}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.searcher.fail(trial.trial_id, _reason(trial))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # pickled into Ray's snapshot, which nothing here reads
+        return {}  # pickled into Ray's snapshot, which nothing reads
 
 
 def _reason(trial: Any) -> str:
-    """Why Ray gave a trial up, in one line without names of classes and ids."""
+    """Ray's reason for a lost worker in one line, without class names and ids."""
     # Ray's own reader looks for this file where it is copied later.
     with open(trial.pickled_error_file, "rb") as stream:
         text = str(cloudpickle.load(stream))
     words = " ".join(text.split())
     if "Worker exit detail: " in words:
         return f"worker lost: {words.rpartition('Worker exit detail: ')[2][:300]}"
-    return text.strip().splitlines()[-1][:300]  # of a traceback: the exception
+    return text.strip().splitlines()[-1][:300]  # last line of a traceback
 
 
 def run_networks(
@@ -63,38 +63,42 @@ def run_networks(
     settings: WorkerSettings,
     resources: Resources,
     view: SearchView,
-    run: Callable[..., None] = run_trial,
-    logs: Sequence[LogTarget] = (),
+    logs: Sequence[LogTarget],
 ) -> None:
-    """Run every network that the searcher suggests, a few at a time.
-
-    Args:
-        searcher: Is asked for networks and told their outcomes.
-        settings: What workers are told.
-        resources: What one network uses, and how many run at once.
-        view: Where a worker that is lost is shown.
-        run: What a worker does; called as :func:`tuner.execution.worker.run_trial`.
-        logs: Where networks are logged beside the tables.
+    """Run every network that the searcher suggests, several at a time.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C or SIGTERM; what runs is stopped and stays open.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM; running networks are stopped and stay open.
     """
-    tuning = searcher.space.tuning
-    callbacks: list[tune.Callback] = [_LostWorkers(searcher, view, tuning.retries)]
-    if logs:
-        loggers = _log_callback(logs, searcher, settings.folder, view)
-        callbacks.append(loggers)
-    # Ray's snapshots, which nobody reads: of no use to workers, so not worth an object store.
+    callbacks: list[tune.Callback] = [_LostWorkers(searcher, view, searcher.space.tuning.retries)]
+    # Workers do not need Ray's snapshots, so these do not go to an object store.
     home = local_path(settings.folder) or Path(tempfile.mkdtemp())
-    trainable = tune.with_resources(
-        tune.with_parameters(run, settings=settings),
-        {"cpu": resources.cpus, "gpu": resources.gpus},
-    )
-    tuner = tune.Tuner(
-        trainable,
+    try:
+        with raylet_silenced(), ExitStack() as stack:
+            if logs:
+                loggers = _log_callback(logs, searcher, settings.folder, view)
+                callbacks.append(loggers)
+                stack.push(loggers.close)
+            _make_tuner(searcher, settings, resources, callbacks, home).fit()
+    finally:
+        shutil.rmtree(home / _RAY_FOLDER if home == settings.folder else home, ignore_errors=True)
+
+
+def _make_tuner(
+    searcher: StudySearcher,
+    settings: WorkerSettings,
+    resources: Resources,
+    callbacks: list[tune.Callback],
+    home: Path,
+) -> tune.Tuner:
+    return tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(run_trial, settings=settings),
+            {"cpu": resources.cpus, "gpu": resources.gpus},
+        ),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=_scheduler(searcher.space),
+            scheduler=make_scheduler(searcher.space),
             num_samples=searcher.num_networks,
             max_concurrent_trials=resources.max_concurrent,
             reuse_actors=True,
@@ -105,28 +109,21 @@ def run_networks(
             storage_path=str(home),
             stop=searcher.is_lost,
             callbacks=callbacks,
-            failure_config=tune.FailureConfig(max_failures=tuning.retries),
+            failure_config=tune.FailureConfig(max_failures=searcher.space.tuning.retries),
             verbose=0,
         ),
     )
-    try:
-        with raylet_silenced(), ExitStack() as stack:
-            if logs:
-                stack.push(loggers.close)
-            tuner.fit()
-    finally:
-        shutil.rmtree(home / _RAY_FOLDER if home == settings.folder else home, ignore_errors=True)
 
 
 def _log_callback(
     logs: Sequence[LogTarget], searcher: StudySearcher, folder: Path, view: SearchView
 ) -> LogCallback:
-    channels = [LogChannel(log.kind, make_backend(log, folder), view.say) for log in logs]
+    channels = [LogChannel(log.kind, make_backend(log, folder), view.print) for log in logs]
     return LogCallback(channels, folder.name, [*searcher.space.search], log_id(searcher.study))
 
 
-def _scheduler(space: SearchSpace) -> TrialScheduler:
-    """Ray Tune's scheduler for the space's rule of early stopping."""
+def make_scheduler(space: SearchSpace) -> TrialScheduler:
+    """Ray Tune's scheduler for the early-stopping rule of a space."""
     rule = space.tuning.early_stopping
     if rule is None:
         return FIFOScheduler()
@@ -136,12 +133,11 @@ def _scheduler(space: SearchSpace) -> TrialScheduler:
             **common,
             grace_period=rule.grace_epochs,
             min_samples_required=rule.min_trials or _MIN_TRIALS,
-            min_time_slice=math.inf,  # else it swaps running and waiting trials at every epoch
+            min_time_slice=math.inf,  # otherwise it swaps running and waiting trials every epoch
         )
-    # Beyond the last epoch: ASHA ends a trial at its maximum, before our last report.
     return ASHAScheduler(
         **common,
-        max_t=space.most_epochs() + 1,
+        max_t=space.most_epochs() + 1,  # at max_t, ASHA ends a trial before its final report
         grace_period=rule.grace_epochs,
         reduction_factor=rule.reduction_factor or _REDUCTION_FACTOR,
     )

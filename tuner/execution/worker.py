@@ -1,8 +1,8 @@
-"""What a worker runs: a plain dictionary in, one experiment, a report out.
+"""The code of a Ray worker: it takes a plain dictionary, trains one network and reports it.
 
-A network that raises reports its reason and ends normally, so that what Ray itself calls an error
-is what a new worker may overcome: a lost process or node, or memory that ran out. Then Ray starts
-it again, and it goes on from its last epoch.
+A network that raises an exception reports the reason and ends normally. What Ray calls an error is
+therefore something that a new worker may overcome: a lost process or node, or exhausted memory. Ray
+then restarts the network, which resumes from its last epoch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any
 from simreg_core.errors import reason_of
 from simreg_core.results.objectives import SEARCH_SPLIT, STOPPING_METRICS
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # heavy: imported where used
     import torch
 
     from simreg_core.config.trial import TaskConfig, TrialConfig
     from simreg_core.training.baselines import BaselineCache
     from simreg_core.training.experiment import Progress, TrialResult
 
-STATE_FILE = "state.pt"  # of an unfinished training
-RECORD_FILE = "record.json"  # rows of a network that the driver has not written to the tables yet
+STATE_FILE = "state.pt"  # checkpoint of an unfinished training
+RECORD_FILE = "record.json"  # rows that are not in the tables yet
 METRICS_FILE = "epoch_metrics.json"  # metrics of an unfinished network, for early stopping
 OPEN_FILES = (STATE_FILE, RECORD_FILE, METRICS_FILE)  # not needed once the trial has ended
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
@@ -35,139 +35,146 @@ _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What every worker of a search is told beside its configuration."""
+    """Settings that all workers of a search share."""
 
     folder: Path
     """``OUTPUT/NAME``, reachable from every node."""
     cache: Path
-    """Cached baselines and surrogates."""
+    """Folder of the cached baselines and surrogates."""
     device: str
     num_threads: int
-    """CPU threads of torch; figures on the CPU depend on it in their last digits."""
+    """CPU threads of torch, which affect results on the CPU in their last digits."""
     measures_epochs: bool = False
-    """Whether every epoch's network is attacked, for a rule that stops trials early."""
+    """Whether the network is attacked after every epoch, for early stopping."""
 
 
 def run_trial(config: dict[str, Any], settings: WorkerSettings) -> None:
     """Train and evaluate one network, reporting to Tune after every epoch and at the end.
 
     A report holds ``epochs_done``; ``record``, the path of the network's rows (see
-    :func:`~tuner.execution.records.read_record`), absent before the first epoch; and ``values``,
-    what is new for loggers (see :func:`~tuner.execution.records.logged_values`). The first report
-    of a worker has the values of all epochs so far. The last one may hold ``failure`` (the reason)
+    :func:`~tuner.execution.records.read_record`; absent before the first epoch); and ``values``,
+    new values for loggers (see :func:`~tuner.execution.records.logged_values`). The first report of
+    a worker has the values of all epochs so far. The last report may hold ``failure`` (the reason)
     or ``full_disk`` instead.
 
-    With early stopping, reports also hold the metrics of the epoch's network. The report of the
-    last epoch holds none: they are in the report at the end, when the trial is complete whatever
-    the rule decides. A new worker first repeats the metrics that an earlier one reported, so that
-    the rule of a new driver compares every epoch with epochs as early.
+    With early stopping, reports also hold the metrics of the epoch. The report of the last epoch
+    has none: they are in the final report, when the rule can no longer stop the trial. A
+    new worker first repeats the reports of earlier ones, since the rule of a resumed search must
+    compare epochs of the same number.
     """
-    from ray import tune  # heavy, like torch below: not at import
+    from ray import tune
 
     from simreg_core.config.trial import TrialConfig
     from simreg_core.storage.base import store_problem
-    from tuner.execution.records import epochs_record, logged_values
 
     device = prepare_worker(settings)
     folder = settings.folder / "checkpoints" / config["folder"]
-    told: dict[str, str] = {}
-    memory = _EpochMetrics(folder / METRICS_FILE)
-    num_logged = 0
-
-    def on_epoch(progress: Progress) -> None:
-        epochs_done = len(progress.records)
-        record = epochs_record(progress, config["trial"])
-        told["record"] = _write_record(folder, record)
-        say_again(epochs_done)
-        metrics = {}
-        if settings.measures_epochs:
-            metrics = progress.metrics()
-            memory.add(epochs_done, metrics)
-        if epochs_done == progress.config.training.epochs:
-            metrics = {}
-        tune.report({"epochs_done": epochs_done, "values": new_values(record), **metrics, **told})
-
-    def new_values(record: Mapping[str, Any]) -> list[tuple[int, dict[str, float]]]:
-        nonlocal num_logged
-        values = logged_values(record, memory.of)
-        new, num_logged = values[num_logged:], len(values)
-        return new
-
-    def say_again(before: int) -> None:
-        for epochs_done, metrics in memory.recall(before):
-            tune.report({"epochs_done": epochs_done, **metrics, **told})
-
+    reporter = _Reporter(tune.report, folder, config["trial"], settings.measures_epochs)
     try:
         trial = TrialConfig.from_dict(config["config"])
-        record = _finished(folder, trial) or _record(
-            trial, config["trial"], folder, settings, device, on_epoch
-        )
-        told["record"] = str(folder / RECORD_FILE)
-        report: dict[str, Any] = {"epochs_done": trial.training.epochs}
-        if settings.measures_epochs:
-            say_again(trial.training.epochs)
-            report |= memory.of(trial.training.epochs) or _final_metrics(record)
-        report["values"] = new_values(record)
-    except Exception as err:  # whatever it was, the search goes on and the reason is recorded
-        if is_out_of_memory(err) or store_problem(err):  # Ray starts it again
+        record = _finished(folder, trial)
+        if record is None:
+            record = _train(trial, config["trial"], folder, settings, device, reporter.on_epoch)
+        reporter.finish(trial.training.epochs, record)
+    except Exception as err:  # recorded with its reason; the search continues
+        if is_out_of_memory(err) or store_problem(err):  # Ray starts the network again
             raise
         is_full = isinstance(err, OSError) and err.errno in _FULL_DISK
-        # No epoch: the median rule shall not compare others with it.
-        report = {"epochs_done": 0, "full_disk" if is_full else "failure": reason_of(err)}
-    tune.report({**report, **told})
+        # No epoch, so that the median rule ignores this report.
+        reporter.report(0, {"full_disk" if is_full else "failure": reason_of(err)})
+
+
+class _Reporter:
+    """Reports a network to Tune; keeps the metrics of its epochs in a file for later workers."""
+
+    def __init__(
+        self,
+        send: Callable[[dict[str, Any]], None],
+        folder: Path,
+        number: int,
+        measures_epochs: bool,
+    ) -> None:
+        self._send = send
+        self._folder = folder
+        self._number = number
+        self._measures_epochs = measures_epochs
+        self._num_logged = 0
+        self._record: dict[str, str] = {}
+        self._metrics: dict[int, dict[str, float]] = {}
+        with suppress(OSError, ValueError):
+            stored = json.loads((folder / METRICS_FILE).read_text())
+            self._metrics = {int(epochs_done): metrics for epochs_done, metrics in stored.items()}
+        self._to_repeat = sorted(self._metrics.items())
+
+    def on_epoch(self, progress: Progress) -> None:
+        """Report an epoch."""
+        from tuner.execution.records import epochs_record
+
+        epochs_done = len(progress.records)
+        record = epochs_record(progress, self._number)
+        self._record["record"] = _write_record(self._folder, record)
+        self._repeat(epochs_done)
+        metrics: dict[str, float] = {}
+        if self._measures_epochs:
+            metrics = progress.metrics()
+            self._keep(epochs_done, metrics)
+        is_last = epochs_done == progress.config.training.epochs
+        values = self._new_values(record)
+        self.report(epochs_done, {"values": values, **({} if is_last else metrics)})
+
+    def finish(self, num_epochs: int, record: Mapping[str, Any]) -> None:
+        """Report a finished network."""
+        self._record["record"] = str(self._folder / RECORD_FILE)
+        metrics: dict[str, float] = {}
+        if self._measures_epochs:
+            self._repeat(num_epochs)
+            # After a kill, the metrics of the last epoch may be in the record only.
+            metrics = self._metrics.get(num_epochs) or {
+                name: record["columns"][f"{SEARCH_SPLIT}.{name}"] for name in STOPPING_METRICS
+            }
+        self.report(num_epochs, {"values": self._new_values(record), **metrics})
+
+    def report(self, epochs_done: int, content: Mapping[str, Any]) -> None:
+        """Report to Tune."""
+        self._send({"epochs_done": epochs_done, **content, **self._record})
+
+    def _repeat(self, before: int) -> None:
+        """Report, once, the metrics that earlier workers reported before this epoch."""
+        for epochs_done, metrics in self._to_repeat:
+            if epochs_done < before:
+                self.report(epochs_done, metrics)
+        self._to_repeat = []
+
+    def _keep(self, epochs_done: int, metrics: dict[str, float]) -> None:
+        from simreg_core.storage.atomic import write_text
+
+        # Metrics of later epochs belong to a training whose checkpoint was lost.
+        earlier = {n: known for n, known in self._metrics.items() if n < epochs_done}
+        self._metrics = {**earlier, epochs_done: metrics}
+        write_text(self._folder / METRICS_FILE, json.dumps(self._metrics))
+
+    def _new_values(self, record: Mapping[str, Any]) -> list[tuple[int, dict[str, float]]]:
+        from tuner.execution.records import logged_values
+
+        values = logged_values(record, lambda epochs_done: self._metrics.get(epochs_done, {}))
+        new, self._num_logged = values[self._num_logged :], len(values)
+        return new
 
 
 def network_folder(number: int, seed: int, num_seeds: int) -> str:
-    """Where a network of a trial keeps its files, below ``checkpoints/``."""
+    """Folder of a trial's network, below ``checkpoints/``."""
     return f"{number:05d}" if num_seeds == 1 else f"{number:05d}/seed-{seed}"
 
 
-class _EpochMetrics:
-    """The metrics that a network's workers reported, in a file that outlives them."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._known: dict[str, dict[str, float]] = {}
-        with suppress(OSError, ValueError):
-            self._known = json.loads(path.read_text())
-        self._to_recall = dict(self._known)
-
-    def recall(self, before: int) -> Iterator[tuple[int, dict[str, float]]]:
-        """What earlier workers reported after fewer than ``before`` epochs, once and in order."""
-        found, self._to_recall = self._to_recall, {}
-        for epochs_done in sorted(map(int, found)):
-            if epochs_done < before:
-                yield epochs_done, found[str(epochs_done)]
-
-    def of(self, epochs_done: int) -> dict[str, float]:
-        """What is known of one epoch; empty if nothing is."""
-        return self._known.get(str(epochs_done), {})
-
-    def add(self, epochs_done: int, metrics: dict[str, float]) -> None:
-        """Keep what is reported now; what was known of later epochs is of a lost training."""
-        from simreg_core.storage.atomic import write_text
-
-        earlier = {key: value for key, value in self._known.items() if int(key) < epochs_done}
-        self._known = {**earlier, str(epochs_done): metrics}
-        write_text(self._path, json.dumps(self._known))
-
-
-def _final_metrics(record: Mapping[str, Any]) -> dict[str, float]:
-    """Metrics of a finished network, where a kill left those of its last epoch out."""
-    return {name: record["columns"][f"{SEARCH_SPLIT}.{name}"] for name in STOPPING_METRICS}
-
-
 def _write_record(folder: Path, record: Mapping[str, Any]) -> str:
-    """Replace the rows of a network; returns their path."""
     from simreg_core.storage.atomic import write_text
 
-    path = folder / RECORD_FILE
-    write_text(path, json.dumps(record, allow_nan=False))
-    return str(path)
+    write_text(folder / RECORD_FILE, json.dumps(record, allow_nan=False))
+    return str(folder / RECORD_FILE)
 
 
 def _finished(folder: Path, config: TrialConfig) -> dict[str, Any] | None:
-    """The record of a network that was finished before, if it is of this configuration."""
+    """The record of a finished network with this configuration, if there is one."""
     try:
         record: dict[str, Any] = json.loads((folder / RECORD_FILE).read_text())
         is_same = record["columns"]["config_digest"] == config.digest()
@@ -176,7 +183,7 @@ def _finished(folder: Path, config: TrialConfig) -> dict[str, Any] | None:
     return record if is_same else None
 
 
-def _record(
+def _train(
     config: TrialConfig,
     number: int,
     folder: Path,
@@ -184,7 +191,7 @@ def _record(
     device: torch.device,
     on_epoch: Callable[[Progress], None],
 ) -> dict[str, Any]:
-    """Train and evaluate; leaves the weights and the record in the folder."""
+    """Train and evaluate a network; write its weights and its record to the folder."""
     from simreg_core.networks.checkpoint import save_weights
     from tuner.execution.records import trial_record
 
@@ -203,10 +210,9 @@ def train(
     device: torch.device,
     on_epoch: Callable[[Progress], None] | None = None,
 ) -> TrialResult:
-    """Train and evaluate one network, from the last epoch in ``state`` on where there is one.
+    """Train and evaluate one network, resuming from the checkpoint ``state`` if it exists.
 
-    Raises:
-        Exception: whatever :func:`simreg_core.training.experiment.run_experiment` raises.
+    Raises what :func:`simreg_core.training.experiment.run_experiment` raises.
     """
     from simreg_core.training.experiment import UnusableStateError, run_experiment
 
@@ -217,13 +223,13 @@ def train(
     try:
         return run()
     except UnusableStateError:
-        state.unlink()  # the training begins again
+        state.unlink()  # restart the training
         return run()
 
 
 @functools.lru_cache(maxsize=1)
 def _baseline_cache(task: TaskConfig, folder: Path, device: torch.device) -> BaselineCache:
-    """With the task's images, kept for the worker's next trial, which most often has the task."""
+    """The cache with the task's images, kept for the worker's next trial."""
     from simreg_core.data.task import load_task
     from simreg_core.training.baselines import BaselineCache
 
@@ -231,7 +237,7 @@ def _baseline_cache(task: TaskConfig, folder: Path, device: torch.device) -> Bas
 
 
 def is_out_of_memory(err: BaseException) -> bool:
-    """Whether memory ran out, on the host or the GPU; beside less other work it may suffice."""
+    """Whether the host or the GPU ran out of memory, which may suffice in another attempt."""
     import torch
 
     return isinstance(err, MemoryError | torch.cuda.OutOfMemoryError)

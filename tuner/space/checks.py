@@ -1,6 +1,6 @@
-"""What can be wrong with a space beyond its types.
+"""Checks of a space beyond the types of its fields.
 
-Everything is refused before the first trial: every bound and every choice is tried in a trial
+All problems are found before the first trial: every bound and every choice is tried in a trial
 configuration when the file is read.
 """
 
@@ -23,50 +23,53 @@ from tuner.space.search_space import SearchSpace
 
 
 def validate_space(space: SearchSpace, where: str) -> None:
-    """Refuse a space with a key, value or setting that cannot work.
+    """Reject a space with a key, value or setting that cannot work.
 
     Args:
         space: The space.
         where: Its file, for messages.
 
     Raises:
-        ConfigError: names the first key at fault.
+        ConfigError: names the first invalid key.
     """
-    _check_keys(space, where)
-    _check_values(space, where)
-    _check_objectives(space, where)
-    _check_early_stopping(space, where)
-    _check_warm_starts(space, where)
-    _check_sampler(space, where)
-    if space.is_exhaustive():
-        _check_grid(space, where)
+    try:
+        _check_keys(space)
+        _check_values(space)
+        _check_objectives(space)
+        _check_early_stopping(space)
+        _check_warm_starts(space)
+        tuning = space.tuning
+        SAMPLERS.get(tuning.sampler).check(tuning.options, directions(space.objectives))
+        if space.is_exhaustive():
+            _check_grid(space)
+    except ConfigError as err:
+        raise ConfigError(f"{where}: {err}") from err
 
 
-def _check_keys(space: SearchSpace, where: str) -> None:
+def _check_keys(space: SearchSpace) -> None:
     paths = [path for path, _ in field_paths()]
     tables = ("robustness.attacks.", "robustness.reference.")
     for key in space.search:
         if key not in paths and not key.startswith(tables):
             close = difflib.get_close_matches(key, paths, n=3, cutoff=0.4)
             raise ConfigError(
-                f"{where}: search.{key}: no field of the trial configuration; "
+                f"search.{key}: no field of the trial configuration; "
                 f"allowed: dotted paths such as {', '.join(close or paths[:3])}"
             )
-        if get_dotted(space.trial, key) is not None:
+        if (fixed := get_dotted(space.trial, key)) is not None:
             raise ConfigError(
-                f"{where}: search.{key}: also fixed, to {get_dotted(space.trial, key)!r}, "
-                f"in trial.{key}; keep one of the two"
+                f"search.{key}: also fixed, to {fixed!r}, in trial.{key}; keep one of the two"
             )
         if below := [other for other in space.search if other.startswith(f"{key}.")]:
             raise ConfigError(
-                f"{where}: search.{below[0]}: lies within {key}, which is searched as a whole; "
+                f"search.{below[0]}: lies within {key}, which is searched as a whole; "
                 "keep one of the two"
             )
-        set_dotted(copy.deepcopy(space.trial), key, None, f"{where}: search")
+        set_dotted(copy.deepcopy(space.trial), key, None, "search")
 
 
-def _check_values(space: SearchSpace, where: str) -> None:
-    """Build a configuration with every bound and choice, the other keys at their first value."""
+def _check_values(space: SearchSpace) -> None:
+    """Build a configuration for every bound and choice, with the other keys at their first."""
     combined = ""
     for key, origin, params in space.assignments():
         try:
@@ -77,82 +80,69 @@ def _check_values(space: SearchSpace, where: str) -> None:
                 message = explain(error, TrialConfig)
                 if _is_at_or_below(location, key):
                     text = message.removeprefix(f"{key}: ")
-                    raise ConfigError(f"{where}: search.{key}.{origin}: {text}") from err
+                    raise ConfigError(f"search.{key}.{origin}: {text}") from err
                 if any(_is_at_or_below(other, location) for other in params):
-                    combined = message  # several values do not go together; others may
+                    combined = message  # these values conflict; other combinations may not
                 elif not any(_is_at_or_below(location, other) for other in params):
-                    raise ConfigError(f"{where}: trial.{message}") from err
+                    raise ConfigError(f"trial.{message}") from err
     if next(space.extreme_configs(), None) is None:
-        raise ConfigError(f"{where}: trial: {combined}")
+        raise ConfigError(f"trial: {combined}")
 
 
 def _is_at_or_below(location: str, key: str) -> bool:
     return not key or location == key or location.startswith(f"{key}.")
 
 
-def _check_objectives(space: SearchSpace, where: str) -> None:
+def _check_objectives(space: SearchSpace) -> None:
     config = next(space.extreme_configs())
     constrained = [parse_constraint(text).metric for text in space.constraints]
-    for key, names in (("objectives", space.objectives), ("constraints", constrained)):
-        for name in names:
-            field = objective(name).needs
-            if field and not any(searched.startswith(field) for searched in space.search):
-                if get_dotted(config.to_dict(), field) is None:
-                    raise ConfigError(
-                        f"{where}: {key}: {name} is measured only where trial.{field} is given"
-                    )
-            if any(searched.startswith("robustness.reference") for searched in space.search):
-                continue
-            attack = name.removeprefix(ATTACK_FAMILY)
-            if attack != name and attack not in config.robustness.reference:
-                raise ConfigError(
-                    f"{where}: {key}: {name} needs {attack} in trial.robustness.reference, "
-                    f"which has: {', '.join(config.robustness.reference)}"
-                )
+    named = [("objectives", name) for name in space.objectives]
+    for key, name in (*named, *(("constraints", name) for name in constrained)):
+        field = objective(name).needs
+        if field and not any(searched.startswith(field) for searched in space.search):
+            if get_dotted(config.to_dict(), field) is None:
+                raise ConfigError(f"{key}: {name} is measured only if trial.{field} is given")
+        if any(searched.startswith("robustness.reference") for searched in space.search):
+            continue
+        attack = name.removeprefix(ATTACK_FAMILY)
+        if attack != name and attack not in config.robustness.reference:
+            raise ConfigError(
+                f"{key}: {name} needs {attack} in trial.robustness.reference, "
+                f"found {', '.join(config.robustness.reference)}"
+            )
 
 
-def _check_early_stopping(space: SearchSpace, where: str) -> None:
+def _check_early_stopping(space: SearchSpace) -> None:
     rule = space.tuning.early_stopping
     num_epochs = space.most_epochs()
     if rule is not None and rule.grace_epochs >= num_epochs:
         raise ConfigError(
-            f"{where}: tuning.early_stopping.grace_epochs: {rule.grace_epochs} of at most "
-            f"{num_epochs} epochs, so that no trial could be stopped early; "
+            f"tuning.early_stopping.grace_epochs: {rule.grace_epochs} of at most {num_epochs} "
+            "epochs, so no trial could be stopped early; "
             + ("leave early_stopping out" if num_epochs == 1 else f"allowed: 1 to {num_epochs - 1}")
         )
 
 
-def _check_warm_starts(space: SearchSpace, where: str) -> None:
+def _check_warm_starts(space: SearchSpace) -> None:
     for number, start in enumerate(space.tuning.warm_starts):
         for key, value in start.items():
-            at = f"{where}: tuning.warm_starts.{number}.{key}"
+            at = f"tuning.warm_starts.{number}.{key}"
             if key not in space.search:
                 raise ConfigError(f"{at}: not a searched key; allowed: {', '.join(space.search)}")
             if not space.search[key].contains(value):
                 allowed = space.search[key].model_dump(exclude_defaults=True)
-                raise ConfigError(f"{at}: {value!r} is outside of what is searched, {allowed}")
+                raise ConfigError(f"{at}: {value!r} is outside the searched range, {allowed}")
 
 
-def _check_sampler(space: SearchSpace, where: str) -> None:
-    """Ask the sampler once: it may refuse its options, or the number of objectives."""
-    tuning = space.tuning
-    try:
-        SAMPLERS.get(tuning.sampler).check(tuning.options, directions(space.objectives))
-    except ConfigError as err:
-        raise ConfigError(f"{where}: {err}") from err
-
-
-def _check_grid(space: SearchSpace, where: str) -> None:
+def _check_grid(space: SearchSpace) -> None:
     try:
         count = num_combinations(space.search)
     except ValueError as err:
-        raise ConfigError(f"{where}: search.{err}") from err
+        raise ConfigError(f"search.{err}") from err
     if count > MAX_COMBINATIONS:
-        raise ConfigError(
-            f"{where}: search: the grid has {count} combinations; allowed: {MAX_COMBINATIONS}"
-        )
+        raise ConfigError(f"search: the grid has {count} combinations; allowed: {MAX_COMBINATIONS}")
     if space.tuning.num_trials > count:
         raise ConfigError(
-            f"{where}: tuning.num_trials: {space.tuning.num_trials} trials asked of a grid of "
-            f"{count} combinations; allowed: 1 to {count}"
+            f"tuning.num_trials: {space.tuning.num_trials} trials, but the grid has {count} "
+            f"combinations; allowed: 1 to {count}"
         )

@@ -1,4 +1,4 @@
-"""Read a space file, lay overrides over it, and check it."""
+"""Load a space file, apply overrides and validate the result."""
 
 from __future__ import annotations
 
@@ -12,23 +12,19 @@ from simreg_core.config.yaml_io import parse_override, read_yaml_mapping, set_do
 from tuner.space.checks import validate_space
 from tuner.space.search_space import SearchSpace
 
-_SPACE_KEYS = ("name", "trial", "search", "objectives", "constraints", "tuning")
-
 
 def load_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
-    """The checked space in a YAML file, with ``key=value`` overrides laid over it.
+    """The validated space in a YAML file, with ``key=value`` overrides applied.
 
-    An override's key is a path in the space file (``tuning.num_trials``,
+    The key of an override is a path in the space file (``tuning.num_trials``,
     ``search.regularizer.alpha.high``, ``trial.training.epochs``) or, shorter, in the trial
-    configuration (``training.epochs``). Where ``tuning.num_trials`` is overridden, the first warm
-    starts are kept, as many as there are trials.
+    configuration (``training.epochs``).
 
     Raises:
-        ConfigError: anything is wrong with the file or an override; names the key.
+        ConfigError: the file or an override is invalid; the message names the key.
     """
     tree = read_yaml_mapping(path)
-    parsed = [parse_override(text) for text in overrides]
-    for key, value in parsed:
+    for key, value in map(parse_override, overrides):
         _override(tree, key, value)
     where = str(path)
     space = validated(SearchSpace.model_validate, absolute_paths(tree), SearchSpace, where)
@@ -38,22 +34,19 @@ def load_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
 
 def _override(tree: dict[str, Any], key: str, value: Any) -> None:
     first, _, rest = key.partition(".")
-    if first not in _SPACE_KEYS:
+    if first not in SearchSpace.model_fields:
         key, first, rest = f"trial.{key}", "trial", key
-    if first == "trial" and rest and isinstance(tree.get("trial"), dict):
-        set_field(tree["trial"], rest, value, f"--set {key}")
-        return
-    if first == "search" and isinstance(tree.get("search"), dict):
-        # Searched keys have dots themselves: the longest that matches is meant.
-        known = [k for k in tree["search"] if rest == k or rest.startswith(f"{k}.")]
-        if known:
-            searched = max(known, key=len)
-            inner = rest[len(searched) + 1 :]
-            if not inner:
-                tree["search"][searched] = value
-            elif isinstance(tree["search"][searched], dict):
-                set_dotted(tree["search"][searched], inner, value, f"--set {key}")
-            return
-        tree["search"][rest] = value
-        return
-    set_dotted(tree, key, value, f"--set {key}")
+    section, where = tree.get(first), f"--set {key}"
+    if first == "trial" and rest and isinstance(section, dict):
+        set_field(section, rest, value, where)
+    elif first == "search" and isinstance(section, dict):
+        # Searched keys contain dots themselves, so the longest match wins.
+        known = [k for k in section if rest == k or rest.startswith(f"{k}.")]
+        searched = max(known, key=len, default=rest)
+        inner = rest[len(searched) + 1 :]
+        if not inner:
+            section[searched] = value
+        elif isinstance(section[searched], dict):
+            set_dotted(section[searched], inner, value, where)
+    else:
+        set_dotted(tree, key, value, where)

@@ -1,7 +1,7 @@
-"""The space file: what is fixed, what is searched and how, as typed objects.
+"""The contents of a space file as typed objects: fixed values, searched keys, settings.
 
-A searched key is the dotted path of any field of the trial configuration.
-:func:`tuner.space.loading.load_space` reads the file and checks it.
+A searched key is the dotted path of any field of the trial configuration. Use
+:func:`tuner.space.loading.load_space` to read and check a file.
 """
 
 from __future__ import annotations
@@ -78,52 +78,50 @@ class SearchSpace(Strict):
             params: Value of every searched key, as the configuration takes it.
 
         Raises:
-            pydantic.ValidationError: these values do not go together.
+            pydantic.ValidationError: the values conflict.
         """
         tree = copy.deepcopy(self.trial)
         for key, value in params.items():
             set_field(tree, key, value, "search")
         config = TrialConfig.from_dict(tree)
-        recorded = dict.fromkeys((*config.robustness.metrics, *self._foreign_metrics()))
-        robustness = config.robustness.model_copy(update={"metrics": tuple(recorded)})
-        return config.model_copy(update={"robustness": robustness})
-
-    def _foreign_metrics(self) -> list[str]:
-        """Metrics from outside of this project that are searched for or constrained."""
+        # Plug-in metrics that the search uses must be measured in every trial.
         constrained = [parse_constraint(text).metric for text in self.constraints]
-        return [name for name in (*self.objectives, *constrained) if is_foreign(name)]
+        foreign = [name for name in (*self.objectives, *constrained) if is_foreign(name)]
+        metrics = tuple(dict.fromkeys((*config.robustness.metrics, *foreign)))
+        robustness = config.robustness.model_copy(update={"metrics": metrics})
+        return config.model_copy(update={"robustness": robustness})
 
     def is_exhaustive(self) -> bool:
         """Whether the sampler tries every combination once."""
         return SAMPLERS.get(self.tuning.sampler).is_exhaustive
 
     def baseline_varies(self) -> bool:
-        """Whether a searched key changes the baselines, so that trials cannot share them."""
+        """Whether a searched key affects the baselines, so that trials cannot share them."""
         shared = ("regularizer.", "seed")
         return any(not key.startswith(shared) for key in self.search)
 
     def extreme_configs(self) -> Iterator[TrialConfig]:
-        """A configuration for every bound and choice, the other keys at their first value.
+        """A configuration for every bound and choice, with the other keys at their first value.
 
-        Combinations that are not allowed are left out; a checked space has at least one other.
+        Invalid combinations are omitted. A checked space has at least one valid combination.
         """
         for _, _, params in self.assignments():
             with suppress(ValidationError):
                 yield self.trial_config(params)
 
     def most_epochs(self) -> int:
-        """The most epochs that a trial may have."""
+        """The largest number of epochs that a trial can have."""
         return max(config.training.epochs for config in self.extreme_configs())
 
     def assignments(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
-        """Searched key, the bound or choice that is tried, and values for all searched keys."""
+        """For every bound and choice: its key, its name, and values for all searched keys."""
         first = {key: d.extremes()[0][1] for key, d in self.search.items()}
         for key, distribution in self.search.items():
             for origin, value in distribution.extremes():
                 yield key, origin, {**first, key: value}
 
     def distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
-        """The searched keys in Optuna's terms."""
+        """The Optuna distributions of the searched keys."""
         return {key: distribution.to_optuna() for key, distribution in self.search.items()}
 
     def encode(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,11 +139,9 @@ class SearchSpace(Strict):
 
 
 def describe_params(params: Mapping[str, Any]) -> str:
-    """Searched values in a few words: the last part of each key, and its value."""
-    cells = (
-        f"{key.rpartition('.')[2]} {value:.3g}"
-        if isinstance(value, float)
-        else f"{key.rpartition('.')[2]} {value}"
+    """Searched values in one line, by the last part of each key."""
+    shown = (
+        (key.rpartition(".")[2], f"{value:.3g}" if isinstance(value, float) else value)
         for key, value in params.items()
     )
-    return ", ".join(cells)
+    return ", ".join(f"{name} {value}" for name, value in shown)

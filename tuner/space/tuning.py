@@ -1,4 +1,4 @@
-"""The section ``tuning`` of a space file: how a search goes about it."""
+"""The section ``tuning`` of a space file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from simreg_core.results.objectives import STOPPING_METRICS
 from tuner.space.distributions import Strict
 from tuner.space.samplers import SAMPLERS
 
-MIN_SEEDS = 2  # of a confirmation: an interval needs two
+MIN_SEEDS = 2  # a confidence interval needs at least two seeds
 
 
 def _number_or_front(value: Any) -> Any:
@@ -21,7 +21,7 @@ def _number_or_front(value: Any) -> Any:
 
 
 class ConfirmConfig(Strict):
-    """Which of the best configurations are trained again, and how often."""
+    """Which configurations are trained again after the search, and how often."""
 
     top: Annotated[int | Literal["front"], BeforeValidator(_number_or_front)]
     """How many, or ``front`` for all on the front."""
@@ -42,7 +42,7 @@ class EarlyStoppingConfig(Strict):
     """Metric of every epoch's network that decides, on the validation split: ``clean_accuracy``,
     ``robust_accuracy`` or ``tradeoff_score``."""
     grace_epochs: Annotated[int, Field(ge=1)] = 1
-    """Epochs that every trial gets."""
+    """Epochs before a trial can be stopped."""
     reduction_factor: Annotated[int, Field(ge=2)] | None = None
     """``asha``: at each rung, the best of this many trials continues; 4 if not given."""
     min_trials: Annotated[int, Field(ge=1)] | None = None
@@ -63,7 +63,7 @@ class EarlyStoppingConfig(Strict):
 
 
 class TuningConfig(Strict):
-    """How the search goes about it."""
+    """How trials are proposed, run and confirmed."""
 
     num_trials: Annotated[int, Field(ge=1, le=1_000_000)]
     """Number of trials."""

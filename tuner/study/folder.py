@@ -1,4 +1,4 @@
-"""The folder of a study: its plan, its creation, and the checks before it is resumed."""
+"""The result folder of a study: the plan of a search, and how the folder is created or resumed."""
 
 from __future__ import annotations
 
@@ -27,23 +27,19 @@ class SearchPlan:
     folder: Path
     """``OUTPUT/NAME``."""
     cache: Path
-    """``OUTPUT/baselines``: baseline networks, shared by the searches of one output."""
+    """``OUTPUT/baselines``: baseline networks, shared by all searches of an output folder."""
     is_named: bool = True
-    """Whether the user chose this folder; if not, a number is appended where it exists."""
+    """Whether the user chose the folder's name. If not, a taken name gets a number."""
     resumes: bool = False
     """Whether the folder holds a search to resume."""
     storage: str | None = field(default=None, repr=False)
-    """URL of the study's database, maybe with a password; None for a journal, or what the folder
-    remembers."""
+    """URL of the study's database, possibly with a password. None: a journal in the folder, or the
+    URL that the folder stores."""
     logs: tuple[LogTarget, ...] = ()
-    """Where networks are logged beside the tables."""
+    """Loggers that receive the networks' metrics in addition to the tables."""
 
     def free_folder(self) -> Path:
-        """The folder, or the first numbered one that does not exist.
-
-        Raises:
-            ConfigError: it exists and was chosen by name.
-        """
+        """The folder or, if the user did not name it, the first numbered one that is free."""
         if not self.folder.exists():
             return self.folder
         if self.is_named:
@@ -56,17 +52,14 @@ class SearchPlan:
 
 
 def create_folder(plan: SearchPlan) -> SearchPlan:
-    """Create ``OUTPUT/NAME`` with empty tables and the space file as used, whole or not at all.
+    """Atomically create ``OUTPUT/NAME`` with empty tables and the space file.
 
-    Returns:
-        The plan with the folder that was made: where the name is free to vary, another search
-        may have taken it in the meantime.
-
-    An object store cannot rename. There the space file is written last, and without it the folder
-    cannot be resumed. If two searches create the same folder, only one gets it.
+    An object store cannot rename folders. There, the space file is written last, and a folder
+    without it cannot be resumed. If two searches create the same folder, only one succeeds. Returns
+    the plan with the folder that was created, which may have a number.
 
     Raises:
-        ConfigError: it exists (results are never overwritten) or cannot be created.
+        ConfigError: the folder exists (results are never overwritten) or cannot be created.
     """
     storage = storage_of(plan.folder)
     try:
@@ -86,10 +79,10 @@ def create_folder(plan: SearchPlan) -> SearchPlan:
 
 
 def read_space(folder: Path, overrides: Sequence[str] = ()) -> SearchSpace:
-    """The space of the search in a result folder, as it was used, with overrides.
+    """The space of the search in a result folder, with overrides applied.
 
     Raises:
-        ConfigError: there is no search, or its space file or an override is wrong.
+        ConfigError: the folder holds no search, or its space file or an override is invalid.
     """
     if not (folder / SPACE_FILE).is_file():
         raise ConfigError(f"{folder}: no results of a search (it has no {SPACE_FILE})")
@@ -97,40 +90,33 @@ def read_space(folder: Path, overrides: Sequence[str] = ()) -> SearchSpace:
 
 
 def resume_plan(
-    folder: Path,
-    asked: SearchSpace | None,
-    overrides: Sequence[str],
-    storage: str | None = None,
+    folder: Path, expected: SearchSpace | None, overrides: Sequence[str], storage: str | None = None
 ) -> SearchPlan:
     """The plan that resumes the search in a result folder.
 
-    Args:
-        folder: ``OUTPUT/NAME``.
-        asked: The space that the user believes this search to have; None for that of the folder.
-        overrides: ``key=value`` texts that are laid over the folder's own space.
-        storage: See :class:`SearchPlan`.
+    The space is ``expected``, or the folder's own with ``overrides`` (``key=value``) applied.
 
     Raises:
-        ConfigError: there is no search, or it has another space or name.
+        ConfigError: the folder holds no search, or one with another space or name.
     """
     found = read_space(folder)
     if any(text.startswith("name=") for text in overrides):
         raise ConfigError(f"--set name: a search keeps its name, {found.name}")
-    space = asked or read_space(folder, overrides)
+    space = expected or read_space(folder, overrides)
     space = space.model_copy(update={"name": found.name})
     check_space(folder, found, space)
     return SearchPlan(space, folder, folder.parent / "baselines", resumes=True, storage=storage)
 
 
 def check_resumable(plan: SearchPlan) -> None:
-    """Refuse to resume results that are not consistent; for a folder that no process holds.
+    """Refuse to resume inconsistent results. No other process may hold the folder's lock.
 
     Raises:
         ConfigError: the study is missing, damaged or inconsistent with the trials table (see
             :func:`~tuner.study.study.check_consistent`).
     """
     rows = ResultStore(plan.folder).read("trials")
-    if not has_study(plan.folder) and not rows:  # killed before there was anything
+    if not has_study(plan.folder) and not rows:  # stopped before the study was created
         return
     study = read_study(plan.folder, plan.space, plan.storage)
     check_consistent(plan.folder, study, rows, plan.space.tuning.num_trials)

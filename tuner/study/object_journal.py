@@ -1,7 +1,7 @@
-"""Optuna's journal in an object store, where nothing can be appended to.
+"""Optuna's journal in an object store, which cannot append to objects.
 
-Every append creates an object, which is named by the number of its first line and never changes.
-As the store refuses to create an object that exists, two writers cannot both continue a journal.
+Every append creates a new object, named by the number of its first line. The store refuses to
+create an object that exists, so two writers cannot continue the same journal.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from simreg_core.storage.object_store import put
 
 
 class ObjectJournalBackend(BaseJournalBackend):
-    """The journal in a folder of an object store, as it was when it was opened and since added to.
+    """A journal in a folder of an object store, read once and extended by this process only.
 
     Args:
-        folder: Of the journal's objects, which need not be there.
+        folder: Folder of the journal's objects; need not exist.
 
     Raises:
         OSError: the journal cannot be read, or lines are missing.
@@ -37,11 +37,11 @@ class ObjectJournalBackend(BaseJournalBackend):
         self._is_batch = False
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
-        """The lines from a number on, as far as this process knows them."""
+        """The lines from a number on."""
         return self._logs[log_number_from:]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write lines; they are in the store when this returns, or when the batch ends.
+        """Append lines. They are stored when this returns or, within a batch, when that ends.
 
         Raises:
             OSError: they cannot be written, or another process has written these lines.
@@ -52,7 +52,7 @@ class ObjectJournalBackend(BaseJournalBackend):
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Write what the block appends as one object, when it ends."""
+        """Write all lines that the block appends as one object."""
         self._is_batch = True
         try:
             yield
@@ -68,14 +68,14 @@ class ObjectJournalBackend(BaseJournalBackend):
         content = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines).encode()
         try:
             put(path, content, is_new=True)
-        except FileExistsError:  # by our own first attempt, perhaps, whose answer was lost
+        except FileExistsError:  # possibly written by an attempt whose response was lost
             if path.read_bytes() != content:
                 raise
         self._num_written = len(self._logs)
 
 
 def batched(study: optuna.Study) -> AbstractContextManager[None]:
-    """Write what the block changes in a study at once, where every write is a request."""
+    """Combine the block's changes to a study into one request if it is in an object store."""
     storage = study._storage
     if isinstance(storage, JournalStorage) and isinstance(storage._backend, ObjectJournalBackend):
         return storage._backend.batch()

@@ -1,4 +1,4 @@
-"""Optuna's samplers under the names of a space file, and the seed of a resumed search."""
+"""Optuna's samplers under their names in a space file, and the seed of a resumed search."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from tuner.space.samplers import sampler
 
@@ -14,33 +14,18 @@ from tuner.space.samplers import sampler
 @sampler("tpe")
 def _tpe(*, seed: int, **options: Any) -> BaseSampler:
     """Tree-structured Parzen estimator, multivariate, for parallel workers."""
-    chosen = {"multivariate": True, "constant_liar": True, **options}
-    return optuna.samplers.TPESampler(seed=seed, **chosen)
+    return TPESampler(seed=seed, **{"multivariate": True, "constant_liar": True, **options})
 
 
-@sampler("nsgaii")
-def _nsgaii(*, seed: int, **options: Any) -> BaseSampler:
-    return optuna.samplers.NSGAIISampler(seed=seed, **options)
-
-
-@sampler("gp")
-def _gp(*, seed: int, **options: Any) -> BaseSampler:
-    return optuna.samplers.GPSampler(seed=seed, **options)
-
-
-@sampler("random")
-def _random(*, seed: int) -> BaseSampler:
-    return optuna.samplers.RandomSampler(seed=seed)
-
-
-@sampler("grid", is_exhaustive=True)
-def _grid(*, seed: int) -> BaseSampler:
-    """Never asked for a value: a grid's trials are queued when the study is created."""
-    return optuna.samplers.RandomSampler(seed=seed)
+NSGAII = sampler("nsgaii")(NSGAIISampler)
+GP = sampler("gp")(GPSampler)
+RANDOM = sampler("random")(RandomSampler)
+# Never asked for a value: the combinations are queued when the study is created.
+GRID = sampler("grid", is_exhaustive=True)(RandomSampler)
 
 
 def sampler_seed(study: optuna.Study, seed: int) -> int:
-    """The seed; where a search resumes, another one, since the same would repeat the search."""
+    """The seed of the sampler; a resumed search gets another, so that it repeats no proposals."""
     waiting = optuna.trial.TrialState.WAITING
     num_asked = sum(trial.state != waiting for trial in study.get_trials(deepcopy=False))
     if num_asked == 0:

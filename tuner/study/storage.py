@@ -1,8 +1,8 @@
-"""Where the study of a search lies: a journal beside its results, or a PostgreSQL database.
+"""Where a study is stored: a journal in its result folder, or a PostgreSQL database.
 
-A folder whose study is in a database has a file ``storage.url``: the URL without its password, and
-the study's name. PostgreSQL's own client finds the password in ``PGPASSWORD`` or ``~/.pgpass``.
-SQLite is refused: a journal file does the same and is many times faster.
+If the study is in a database, the folder has a file ``storage.url`` with the URL, without its
+password, and the study's name. The PostgreSQL client finds the password in ``PGPASSWORD`` or
+``~/.pgpass``. SQLite is rejected, since a journal file does the same and is many times faster.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -22,78 +22,73 @@ from simreg_core.storage.atomic import write_text
 from simreg_core.storage.location import local_path
 from tuner.study.object_journal import ObjectJournalBackend
 
-if TYPE_CHECKING:
-    from sqlalchemy.engine import URL
-
 STUDY_FILE = "study.journal"
 URL_FILE = "storage.url"
-_DRIVER = "postgresql+psycopg"
-_SECRETS = ("password", "sslpassword")  # keys of a URL's query, too
+_DIALECT = "postgresql+psycopg"
+_SECRETS = ("password", "sslpassword")  # may also be in a URL's query
 _CONNECT_SECONDS = 10
 
 
-class StudyPlace(NamedTuple):
-    """A study that may or may not exist."""
+class StudyLocation(NamedTuple):
+    """The location of a study, which may not exist yet."""
 
     storage: BaseStorage
     name: str
     where: str
-    """For people; without a password."""
+    """For messages; without a password."""
     in_database: bool
+
+    def name_taken(self) -> ConfigError:
+        """The error for a name that another study in the database has."""
+        return ConfigError(
+            f"--storage: {self.where} already has a study {self.name}; choose another --name"
+        )
 
 
 def database_url(text: str) -> str:
-    """An argparse type: the URL of a PostgreSQL database, as SQLAlchemy wants it.
-
-    Raises:
-        argparse.ArgumentTypeError: it is no such URL.
-    """
+    """An argparse type: the URL of a PostgreSQL database, in SQLAlchemy's form."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
     expected = "expected postgresql://USER@HOST/DATABASE"
     try:
         url = make_url(text)
-    except (ArgumentError, ValueError) as err:  # the text is not shown: it may hold a password
+    except (ArgumentError, ValueError) as err:  # do not show the text: it may hold a password
         raise argparse.ArgumentTypeError(f"{expected}, found no URL") from err
     if url.drivername.startswith("sqlite"):
         raise argparse.ArgumentTypeError(
             f"{expected}, found SQLite: leave --storage out; the study is then a journal file, "
             "which optuna-dashboard opens too and which is many times faster"
         )
-    if url.drivername not in ("postgres", "postgresql", _DRIVER):
+    if url.drivername not in ("postgres", "postgresql", _DIALECT):
         raise argparse.ArgumentTypeError(f"{expected}, found {url.drivername}://")
-    return url.set(drivername=_DRIVER).render_as_string(hide_password=False)
+    return url.set(drivername=_DIALECT).render_as_string(hide_password=False)
 
 
 def add_storage_flag(parser: argparse.ArgumentParser) -> None:
-    """``--storage``, which a later command needs only for a password that is nowhere else."""
+    """Add ``--storage``; later commands need it only for a password that is not stored."""
     parser.add_argument(
         "--storage",
         type=database_url,
         metavar="URL",
-        help="keep the study in a PostgreSQL database: postgresql://USER@HOST/DATABASE "
-        "(default: a journal beside the results, or what --resume finds there)",
+        help="store the study in a PostgreSQL database: postgresql://USER@HOST/DATABASE "
+        "(default: a journal in the result folder, or the storage of the search to resume)",
     )
 
 
-def study_place(folder: Path, name: str, url: str | None, *, writes: bool) -> StudyPlace:
-    """The study of a result folder.
+def study_location(folder: Path, name: str, url: str | None, *, writes: bool) -> StudyLocation:
+    """The location of a result folder's study.
 
-    Args:
-        folder: ``OUTPUT/NAME``.
-        name: Of a study beside the results; one in a database has the name that was remembered.
-        url: Of the database, with a password, say; None for what the folder remembers.
-        writes: Whether this process holds the folder and may put a journal in order.
+    ``storage.url``, if it exists, takes the place of ``name`` and of a ``url`` that is None. With
+    ``writes``, this process must hold the folder's lock and may repair the journal.
 
     Raises:
-        ConfigError: the database is not reached, or the folder's study is in none.
+        ConfigError: the database cannot be reached, or the study is not in a database.
         OSError: the journal cannot be read.
     """
-    remembered = _remembered(folder)
-    if remembered is not None:
-        found, name = remembered
-        return _in_database(url or found, name)
+    stored = _stored_url(folder)
+    if stored is not None:
+        return _in_database(url or stored[0], stored[1])
     if url is not None:
         raise ConfigError(f"--storage: the study of {folder} is in its {STUDY_FILE}; leave it out")
     path = folder / STUDY_FILE
@@ -105,27 +100,23 @@ def study_place(folder: Path, name: str, url: str | None, *, writes: bool) -> St
         storage = JournalStorage(backend)
     except (ValueError, KeyError, TypeError) as err:
         raise ConfigError(f"{path}: damaged: {reason_of(err)}") from err
-    return StudyPlace(storage, name, str(path), in_database=False)
+    return StudyLocation(storage, name, str(path), in_database=False)
 
 
 def has_study(folder: Path) -> bool:
-    """Whether a result folder has a study, or says where it is."""
+    """Whether a result folder has a journal or the URL of a database."""
     return (folder / URL_FILE).exists() or (folder / STUDY_FILE).exists()
 
 
 def require_free(url: str, name: str) -> None:
-    """Refuse a name that a study in the database has.
-
-    Raises:
-        ConfigError: it has one, or the database is not reached.
-    """
-    place = _in_database(url, name)
-    if name in (study.study_name for study in place.storage.get_all_studies()):
-        raise name_taken(place)
+    """Raise ConfigError if a study in the database has the name."""
+    location = _in_database(url, name)
+    if name in (study.study_name for study in location.storage.get_all_studies()):
+        raise location.name_taken()
 
 
 def database_problem(err: BaseException) -> str | None:
-    """What is wrong with the study's database, in one line; None for any other exception."""
+    """The problem with the study's database in one line; None for any other exception."""
     from sqlalchemy.exc import SQLAlchemyError
 
     if not isinstance(err, SQLAlchemyError | StorageInternalError):
@@ -133,19 +124,12 @@ def database_problem(err: BaseException) -> str | None:
     return f"the study's database: {_first_line(err)}"
 
 
-def name_taken(place: StudyPlace) -> ConfigError:
-    """What to say of a name that another study has."""
-    return ConfigError(
-        f"--storage: {place.where} has a study {place.name} already; choose another --name"
-    )
+def store_url(folder: Path, url: str, name: str) -> None:
+    """Write the URL of the study, without passwords, and its name to the result folder."""
+    write_text(folder / URL_FILE, f"{_without_passwords(url)}\n{name}\n")
 
 
-def remember(folder: Path, url: str, name: str) -> None:
-    """Write into a result folder where its study is, without passwords."""
-    write_text(folder / URL_FILE, f"{_public(url)}\n{name}\n")
-
-
-def _remembered(folder: Path) -> tuple[str, str] | None:
+def _stored_url(folder: Path) -> tuple[str, str] | None:
     try:
         url, name = (folder / URL_FILE).read_text(encoding="utf-8").split()
         return database_url(url), name
@@ -155,10 +139,10 @@ def _remembered(folder: Path) -> tuple[str, str] | None:
         raise ConfigError(f"{folder / URL_FILE}: damaged: {err}") from err
 
 
-def _in_database(url: str, name: str) -> StudyPlace:
+def _in_database(url: str, name: str) -> StudyLocation:
     from sqlalchemy.exc import SQLAlchemyError
 
-    shown = _public(url)
+    shown = _without_passwords(url)
     options = {"connect_args": {"connect_timeout": _CONNECT_SECONDS}, "pool_pre_ping": True}
     try:
         storage = RDBStorage(url, engine_kwargs=options)
@@ -167,33 +151,31 @@ def _in_database(url: str, name: str) -> StudyPlace:
             "--storage needs the extra postgresql: pip install 'simreg-tune[postgresql]'"
         ) from err
     except (SQLAlchemyError, StorageInternalError, RuntimeError) as err:
-        # RuntimeError: the tables are of another Optuna
+        # RuntimeError: the tables belong to another version of Optuna
         raise ConfigError(f"--storage {shown}: cannot be used: {_first_line(err)}") from err
-    return StudyPlace(storage, name, shown, in_database=True)
+    return StudyLocation(storage, name, shown, in_database=True)
 
 
 def _first_line(err: BaseException) -> str:
-    """Of the database's own message, where Optuna and SQLAlchemy wrap it."""
+    """First line of the database's message, which Optuna and SQLAlchemy wrap."""
     wrapped = err.__cause__ if isinstance(err, StorageInternalError) else None
     cause = wrapped or err
     return str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
 
 
-def _public(url: str) -> str:
+def _without_passwords(url: str) -> str:
     from sqlalchemy.engine import make_url
 
-    full: URL = make_url(url).set(drivername="postgresql")
-    bare = full._replace(password=None).difference_update_query(_SECRETS)
-    return bare.render_as_string(hide_password=False)
+    bare = make_url(url).set(drivername="postgresql")._replace(password=None)
+    return bare.difference_update_query(_SECRETS).render_as_string(hide_password=False)
 
 
 def _repair(path: Path) -> None:
-    """Undo what a killed writer leaves: a lock, and at worst a line that is not whole.
+    """Remove a killed writer's lock, and the incomplete last line that it may have left.
 
-    Optuna skips such a line, but appends to it: then the file cannot be read.
+    Optuna skips an incomplete line but would append to it, which makes the file unreadable.
     """
-    with suppress(FileNotFoundError):
-        path.with_name(f"{path.name}.lock").unlink()
+    path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
     with suppress(FileNotFoundError), path.open("rb+") as stream:
         content = stream.read()
         if not content.endswith(b"\n"):

@@ -1,4 +1,4 @@
-"""The Optuna study of a search: how it is created, opened and resumed."""
+"""The Optuna study of a search: creating, opening, updating and resuming it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
+from optuna.trial import TrialState
 
 from simreg_core.errors import ConfigError
 from simreg_core.results.objectives import directions, objective_values, parse_constraint
@@ -19,41 +20,37 @@ from tuner.space.samplers import SAMPLERS, experimental
 from tuner.space.search_space import SearchSpace
 from tuner.study.object_journal import batched
 from tuner.study.samplers import sampler_seed
-from tuner.study.storage import StudyPlace, has_study, name_taken, remember, study_place
+from tuner.study.storage import StudyLocation, has_study, store_url, study_location
 
-STATES: dict[Status, optuna.trial.TrialState] = {
-    "complete": optuna.trial.TrialState.COMPLETE,
-    "pruned": optuna.trial.TrialState.PRUNED,
-    "failed": optuna.trial.TrialState.FAIL,
+STATES: dict[Status, TrialState] = {
+    "complete": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
 }
 _SPACE_ATTRIBUTE = "space"
-_FREE = ("tuning.num_trials", "tuning.retries", "tuning.confirm")
-"""Keys of a space that do not change what a trial is: they may differ when a search goes on."""
+_CHANGEABLE = ("tuning.num_trials", "tuning.retries", "tuning.confirm")
+"""Keys that may change when a search is resumed, since they do not affect single trials."""
 
 
 def open_study(folder: Path, space: SearchSpace, url: str | None = None) -> optuna.Study:
-    """The study in a result folder, made if it is not there, for the one process that writes it.
+    """Open the study in a result folder for the process that writes it; create it if missing.
 
-    What is to be tried first is queued; where that was cut short before, the rest of it. A study
-    in a database was made with the folder, by :func:`claim_study`.
+    Warm starts or a grid are queued. If an earlier process was stopped while queueing, the rest
+    follows. A study in a database already exists: :func:`claim_study` creates it with the folder.
 
-    Args:
-        folder: ``OUTPUT/NAME``.
-        space: What is searched.
-        url: Of the study's database, if the folder's own does not do (for want of a password).
+    ``url`` is the URL of the study's database; None for the one that the folder stores.
 
     Raises:
-        ConfigError: the study searched another space (shows the difference), is damaged, or its
-            database is not reached or does not have it.
+        ConfigError: the study has another space (the message shows the difference) or is damaged,
+            or its database cannot be reached or does not have it.
     """
-    _set_verbosity()
-    place = study_place(folder, space.name, url, writes=True)
-    if place.in_database:
-        study = _load(folder, place)
+    location = _locate(folder, space, url, writes=True)
+    if location.in_database:
+        study = _load(folder, location)
         if url is not None:
-            remember(folder, url, place.name)
+            store_url(folder, url, location.name)
     else:
-        study = _create(place, space, is_new=False)
+        study = _create(location, space, is_new=False)
     with batched(study):
         wanted = _identity(space)
         found = study.user_attrs.get(_SPACE_ATTRIBUTE)
@@ -72,72 +69,62 @@ def open_study(folder: Path, space: SearchSpace, url: str | None = None) -> optu
 
 
 def claim_study(folder: Path, space: SearchSpace, url: str) -> None:
-    """Make the study of a new result folder in a database, under the folder's name.
+    """Create the study of a new result folder in a database, under the folder's name.
 
     Raises:
-        ConfigError: a study has that name, or the database is not reached.
+        ConfigError: the name is taken, or the database cannot be reached.
     """
-    _set_verbosity()
-    remember(folder, url, folder.name)
-    place = study_place(folder, space.name, url, writes=True)
+    store_url(folder, url, folder.name)
+    location = _locate(folder, space, url, writes=True)
     try:
-        _create(place, space, is_new=True)
+        _create(location, space, is_new=True)
     except optuna.exceptions.DuplicatedStudyError as err:
-        raise name_taken(place) from err
+        raise location.name_taken() from err
 
 
 def read_study(folder: Path, space: SearchSpace, url: str | None = None) -> optuna.Study:
-    """The study in a result folder, to be read only; ``url`` as for :func:`open_study`.
+    """Open the study in a result folder for reading; ``url`` as in :func:`open_study`.
 
     Raises:
-        ConfigError: there is none, or its database is not reached.
+        ConfigError: the folder has no study, or its database cannot be reached.
     """
-    _set_verbosity()
     if not has_study(folder):
         raise ConfigError(f"{folder}: has no study")
-    return _load(folder, study_place(folder, space.name, url, writes=False))
+    return _load(folder, _locate(folder, space, url, writes=False))
 
 
 def check_space(folder: Path, found: SearchSpace, wanted: SearchSpace) -> None:
-    """Refuse to resume a search under another space.
-
-    Raises:
-        ConfigError: names every key that differs, with both values.
-    """
+    """Refuse to resume a search with another space; the error shows every difference."""
     _require_same(folder, _identity(found), _identity(wanted))
 
 
 def check_consistent(
     folder: Path, study: optuna.Study, rows: Sequence[Mapping[str, Any]], num_trials: int
 ) -> None:
-    """Refuse to resume where the study and the trials table contradict each other.
+    """Refuse to resume a search whose study contradicts the rows of its trials table.
 
-    Args:
-        folder: ``OUTPUT/NAME``.
-        study: Its study.
-        rows: Of its trials table.
-        num_trials: Number of trials requested, including those that exist.
+    ``num_trials`` is the number of trials requested, including those that exist.
 
     Raises:
         ConfigError: one of the two has lost trials, or fewer trials are requested than have begun.
     """
     trials = study.get_trials(deepcopy=False)
-    begun = {t.number for t in trials if t.state != optuna.trial.TrialState.WAITING}
+    begun = {trial.number for trial in trials if trial.state != TrialState.WAITING}
     finished = {trial.number for trial in trials if trial.state.is_finished()}
     recorded = {row["trial"] for row in rows}
     if lost := recorded - begun:
         raise ConfigError(
-            f"{folder}: its study has lost trial {_numbers(lost)}, which trials/ has; going on "
-            "would overwrite it. Bring the study back from a copy, or begin a new search"
+            f"{folder}: its study has lost trial {_numbers(lost)}, which trials/ has; resuming "
+            "would overwrite it. Restore the study from a copy, or begin a new search"
         )
     if lost := finished - recorded:
         raise ConfigError(
             f"{folder}: trials/ has lost the row of trial {_numbers(lost)}, which its study has as "
-            "finished. Bring the file back from a copy, or begin a new search"
+            "finished. Restore the file from a copy, or begin a new search"
         )
     if num_trials < len(begun):
         raise ConfigError(
-            f"tuning.num_trials: {num_trials} asked, but {len(begun)} trials of {folder} have "
+            f"tuning.num_trials: {num_trials} requested, but {len(begun)} trials of {folder} have "
             f"finished or begun; allowed: {len(begun)} or more"
         )
 
@@ -150,11 +137,7 @@ def _numbers(trials: set[int]) -> str:
 def tell(
     study: optuna.Study, trial: optuna.Trial, row: Mapping[str, Any], space: SearchSpace
 ) -> None:
-    """Tell the study the outcome of a trial, taken from its row in the trials table.
-
-    Raises:
-        ValueError: a complete trial lacks an objective or what a constraint is about.
-    """
+    """Report the outcome of a trial, taken from its row in the trials table, to the study."""
     status: Status = row["status"]
     values, violations = None, {}
     if status == "complete":
@@ -172,18 +155,15 @@ def tell(
 def reconcile(
     study: optuna.Study, rows: Sequence[Mapping[str, Any]], space: SearchSpace
 ) -> list[int]:
-    """Bring the study up to date with the trials table.
+    """Update the study from the trials table.
 
-    A trial's row is written before the study is told. A kill between the two leaves a finished
-    trial that the study still calls running.
-
-    Returns:
-        Numbers of the trials that were interrupted, ascending.
+    A trial's row is written before the study is updated. If the process is killed in between, the
+    study still has the finished trial as running. Returns the numbers of the trials that were
+    interrupted, ascending.
     """
     finished = {row["trial"]: row for row in rows}
     interrupted = []
-    running = (optuna.trial.TrialState.RUNNING,)
-    for trial in study.get_trials(deepcopy=False, states=running):
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if trial.number in finished:
             tell(study, _live(study, trial), finished[trial.number], space)
         else:
@@ -192,23 +172,15 @@ def reconcile(
 
 
 def resume(
-    study: optuna.Study,
-    number: int,
-    distributions: Mapping[str, optuna.distributions.BaseDistribution],
+    study: optuna.Study, number: int, distributions: Mapping[str, BaseDistribution]
 ) -> optuna.Trial:
-    """A trial that was running when the search was killed, with a value for every searched key.
+    """A trial that was interrupted, with a value for every searched key.
 
-    Values that the study has are kept. Values that were not drawn before the kill are drawn now.
+    The study keeps the values that it has; missing values are sampled now.
     """
     trial = _live(study, study.get_trials(deepcopy=False)[number])
     for key, distribution in distributions.items():
-        match distribution:
-            case FloatDistribution(low=low, high=high, step=step, log=log):
-                trial.suggest_float(key, low, high, step=step, log=log)
-            case IntDistribution(low=low, high=high, step=step, log=log):
-                trial.suggest_int(key, low, high, step=step, log=log)
-            case optuna.distributions.CategoricalDistribution(choices=choices):
-                trial.suggest_categorical(key, choices)
+        trial._suggest(key, distribution)  # as Study.ask does
     return trial
 
 
@@ -217,24 +189,29 @@ def _live(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> optuna.Trial:
     return optuna.Trial(study, trial._trial_id)
 
 
-def _create(place: StudyPlace, space: SearchSpace, *, is_new: bool) -> optuna.Study:
+def _locate(folder: Path, space: SearchSpace, url: str | None, *, writes: bool) -> StudyLocation:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return study_location(folder, space.name, url, writes=writes)
+
+
+def _create(location: StudyLocation, space: SearchSpace, *, is_new: bool) -> optuna.Study:
     return optuna.create_study(
-        storage=place.storage,
-        study_name=place.name,
+        storage=location.storage,
+        study_name=location.name,
         directions=directions(space.objectives),
         load_if_exists=not is_new,
     )
 
 
-def _load(folder: Path, place: StudyPlace) -> optuna.Study:
+def _load(folder: Path, location: StudyLocation) -> optuna.Study:
     try:
-        return optuna.load_study(study_name=place.name, storage=place.storage)
+        return optuna.load_study(study_name=location.name, storage=location.storage)
     except KeyError as err:
-        raise ConfigError(f"{folder}: no study {place.name} in {place.where}") from err
+        raise ConfigError(f"{folder}: no study {location.name} in {location.where}") from err
 
 
 def _queue(study: optuna.Study, space: SearchSpace) -> None:
-    """Put what is to be tried first into the study: under ``grid``, everything."""
+    """Queue the whole grid or the warm starts, except what is queued already."""
     tuning = space.tuning
     trials = study.get_trials(deepcopy=False)
     if space.is_exhaustive():
@@ -249,14 +226,14 @@ def _queue(study: optuna.Study, space: SearchSpace) -> None:
 
 
 def _identity(space: SearchSpace) -> dict[str, Any]:
-    """What a study must not change, as flat keys; written as JSON and back."""
+    """The parts of a space that may not change when a search is resumed, as flat JSON keys."""
     flat: dict[str, Any] = {}
 
     def walk(prefix: str, value: Any) -> None:
         if isinstance(value, dict) and value:
             for key, inner in value.items():
                 walk(f"{prefix}.{key}" if prefix else key, inner)
-        elif not prefix.startswith(_FREE):
+        elif not prefix.startswith(_CHANGEABLE):
             flat[prefix] = value
 
     walk("", space.model_dump(mode="json"))
@@ -264,18 +241,13 @@ def _identity(space: SearchSpace) -> dict[str, Any]:
 
 
 def _require_same(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    absent = "absent"
     differences = [
-        f"{key}: {found.get(key, absent)!r} there, {wanted.get(key, absent)!r} asked"
+        f"{key}: {old!r} there, {new!r} requested"
         for key in {**found, **wanted}
-        if found.get(key, absent) != wanted.get(key, absent)
+        if (old := found.get(key, "absent")) != (new := wanted.get(key, "absent"))
     ]
     if differences:
         raise ConfigError(
-            f"{folder} searches another space ({'; '.join(differences)}); "
-            "a changed space is a new search"
+            f"{folder} has another search space ({'; '.join(differences)}); "
+            "begin a new search instead"
         )
-
-
-def _set_verbosity() -> None:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -316,7 +316,7 @@ def test_folder_without_a_search_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("number", "reason"), [("1", "trial 1 is failed"), ("7", "trial 7 is not there")]
+    ("number", "reason"), [("1", "trial 1 is failed"), ("7", "trial 7 does not exist")]
 )
 def test_trial_without_figures_is_refused(
     number: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

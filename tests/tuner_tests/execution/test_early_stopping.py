@@ -12,7 +12,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from simreg_core.results.objectives import STOPPING_METRICS
 from tests.tuner_tests.spaces import THRESHOLD, make_space
-from tuner.execution.tune_runner import _scheduler
+from tuner.execution.tune_runner import make_scheduler
 from tuner.space.search_space import SearchSpace
 from tuner.space.tuning import EarlyStoppingConfig
 
@@ -36,7 +36,7 @@ class Rule:
     """A rule, and networks that report to it as our workers do."""
 
     def __init__(self, space: SearchSpace, num_waiting: int = 0) -> None:
-        self.scheduler = _scheduler(space)
+        self.scheduler = make_scheduler(space)
         self.num_epochs = space.most_epochs()
         waiting = [SimpleNamespace(status="PENDING") for _ in range(num_waiting)]
         self.controller = SimpleNamespace(get_live_trials=lambda: waiting)
@@ -76,7 +76,7 @@ class Rule:
 
 
 def test_without_a_rule_nothing_is_stopped(tmp_path: Path) -> None:
-    assert type(_scheduler(make_space(tmp_path))) is FIFOScheduler
+    assert type(make_scheduler(make_space(tmp_path))) is FIFOScheduler
 
 
 @pytest.mark.parametrize("num_epochs", [2, 3, 4, 8, 16])

@@ -13,7 +13,7 @@ from simreg_core.registry import METRICS
 from simreg_core.results.schema import SPLITS
 from tests.tuner_tests.drivers import Driver, report, write_record
 from tests.tuner_tests.spaces import make_space
-from tuner.confirmation.retraining import _seeds_of
+from tuner.confirmation.retraining import seeds_of
 from tuner.execution.records import read_record
 
 SEEDS = ("sampler: random", "num_seeds: 3")
@@ -132,6 +132,6 @@ def test_grid_has_several_networks_per_combination(tmp_path: Path) -> None:
     assert values[0] == values[1] != values[2] == values[3]
 
 
-def test_seeds_of_a_trial_are_not_fresh() -> None:
-    assert [*_seeds_of({"seed": 999, "num_seeds": 3})] == [999, 1000, 1001]
-    assert [*_seeds_of({"seed": None, "num_seeds": 2})] == []
+def testseeds_of_a_trial_are_not_fresh() -> None:
+    assert [*seeds_of({"seed": 999, "num_seeds": 3})] == [999, 1000, 1001]
+    assert [*seeds_of({"seed": None, "num_seeds": 2})] == []

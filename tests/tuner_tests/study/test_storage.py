@@ -122,7 +122,7 @@ def test_name_that_the_database_has_is_refused_and_nothing_is_written(
     assert main([*flags, "--output", str(tmp_path / "other"), "--dry-run"]) == 2
     printed, errors = capsys.readouterr()
     assert printed == ""
-    assert "has a study twice already; choose another --name" in errors
+    assert "already has a study twice; choose another --name" in errors
     assert errors.count("\n") == 1
     assert PASSWORD not in errors
     assert not (tmp_path / "other").exists()
@@ -133,7 +133,7 @@ def test_name_taken_in_the_last_moment_leaves_no_folder(
 ) -> None:
     create_folder(make_plan("race"))
     late = make_plan("race", output="late")
-    with pytest.raises(ConfigError, match="has a study race already"):
+    with pytest.raises(ConfigError, match="already has a study race"):
         create_folder(late)
     assert not late.folder.exists()
 

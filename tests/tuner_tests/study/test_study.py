@@ -126,8 +126,8 @@ def test_another_space_is_refused_with_every_difference(tmp_path: Path, space: S
     )
     with pytest.raises(ConfigError) as refused:
         open_study(tmp_path, other)
-    assert "trial.training.epochs: 2 there, 3 asked" in str(refused.value)
-    assert "search.regularizer.alpha.high: 3.0 there, 4.0 asked" in str(refused.value)
+    assert "trial.training.epochs: 2 there, 3 requested" in str(refused.value)
+    assert "search.regularizer.alpha.high: 3.0 there, 4.0 requested" in str(refused.value)
 
 
 def test_more_trials_retries_and_another_confirmation_are_the_same_search(
