@@ -125,7 +125,7 @@ def _write_reports(model: FittedModel, results: dict[str, Any], output: Path) ->
         pq.write_table(pa.table(columns), stream)
     content = {
         "config": model.config.model_dump(mode="json"),
-        "figures": results,
+        "values": results,
         "epochs": [record._asdict() for record in model.records],
     }
     write_text(report, json.dumps(content, indent=1, allow_nan=False))

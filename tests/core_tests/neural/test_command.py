@@ -69,9 +69,7 @@ def test_fit_writes_a_model_and_reports(
     report = json.loads(model.with_suffix(".fit.json").read_text())
     assert [epoch["epoch"] for epoch in report["epochs"]] == [1, 2, 3]
     assert report["config"]["channels"] == 2
-    assert report["figures"]["median"] == pytest.approx(
-        float(fitted.test_correlation.quantile(0.5))
-    )
+    assert report["values"]["median"] == pytest.approx(float(fitted.test_correlation.quantile(0.5)))
 
 
 @pytest.mark.parametrize("source", ["dataset", "recordings"])
