@@ -35,8 +35,6 @@ log = logging.getLogger(__name__)
 
 LARGE_EPSILON = 0.5  # this Linf ball contains a uniformly grey image, around any image
 _BATCH_SIZE = 250
-_DEEPFOOL_STEPS = 50
-_CARLINI_WAGNER_CONSTANTS = 9
 
 
 class AuditPlan(NamedTuple):
@@ -68,14 +66,10 @@ class AuditReport(NamedTuple):
 def audit(
     model: nn.Module, surrogate: nn.Module, images: Tensor, labels: Tensor, plan: AuditPlan
 ) -> AuditReport:
-    """Attack a network with and without knowledge of it, and compare.
+    """Attack a network on images (N, C, H, W) in [0, 1] with labels (N,), int64.
 
-    Args:
-        model: The network, from pixels (B, C, H, W) in [0, 1] to logits.
-        surrogate: The network from which FGSM is transferred.
-        images: Float (N, C, H, W) in [0, 1].
-        labels: int64 (N,).
-        plan: Strength of the attacks.
+    The attacks have full knowledge of ``model``, or use FGSM transferred from ``surrogate``, noise
+    or decisions only.
     """
     audited = _Audit(model, images, labels, plan)
     black_box = [audited.black_box(name, surrogate) for name in ("transfer_fgsm", "uniform")]
@@ -172,17 +166,13 @@ class _Audit:
         log.info("deepfool_l2, carlini_wagner_l2, hop_skip_jump (%d images)", n)
         task = self.model, self.images[:n], self.labels[:n]
         rng = generator(plan.seed, "audit hop_skip_jump")
-        constants = _CARLINI_WAGNER_CONSTANTS
+        deepfool = deepfool_l2(*task, steps=50)
+        carlini = carlini_wagner_l2(*task, steps=wagner, binary_search_steps=9)
+        decision_based = hop_skip_jump(*task, steps=jumps, rng=rng)
         return [
-            _norms(
-                "deepfool_l2", f"{_DEEPFOOL_STEPS} steps", deepfool_l2(*task, steps=_DEEPFOOL_STEPS)
-            ),
-            _norms(
-                "carlini_wagner_l2",
-                f"{constants} constants, {wagner} steps each",
-                carlini_wagner_l2(*task, steps=wagner, binary_search_steps=constants),
-            ),
-            _norms("hop_skip_jump", f"{jumps} steps", hop_skip_jump(*task, steps=jumps, rng=rng)),
+            _norms("deepfool_l2", "50 steps", deepfool),
+            _norms("carlini_wagner_l2", f"9 constants, {wagner} steps each", carlini),
+            _norms("hop_skip_jump", f"{jumps} steps", decision_based),
         ]
 
 

@@ -52,19 +52,11 @@ def pgd(
 ) -> AttackResult:
     """Projected gradient ascent on the cross-entropy from a random start (arXiv:1706.06083).
 
-    Args:
-        model: The attacked network.
-        images: Images in [0, 1].
-        labels: Their labels.
-        norm: Norm of the ball.
-        epsilon: Radius of the ball, > 0.
-        steps: Number of gradient steps.
-        rel_stepsize: Length of a step as a fraction of epsilon. ``steps * rel_stepsize`` must be at
-            least 2, because a random start may lie on the far side of the ball.
-        rng: Generator of the random start.
+    ``rel_stepsize`` is the length of a step as a fraction of ``epsilon``, the radius of the ball.
 
     Raises:
-        ValueError: the steps cannot cross the ball, or epsilon is not positive.
+        ValueError: ``steps * rel_stepsize`` is below 2, so that an attack that starts on the far
+            side of the ball cannot cross it, or ``epsilon`` is not positive.
     """
     if steps * rel_stepsize < 2:
         raise ValueError(f"steps * rel_stepsize must be at least 2, got {steps * rel_stepsize:g}")
@@ -110,12 +102,7 @@ def carlini_wagner_l2(
     Fashion-MNIST networks, 30 images each: 0.46 and 0.63 with the values here, 0.48 and 0.65 by
     DeepFool, 0.81 and 0.87 with 200 steps of 0.01 and a first constant of 0.01.
 
-    Args:
-        model: The attacked network.
-        images: Images in [0, 1].
-        labels: Their labels.
-        steps: Steps of Adam for each constant.
-        binary_search_steps: Number of constants (weights of misclassification against the norm).
+    Adam takes ``steps`` for each of ``binary_search_steps`` weights of misclassification.
     """
     parameters = {
         "binary_search_steps": binary_search_steps,
@@ -133,15 +120,9 @@ def hop_skip_jump(
 ) -> AttackResult:
     """Small L2 perturbations from decisions alone (HopSkipJump, arXiv:1904.02144).
 
-    The attack starts from given images that the network assigns to another class. It fails on
-    images without such a starting point.
-
-    Args:
-        model: The attacked network.
-        images: Images in [0, 1].
-        labels: Their labels.
-        rng: Generator of starting points and draws.
-        steps: Gradient estimates. The s-th takes 100 sqrt(s) decisions, at most 1000.
+    The attack starts from given images that the network assigns to another class, and fails on
+    images without such a starting point. The s-th of ``steps`` gradient estimates takes 100 sqrt(s)
+    decisions, at most 1000.
     """
     parameters = {
         "init_attack": None,

@@ -66,8 +66,8 @@ def _fit(args: argparse.Namespace) -> None:
     config = validated(NeuralConfig.model_validate, settings, NeuralConfig, "settings")
     device = cli.pick_device(args.device)
     recordings = load_recordings(args.recordings)
-    images, trials = len(recordings.images), len(recordings.trials)
-    log.info("%d images, %d trials, %d neurons", images, trials, len(recordings.neurons))
+    sizes = len(recordings.images), *recordings.trials.shape
+    log.info("%d images, %d trials, %d neurons", *sizes)
     args.output.parent.mkdir(parents=True, exist_ok=True)  # fail before the work
     try:
         model = fit(recordings, config, device=device, on_epoch=_log_epoch)
@@ -81,9 +81,8 @@ def _fit(args: argparse.Namespace) -> None:
 
 
 def _log_epoch(record: FitRecord) -> None:
-    loss, correlation = record.train_loss, record.validation_correlation
-    text = "epoch %d: loss %.4f, validation correlation %.4f (%.1f s)"
-    log.info(text, record.epoch, loss, correlation, record.seconds)
+    text = "epoch %d: learning rate %g, loss %.4f, validation correlation %.4f (%.1f s)"
+    log.info(text, *record)
 
 
 def _results(model: FittedModel) -> dict[str, Any]:
@@ -201,8 +200,6 @@ def _simulate(args: argparse.Namespace) -> None:
 
 
 class _CommandParser(cli.Parser):
-    """Parser of a subcommand."""
-
     def __init__(self, prog: str) -> None:
         super().__init__(prog.removeprefix("python -m "), "")
 

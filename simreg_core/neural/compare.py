@@ -34,9 +34,9 @@ def compare(
     Args:
         model: Model whose denoised responses are compared.
         images: uint8 (N, C, H, W), N >= 2.
-        num_pairs: k, pairs drawn with replacement.
+        num_pairs: k, drawn with replacement.
         seed: Seed of the pairs.
-        recorded: Recorded responses (N, M) to compare as well.
+        recorded: Recorded responses (N, M), to compare as well.
 
     Returns:
         The indices ``first`` and ``second``, int64 (k,), and the similarities ``pixel``,

@@ -21,13 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from simreg_core.errors import ConfigError
-from simreg_core.neural.model import (
-    FitRecord,
-    FittedModel,
-    NeuralConfig,
-    PredictiveNetwork,
-    build_network,
-)
+from simreg_core.neural.model import FitRecord, FittedModel, NeuralConfig, PredictiveNetwork
 from simreg_core.neural.recordings import Recordings
 from simreg_core.regularizer.responses import grey_pixels, pearson
 from simreg_core.seeding import generator
@@ -73,15 +67,8 @@ def noise_ceiling(recordings: Recordings, index: Tensor) -> Tensor:
 
     The ceiling is sqrt(signal variance / variance of the mean responses). The signal variance is
     the variance of the mean responses minus the mean noise variance of such a mean (explainable
-    variance; Schoppe et al. 2016, Front. Comput. Neurosci. 10:10). The estimate is noisy if there
-    are few images.
-
-    Args:
-        recordings: Images and trials.
-        index: Images to use; images with one trial are left out.
-
-    Returns:
-        NaN for all neurons if fewer than three of the images have two trials.
+    variance; Schoppe et al. 2016, Front. Comput. Neurosci. 10:10). The estimate is noisy for few
+    images. Images with one trial are left out; with fewer than three others, the result is NaN.
     """
     index = index[recordings.num_trials()[index] > 1]
     if len(index) < _MIN_IMAGES:
@@ -114,7 +101,7 @@ def fit(
     split = split_images(recordings.images, config)
     targets = _targets(recordings.mean_responses(), split.train, config).to(device)
     pixels = grey_pixels(recordings.images, config.image_size).to(device)
-    network = build_network(config, targets.shape[1]).to(device)
+    network = PredictiveNetwork(config, targets.shape[1]).to(device)
     _initialize(network, pixels[split.train], targets[split.train])
 
     def correlation(index: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ Legend: N images, M neurons, C channels, P positions in the output of the core.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -33,13 +33,6 @@ _BATCH = 256
 _CACHE_VERSION = 1  # raise it if the same file and images give other responses
 _RATE_FLOOR = 1e-4  # keeps the logarithm of the Poisson loss finite
 _KIND = "neural model"
-_STATISTICS = (
-    "prediction_mean",
-    "prediction_std",
-    "validation_correlation",
-    "test_correlation",
-    "noise_ceiling",
-)
 _Share = Annotated[float, Field(gt=0, lt=0.5)]
 
 
@@ -63,10 +56,9 @@ class NeuralConfig(Config):
     batch_size: Annotated[int, Field(ge=2)] = 64
     learning_rate: Annotated[float, Field(gt=0)] = 0.01
     patience: PositiveInt = 12
-    """Epochs without a better validation correlation until the best weights are restored and the
-    learning rate decays, or fitting stops."""
+    """Epochs without a better validation correlation until the learning rate decays."""
     decays: Annotated[int, Field(ge=0)] = 2
-    """Number of times the learning rate is multiplied by 0.3 before fitting stops."""
+    """Number of times that the learning rate is multiplied by 0.3 before fitting stops."""
     readout_l1: Annotated[float, Field(ge=0)] = 0.003
     """Weight of the mean over neurons of |mask|_1 |features|_1, which makes readouts local. On
     simulated recordings (one seed) 0.003 denoised better than 0.01 and 0.04."""
@@ -89,7 +81,10 @@ class NeuralConfig(Config):
 
 
 class PredictiveNetwork(nn.Module):
-    """Core and readouts. The outputs are rates (``poisson``) or any numbers (``mse``)."""
+    """Core and readouts. The outputs are rates (``poisson``) or any numbers (``mse``).
+
+    The initial weights depend on ``config.seed`` only.
+    """
 
     pixel_mean: Tensor
     pixel_std: Tensor
@@ -99,13 +94,13 @@ class PredictiveNetwork(nn.Module):
         self.rectified = config.loss == "poisson"
         self.register_buffer("pixel_mean", torch.zeros(()))
         self.register_buffer("pixel_std", torch.ones(()))
-        self.core = _core(config)
+        width = config.channels
         positions = (config.image_size // 2 ** min(config.layers, 2)) ** 2
-        # In units of 1 / P, because the optimizer's steps suit numbers of about 1.
-        self.mask = nn.Parameter(1 + 0.1 * torch.randn(num_neurons, positions))
-        self.features = nn.Parameter(
-            torch.randn(num_neurons, config.channels) / config.channels**0.5
-        )
+        with global_rng(config.seed):
+            self.core = _core(config)
+            # In units of 1 / P, because the optimizer's steps suit numbers of about 1.
+            self.mask = nn.Parameter(1 + 0.1 * torch.randn(num_neurons, positions))
+            self.features = nn.Parameter(torch.randn(num_neurons, width) / width**0.5)
         self.bias = nn.Parameter(torch.zeros(num_neurons))
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -123,23 +118,13 @@ class PredictiveNetwork(nn.Module):
 
 def _core(config: NeuralConfig) -> nn.Sequential:
     layers: list[nn.Module] = []
+    width = config.channels
     for number in range(config.layers):
-        kernel = config.kernel if number else config.first_kernel
-        width = config.channels
-        layers += [
-            nn.Conv2d(width if number else 1, width, kernel, padding="same", bias=False),
-            nn.BatchNorm2d(width),
-            nn.ELU(),
-        ]
+        shape = (width, width, config.kernel) if number else (1, width, config.first_kernel)
+        layers += [nn.Conv2d(*shape, padding="same", bias=False), nn.BatchNorm2d(width), nn.ELU()]
         if number < 2:
             layers.append(nn.AvgPool2d(2))
     return nn.Sequential(*layers)
-
-
-def build_network(config: NeuralConfig, num_neurons: int) -> PredictiveNetwork:
-    """An untrained network in training mode. Its weights depend on the configuration's seed."""
-    with global_rng(config.seed):
-        return PredictiveNetwork(config, num_neurons)
 
 
 class FitRecord(NamedTuple):
@@ -213,12 +198,11 @@ class FittedModel:
     def save(self, path: Path) -> None:
         """Write the model atomically."""
         payload = {
+            **vars(self),
             "kind": _KIND,
             "config": self.config.model_dump(mode="json"),
             "network": {name: value.cpu() for name, value in self.network.state_dict().items()},
-            "neurons": list(self.neurons),
             "records": [list(record) for record in self.records],
-            **{name: getattr(self, name) for name in _STATISTICS},
         }
         checkpoint.save(payload, path)
 
@@ -226,13 +210,8 @@ class FittedModel:
 def load_model(path: Path, *, key: str, device: torch.device | str = "cpu") -> FittedModel:
     """Load a model that :meth:`FittedModel.save` wrote.
 
-    Args:
-        path: The model file.
-        key: Configuration key or flag to name in errors.
-        device: Device of the network.
-
     Raises:
-        ConfigError: the file is missing, damaged, or not a predictive model.
+        ConfigError: the file is missing, damaged, or not a predictive model; names ``key``.
     """
     try:
         payload = checkpoint.load(path)
@@ -241,16 +220,13 @@ def load_model(path: Path, *, key: str, device: torch.device | str = "cpu") -> F
                 f"{path} is not a predictive model of neural responses; "
                 "python -m simreg_core.neural fit writes one"
             )
-        config = NeuralConfig.model_validate(payload["config"])
-        network = build_network(config, len(payload["neurons"]))
-        network.load_state_dict(payload["network"])
-        return FittedModel(
-            config=config,
-            network=network.to(device).eval(),
-            neurons=tuple(payload["neurons"]),
-            records=tuple(FitRecord(*record) for record in payload["records"]),
-            **{name: payload[name] for name in _STATISTICS},
-        )
+        values = {field.name: payload[field.name] for field in fields(FittedModel)}
+        config = NeuralConfig.model_validate(values["config"])
+        network = PredictiveNetwork(config, len(values["neurons"]))
+        network.load_state_dict(values["network"])
+        records = tuple(FitRecord(*record) for record in values["records"])
+        values |= {"config": config, "network": network.to(device).eval(), "records": records}
+        return FittedModel(**values)
     except (checkpoint.CheckpointError, ConfigError) as err:
         raise ConfigError(" ".join(f"{key}: {err}".split())) from err
     except (KeyError, TypeError, ValueError, RuntimeError) as err:

@@ -184,25 +184,22 @@ def _checked(
             f"{path}: responses: expected finite numbers, "
             f"found {responses[trial, neuron]} (trial {trial}, neuron {neuron})"
         )
-    _check_index(index, len(trials), len(images), f"{path}: image_index")
-    return Recordings(
-        images=images,
-        trials=torch.from_numpy(trials),
-        image_index=torch.from_numpy(index.astype(np.int64)),
-        neurons=neurons or tuple(map(str, range(trials.shape[1]))),
-    )
-
-
-def _check_index(index: NDArray[Any], num_trials: int, num_images: int, where: str) -> None:
-    if index.dtype.kind not in "iu" or index.shape != (num_trials,):
+    num_images, where = len(images), f"{path}: image_index"
+    if index.dtype.kind not in "iu" or index.shape != (len(trials),):
         raise ConfigError(
-            f"{where}: expected integers ({num_trials},), one per row of responses, "
+            f"{where}: expected integers ({len(trials)},), one per row of responses, "
             f"found {index.dtype} {index.shape}"
         )
     if len(wrong := index[(index < 0) | (index >= num_images)]):
         raise ConfigError(f"{where}: expected 0 to {num_images - 1}, found {wrong[0]}")
     if len(unseen := np.setdiff1d(np.arange(num_images), index)):
         raise ConfigError(f"{where}: expected a trial of every image, image {unseen[0]} has none")
+    return Recordings(
+        images=images,
+        trials=torch.from_numpy(trials),
+        image_index=torch.from_numpy(index.astype(np.int64)),
+        neurons=neurons or tuple(map(str, range(trials.shape[1]))),
+    )
 
 
 def _read_folder(folder: Path) -> Recordings:

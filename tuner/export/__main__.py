@@ -152,21 +152,16 @@ def _choose(store: ResultStore, number: int | None) -> dict[str, Any]:
 
 def _choose_seed(store: ResultStore, row: dict[str, Any], seed: int | None) -> dict[str, Any]:
     """The row of one network of a trial, with the trial's ``num_seeds``."""
-    networks = [row]
-    if row["num_seeds"] > 1:
-        networks = [
-            {**network, "num_seeds": row["num_seeds"]}
-            for network in store.read("seeds")
-            if network["trial"] == row["trial"]
-        ]
-    by_seed = {network["seed"]: network for network in networks}
+    number, num_seeds = row["trial"], row["num_seeds"]
+    networks = [row] if num_seeds == 1 else store.read("seeds")
+    by_seed = {network["seed"]: network for network in networks if network["trial"] == number}
     chosen = row["seed"] if seed is None else seed
     if chosen not in by_seed:
         known = ", ".join(map(str, sorted(by_seed))) or "none"
         raise ConfigError(
-            f"{store.folder}: trial {row['trial']} has no network of seed {chosen}; it has: {known}"
+            f"{store.folder}: trial {number} has no network of seed {chosen}; it has: {known}"
         )
-    return by_seed[chosen]
+    return {**by_seed[chosen], "num_seeds": num_seeds}
 
 
 def _network(folder: Path, row: Mapping[str, Any]) -> tuple[TrialConfig, FeatureNetwork]:
@@ -195,30 +190,22 @@ def _confirmation(store: ResultStore, number: int, config: TrialConfig) -> dict[
         if number not in candidates:
             return None
         found = candidates[number]
-        summary = {
-            "split": content["split"],
-            "interval": content["interval"],
-            "seeds": found["seeds"],
-            "num_failed": found["num_failed"],
-            "estimates": {k: Estimate(**v)._asdict() for k, v in found["estimates"].items()},
-        }
+        summary = {name: content[name] for name in ("split", "interval")}
+        summary |= {name: found[name] for name in ("seeds", "num_failed")}
+        estimates = {name: Estimate(**value) for name, value in found["estimates"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
         raise ConfigError(f"{path}: damaged: {type(err).__name__}: {err}") from err
     # The summary does not tell which of several baselines is this trial's; the table does.
     digests = {config.unregularized(seed).digest() for seed in summary["seeds"]}
-    baselines = [
-        row
-        for row in store.read("confirmation")
-        if row["role"] == "baseline"
-        and row["status"] == "complete"
-        and row["config_digest"] in digests
-    ]
-    summary["baseline"] = {
-        name: estimate([row[f"test.{name}"] for row in baselines])._asdict()
-        for name in ("clean_accuracy", "robust_accuracy")
-        if baselines
+    rows = [row for row in store.read("confirmation") if row["config_digest"] in digests]
+    done = [row for row in rows if (row["role"], row["status"]) == ("baseline", "complete")]
+    accuracies = ("clean_accuracy", "robust_accuracy") if done else ()
+    baseline = {name: estimate([row[f"test.{name}"] for row in done]) for name in accuracies}
+    return {
+        **summary,
+        "estimates": {name: value._asdict() for name, value in estimates.items()},
+        "baseline": {name: value._asdict() for name, value in baseline.items()},
     }
-    return summary
 
 
 def exported_metrics(

@@ -214,12 +214,8 @@ def _provenance(metrics: Mapping[str, Any]) -> str:
 
 def _number(name: str, value: float | None, spread: float | None = None) -> str:
     metric = metric_named(name)
-    if value is None:
-        text = "-"
-    elif metric.against_baseline:
-        text = f"{value:+.4f}"
-    else:
-        text = f"{value:.4f}" if metric.is_accuracy else f"{value:.3g}"
+    spec = "+.4f" if metric.against_baseline else ".4f" if metric.is_accuracy else ".3g"
+    text = "-" if value is None else f"{value:{spec}}"
     return text if spread is None else f"{text} ± {spread:.4f}"
 
 

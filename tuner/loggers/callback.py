@@ -28,14 +28,7 @@ def log_id(study: optuna.Study) -> str:
 
 
 class LogCallback(tune.Callback):  # type: ignore[misc]
-    """Logs the runs of a search.
-
-    Args:
-        channels: The loggers.
-        study: Name of the search.
-        keys: The searched keys of the configuration.
-        log_id: See :func:`log_id`.
-    """
+    """Logs the runs of a search, with the values of the searched ``keys`` as their parameters."""
 
     def __init__(
         self, channels: Sequence[LogChannel], study: str, keys: Sequence[str], log_id: str
@@ -53,11 +46,10 @@ class LogCallback(tune.Callback):  # type: ignore[misc]
         number, config = trial.config["trial"], trial.config["config"]
         name = trial.config["folder"].replace("/", "-")
         params = {key: get_dotted(config, key) for key in (*self._keys, "seed")}
-        scalars = {
-            key: value if isinstance(value, bool | int | float | str) else json.dumps(value)
-            for key, value in params.items()
-        }
-        self._put(trial, Run(f"{self._log_id}-{name}", self._study, number, name, scalars))
+        for key, value in params.items():
+            if not isinstance(value, bool | int | float | str):
+                params[key] = json.dumps(value)
+        self._put(trial, Run(f"{self._log_id}-{name}", self._study, number, name, params))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

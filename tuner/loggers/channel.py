@@ -54,11 +54,8 @@ Backend = Callable[[Run], Writer]
 class LogChannel:
     """Keeps one logger up to date from its own thread.
 
-    Args:
-        name: Name of the logger in messages.
-        backend: Opens runs of the logger; called in the thread only.
-        say: Prints a line.
-        pause: Seconds between a failure and the next attempt; doubled after each further failure.
+    After a failure it waits ``pause`` seconds, which double with each further failure. Only the
+    thread calls ``backend``; ``say`` prints a line.
     """
 
     def __init__(
@@ -96,8 +93,8 @@ class LogChannel:
         self._thread.join(seconds)
         lost = sorted({*self._pending, *(self._open if self._thread.is_alive() else ())})
         if lost:
-            reasons = [self._reasons[name] for name in lost if name in self._reasons]
-            reason = reasons[0] if reasons else "no answer before the end of the search"
+            reasons = (self._reasons[name] for name in lost if name in self._reasons)
+            reason = next(reasons, "no answer before the end of the search")
             runs = "1 run is" if len(lost) == 1 else f"{len(lost)} runs are"
             names = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
             self._say(f"--log {self._name}: {runs} not fully logged ({names}): {reason}")

@@ -16,10 +16,7 @@ from simreg_core.errors import ConfigError
 from simreg_core.storage.location import local_path
 
 _KINDS = ("tensorboard", "mlflow", "wandb")  # also the names of the packages and of the extras
-_MLFLOW_SCHEMES = (
-    "http", "https", "file", "sqlite", "postgresql", "mysql", "mssql", "databricks",
-    "databricks-uc",
-)  # fmt: skip
+_MLFLOW_SCHEMES = "http https file sqlite postgresql mysql mssql databricks databricks-uc".split()
 _WANDB_SERVER = "https://api.wandb.ai"
 _CREDENTIALS = re.compile(r"(?<=://)(?:[^\s/:]*:\S*|[^\s/]*)@")  # passwords may contain a slash
 
@@ -58,22 +55,18 @@ def as_log_target(text: str) -> LogTarget:
             is not installed.
     """
     kind, equals, location = text.partition("=")
-    if kind not in _KINDS or (equals and (kind == "tensorboard" or not location)):
-        raise argparse.ArgumentTypeError(
-            f"expected tensorboard, mlflow, mlflow=URI, wandb or wandb=PROJECT, found {text!r}"
-        )
-    if not _is_installed(kind):
-        raise argparse.ArgumentTypeError(
-            f"{kind} needs the extra {kind}: pip install 'simreg-tune[{kind}]'"
-        )
     scheme = re.match(r"([A-Za-z][A-Za-z0-9-]*)(\+[A-Za-z0-9_]+)?:", location)
-    if kind == "mlflow" and scheme and scheme[1] not in _MLFLOW_SCHEMES:
-        allowed = ", ".join(_MLFLOW_SCHEMES)
-        raise argparse.ArgumentTypeError(
-            f"mlflow: expected a folder or a URI that begins with one of {allowed}, "
-            f"found {scheme[0]}"
-        )
-    return LogTarget(kind, location or None)
+    if kind not in _KINDS or (equals and (kind == "tensorboard" or not location)):
+        allowed = "tensorboard, mlflow, mlflow=URI, wandb or wandb=PROJECT"
+        problem = f"expected {allowed}, found {text!r}"
+    elif not _is_installed(kind):
+        problem = f"{kind} needs the extra {kind}: pip install 'simreg-tune[{kind}]'"
+    elif kind == "mlflow" and scheme and scheme[1] not in _MLFLOW_SCHEMES:
+        allowed = f"a folder or a URI that begins with one of {', '.join(_MLFLOW_SCHEMES)}"
+        problem = f"mlflow: expected {allowed}, found {scheme[0]}"
+    else:
+        return LogTarget(kind, location or None)
+    raise argparse.ArgumentTypeError(problem)
 
 
 def _is_installed(module: str) -> bool:
@@ -98,13 +91,13 @@ def check_logs(targets: Sequence[LogTarget], folder: Path) -> tuple[LogTarget, .
             "allowed: mlflow, wandb"
         )
     mode = os.environ.get("WANDB_MODE")
-    if "wandb" in kinds and mode in ("offline", "dryrun"):
-        if is_remote and not os.environ.get("WANDB_DIR"):
-            raise ConfigError(
-                f"--log wandb: WANDB_MODE is {mode}, and its files cannot be in an object store "
-                f"({folder}); set WANDB_DIR to a local folder"
-            )
-    elif "wandb" in kinds and mode != "disabled" and not _has_wandb_key():
+    is_offline = mode in ("offline", "dryrun")
+    if "wandb" in kinds and is_offline and is_remote and not os.environ.get("WANDB_DIR"):
+        raise ConfigError(
+            f"--log wandb: WANDB_MODE is {mode}, and its files cannot be in an object store "
+            f"({folder}); set WANDB_DIR to a local folder"
+        )
+    if "wandb" in kinds and not is_offline and mode != "disabled" and not _has_wandb_key():
         raise ConfigError(
             "--log wandb: no API key; set WANDB_API_KEY, run wandb login once, or set "
             "WANDB_MODE=offline"
