@@ -1,1 +1,1 @@
-"""One script per claim; figures with their conditions stand in RESULTS.md."""
+"""One script per claim; RESULTS.md lists the measurements and their conditions."""

@@ -251,7 +251,7 @@ def denoised_responses(model_file: Path, images: Tensor, key: str) -> Tensor:
         f"denoised responses {_CACHE_VERSION}",
         file_stamp(model_file, key),
         tuple(images.shape),
-        hashlib.sha256(images.cpu().contiguous().numpy()).hexdigest(),
+        hashlib.sha256(images.cpu().flatten().numpy().data).hexdigest(),
     )
 
     def build() -> Arrays:

@@ -59,7 +59,7 @@ class _TensorBoardWriter(_Steps):
         super().__init__()
         folder = parent / run.name
         purge_step = 0 if any(folder.glob("events.*")) else None
-        self._writer = SummaryWriter(str(folder), purge_step=purge_step)
+        self._writer: Any = SummaryWriter(str(folder), purge_step=purge_step)
 
     def log(self, values: Values) -> None:
         for step, name, value in self.new(values):
