@@ -116,12 +116,14 @@ class _Audit:
 
     def pgd_curve(self, norm: Norm, steps: int) -> AuditCurve:
         """PGD with one restart. The L2 radius is that of the corners of the Linf ball."""
-        root = math.sqrt(self.images[0].numel()) if norm == "l2" else 1.0
-        radius = f", radius epsilon * {root:g}" if norm == "l2" else ""
+        root, conditions = 1.0, f"{steps} steps, 1 restart"
+        if norm == "l2":
+            root = math.sqrt(self.images[0].numel())
+            conditions += f", radius epsilon * {root:g}"
         return self.curve(
             f"pgd_{norm}",
             norm,
-            f"{steps} steps, 1 restart{radius}",
+            conditions,
             lambda eps: self.withstands_pgd(norm, eps * root, steps),
         )
 

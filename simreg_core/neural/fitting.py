@@ -52,10 +52,10 @@ def split_images(images: Tensor, config: NeuralConfig) -> ImageSplit:
     num_test = round(num_groups * config.test_share)
     held_out = num_validation + num_test
     if min(num_validation, num_test, num_groups - held_out) < _MIN_IMAGES:
+        shares = f"validation_share={config.validation_share:g}, test_share={config.test_share:g}"
         raise ConfigError(
-            f"recordings: {num_groups} different images are too few: training, validation (share "
-            f"{config.validation_share:g}) and test (share {config.test_share:g}) need at least "
-            f"{_MIN_IMAGES} each"
+            f"recordings: {num_groups} different images are too few: training, validation and test "
+            f"need at least {_MIN_IMAGES} each ({shares})"
         )
     order = torch.randperm(num_groups, generator=generator(config.seed, "neural split"))
     parts = order[held_out:], order[:num_validation], order[num_validation:held_out]
@@ -88,11 +88,7 @@ def fit(
 ) -> FittedModel:
     """Fit a predictive model. The weights with the best mean validation correlation are kept.
 
-    Args:
-        recordings: Images and trials.
-        config: Settings of the model and its fit.
-        device: Device of the computation and of the fitted network.
-        on_epoch: Called with the record of every epoch.
+    ``on_epoch`` is called with the record of every epoch. The fitted network stays on ``device``.
 
     Raises:
         ConfigError: there are too few images, no response depends on the image, responses are

@@ -85,6 +85,7 @@ def load_recordings(path: Path) -> Recordings:
     """
     if path.is_dir():
         return _read_folder(path)
+    _require_file(path)
     arrays = _read_npz(path)
     images = _images(arrays["images"], f"{path}: images")
     responses, index = _trials(arrays, len(images), path)
@@ -110,7 +111,6 @@ def _require_file(path: Path) -> None:
 
 
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    _require_file(path)
     try:
         # If NumPy opens a damaged archive itself, it does not close it.
         with path.open("rb") as stream:
@@ -137,10 +137,8 @@ def _images(array: NDArray[Any], where: str) -> Tensor:
     elif is_image and array.shape[1] not in (1, 3):
         array = array.transpose(0, 3, 1, 2)
     if not is_image or array.shape[1] not in (1, 3):
-        raise ConfigError(
-            f"{where}: expected uint8 (I, H, W), (I, C, H, W) or (I, H, W, C) with C = 1 or 3, "
-            f"found {found}"
-        )
+        allowed = "(I, H, W), (I, C, H, W) or (I, H, W, C) with C = 1 or 3"
+        raise ConfigError(f"{where}: expected uint8 {allowed}, found {found}")
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
@@ -171,25 +169,21 @@ def _checked(
     path: Path,
     neurons: tuple[str, ...] | None = None,
 ) -> Recordings:
+    where = f"{path}: responses"
     if responses.dtype.kind not in "fiu" or 0 in responses.shape:
-        raise ConfigError(
-            f"{path}: responses: expected numbers for at least one trial and one neuron, "
-            f"found {responses.dtype} {responses.shape}"
-        )
+        allowed = "numbers for at least one trial and one neuron"
+        found = f"{responses.dtype} {responses.shape}"
+        raise ConfigError(f"{where}: expected {allowed}, found {found}")
     with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite
         trials = responses.astype(np.float32)
     if not np.isfinite(trials).all():
         trial, neuron = np.argwhere(~np.isfinite(trials))[0]
-        raise ConfigError(
-            f"{path}: responses: expected finite numbers, "
-            f"found {responses[trial, neuron]} (trial {trial}, neuron {neuron})"
-        )
+        found = f"{responses[trial, neuron]} (trial {trial}, neuron {neuron})"
+        raise ConfigError(f"{where}: expected finite numbers, found {found}")
     num_images, where = len(images), f"{path}: image_index"
     if index.dtype.kind not in "iu" or index.shape != (len(trials),):
-        raise ConfigError(
-            f"{where}: expected integers ({len(trials)},), one per row of responses, "
-            f"found {index.dtype} {index.shape}"
-        )
+        allowed = f"integers ({len(trials)},), one per row of responses"
+        raise ConfigError(f"{where}: expected {allowed}, found {index.dtype} {index.shape}")
     if len(wrong := index[(index < 0) | (index >= num_images)]):
         raise ConfigError(f"{where}: expected 0 to {num_images - 1}, found {wrong[0]}")
     if len(unseen := np.setdiff1d(np.arange(num_images), index)):
@@ -220,10 +214,8 @@ def _read_folder(folder: Path) -> Recordings:
     index = _number_column(table, "image", path)
     neurons = tuple(name for name in table.column_names if name not in _NOT_NEURONS)
     if not neurons:
-        raise ConfigError(
-            f"{path}: responses: expected a column 'response' of lists or one number column per "
-            f"neuron, {found}"
-        )
+        allowed = "a column 'response' of lists or one number column per neuron"
+        raise ConfigError(f"{path}: responses: expected {allowed}, {found}")
     if neurons == ("response",) and isinstance(table.schema.field("response").type, _LISTS):
         return _checked(images, _list_column(table.column("response"), path), index, path)
     columns = [_number_column(table, name, path).astype(np.float64) for name in neurons]
@@ -236,20 +228,16 @@ def _list_column(column: pa.ChunkedArray, path: Path) -> NDArray[Any]:
     rows = column.to_pylist()
     lengths = {len(row or ()) for row in rows}
     if len(lengths) > 1:
-        raise ConfigError(
-            f"{path}: response: expected lists of one length, found {min(lengths)} "
-            f"to {max(lengths)} numbers"
-        )
+        found = f"{min(lengths)} to {max(lengths)} numbers"
+        raise ConfigError(f"{path}: response: expected lists of one length, found {found}")
     return np.array(rows, dtype=np.float64)  # a null becomes NaN
 
 
 def _number_column(table: pa.Table, name: str, path: Path) -> NDArray[Any]:
     column = table.column(name)
     if not _is_number(column.type) or column.null_count:
-        raise ConfigError(
-            f"{path}: {name}: expected numbers without nulls, found {column.type} "
-            f"with {column.null_count} nulls"
-        )
+        found = f"{column.type} with {column.null_count} nulls"
+        raise ConfigError(f"{path}: {name}: expected numbers without nulls, found {found}")
     array: NDArray[Any] = column.to_numpy()
     return array
 

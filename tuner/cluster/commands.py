@@ -13,7 +13,7 @@ from importlib import metadata
 from typing import Any, NamedTuple
 
 _HEAD, _WORKER = "head_start_ray_commands", "worker_start_ray_commands"
-# Options that `ray start` needs, and what happens without them.
+# Options that `ray start` needs, and the effect of leaving them out.
 _START_OPTIONS = {
     _HEAD: {
         "--head": "no head starts",

@@ -40,13 +40,9 @@ class _Steps:
 
     def new(self, values: Values) -> list[tuple[int, str, float]]:
         """Step, name and value of what is not logged yet, in order; counts it as logged."""
-        new = [
-            (step, name, value)
-            for step in sorted(values)
-            for name, value in values[step].items()
-            if (step, name) not in self.logged
-        ]
-        self.logged.update((step, name) for step, name, _ in new)
+        rows = [(step, *item) for step in sorted(values) for item in values[step].items()]
+        new = [row for row in rows if row[:2] not in self.logged]
+        self.logged.update(row[:2] for row in new)
         return new
 
 
