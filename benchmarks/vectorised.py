@@ -190,6 +190,4 @@ def _check(configs: Sequence[TrialConfig]) -> None:
             del section[name]
         kinds.append(content)
     if any(kind != kinds[0] for kind in kinds):
-        raise ValueError(
-            "only trials that differ in nothing but alpha, Th and seed can train together"
-        )
+        raise ValueError("only trials that differ in alpha, Th and seed alone can train together")
