@@ -1,1 +1,1 @@
-"""One script per claim; docs/benchmarks.md has the results with their conditions."""
+"""One script per claim; docs/benchmarks.md lists the measurements and their conditions."""

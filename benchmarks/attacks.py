@@ -1,9 +1,9 @@
-"""How much faster are batched attacks than Foolbox called for one image at a time?
+"""Speed of batched attacks compared with Foolbox calls for single images.
 
-``python -m benchmarks.attacks --threads 2`` measures the project's accuracy under transferred FGSM
-at 10 epsilons, and its boundary attack of 50 steps, against plain Foolbox calls: per image, and for
-FGSM per epsilon too. Plain calls get a subset of the images; rates are per image. The boundary
-attack starts from the same kind of points in both, since Foolbox's own search for one can fail.
+``python -m benchmarks.attacks --threads 2`` measures accuracy under transferred FGSM at 10 epsilons
+and a boundary attack of 50 steps. The plain variant calls Foolbox once per image (and, for FGSM,
+per epsilon) on a subset of the images. Rates are per image. Both boundary attacks use the same kind
+of starting points, because Foolbox's own search for one can fail.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FGSM_GOAL = 20
 
 
 def trained(config: TrialConfig, data: TaskData, device: torch.device) -> nn.Module:
-    """A network after one epoch: attacks need decisions that depend on the image."""
+    """A network after one epoch, because attacks need decisions that depend on the image."""
     state = start(config, data, device)
     next(fit(state, data, config.training, seed=config.seed))
     return state.model.eval()
@@ -61,13 +61,9 @@ def plain_fgsm(
 
 
 def plain_boundary(model: nn.Module, split: Split, number: int, steps: int) -> list[float]:
-    """Squared distance per pixel of the first perturbations, one image at a time.
+    """Squared distance per pixel for the first ``number`` images, one image at a time.
 
-    Args:
-        model: The attacked network.
-        split: Images to attack and to start from, labelled with the network's decisions.
-        number: Images to attack.
-        steps: Of the attack.
+    The labels of ``split`` are the network's decisions; its images are also starting points.
     """
     attacked = foolbox.PyTorchModel(model, bounds=(0, 1), device=split.images.device)
     attack = foolbox.attacks.BoundaryAttack(steps=steps)
@@ -104,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print one comparison per attack."""
     parser = timing.make_parser(__doc__)
     parser.add_argument("--base-channels", type=int, help="default: 16, on cuda 64")
-    parser.add_argument("--num-images", type=int, help="of FGSM; default: 500, on cuda 10000")
+    parser.add_argument("--num-images", type=int, help="for FGSM; default: 500, on cuda 10000")
     parser.add_argument("--boundary-images", type=int, help="default: 50, on cuda 1000")
     parser.add_argument("--subset", type=int, default=5, help="images of the plain calls")
     args = parser.parse_args(argv)
@@ -127,23 +123,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     model = trained(config, data, device)
     surrogate = trained(config.model_copy(update={"seed": 1}), data, device)
-    # Plain calls leave gradients of the weights on, as nothing tells Foolbox otherwise.
+    # Plain calls also compute gradients of the weights.
     plain_model, plain_surrogate = copy.deepcopy(model), copy.deepcopy(surrogate)
     freeze(surrogate)
     robustness = config.robustness
-    # The network's own decisions as labels: no image is misclassified, and all are attacked.
+    # With the network's own decisions as labels, no image is misclassified and all are attacked.
     images = data.test.images
     split = Split(images, predict_all(model, images.to(torch.float32) / 255, robustness.batch_size))
     num_classes = len(split.labels.unique())
     if num_classes < 2:
-        raise SystemExit("the network decides for one class only, so nothing can be attacked")
+        raise SystemExit("the network predicts one class only, so nothing can be attacked")
     subset = Split(split.images[: args.subset], split.labels[: args.subset])
     epsilons = robustness.epsilons("transfer_fgsm")
-    # A search has the directions from its cache.
+    # A search reads the directions from its cache.
     directions = precompute(ATTACKS.get("transfer_fgsm"), surrogate, split)
     source = Surrogate(surrogate, {("transfer_fgsm", "test"): directions})
     end = evaluate(model, split, "test", robustness, source)[-1].accuracy
-    print(f"{num_classes} classes decided for; agreement under FGSM {end:.3f}\n", flush=True)
+    print(f"{num_classes} predicted classes; agreement under FGSM {end:.3f}\n", flush=True)
     report(
         f"transferred FGSM, {len(epsilons)} epsilons, batches of {robustness.batch_size}",
         {

@@ -1,7 +1,7 @@
-"""How long is an epoch beside the same epoch in the plain style of published research code?
+"""Duration of an epoch compared with the plain style of published research code.
 
-``python -m benchmarks.epoch --threads 2`` trains the same network on the same images in both
-ways (:mod:`benchmarks.plain_training`), and times what precedes the first step.
+``python -m benchmarks.epoch --threads 2`` trains the same network on the same images in both styles
+(:mod:`benchmarks.plain_training`), and times the set-up before the first step.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from simreg_core.regularizer.targets import TargetInput, make_target
 
 
 def report_set_up(args: argparse.Namespace, data: TaskData, device: torch.device) -> None:
-    """Print what precedes the first step for N images: target and pairs, or the list of pairs."""
+    """Print the set-up times for N images: target and pair sampler, or the list of pairs."""
     number, listed = args.regularization_images, min(args.regularization_images, 1000)
     config = timing.make_trial(args.dataset).regularizer
     images = data.train.images[:number]
@@ -45,13 +45,13 @@ def report_set_up(args: argparse.Namespace, data: TaskData, device: torch.device
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print seconds of an epoch in both ways, and their ratio."""
+    """Print seconds per epoch in both styles, and their ratio."""
     parser = timing.make_parser(__doc__)
     parser.add_argument("--num-images", type=int, help="training images; 2000, on cuda 45000")
     parser.add_argument("--regularization-images", type=int, default=5000, help="N of the set-up")
     parser.add_argument("--base-channels", type=int, help="default: 16, on cuda 64")
     cores = len(os.sched_getaffinity(0))
-    parser.add_argument("--workers", type=int, default=cores, help="of the plain DataLoader")
+    parser.add_argument("--workers", type=int, default=cores, help="for the plain DataLoader")
     args = parser.parse_args(argv)
     number = args.num_images or (45000 if args.device == "cuda" else 2000)
     base = args.base_channels or (64 if args.device == "cuda" else 16)
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     started = time.perf_counter()
     plain = PlainTraining(config, data, device, args.workers)
     timing.synchronize(device)
-    print(f"plain set-up in all, s: {time.perf_counter() - started:.3g}")
+    print(f"complete plain set-up, s: {time.perf_counter() - started:.3g}")
     seconds = timing.interleaved({"own": own, "plain": plain.epoch}, device, args.repetitions)
     for name, values in seconds.items():
         print(f"{name} epoch, s: {timing.spread(values)}")

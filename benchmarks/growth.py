@@ -1,7 +1,8 @@
-"""How do costs grow: a step's with k, set-up's and a batch's with the number of images N?
+"""Growth of costs with the number of pairs k and the number of regularization images N.
 
-``python -m benchmarks.growth --threads 2``: a step with k pairs may cost (B + 2k) / B of one
-without; drawing a batch of pairs and its targets should not depend on N, and set-up be linear.
+``python -m benchmarks.growth --threads 2`` measures three costs. A step with k pairs may cost
+(B + 2k) / B times a step without. The set-up should be linear in N. Drawing a batch of pairs with
+its targets should not depend on N.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from benchmarks.step import step_seconds
 
 
 def report_pairs(args: argparse.Namespace, device: torch.device) -> None:
-    """Print a step's cost for every k."""
+    """Print the cost of a step for every k."""
     model = {"base_channels": args.base_channels}
     configs = {"0": timing.make_trial(args.dataset, model=model, regularizer={"alpha": 0.0})}
     for k in args.pairs:
@@ -41,7 +42,7 @@ def report_pairs(args: argparse.Namespace, device: torch.device) -> None:
 
 
 def report_images(args: argparse.Namespace) -> None:
-    """Print set-up and cost of a batch for every N, on the CPU with one thread."""
+    """Print the costs of set-up and batch for every N, on the CPU with one thread."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         for name in args.ranges:
             rounds = [
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = timing.make_parser(__doc__)
     parser.add_argument("--pairs", type=int, nargs="+", default=[4, 8, 16, 32, 64, 128, 256])
     parser.add_argument("--base-channels", type=int, default=16)
-    parser.add_argument("--steps", type=int, help="timed at once; default: 4, on cuda 50")
+    parser.add_argument("--steps", type=int, help="steps per measurement; default: 4, on cuda 50")
     parser.add_argument("--num-images", type=int, nargs="+", default=[500, 5000, 50000], help="N")
     parser.add_argument("--ranges", nargs="+", choices=RANGES, default=["all"])
     args = parser.parse_args(argv)

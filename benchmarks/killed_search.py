@@ -1,7 +1,8 @@
-"""A search whose driver is killed with SIGKILL at random moments, and resumed each time.
+"""A search that is killed with SIGKILL at random moments and resumed each time.
 
-``python -m benchmarks.killed_search --kills 20`` runs a small search twice: once undisturbed, once
-killed and resumed. It prints what was lost (nothing, or it exits with 1) and what the kills cost.
+``python -m benchmarks.killed_search --kills 20`` runs a small search twice, once undisturbed and
+once with kills. It prints lost or doubled results (and exits with 1 if there are any) and the time
+that the kills cost.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from tuner.study.study import read_study
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "smoke.yaml"
 ALPHAS = [0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 1.6, 2.4, 3.2, 4.8]
-CHANGES = [  # a grid: the order of its trials does not depend on when it was interrupted
+CHANGES = [  # a grid, because its order of trials does not depend on interruptions
     "search.regularizer.threshold={type: categorical, choices: [0.2, 0.8]}",
     f"search.regularizer.alpha={{type: categorical, choices: {ALPHAS}}}",
     "tuning.sampler=grid",
@@ -39,15 +40,15 @@ CLOCKS = ("study", "seconds", "started_at", "finished_at")
 
 
 def main() -> int:
-    """Run the comparison; 0 if nothing was lost or doubled."""
+    """Run the comparison. Returns 0 if nothing was lost or doubled."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
     parser.add_argument("--output", type=Path, default=None, help="default: a temporary folder")
     args = parser.parse_args()
     output = args.output or Path(tempfile.mkdtemp(prefix="killed-"))
     calm, killed = output / "calm", output / "killed"
-    run(output / "first", "--num-trials", "1").wait()  # the others find them in the cache
+    run(output / "first", "--num-trials", "1").wait()  # fills the cache of baselines
 
     clock = time.monotonic()
     process = run(calm)
@@ -66,7 +67,7 @@ def main() -> int:
         moment = moments.uniform(1.0, longest)
         try:
             process.wait(timeout=moment)
-            break  # done before all kills were spent
+            break  # finished before the last kill
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
@@ -78,23 +79,23 @@ def main() -> int:
 
     problems = ["the last run failed"] if code else []
     problems += [*check(killed), *differences(calm, killed)]
-    print(f"undisturbed {calm_seconds:.0f} s; with {num_kills} kills {seconds:.0f} s in all")
-    print("\n".join(problems) or "nothing lost, nothing doubled, every figure the same")
+    print(f"undisturbed {calm_seconds:.0f} s; with {num_kills} kills {seconds:.0f} s in total")
+    print("\n".join(problems) or "nothing lost, nothing doubled, all values equal")
     return 1 if problems else 0
 
 
 def longest_moment(start_seconds: float, work_seconds: float, num_kills: int) -> float:
-    """The seconds within which to kill, such that the kills are spread over the whole search.
+    """The latest moment of a kill in seconds, such that kills spread over the whole search.
 
-    Killed at a uniform moment in [0, s + x], where the start takes s, a search proceeds by
-    x^2 / (2 (s + x)) seconds in the mean. Here all kills together leave a tenth of the work.
+    A search that starts in s seconds and is killed at a uniform moment in [0, s + x] proceeds by
+    x^2 / (2 (s + x)) seconds on average. All kills together leave a tenth of the work.
     """
     progress = 0.9 * work_seconds / num_kills
     return start_seconds + progress + math.sqrt(progress**2 + 2 * progress * start_seconds)
 
 
 def run(folder: Path, *more: str) -> subprocess.Popen[bytes]:
-    """The search that leads to a folder: new, or resumed where there is something to resume."""
+    """Start the search of a folder, or resume it if the folder exists."""
     flags = ["--resume", str(folder)]
     if not (folder / SPACE_FILE).exists():
         flags = ["--space", str(SPACE), "--output", str(folder.parent), "--name", folder.name]
@@ -105,7 +106,7 @@ def run(folder: Path, *more: str) -> subprocess.Popen[bytes]:
 
 
 def state_of(folder: Path) -> str:
-    """Trials of the study by state, or what is there instead."""
+    """The number of trials by state, as text."""
     if not (folder / SPACE_FILE).exists():
         return "no folder yet"
     if not (folder / "study.journal").exists():
@@ -115,7 +116,7 @@ def state_of(folder: Path) -> str:
 
 
 def check(folder: Path) -> list[str]:
-    """What is wrong with a finished search."""
+    """Problems of a finished search."""
     problems = []
     num_trials = 2 * len(ALPHAS)
     states = Counter(trial.state.name for trial in read_study(folder, read_space(folder)).trials)
@@ -133,15 +134,15 @@ def check(folder: Path) -> list[str]:
 
 
 def differences(calm: Path, killed: Path) -> list[str]:
-    """Tables whose figures differ between the two searches."""
+    """Tables whose values differ between the two searches."""
     return [
-        f"figures in {table} differ"
+        f"values in {table} differ"
         for table in ("trials", "curves", "epochs")
-        if not figures(calm / table).equals(figures(killed / table))
+        if not values(calm / table).equals(values(killed / table))
     ]
 
 
-def figures(table: Path) -> pd.DataFrame:
+def values(table: Path) -> pd.DataFrame:
     """The rows of trials in a fixed order, without clocks."""
     rows = pd.read_parquet(table)
     rows = rows[rows["trial"].notna()]

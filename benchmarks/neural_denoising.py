@@ -1,9 +1,9 @@
-"""Does the predictive model denoise similarities? Measured where the truth is known.
+"""Denoising of similarities by the predictive model, on simulated recordings.
 
-``python -m benchmarks.neural_denoising --seeds 5``: simulated V1 recordings (Gabor energy units,
-Poisson spikes, one trial an image) of patches of two photographs. The model is fitted to patches of
-the left two thirds; similarities are compared on patches of the right third, with which no fitted
-patch shares a pixel. Recorded there are the same noisy responses that a recording would have.
+``python -m benchmarks.neural_denoising --seeds 5`` simulates V1 recordings (Gabor energy units,
+Poisson spikes, one trial per image) of patches of two photographs. The model is fitted to patches
+of the left two thirds. Similarities are also compared on held-out patches of the right third, which
+share no pixel with the fitted ones.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FIRST_HELD_OUT = 52  # 32 pixels further
 
 
 class Denoising(NamedTuple):
-    """Correlations over pairs of similarities with those of the noise-free rates."""
+    """Correlations over image pairs with the similarities of the noise-free rates."""
 
     denoised: float
     recorded: float
@@ -40,7 +40,7 @@ class Denoising(NamedTuple):
     test_correlation: float
     """Median over neurons."""
     seconds: float
-    """Of the fit."""
+    """Duration of the fit."""
 
 
 def measure(
@@ -52,7 +52,7 @@ def measure(
     mean_count: float = 0.1,
     num_pairs: int = 5000,
 ) -> Denoising:
-    """Simulate, fit, compare; every number of the result in [-1, 1] but the seconds."""
+    """Simulate a recording, fit the model and compare similarities."""
     images = _patches(num_images, num_held_out, seed)
     recordings, rates = simulate(
         images,
@@ -85,7 +85,7 @@ def measure(
 
 
 def _config(seed: int) -> NeuralConfig:
-    """Coarse as the units are. 30 epochs were not enough: some seeds were worse than recordings."""
+    """Coarse like the units. With 30 epochs, some seeds were worse than the recordings."""
     return NeuralConfig(image_size=16, first_kernel=7, epochs=120, patience=12, seed=seed)
 
 
@@ -104,7 +104,7 @@ def _patches(num_fitted: int, num_held_out: int, seed: int) -> Tensor:
 
 
 def _first(recordings: Recordings, number: int) -> Recordings:
-    """The recordings of the first images; there is one trial an image, in order."""
+    """The recordings of the first images, given one trial per image, in order."""
     return Recordings(
         images=recordings.images[:number],
         trials=recordings.trials[:number],
@@ -114,14 +114,14 @@ def _first(recordings: Recordings, number: int) -> Recordings:
 
 
 def main() -> None:
-    """Print a row per seed, then mean and standard deviation."""
+    """Print one row per seed, then mean and standard deviation."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     number = parser.parse_args().seeds
     torch.set_num_threads(1)
     print("seed", *Denoising._fields, sep="  ")
     rows = []
-    for seed in range(4, number + 4):  # settings were chosen with seeds 0 to 3
+    for seed in range(4, number + 4):  # seeds 0 to 3 were used to choose the settings
         rows.append(measure(seed))
         print(seed, *(f"{value:.3f}" for value in rows[-1]), sep="  ", flush=True)
     table = torch.tensor(rows, dtype=torch.float64)

@@ -1,18 +1,18 @@
-"""How much of what seed noise costs a front does choosing by a model give back?
+"""How much hypervolume does the modelled front recover that seed noise costs the raw front?
 
-``python -m benchmarks.noise_front --trials 12 24 48 96``: searches over (Th, alpha) without
-networks. The truth is a smooth pair of surfaces through what small ResNets on digits reached (20
-epochs: clean accuracy, mean of the accuracies under Gaussian noise 0.4 and transferred FGSM 0.15);
-a trial's figures are the truth plus normal noise with the standard deviations that seeds showed
-there. Chosen are the trials on the front of the raw figures, of the modelled means, and of the
-truth itself; what counts is the hypervolume of the *truth* of the chosen.
+``python -m benchmarks.noise_front --trials 12 24 48 96`` simulates searches over (Th, alpha)
+without networks. The truth is a pair of smooth surfaces through the results of small ResNets on
+digits after 20 epochs (clean accuracy, and the mean accuracy under Gaussian noise 0.4 and
+transferred FGSM 0.15). The measurements of a trial are the truth plus normal noise with the
+standard deviation over seeds. Trials are chosen by the front of the raw measurements, of the
+modelled means, or of the truth. The result is the hypervolume of the *truth* of the chosen trials.
 
-Beside the model always, the raw figures take its place where it explains nothing (R2_LOO <= 0 of
-any metric): ``trusted``. The share recovered is
-(model - raw) / (truth - raw), of means over the repetitions, with its jackknife standard error.
-More trials can only dominate more, so all are compared also at equal numbers: as many as are on the
-raw front, taken greedily by the hypervolume that the chooser sees. ``best score``: the true
-tradeoff score of the trial with the best seen score.
+``trusted`` uses the model only if it explains both metrics (R2_LOO > 0), otherwise the raw
+measurements. The recovered share is (model - raw) / (truth - raw), computed from means over the
+repetitions, with its jackknife standard error. Because larger fronts dominate more, the choosers
+are also compared at equal numbers: as many trials as on the raw front, chosen greedily by the
+hypervolume that the chooser sees. ``best score`` is the true tradeoff score of the trial with the
+best seen score.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from simreg_core.statistics.pareto import hypervolume, non_dominated
 
 Values = NDArray[np.float64]
 
-CLEAN, ROBUST = 0.988, 0.479  # of the unregularized network
-NOISE = (0.005, 0.05)
+CLEAN, ROBUST = 0.988, 0.479  # accuracies of the unregularized network
+NOISE = (0.005, 0.05)  # their standard deviations over seeds
 SEARCH: dict[str, dict[str, Any]] = {
     "threshold": {"type": "float", "low": 0.1, "high": 0.9},
     "alpha": {"type": "float", "low": 0.003, "high": 1.0, "log": True},
@@ -46,11 +46,11 @@ BOTH = [True, True]
 
 
 def truth(threshold: float, alpha: float) -> tuple[float, float]:
-    """Clean and robust accuracy of a configuration, seeds averaged out.
+    """Clean and robust accuracy of a configuration, averaged over seeds.
 
-    Through alpha / Th of .1/.2, .1/.4, .3/.6, .3/.2, 1/.4 and 10/.8: the clean loss grows as a
-    power of alpha and of the share of +-1 targets, the gain saturates with the loss, is greatest
-    near Th = 0.35, and breaks down where the network no longer learns its task.
+    Fitted to alpha / Th of .1/.2, .1/.4, .3/.6, .3/.2, 1/.4 and 10/.8. The clean loss grows as a
+    power of alpha and of the share of +-1 targets. The gain saturates with the loss, is greatest
+    near Th = 0.35, and collapses if the network no longer learns its task.
     """
     log_share = 0.1 - 3.175 * threshold - 3.375 * threshold**2  # share of +-1 pairs, digits
     power = -1.886 + 1.49 * np.log10(alpha / 0.1) + 0.398 * (log_share + 0.67)
@@ -71,7 +71,7 @@ class Search(NamedTuple):
 
 
 def run_search(number: int, sampler: str, search: Mapping[str, Any], seed: int) -> Search:
-    """A search whose trials cost nothing; the sampler sees the noisy figures."""
+    """Simulate a search; the sampler sees the noisy measurements."""
     rng = np.random.default_rng([seed, number])
     samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
         "random": lambda: optuna.samplers.RandomSampler(seed=seed),
@@ -96,7 +96,10 @@ def run_search(number: int, sampler: str, search: Mapping[str, Any], seed: int) 
 
 
 def greedy(values: Values, number: int, reference: Sequence[float]) -> list[int]:
-    """The points that add most hypervolume one after the other; when none adds, from the rest."""
+    """Indices of ``number`` points, chosen one by one by the hypervolume that they add.
+
+    If no point adds any, the rest is treated as a new front.
+    """
     chosen: list[int] = []
     layer: list[int] = []
     while len(chosen) < number:
@@ -113,29 +116,29 @@ def greedy(values: Values, number: int, reference: Sequence[float]) -> list[int]
 
 
 class Outcome(NamedTuple):
-    """What one repetition came to, by chooser: raw, model, trusted model, truth."""
+    """Result of one repetition, by chooser: raw, model, trusted model, truth."""
 
     whole: Values
-    """(4,), true hypervolume of each one's front."""
+    """(4,), true hypervolume of the chosen front."""
     equal: Values
-    """(4,), of as many as are on the raw front."""
+    """(4,), the same for as many trials as on the raw front."""
     score: Values
     """(4,), true tradeoff score of the trial with the best seen score."""
     sizes: Values
-    """(4,), trials on each one's front."""
+    """(4,), trials on the chosen front."""
     r2: Values
     """(2,), leave-one-out."""
     is_trusted: bool
     coverage: Values
-    """(2,), of leave-one-out intervals of 95 %."""
+    """(2,), coverage of the leave-one-out 95 % intervals."""
     truth_coverage: float
-    """Share of the truths within the models' 95 % intervals."""
+    """Share of true values within the 95 % intervals of the model."""
 
 
 def repeat(
     number: int, sampler: str, search: Mapping[str, Any], reference: Sequence[float], seed: int
 ) -> Outcome:
-    """One search, chosen from in three ways."""
+    """Run one search and choose trials in each way."""
     found = run_search(number, sampler, search, seed)
     points = parameter_points(search, found.rows).points
     seen_score = found.raw.sum(axis=1)  # but for a constant
@@ -167,10 +170,9 @@ def repeat(
 
 
 def recovered(values: Values) -> tuple[float, float]:
-    """Share of the loss that the model gives back, and its jackknife standard error.
+    """The recovered share and its jackknife standard error, for (repetitions, 3) values.
 
-    Args:
-        values: (repetitions, 3): raw, a model, truth.
+    The columns are raw, a model, and truth.
     """
     gained, lost = values[:, 1] - values[:, 0], values[:, 2] - values[:, 0]
     share = float(gained.sum() / lost.sum())
@@ -181,7 +183,7 @@ def recovered(values: Values) -> tuple[float, float]:
 
 
 def report(title: str, outcomes: Sequence[Outcome]) -> None:
-    """Print one block of figures, means over the repetitions."""
+    """Print one block of means over the repetitions."""
     print(f"{title}, {len(outcomes)} repetitions")
     for name in ("whole", "equal", "score"):
         values = np.array([getattr(outcome, name) for outcome in outcomes])
@@ -206,7 +208,7 @@ def report(title: str, outcomes: Sequence[Outcome]) -> None:
     print(
         f"  on the front: raw {sizes[0]:.1f}, model {sizes[1]:.1f}, truth {sizes[3]:.1f}; "
         f"R2_LOO clean {r2[0]:.2f}, robust {r2[1]:.2f}; no trust in {blind:.0%}; 95 % intervals "
-        f"cover: figures {coverage[0]:.0%}, {coverage[1]:.0%}, truths {inside:.0%}",
+        f"cover: measurements {coverage[0]:.0%}, {coverage[1]:.0%}, truths {inside:.0%}",
         flush=True,
     )
 
@@ -219,10 +221,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--repetitions", type=int, default=60)
     parser.add_argument("--reference", type=float, nargs=2, default=[0.0, 0.0])
     parser.add_argument(
-        "--nuisance", action="store_true", help="search two parameters without influence, too"
+        "--nuisance", action="store_true", help="also search two parameters without influence"
     )
     parser.add_argument(
-        "--highest-alpha", type=float, default=1.0, help="0.2 leaves the collapse out of the search"
+        "--highest-alpha", type=float, default=1.0, help="0.2 excludes the collapse"
     )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)

@@ -1,9 +1,9 @@
-"""What does a search cost beside the training? Milliseconds per trial, and seconds to read it.
+"""Cost of a search beyond the training: milliseconds per trial, and seconds to read its results.
 
-``python -m benchmarks.overhead`` measures the driver's own work on a trial (ask the study, write
-the rows, tell the study) where the study has 100, 1,000 and 10,000 finished trials; what Ray adds,
-with trials that do nothing; and how long 10,000 trials take to be read. Figures are medians with,
-in brackets, the quartiles.
+``python -m benchmarks.overhead`` measures the work of the driver on a trial (ask the study, write
+the rows, tell the study) with 100, 1,000 and 10,000 finished trials in the study, the overhead of
+Ray with trials that do nothing, and the time to read 10,000 trials. It prints medians and, in
+brackets, quartiles.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ from tuner.space.search_space import SearchSpace
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "smoke.yaml"
 _SAMPLERS = ("tpe", "random", "nsgaii")
-EPOCHS, CURVE_POINTS = 20, 88  # of a network: rows of epochs and curves
+EPOCHS, CURVE_POINTS = 20, 88  # rows of a network in the tables epochs and curves
 TRIAL_SECONDS = 10.0
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the tables that are asked for."""
+    """Print the requested tables."""
     parts = {"driver": measure_driver, "ray": measure_ray, "reading": measure_reading}
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--parts", nargs="+", choices=parts, default=[*parts])
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1000, 10_000])
-    parser.add_argument("--trials", type=int, default=25, help="measured at each size")
-    parser.add_argument("--ray-trials", type=int, default=200, help="in each of the runs")
-    parser.add_argument("--repeats", type=int, default=5, help="of reading, and runs with Ray")
+    parser.add_argument("--trials", type=int, default=25, help="measured trials per size")
+    parser.add_argument("--ray-trials", type=int, default=200, help="trials per run with Ray")
+    parser.add_argument("--repeats", type=int, default=5, help="repeats of reading and of Ray")
     args = parser.parse_args(argv)
     set_environment()
     for part in args.parts:
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def measure_driver(folder: Path, args: argparse.Namespace) -> None:
-    """The driver's work on a trial, by sampler and number of finished trials."""
+    """Time the work of the driver on a trial, by sampler and number of finished trials."""
     from tuner.execution.recorder import Recorder
     from tuner.execution.searcher import StudySearcher
     from tuner.space.samplers import SAMPLERS
@@ -103,7 +103,7 @@ def measure_driver(folder: Path, args: argparse.Namespace) -> None:
 
 
 def measure_ray(folder: Path, args: argparse.Namespace) -> None:
-    """What passes between the ends of two trials that do nothing, with one and two at once."""
+    """Time between the ends of two trials that do nothing, with one and two at once."""
     from tuner.execution.recorder import Recorder
     from tuner.execution.searcher import StudySearcher
     from tuner.execution.tune_runner import run_networks
@@ -130,7 +130,7 @@ def measure_ray(folder: Path, args: argparse.Namespace) -> None:
                 begin, *_, end = recorder.ends
                 spans.append((end - begin) / (len(recorder.ends) - 1))
                 own.append(statistics.median(recorder.seconds))
-            # Between two trials, a place for one stands idle while all places get one each.
+            # Each of the slots is idle while all of them get a new trial.
             idle = statistics.median(spans) * num_slots
             share = idle / (TRIAL_SECONDS + idle)
             print(
@@ -141,7 +141,7 @@ def measure_ray(folder: Path, args: argparse.Namespace) -> None:
 
 
 def measure_reading(folder: Path, args: argparse.Namespace) -> None:
-    """Seconds to read the largest result."""
+    """Time reading the largest result."""
     size = max(args.sizes)
     write_tables(folder, size)
     calls: dict[str, Callable[[], Any]] = {
@@ -162,7 +162,7 @@ def measure_reading(folder: Path, args: argparse.Namespace) -> None:
 
 
 class Timed:
-    """An observer of trials that notes how long another one takes over their ends, and when."""
+    """Wraps an observer of trials and records when they end and how long it takes."""
 
     def __init__(self, observer: Any) -> None:
         self.observer = observer
@@ -170,15 +170,15 @@ class Timed:
         self.ends: list[float] = []
 
     def started(self, number: int) -> None:
-        """Pass it on."""
+        """Forward the call."""
         self.observer.started(number)
 
     def progressed(self, number: int, seed: int, epochs_done: int, num_epochs: int) -> None:
-        """Pass it on."""
+        """Forward the call."""
         self.observer.progressed(number, seed, epochs_done, num_epochs)
 
     def ended(self, outcome: Outcome) -> Mapping[str, Any]:
-        """Pass it on, and note the time."""
+        """Forward the call and record its time."""
         clock = time.perf_counter()
         row: Mapping[str, Any] = self.observer.ended(outcome)
         self.ends.append(time.perf_counter())
@@ -187,35 +187,35 @@ class Timed:
 
 
 def make_space(num_trials: int) -> SearchSpace:
-    """Two objectives over three parameters."""
+    """A space of three parameters with two objectives."""
     flags = [f"tuning.num_trials={num_trials}", f"training.epochs={EPOCHS}"]
     search = "search.regularizer.batch_size={type: int, low: 2, high: 64}"
     return load_space(SPACE, [*flags, search])
 
 
 def do_nothing(config: dict[str, Any], settings: WorkerSettings) -> None:
-    """A network of no seconds, in a worker."""
+    """Report a network without training one, in a worker."""
     from ray import tune
 
     tune.report(report(config["trial"], settings.folder))
 
 
 def report(number: int, folder: Path) -> dict[str, Any]:
-    """The last report of a network, whose rows are in a file."""
+    """The last report of a network; its rows are in a file."""
     path = folder / f"record-{number}.json"
     path.write_text(json.dumps(make_record(number)))
     return {"record": str(path), "epochs_done": EPOCHS}
 
 
 def make_record(number: int) -> dict[str, Any]:
-    """The rows of a network, as many as of a real one."""
+    """Random rows of a network, as many as a real network has."""
     rng = random.Random(number)
     identity = {"role": "trial", "trial": number, "baseline_digest": "0" * 16, "seed": 0}
     names = [c.name for c in TABLES["trials"] if c.dtype == "float64" and "." in c.name]
-    figures = [name for name in names if name.startswith(("validation.", "test."))]
+    metrics = [name for name in names if name.startswith(("validation.", "test."))]
     curve = {"split": "test", "attack": "gaussian", "is_reference": False, "num_images": 100}
     return {
-        "columns": {name: rng.random() for name in figures}
+        "columns": {name: rng.random() for name in metrics}
         | {"started_at": "2026-01-01T00:00:00", "host": "node", "baseline_digest": "0" * 16},
         "curves": [
             {**identity, **curve, "epsilon": point / CURVE_POINTS, "accuracy": rng.random()}
@@ -231,7 +231,7 @@ def make_record(number: int) -> dict[str, Any]:
 
 
 def write_study(folder: Path, space: SearchSpace, size: int) -> None:
-    """A result folder whose study and tables have so many complete trials."""
+    """Write a study and tables with ``size`` complete trials."""
     from tuner.study.study import open_study
 
     write_tables(folder, size)
@@ -253,7 +253,7 @@ def write_study(folder: Path, space: SearchSpace, size: int) -> None:
 
 
 def write_tables(folder: Path, size: int) -> None:
-    """The tables of a search of so many trials, as a search leaves them."""
+    """Write the tables of a search of ``size`` trials."""
     folder.mkdir(exist_ok=True)
     store = ResultStore(folder)
     store.create()
@@ -277,7 +277,7 @@ def _identity(number: int, base: TrialConfig) -> dict[str, Any]:
 
 
 def milliseconds(seconds: Sequence[float]) -> str:
-    """The spread of times in milliseconds."""
+    """Median and quartiles in milliseconds."""
     return spread([1000 * value for value in seconds], 1)
 
 

@@ -1,9 +1,9 @@
-"""How many trials an hour does one device train: in turn, as processes, or stacked as one?
+"""Trials per hour on one device: one after another, in parallel processes, or vectorised.
 
-``python -m benchmarks.packing --device cuda`` compares, for M = 1, 2, 4, 8 trials that differ in
-alpha, Th and seed: one after another; as M processes that share the device (start NVIDIA's MPS
-before, to let their kernels overlap); and vectorised (:mod:`benchmarks.vectorised`). An epoch of
-every way is timed when all is warm, and a trial counts as ``--epochs`` of them.
+``python -m benchmarks.packing --device cuda`` compares these for M = 1, 2, 4, 8 trials that differ
+in alpha, Th and seed. Start NVIDIA's MPS before to let the kernels of processes overlap. Vectorised
+trials (:mod:`benchmarks.vectorised`) share every kernel. One warm epoch is timed; a trial has
+``--epochs`` of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.vectorised import VectorisedTraining
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import TaskData
 
-_PATIENCE = 600.0  # seconds; a process that fails breaks the barrier at once
+_PATIENCE = 600.0  # seconds; a process that fails breaks the barrier immediately
 
 
 def make_configs(args: argparse.Namespace, number: int) -> list[TrialConfig]:
@@ -45,14 +45,14 @@ def make_configs(args: argparse.Namespace, number: int) -> list[TrialConfig]:
 
 
 def make_data(args: argparse.Namespace, device: torch.device) -> TaskData:
-    """The task's images on the device."""
+    """The splits of the task on the device."""
     return timing.make_task(
         args.dataset, device, train=args.num_images, validation=max(2, args.num_images // 10)
     )
 
 
 def work(args: argparse.Namespace, number: int, threads: int, barrier: Barrier) -> None:
-    """One process: an epoch of its own trial whenever all have met, until the barrier breaks."""
+    """Train one epoch of a trial each time the processes meet, until the barrier breaks."""
     torch.set_num_threads(threads)
     device = torch.device(args.device)
     try:
@@ -71,7 +71,7 @@ def work(args: argparse.Namespace, number: int, threads: int, barrier: Barrier) 
 
 @contextmanager
 def processes(args: argparse.Namespace, number: int) -> Iterator[Callable[[], None]]:
-    """M processes that wait; a call lets every one train one epoch."""
+    """M waiting processes; a call makes each of them train one epoch."""
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(number + 1)
     threads = max(1, args.threads // number)
@@ -95,7 +95,7 @@ def processes(args: argparse.Namespace, number: int) -> Iterator[Callable[[], No
 
 
 def report(args: argparse.Namespace, data: TaskData, device: torch.device, number: int) -> None:
-    """Print trials per hour of every way for M trials."""
+    """Print trials per hour of every variant for M trials."""
     configs = make_configs(args, number)
     stacked = VectorisedTraining(configs, data, device)
     epoch_index = count()
@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print one comparison per number of trials."""
     parser = timing.make_parser(__doc__)
     parser.add_argument("--trials", type=int, nargs="+", default=[1, 2, 4, 8], help="M")
-    parser.add_argument("--epochs", type=int, default=40, help="of a trial")
+    parser.add_argument("--epochs", type=int, default=40, help="epochs of a trial")
     parser.add_argument("--num-images", type=int, help="training images; 512, on cuda 10000")
     parser.add_argument("--base-channels", type=int, default=16)
     args = parser.parse_args(argv)
@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if device.type == "cuda":
         pipe = os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps")
-        print(f"MPS {'on' if os.path.exists(pipe) else 'off'} (by {pipe})\n")
+        print(f"MPS {'on' if os.path.exists(pipe) else 'off'} (according to {pipe})\n")
     data = make_data(args, device)
     for number in args.trials:
         report(args, data, device, number)

@@ -1,9 +1,9 @@
-"""Training in the plain style of published research code: the baseline of ``benchmarks.epoch``.
+"""Training in the plain style of published research code, for ``benchmarks.epoch``.
 
-A ``DataLoader`` with worker processes and transforms of single PIL images, a Python list of all
-pairs of regularization images, three forward passes a step, ``.item()`` after every step,
-PyTorch's default memory format and optimizer. Its targets are the project's fast ones and its
-workers stay alive between epochs, which both favours it.
+It uses a ``DataLoader`` with worker processes and transforms of single PIL images, a Python list of
+all pairs of regularization images, three forward passes per step, ``.item()`` after every step, and
+PyTorch's default memory format and optimizer. Two things favour it: it computes targets with the
+fast code of this project, and its workers stay alive between epochs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from simreg_core.regularizer.similarity import FeatureSimilarity, PixelSimilarit
 
 
 class PlainDataset(Dataset[tuple[Tensor, int]]):
-    """A split as PIL images, each transformed when it is asked for."""
+    """A split as PIL images, transformed on access."""
 
     def __init__(self, split: Split, transform: Callable[[Image.Image], Tensor]) -> None:
         arrays = split.images.cpu().permute(0, 2, 3, 1).numpy()
@@ -43,13 +43,13 @@ class PlainDataset(Dataset[tuple[Tensor, int]]):
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """Pixels (C, H, W) in [0, 1], as torchvision's ``ToTensor`` gives them."""
+    """Pixels (C, H, W) in [0, 1], like torchvision's ``ToTensor``."""
     array = np.array(image).reshape(image.height, image.width, -1)
     return torch.from_numpy(array).permute(2, 0, 1).contiguous().float().div(255)
 
 
 def augmented(image: Image.Image) -> Tensor:
-    """Random crop after reflect padding of 4, flip: by NumPy and PIL, as torchvision does them."""
+    """Random crop after reflect padding of 4, and random flip, like torchvision's."""
     array = np.array(image)
     widths = [(4, 4), (4, 4), (0, 0)][: array.ndim]
     padded = Image.fromarray(np.pad(array, widths, mode="reflect"))
@@ -59,12 +59,12 @@ def augmented(image: Image.Image) -> Tensor:
 
 
 def list_pairs(num_images: int) -> list[tuple[int, int]]:
-    """All pairs i < j, as a plain program lists them."""
+    """All pairs i < j."""
     return [(i, j) for i in range(num_images) for j in range(i + 1, num_images)]
 
 
 class PlainTraining:
-    """The baseline: one network and everything that its epochs need."""
+    """One network in training, with data loaders and optimizer."""
 
     def __init__(
         self, config: TrialConfig, data: TaskData, device: torch.device, workers: int

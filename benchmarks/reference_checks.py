@@ -1,9 +1,9 @@
-"""Does the regularizer do what an independent implementation measured? Gains paired by seed.
+"""Effects of the regularizer, for comparison with an independent implementation.
 
-``python -m benchmarks.reference_checks digits-20 digits-shuffled --seeds 3`` trains, for every
-check, ``--seeds`` regularized networks and the unregularized ones of the same seeds (FGSM is
-transferred from a surrogate with a seed of its own) and prints test accuracies, their paired
-differences with standard error, and the share of each drop that is left.
+``python -m benchmarks.reference_checks digits-20 digits-shuffled --seeds 3`` trains regularized and
+unregularized networks of the same seeds for every check. It prints test accuracies, their paired
+differences with standard errors, and the drops under each attack. The surrogate of transferred FGSM
+has another seed.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _run(name: str, args: argparse.Namespace) -> None:
         curves = [point for point in result.curves if point.split == "test"]
         pairs.append((accuracies(baseline.measurements("test")), accuracies(Measurements(curves))))
     seconds = time.perf_counter() - clock
-    print(f"\n{name}: {len(seeds)} seeds, test split, {args.device}, {seconds:.0f} s in all")
+    print(f"\n{name}: {len(seeds)} seeds, test split, {args.device}, {seconds:.0f} s in total")
     print(f"{'':32}{'baseline':>18}{'regularized':>18}{'difference':>20}")
     for metric in pairs[0][1]:
         base = [b[metric] for b, _ in pairs]

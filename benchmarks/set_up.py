@@ -1,8 +1,8 @@
-"""What does a large regularization set cost before the first step, in seconds and memory?
+"""Time and memory of the set-up for large regularization sets.
 
-``python -m benchmarks.set_up --num-images 5000 50000`` builds the target and the sampler of pairs
-for random images of 32x32 pixels, once per range of pairs and in a process of its own, draws 100
-batches of 16 pairs, and prints seconds and the peak of memory beyond the images.
+``python -m benchmarks.set_up --num-images 5000 50000`` builds the target and the pair sampler for
+random images of 32x32 pixels and draws 100 batches of 16 pairs, in a new process for every range of
+pairs. It prints seconds and the peak memory beyond the images.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RANGES: dict[str, dict[str, Any]] = {
 
 
 def measure(num_images: int, options: dict[str, Any]) -> tuple[float, float, float]:
-    """Seconds of set-up, milliseconds a batch, and peak megabytes beyond the images."""
+    """Seconds of set-up, milliseconds per batch, and peak megabytes beyond the images."""
     torch.set_num_threads(1)
     shape = (num_images, 1, 32, 32)
     rng = torch.Generator().manual_seed(0)
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--num-images", type=int, nargs="+", default=[5000, 50000])
     args = parser.parse_args(argv)
     print(f"{'N':>7}  {'pairs':24}{'set-up, s':>10}{'a batch, ms':>13}{'peak, MB':>10}")
-    context = multiprocessing.get_context("spawn")  # memory of a fresh process
+    context = multiprocessing.get_context("spawn")  # for the memory of a new process
     for num_images in args.num_images:
         for name, options in RANGES.items():
             with context.Pool(1) as pool:

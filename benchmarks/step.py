@@ -1,9 +1,9 @@
-"""How much does the regularizer add to a training step, and how far is a step from bare arithmetic?
+"""Cost of the regularizer in a training step, and of a step compared with bare arithmetic.
 
-``python -m benchmarks.step --device cuda --precision float32 bf16`` times steps of the project's
-own training without and with regularizer. The share that arithmetic allows is (B + 2k) / B; the
-floor is the step's counted operations at the rate that the device reaches, in the same rounds and
-number format, in a large matrix product or in a convolution of the network's kind.
+``python -m benchmarks.step --device cuda --precision float32 bf16`` times training steps with and
+without regularizer. By arithmetic, their ratio is (B + 2k) / B. The floor is the time for the
+counted operations of a step at the rate of a large matrix product or of a typical convolution,
+measured in the same rounds and number format.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def step_seconds(
 ) -> dict[str, list[float]]:
     """Seconds of a training step of every configuration, and of the ``others``, by round.
 
-    An epoch of one step is subtracted from an epoch of ``num_steps`` more: what an epoch costs
-    beside its steps (validation, keeping the weights) cancels.
+    The duration of an epoch of one step is subtracted from that of ``num_steps`` more. This cancels
+    the other costs of an epoch (validation, keeping the weights).
     """
     variants: dict[str, Callable[[], object]] = {}
     for name, config in configs.items():
@@ -53,7 +53,7 @@ def step_seconds(
 
 
 def operations(config: TrialConfig, data: TaskData, device: torch.device) -> int:
-    """Floating-point operations of one step, forward and backward; a product and a sum are two."""
+    """Floating-point operations of one step; a multiplication and an addition count as two."""
     state = start(config, data, device)
     batch = slice(config.training.batch_size)
     with FlopCounterMode(display=False) as counter:
@@ -67,7 +67,7 @@ def operations(config: TrialConfig, data: TaskData, device: torch.device) -> int
 
 
 def peaks(device: torch.device, dtype: torch.dtype) -> dict[str, tuple[Callable[[], object], int]]:
-    """Calls that reach the device's best rate, with their floating-point operations."""
+    """Calls at the best rate of the device, with their floating-point operations."""
     side, batch = (8192, 256) if device.type == "cuda" else (2048, 64)
     channels, pixels = 128, 16
     matrix = torch.randn(side, side, device=device, dtype=dtype)
@@ -75,7 +75,7 @@ def peaks(device: torch.device, dtype: torch.dtype) -> dict[str, tuple[Callable[
     kernel = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype)
     image, kernel = (x.to(memory_format=torch.channels_last) for x in (image, kernel))
     per_image = 2 * 9 * channels**2 * pixels**2
-    repeats = 10  # of the convolution, which is smaller
+    repeats = 10  # because the convolution is smaller
     return {
         "matrix product": (lambda: matrix @ matrix, 2 * side**3),
         "convolution": (
@@ -132,11 +132,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["float32"])
     parser.add_argument("--base-channels", type=int, nargs="+", default=[16, 64])
     parser.add_argument("--pairs", type=int, default=16, help="k")
-    parser.add_argument("--steps", type=int, help="timed at once; default: 4, on cuda 50")
+    parser.add_argument("--steps", type=int, help="steps per measurement; default: 4, on cuda 50")
     args = parser.parse_args(argv)
     args.steps = args.steps or (50 if args.device == "cuda" else 4)
     device = timing.begin(args, steps=args.steps)
-    # Convolutions use TF32 by default and products do not: the floor is that of the convolutions.
+    # Let matrix products use TF32 if convolutions do, which is their default.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
     for base in args.base_channels:
         for precision in args.precision:

@@ -1,7 +1,7 @@
-"""What the timing scripts share: interleaved repetitions, ratios with their spread, random tasks.
+"""Shared parts of the timing scripts: interleaved repetitions, ratios and random tasks.
 
-The variants of a comparison take turns (A B A B ...) within one process, so a change of the
-machine's clock or load meets all of them; ratios are taken within a round.
+The variants of a comparison take turns (A B A B ...) within one process, so that changes of clock
+or load affect all of them. Ratios are taken within a round.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CLASSES = 10
 
 
 class Spread(NamedTuple):
-    """Median and range of repeated measurements, in their unit."""
+    """Median and range of repeated measurements."""
 
     median: float
     low: float
@@ -46,7 +46,7 @@ def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Spread:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was asked."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -58,7 +58,7 @@ def interleaved(
     *,
     warm_up: int = 1,
 ) -> dict[str, list[float]]:
-    """Seconds of every variant in every round, the variants in turn; warm-up rounds left out."""
+    """Seconds of every variant in every round after the warm-up; the variants take turns."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(warm_up + repetitions):
         for name, run in variants.items():
@@ -75,9 +75,11 @@ def make_parser(doc: str | None, repetitions: int = 5) -> argparse.ArgumentParse
     """A parser with the options of every timing script."""
     parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, default=1, help="of torch, on the CPU")
-    parser.add_argument("--repetitions", type=int, default=repetitions, help="after the warm-up")
-    parser.add_argument("--dataset", help="a task's dataset; default: random images like cifar10's")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
+    parser.add_argument(
+        "--repetitions", type=int, default=repetitions, help="rounds after the warm-up"
+    )
+    parser.add_argument("--dataset", help="dataset; default: random images like cifar10's")
     return parser
 
 
@@ -96,7 +98,7 @@ def begin(args: argparse.Namespace, **sizes: object) -> torch.device:
 def make_task(
     dataset: str | None, device: torch.device, *, train: int, validation: int = 2, test: int = 2
 ) -> TaskData:
-    """The dataset's splits with these numbers of images, or random ones that can be learned."""
+    """Splits of the dataset, or random splits that can be learned, with these numbers of images."""
     if dataset is not None:
         config = TaskConfig(
             dataset=dataset, num_train=train, num_validation=validation, num_test=test
@@ -114,7 +116,7 @@ def make_task(
 
 
 def make_trial(dataset: str | None = None, **sections: dict[str, Any]) -> TrialConfig:
-    """The published protocol with changes by section; endless, and too slow to diverge."""
+    """The published protocol with changes by section, endless and with a small learning rate."""
     endless = {"epochs": 10**6, "learning_rate": 1e-3, **sections.pop("training", {})}
     task = {"dataset": dataset or "cifar10"}
     return TrialConfig.from_dict({"task": task, "training": endless, **sections})
@@ -123,7 +125,7 @@ def make_trial(dataset: str | None = None, **sections: dict[str, Any]) -> TrialC
 def epochs_of(
     config: TrialConfig, data: TaskData, device: torch.device, train: Split | None = None
 ) -> Callable[[], EpochRecord]:
-    """A function whose every call trains one more epoch of a new network, on ``train`` if given."""
+    """A function that trains a new network by one epoch per call, on ``train`` if given."""
     state = start(config, data, device)
     epochs = fit(
         state,

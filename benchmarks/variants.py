@@ -1,9 +1,9 @@
-"""What do bf16, and one forward pass for both halves of the pairs, change in the results?
+"""Effects of bf16, and of separate forward passes for the two halves of the pairs.
 
 ``python -m benchmarks.variants --seeds 10`` trains digits networks in float32 and in bf16, and
-regularized ones with two passes of k images instead of one of 2k (batch normalisation then sees
-each half alone). All meet the same noise and the same surrogate. Prints test accuracies, and their
-differences from the float32 network of the same seed, with 95 % intervals.
+regularized ones with two passes of k images instead of one of 2k, so that batch normalisation sees
+each half alone. All are tested with the same noise and the same surrogate. It prints test
+accuracies and their differences from the float32 network of the same seed, with 95 % intervals.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ VARIANTS = {
     "regularized, bf16": ONE_PASS,
     "regularized, two passes": ONE_PASS,
 }
-"""By name, what each is compared with."""
+"""Variants, and the variant that each is compared with."""
 
 
 class TwoPasses(SimilarityRegularizer):
-    """The regularizer as published code has it: one pass per half of the pairs."""
+    """The regularizer with one pass per half of the pairs, as in the published code."""
 
     def features(self, model: FeatureNetwork, pairs: Tensor) -> dict[str, Tensor]:
-        """As the parent's."""
+        """Features of both halves."""
         pixels = self.images[pairs].to(torch.float32) / 255
         halves = [model.features(half, self.layers) for half in pixels]
         return {name: torch.cat([half[name] for half in halves]) for name in halves[0]}
@@ -89,8 +89,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, compared in VARIANTS.items():
         print(name)
         for metric in found[name][0]:
-            own = [figures[metric] for figures in found[name]]
-            other = [figures[metric] for figures in found[compared]]
+            own = [accuracy[metric] for accuracy in found[name]]
+            other = [accuracy[metric] for accuracy in found[compared]]
             mean, half, _ = estimate(own)
             line = f"  {metric:32}{mean:.4f} ± {half:.4f}"
             if name != compared:

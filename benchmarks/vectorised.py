@@ -1,9 +1,9 @@
-"""Trials that differ in alpha, Th and seed only, trained as one by ``torch.func``.
+"""Trials that differ in alpha, Th and seed only, trained together by ``torch.func``.
 
-M networks of one shape become one set of parameters (M, ...), and a step of all of them one call:
-fewer and larger kernels where a single network leaves a GPU idle. Every network keeps its own
-draws (batches, augmentation, pairs), batch-norm statistics and running means of the features, so
-each is trained as ``simreg_core.training.fit`` would train it alone.
+M networks of one shape become one set of parameters (M, ...), and one call steps all of them. The
+kernels are fewer and larger, which helps if a single network leaves a GPU idle. Every network keeps
+its own draws (batches, augmentation, pairs), batch-norm statistics and running means of the
+features, so the result is the same as that of ``simreg_core.training.fit``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _EVAL_BATCH = 1000
 
 
 class _Objective(nn.Module):
-    """One trial's loss for batches that were drawn for it."""
+    """Loss of one trial for given batches."""
 
     def __init__(self, model: FeatureNetwork, regularizer: SimilarityRegularizer) -> None:
         super().__init__()
@@ -48,15 +48,16 @@ class _Objective(nn.Module):
 
 
 class VectorisedTraining:
-    """M trials in training at once, all on one device.
+    """M trials that train together on one device.
 
     Args:
-        configs: Regularized trials of the pixel target, equal but for alpha, Th and seed.
-        data: The task's splits, on the device.
-        device: Where to train.
+        configs: Regularized float32 trials with the pixel target, equal except for alpha, Th and
+            seed.
+        data: Splits of the task, on the device.
+        device: Device of the training.
 
     Raises:
-        ValueError: the configurations differ in more, or are not of that kind.
+        ValueError: a configuration is not supported, or they differ in other fields.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class VectorisedTraining:
             return loss
 
         with warnings.catch_warnings():
-            # The running means' lerp_ has no batching rule: M tiny calls per layer.
+            # lerp_ of the running means has no batching rule, which costs M tiny calls per layer.
             warnings.filterwarnings("ignore", "There is a performance drop.*lerp_")
             losses = torch.vmap(loss_of)(
                 (self.parameters, self.buffers), pixels, labels, pairs, s_target, self._alpha
@@ -167,7 +168,7 @@ class VectorisedTraining:
 
 
 def regularizer_of(state: TrainingState) -> SimilarityRegularizer:
-    """The regularizer of a regularized trial's state."""
+    """The regularizer of a trial that has one."""
     assert state.regularizer is not None
     return state.regularizer
 
@@ -177,9 +178,9 @@ def _check(configs: Sequence[TrialConfig]) -> None:
     for config in configs:
         regularizer = config.regularizer
         if not regularizer.alpha or regularizer.target != "pixel" or regularizer.shuffle_targets:
-            raise ValueError("only regularized trials of the pixel target train as one")
+            raise ValueError("only regularized trials with the pixel target can train together")
         if config.training.precision != "float32":
-            raise ValueError("only trials in float32 train as one")
+            raise ValueError("only trials in float32 can train together")
         content = config.to_dict()
         for section, name in (
             (content, "seed"),
@@ -189,4 +190,4 @@ def _check(configs: Sequence[TrialConfig]) -> None:
             del section[name]
         kinds.append(content)
     if any(kind != kinds[0] for kind in kinds):
-        raise ValueError("only trials that differ in alpha, Th and seed alone train as one")
+        raise ValueError("only trials that differ in alpha, Th and seed alone can train together")

@@ -1,8 +1,8 @@
 """Attack one network with full knowledge of it, and look for signs of masked gradients.
 
-The search measures black-box attacks and noise. Whether a network only hides its gradients shows
-when it is attacked itself: at the epsilons of the transferred attack by PGD with restarts, and by
-attacks that look for the smallest perturbation.
+The search measures black-box attacks and noise only. To see whether a network merely masks its
+gradients, this audit attacks the network itself: by PGD with restarts at the epsilons of the
+transferred attack, and by attacks that minimise the perturbation.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import logging
 import math
 import statistics
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,36 +20,33 @@ from torch import Tensor, nn
 from simreg_core.audit.masking import AuditCurve, MinimalNorms, masking_warnings
 from simreg_core.audit.whitebox import (
     AttackResult,
+    Norm,
     carlini_wagner_l2,
     deepfool_l2,
     hop_skip_jump,
-    pgd_l2,
-    pgd_linf,
+    pgd,
 )
 from simreg_core.registry import ATTACKS
 from simreg_core.robustness.attack import AttackInput, prepare
 from simreg_core.robustness.foolbox_bridge import frozen, predict_all
 from simreg_core.seeding import generator
 
-if TYPE_CHECKING:
-    from simreg_core.audit.whitebox import Norm
-
 log = logging.getLogger(__name__)
 
-LARGE_EPSILON = 0.5  # in this Linf ball lies a uniformly grey image, whatever the image
+LARGE_EPSILON = 0.5  # this Linf ball contains a uniformly grey image, around any image
 _BATCH_SIZE = 250
 
 
 class AuditPlan(NamedTuple):
-    """How hard a network is attacked."""
+    """Strength of the attacks."""
 
     epsilons: tuple[float, ...]
-    """Ascending, above 0; those of the transferred attack. :data:`LARGE_EPSILON` joins them."""
+    """Ascending, > 0, those of the transferred attack. :data:`LARGE_EPSILON` is added to them."""
     steps: int = 50
     few_steps: int = 10
     restarts: int = 3
     num_minimal: int = 30
-    """Images, the first ones, that DeepFool, Carlini-Wagner and HopSkipJump attack."""
+    """Number of (first) images for DeepFool, Carlini-Wagner and HopSkipJump."""
     carlini_wagner_steps: int = 200
     """Steps of Adam for each of nine constants."""
     hop_skip_jump_steps: int = 20
@@ -56,7 +54,7 @@ class AuditPlan(NamedTuple):
 
 
 class AuditReport(NamedTuple):
-    """Everything that an audit found."""
+    """All results of an audit."""
 
     clean_accuracy: float
     num_images: int
@@ -68,164 +66,122 @@ class AuditReport(NamedTuple):
 def audit(
     model: nn.Module, surrogate: nn.Module, images: Tensor, labels: Tensor, plan: AuditPlan
 ) -> AuditReport:
-    """Attack a network with and without knowing it, and compare.
+    """Attack a network on images (N, C, H, W) in [0, 1] with labels (N,), int64.
 
-    Args:
-        model: The network; pixels (B, C, H, W) in [0, 1] to logits.
-        surrogate: The network that FGSM is transferred from.
-        images: Float (N, C, H, W) in [0, 1].
-        labels: int64 (N,).
-        plan: Epsilons, steps, restarts, numbers of images, seed.
+    The attacks have full knowledge of ``model``, or use FGSM transferred from ``surrogate``, noise
+    or decisions only.
     """
-    epsilons = tuple(sorted({*plan.epsilons, LARGE_EPSILON}))
-    clean = float(_is_correct(model, images, labels).double().mean())
+    audited = _Audit(model, images, labels, plan)
+    black_box = [audited.black_box(name, surrogate) for name in ("transfer_fgsm", "uniform")]
+    first, strong = audited.restarted()
+    few = audited.pgd_curve("linf", plan.few_steps)
+    l2 = audited.pgd_curve("l2", plan.steps)
+    *minimal, decision_based = audited.minimal()
+    return AuditReport(
+        float(audited.is_correct(images).double().mean()),
+        len(labels),
+        [*black_box, few, first, strong, l2],
+        [*minimal, decision_based],
+        masking_warnings(strong, few, first, black_box, minimal, decision_based),
+    )
+
+
+@dataclass(frozen=True)
+class _Audit:
+    model: nn.Module
+    images: Tensor
+    labels: Tensor
+    plan: AuditPlan
+
+    @property
+    def epsilons(self) -> tuple[float, ...]:
+        return tuple(sorted({*self.plan.epsilons, LARGE_EPSILON}))
 
     def curve(
-        name: str, norm: str, conditions: str, accuracy: Callable[[float], float]
+        self, attack: str, norm: Norm, conditions: str, withstands: Callable[[float], Tensor]
     ) -> AuditCurve:
-        log.info("%s (%s)", name, conditions)
-        return AuditCurve(
-            name, norm, conditions, len(labels), epsilons, tuple(map(accuracy, epsilons))
+        log.info("%s (%s)", attack, conditions)
+        accuracies = tuple(float(withstands(eps).double().mean()) for eps in self.epsilons)
+        return AuditCurve(attack, norm, conditions, len(self.labels), self.epsilons, accuracies)
+
+    def is_correct(self, images: Tensor) -> Tensor:
+        with frozen(self.model):
+            return predict_all(self.model, images, _BATCH_SIZE) == self.labels
+
+    def black_box(self, name: str, surrogate: nn.Module) -> AuditCurve:
+        rng = generator(self.plan.seed, f"audit {name}", device=self.images.device)
+        source = AttackInput(self.images, self.labels, rng, surrogate)
+        perturbed = prepare(ATTACKS.get(name), source)
+        return self.curve(name, "linf", "black box", lambda eps: self.is_correct(perturbed(eps)))
+
+    def pgd_curve(self, norm: Norm, steps: int) -> AuditCurve:
+        """PGD with one restart. The L2 radius is that of the corners of the Linf ball."""
+        root, conditions = 1.0, f"{steps} steps, 1 restart"
+        if norm == "l2":
+            root = math.sqrt(self.images[0].numel())
+            conditions += f", radius epsilon * {root:g}"
+        return self.curve(
+            f"pgd_{norm}",
+            norm,
+            conditions,
+            lambda eps: self.withstands_pgd(norm, eps * root, steps),
         )
 
-    def black_box(name: str) -> AuditCurve:
-        rng = generator(plan.seed, f"audit {name}", device=images.device)
-        perturbed = prepare(ATTACKS.get(name), AttackInput(images, labels, rng, surrogate))
-        return curve(
-            name,
-            "linf",
-            "black box",
-            lambda eps: float(_is_correct(model, perturbed(eps), labels).double().mean()),
-        )
-
-    blind = [black_box("transfer_fgsm"), black_box("uniform")]
-    first, strong = _restarted(model, images, labels, epsilons, plan)
-    few = curve(
-        "pgd_linf",
-        "linf",
-        f"{plan.few_steps} steps, 1 restart",
-        lambda eps: _pgd_accuracy(model, images, labels, "linf", eps, plan.few_steps, plan.seed),
-    )
-    root = math.sqrt(images[0].numel())
-    l2 = curve(
-        "pgd_l2",
-        "l2",
-        f"{plan.steps} steps, 1 restart, radius epsilon * {root:g}",
-        lambda eps: _pgd_accuracy(model, images, labels, "l2", eps * root, plan.steps, plan.seed),
-    )
-    minimal, decision_based = _minimal_attacks(model, images, labels, plan)
-    return AuditReport(
-        clean,
-        len(labels),
-        [*blind, few, first, strong, l2],
-        [*minimal, decision_based],
-        masking_warnings(strong, few, first, blind, minimal, decision_based),
-    )
-
-
-def _restarted(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    epsilons: tuple[float, ...],
-    plan: AuditPlan,
-) -> tuple[AuditCurve, AuditCurve]:
-    """Linf PGD after its first restart, and after all: an image counts if it withstood each."""
-    first, all_ = [], []
-    for epsilon in epsilons:
-        log.info("pgd_linf (%d steps, %d restarts) at %g", plan.steps, plan.restarts, epsilon)
-        withstands = torch.stack(
-            [
-                ~_pgd(model, images, labels, "linf", epsilon, plan.steps, plan.seed, n).success
-                for n in range(plan.restarts)
-            ]
-        )
-        first.append(float(withstands[0].double().mean()))
-        all_.append(float(withstands.all(dim=0).double().mean()))
-    conditions = f"{plan.steps} steps, {{}} restart{{}}"
-    few = conditions.format(1, "")
-    many = conditions.format(plan.restarts, "s" if plan.restarts > 1 else "")
-    n = len(labels)
-    return (
-        AuditCurve("pgd_linf", "linf", few, n, epsilons, tuple(first)),
-        AuditCurve("pgd_linf", "linf", many, n, epsilons, tuple(all_)),
-    )
-
-
-def _pgd(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    norm: Norm,
-    epsilon: float,
-    steps: int,
-    seed: int,
-    restart: int,
-) -> AttackResult:
-    attack = pgd_linf if norm == "linf" else pgd_l2
-    # In all 4 epsilon: across the ball, and as much again to follow curved gradients.
-    return attack(
-        model,
-        images,
-        labels,
-        epsilon=epsilon,
-        steps=steps,
-        rel_stepsize=4 / steps,
-        restarts=1,
-        rng=generator(seed, f"audit pgd {norm} {steps}", restart),
-    )
-
-
-def _pgd_accuracy(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    norm: Norm,
-    epsilon: float,
-    steps: int,
-    seed: int,
-) -> float:
-    result = _pgd(model, images, labels, norm, epsilon, steps, seed, 0)
-    return float((~result.success).double().mean())
-
-
-def _minimal_attacks(
-    model: nn.Module, images: Tensor, labels: Tensor, plan: AuditPlan
-) -> tuple[list[MinimalNorms], MinimalNorms]:
-    """DeepFool and Carlini-Wagner, then HopSkipJump, on the same first images."""
-    log.info("deepfool_l2, carlini_wagner_l2, hop_skip_jump (%d images)", plan.num_minimal)
-    images, labels = images[: plan.num_minimal], labels[: plan.num_minimal]
-    rng = generator(plan.seed, "audit hop_skip_jump")
-    deepfool = deepfool_l2(model, images, labels, steps=50)
-    carlini_wagner = carlini_wagner_l2(
-        model, images, labels, steps=plan.carlini_wagner_steps, binary_search_steps=9
-    )
-    decision_based = hop_skip_jump(model, images, labels, steps=plan.hop_skip_jump_steps, rng=rng)
-    return (
-        [
-            _norms("deepfool_l2", "50 steps", deepfool),
-            _norms(
-                "carlini_wagner_l2",
-                f"9 constants, {plan.carlini_wagner_steps} steps each",
-                carlini_wagner,
+    def restarted(self) -> tuple[AuditCurve, AuditCurve]:
+        """Linf PGD after the first restart and after all; an image must withstand each restart."""
+        steps, restarts = self.plan.steps, self.plan.restarts
+        passed = {}
+        for epsilon in self.epsilons:
+            log.info("pgd_linf (%d steps, %d restarts) at %g", steps, restarts, epsilon)
+            passed[epsilon] = torch.stack(
+                [self.withstands_pgd("linf", epsilon, steps, n) for n in range(restarts)]
+            )
+        one, many = f"{steps} steps, 1 restart", f"{steps} steps, {restarts} restarts"
+        return (
+            self.curve("pgd_linf", "linf", one, lambda eps: passed[eps][0]),
+            self.curve(
+                "pgd_linf",
+                "linf",
+                many if restarts > 1 else one,
+                lambda eps: passed[eps].all(dim=0),
             ),
-        ],
-        _norms("hop_skip_jump", f"{plan.hop_skip_jump_steps} steps", decision_based),
-    )
+        )
+
+    def withstands_pgd(self, norm: Norm, epsilon: float, steps: int, restart: int = 0) -> Tensor:
+        result = pgd(
+            self.model,
+            self.images,
+            self.labels,
+            norm=norm,
+            epsilon=epsilon,
+            steps=steps,
+            # 4 epsilon in total: across the ball, and the same again to follow curved gradients.
+            rel_stepsize=4 / steps,
+            rng=generator(self.plan.seed, f"audit pgd {norm} {steps}", restart),
+        )
+        return ~result.success
+
+    def minimal(self) -> list[MinimalNorms]:
+        """DeepFool, Carlini-Wagner and, last, HopSkipJump on the same first images."""
+        plan = self.plan
+        n, wagner, jumps = plan.num_minimal, plan.carlini_wagner_steps, plan.hop_skip_jump_steps
+        log.info("deepfool_l2, carlini_wagner_l2, hop_skip_jump (%d images)", n)
+        task = self.model, self.images[:n], self.labels[:n]
+        rng = generator(plan.seed, "audit hop_skip_jump")
+        deepfool = deepfool_l2(*task, steps=50)
+        carlini = carlini_wagner_l2(*task, steps=wagner, binary_search_steps=9)
+        decision_based = hop_skip_jump(*task, steps=jumps, rng=rng)
+        return [
+            _norms("deepfool_l2", "50 steps", deepfool),
+            _norms("carlini_wagner_l2", f"9 constants, {wagner} steps each", carlini),
+            _norms("hop_skip_jump", f"{jumps} steps", decision_based),
+        ]
 
 
 def _norms(attack: str, conditions: str, result: AttackResult) -> MinimalNorms:
     norms = result.norms.where(result.success, torch.inf).tolist()
     median = statistics.median(norms)
+    rate = float(result.success.double().mean())
     return MinimalNorms(
-        attack,
-        conditions,
-        len(norms),
-        float(result.success.double().mean()),
-        median if math.isfinite(median) else None,
+        attack, conditions, len(norms), rate, median if math.isfinite(median) else None
     )
-
-
-def _is_correct(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    with frozen(model):
-        return predict_all(model, images, _BATCH_SIZE) == labels

@@ -1,8 +1,4 @@
-"""Similarities of the same image pairs by pixels, predicted neurons and Gabor units.
-
-The poster's observation (section 2): similarities from the predictive model correlate with pixel
-similarity.
-"""
+"""Compare similarities of the same image pairs: pixels, predicted neurons and Gabor units."""
 
 from __future__ import annotations
 
@@ -33,25 +29,23 @@ def compare(
     seed: int,
     recorded: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Columns of a table with one row per random pair of images.
+    """Similarities of random pairs of images, as the columns of a table.
 
     Args:
-        model: Whose denoised responses are compared.
+        model: Model whose denoised responses are compared.
         images: uint8 (N, C, H, W), N >= 2.
         num_pairs: k, drawn with replacement.
-        seed: Of the pairs.
-        recorded: Recorded responses (N, M), compared too if given.
+        seed: Seed of the pairs.
+        recorded: Recorded responses (N, M), to compare as well.
 
     Returns:
-        ``first`` and ``second``, the images' indices int64 (k,), and float32 (k,) similarities
-        ``pixel``, ``neural``, ``v1_gabor`` and, if given, ``recorded``.
+        The indices ``first`` and ``second``, int64 (k,), and the similarities ``pixel``,
+        ``neural``, ``v1_gabor`` and, with recorded responses, ``recorded``, float32 (k,).
     """
     first, second = sample_pairs(len(images), num_pairs, generator(seed, "compared pairs"))
-    responses = {
-        "neural": model.denoise(images),
-        "v1_gabor": GaborPopulation().responses(images),
-        **({} if recorded is None else {"recorded": recorded}),
-    }
+    responses = {"neural": model.denoise(images), "v1_gabor": GaborPopulation().responses(images)}
+    if recorded is not None:
+        responses["recorded"] = recorded
     columns = {"first": first, "second": second, "pixel": PixelSimilarity(images)(first, second)}
     for name, response in responses.items():
         columns[name] = ResponseSimilarity(response)(first, second)
@@ -59,7 +53,7 @@ def compare(
 
 
 def correlations(columns: Mapping[str, Tensor]) -> dict[tuple[str, str], float]:
-    """Pearson correlation over the pairs of every two similarities of :func:`compare`."""
+    """Pearson correlation over the pairs between every two similarities of :func:`compare`."""
     names = [name for name in columns if name not in _INDICES]
     return {
         (a, b): float(pearson(columns[a][:, None], columns[b][:, None]))
@@ -68,7 +62,7 @@ def correlations(columns: Mapping[str, Tensor]) -> dict[tuple[str, str], float]:
 
 
 def write_table(columns: Mapping[str, Tensor], path: Path) -> None:
-    """Write columns of :func:`compare` as Parquet; whole or absent.
+    """Write the columns of :func:`compare` as Parquet, atomically.
 
     The similarities are named ``pixel_similarity`` and so on, as ``analysis`` reads them.
     """

@@ -1,20 +1,20 @@
-"""Recordings: images, and the responses of neurons to them; read, checked and written.
+"""Recordings of neurons: images and the responses to them.
 
-Two formats are read. Responses are any finite numbers (spike counts, rates, dF/F).
+Responses are finite numbers, such as spike counts, rates or dF/F. Two formats are supported.
 
-``FILE.npz``, NumPy arrays without pickled objects; further arrays are ignored:
+``FILE.npz`` with NumPy arrays (no pickled objects; further arrays are ignored):
 
-* ``images``: uint8 (I, H, W), (I, C, H, W) or (I, H, W, C), C = 1 or 3 (where both readings are
-  possible, channels come first);
-* ``responses``: (R, I, M), R repeats of every image; or (T, M), one row per trial, with
-* ``image_index``: integers (T,) from 0 to I - 1, the image that each trial showed.
+* ``images``: uint8 (I, H, W), (I, C, H, W) or (I, H, W, C) with C = 1 or 3. If a shape allows both
+  readings, channels come first.
+* ``responses``: (R, I, M) for R repeats of every image, or (T, M) for one row per trial.
+* ``image_index``: integers (T,) from 0 to I - 1, the image of each trial; only with (T, M).
 
-``FOLDER``, Parquet, which is also a dataset ``parquet:FOLDER`` of the recorded images:
+``FOLDER`` with Parquet files, which is also the dataset ``parquet:FOLDER`` of the recorded images:
 
-* ``train.parquet``: the images, in the layout of the project's datasets (column ``image``);
-* ``responses.parquet``: one row per trial; column ``image``: integers, the image's row; the
-  responses as one column ``response`` of lists of M numbers, or as one number column per neuron,
-  which it names. A column ``trial`` or ``repeat`` is ignored.
+* ``train.parquet``: the images (column ``image``).
+* ``responses.parquet``: one row per trial. Column ``image`` holds the row number of the image. The
+  responses are a column ``response`` of lists of M numbers, or one column of numbers per neuron,
+  named after it. Columns ``trial`` and ``repeat`` are ignored.
 
 Legend: I images, T trials, M neurons.
 """
@@ -40,59 +40,62 @@ from simreg_core.errors import ConfigError
 from simreg_core.storage.atomic import atomic_file
 
 _NOT_NEURONS = ("image", "trial", "repeat")
+_LISTS = (pa.ListType, pa.LargeListType, pa.FixedSizeListType)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recordings:
-    """Every image has at least one trial."""
+    """Images and the responses to them; every image has at least one trial."""
 
     images: Tensor
     """uint8 (I, C, H, W)."""
     trials: Tensor
-    """Responses of one trial a row, float32 (T, M)."""
+    """Responses, float32 (T, M)."""
     image_index: Tensor
-    """int64 (T,): the image of each trial."""
+    """Image of each trial, int64 (T,)."""
     neurons: tuple[str, ...]
-    """Names, M of them."""
+    """M names."""
 
     def num_trials(self) -> Tensor:
-        """Trials of each image, int64 (I,)."""
+        """Number of trials of each image, int64 (I,)."""
         return torch.bincount(self.image_index, minlength=len(self.images))
 
     def mean_responses(self) -> Tensor:
         """Mean over the trials of each image, float64 (I, M)."""
-        total = torch.zeros(len(self.images), self.trials.shape[1], dtype=torch.float64)
-        total.index_add_(0, self.image_index, self.trials.to(torch.float64))
-        return total / self.num_trials()[:, None]
+        return self._sum_by_image(self.trials.to(torch.float64)) / self.num_trials()[:, None]
 
     def noise_variance(self) -> Tensor:
         """Unbiased variance over the trials of each image, float64 (I, M); NaN for one trial."""
         deviation = self.trials.to(torch.float64) - self.mean_responses()[self.image_index]
-        total = torch.zeros(len(self.images), self.trials.shape[1], dtype=torch.float64)
-        total.index_add_(0, self.image_index, deviation.square())
         freedom = (self.num_trials() - 1).to(torch.float64)
+        total = self._sum_by_image(deviation.square())
         return total / torch.where(freedom > 0, freedom, torch.nan)[:, None]
+
+    def _sum_by_image(self, values: Tensor) -> Tensor:
+        total = torch.zeros(len(self.images), values.shape[1], dtype=torch.float64)
+        return total.index_add_(0, self.image_index, values)
 
 
 def load_recordings(path: Path) -> Recordings:
-    """The recordings in an ``.npz`` file or a Parquet folder.
+    """Read recordings from an ``.npz`` file or a Parquet folder.
 
     Raises:
-        ConfigError: names the file and the array, what was found and what is allowed.
+        ConfigError: the recordings are unreadable or malformed. The message names the file and the
+            array or column.
     """
     if path.is_dir():
         return _read_folder(path)
     _require_file(path)
     arrays = _read_npz(path)
     images = _images(arrays["images"], f"{path}: images")
-    trials, index = _trials(arrays, len(images), path)
-    return _checked(images, trials, index, path)
+    responses, index = _trials(arrays, len(images), path)
+    return _checked(images, responses, index, path)
 
 
 def save_recordings(
     recordings: Recordings, path: Path, extra: Mapping[str, NDArray[Any]] | None = None
 ) -> None:
-    """Write an ``.npz`` file of trials, with further arrays beside; whole or absent."""
+    """Write recordings and further arrays to an ``.npz`` file, atomically."""
     arrays = {
         "images": recordings.images.numpy(),
         "responses": recordings.trials.numpy(),
@@ -103,75 +106,59 @@ def save_recordings(
 
 
 def _require_file(path: Path) -> None:
-    if path.exists() and not path.is_file():  # reading a pipe would wait for its writer
+    if path.exists() and not path.is_file():  # reading a pipe would block
         raise ConfigError(f"{path}: no regular file")
 
 
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        # NumPy leaves a file that it opened itself open where an archive is damaged.
+        # If NumPy opens a damaged archive itself, it does not close it.
         with path.open("rb") as stream:
             archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ConfigError(f"{path}: expected an .npz archive, found a single array")
-            names = [n for n in ("images", "responses", "image_index") if n in archive.files]
-            missing = {"images", "responses"} - set(names)
-            if missing:
-                raise ConfigError(
-                    f"{path}: array {sorted(missing)[0]!r} is missing; "
-                    f"found: {', '.join(archive.files) or 'none'}"
-                )
-            return {name: archive[name] for name in names}
+                raise ValueError("a single array")
+            for name in ("images", "responses"):
+                if name not in archive:
+                    found = ", ".join(archive) or "none"
+                    raise ConfigError(f"{path}: array {name!r} is missing; found: {found}")
+            return {n: archive[n] for n in ("images", "responses", "image_index") if n in archive}
     except ConfigError:
         raise
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as err:
-        reason = getattr(err, "strerror", None) or str(err)
-        raise ConfigError(
-            f"{path}: not a readable .npz file or Parquet folder: {' '.join(reason.split())}"
-        ) from err
+        reason = " ".join((getattr(err, "strerror", None) or str(err)).split())
+        raise ConfigError(f"{path}: not an .npz file or a Parquet folder: {reason}") from err
 
 
 def _images(array: NDArray[Any], where: str) -> Tensor:
-    allowed = "uint8 (I, H, W), (I, C, H, W) or (I, H, W, C) with C = 1 or 3"
     found = f"{array.dtype} {array.shape}"
-    if array.dtype != np.uint8 or array.ndim not in (3, 4) or 0 in array.shape:
-        raise ConfigError(f"{where}: expected {allowed}, found {found}")
-    if array.ndim == 3:
+    is_image = array.dtype == np.uint8 and array.ndim in (3, 4) and 0 not in array.shape
+    if is_image and array.ndim == 3:
         array = array[:, None]
-    elif array.shape[1] not in (1, 3):
-        if array.shape[3] not in (1, 3):
-            raise ConfigError(f"{where}: expected {allowed}, found {found}")
+    elif is_image and array.shape[1] not in (1, 3):
         array = array.transpose(0, 3, 1, 2)
+    if not is_image or array.shape[1] not in (1, 3):
+        allowed = "(I, H, W), (I, C, H, W) or (I, H, W, C) with C = 1 or 3"
+        raise ConfigError(f"{where}: expected uint8 {allowed}, found {found}")
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def _trials(
     arrays: Mapping[str, NDArray[Any]], num_images: int, path: Path
 ) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Responses (T, M) and the image of each trial (T,)."""
     responses, index = arrays["responses"], arrays.get("image_index")
-    if responses.ndim == 3:
+    found = f"found responses {responses.shape}"
+    is_repeated = responses.ndim == 3 and responses.shape[1] == num_images
+    if not is_repeated and responses.ndim != 2:
+        allowed = f"(repeats, {num_images} images, neurons) or (trials, neurons)"
+        raise ConfigError(f"{path}: responses: expected {allowed}, {found}")
+    if is_repeated:
         if index is not None:
-            raise ConfigError(
-                f"{path}: image_index: only for responses of (trials, neurons); "
-                f"responses are (repeats, images, neurons), {responses.shape}"
-            )
-        if responses.shape[1] != num_images:
-            raise ConfigError(
-                f"{path}: responses: expected (repeats, {num_images} images, neurons), "
-                f"found {responses.shape}"
-            )
+            raise ConfigError(f"{path}: image_index: only for (trials, neurons), {found}")
         index = np.tile(np.arange(num_images), len(responses))
         return responses.reshape(len(index), responses.shape[2]), index
-    if responses.ndim != 2:
-        raise ConfigError(
-            f"{path}: responses: expected (repeats, images, neurons) or (trials, neurons), "
-            f"found {responses.shape}"
-        )
     if index is None:
-        raise ConfigError(
-            f"{path}: image_index: missing; responses of (trials, neurons), {responses.shape}, "
-            "need the image of each trial"
-        )
+        raise ConfigError(f"{path}: image_index: missing; (trials, neurons) needs it, {found}")
     return responses, index
 
 
@@ -182,49 +169,36 @@ def _checked(
     path: Path,
     neurons: tuple[str, ...] | None = None,
 ) -> Recordings:
+    where = f"{path}: responses"
     if responses.dtype.kind not in "fiu" or 0 in responses.shape:
-        raise ConfigError(
-            f"{path}: responses: expected numbers for at least one trial and one neuron, "
-            f"found {responses.dtype} {responses.shape}"
-        )
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused
+        allowed = "numbers for at least one trial and one neuron"
+        found = f"{responses.dtype} {responses.shape}"
+        raise ConfigError(f"{where}: expected {allowed}, found {found}")
+    with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite
         trials = responses.astype(np.float32)
     if not np.isfinite(trials).all():
         trial, neuron = np.argwhere(~np.isfinite(trials))[0]
-        raise ConfigError(
-            f"{path}: responses: expected finite numbers, "
-            f"found {responses[trial, neuron]} (trial {trial}, neuron {neuron})"
-        )
-    _check_index(index, len(trials), len(images), path)
+        found = f"{responses[trial, neuron]} (trial {trial}, neuron {neuron})"
+        raise ConfigError(f"{where}: expected finite numbers, found {found}")
+    num_images, where = len(images), f"{path}: image_index"
+    if index.dtype.kind not in "iu" or index.shape != (len(trials),):
+        allowed = f"integers ({len(trials)},), one per row of responses"
+        raise ConfigError(f"{where}: expected {allowed}, found {index.dtype} {index.shape}")
+    if len(wrong := index[(index < 0) | (index >= num_images)]):
+        raise ConfigError(f"{where}: expected 0 to {num_images - 1}, found {wrong[0]}")
+    if len(unseen := np.setdiff1d(np.arange(num_images), index)):
+        raise ConfigError(f"{where}: expected a trial of every image, image {unseen[0]} has none")
     return Recordings(
         images=images,
         trials=torch.from_numpy(trials),
         image_index=torch.from_numpy(index.astype(np.int64)),
-        neurons=neurons or tuple(str(number) for number in range(trials.shape[1])),
+        neurons=neurons or tuple(map(str, range(trials.shape[1]))),
     )
 
 
-def _check_index(index: NDArray[Any], num_trials: int, num_images: int, path: Path) -> None:
-    where = f"{path}: image_index"
-    if index.dtype.kind not in "iu" or index.shape != (num_trials,):
-        raise ConfigError(
-            f"{where}: expected integers ({num_trials},), one per row of responses, "
-            f"found {index.dtype} {index.shape}"
-        )
-    wrong = index[(index < 0) | (index >= num_images)]
-    if len(wrong):
-        raise ConfigError(
-            f"{where}: expected 0 to {num_images - 1} ({num_images} images), found {wrong[0]}"
-        )
-    unseen = np.flatnonzero(np.bincount(index.astype(np.int64), minlength=num_images) == 0)
-    if len(unseen):
-        raise ConfigError(f"{where}: every image needs a trial, image {unseen[0]} has none")
-
-
 def _read_folder(folder: Path) -> Recordings:
-    images = load_dataset(
-        f"parquet:{folder}", color=True, size=None, key=f"{folder}: images"
-    ).images
+    dataset = load_dataset(f"parquet:{folder}", color=True, size=None, key=f"{folder}: images")
+    images = dataset.images
     if torch.equal(images[:, :1].expand_as(images), images):
         images = images[:, :1].contiguous()
     path = folder / "responses.parquet"
@@ -234,54 +208,36 @@ def _read_folder(folder: Path) -> Recordings:
     except (pa.ArrowException, OSError) as err:
         reason = " ".join(str(err).split())
         raise ConfigError(f"{path}: not a readable Parquet file: {reason}") from err
+    found = f"found: {', '.join(table.column_names)}"
     if "image" not in table.column_names:
-        raise ConfigError(
-            f"{path}: column 'image' is missing; found: {', '.join(table.column_names)}"
-        )
+        raise ConfigError(f"{path}: column 'image' is missing; {found}")
+    index = _number_column(table, "image", path)
     neurons = tuple(name for name in table.column_names if name not in _NOT_NEURONS)
-    if neurons == ("response",) and _is_list(table.schema.field("response").type):
-        responses, names = _list_column(table.column("response"), path), None
-    else:
-        responses, names = _number_columns(table, neurons, path), neurons
-    index = _column_array(table.column("image"), "image", path)
-    return _checked(images, responses, index, path, names)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
+    if not neurons:
+        allowed = "a column 'response' of lists or one number column per neuron"
+        raise ConfigError(f"{path}: responses: expected {allowed}, {found}")
+    if neurons == ("response",) and isinstance(table.schema.field("response").type, _LISTS):
+        return _checked(images, _list_column(table.column("response"), path), index, path)
+    columns = [_number_column(table, name, path).astype(np.float64) for name in neurons]
+    return _checked(images, np.stack(columns, axis=1), index, path, neurons)
 
 
 def _list_column(column: pa.ChunkedArray, path: Path) -> NDArray[Any]:
-    rows = column.to_pylist()
-    lengths = {len(row) if row is not None else 0 for row in rows}
-    if len(lengths) > 1:
-        raise ConfigError(
-            f"{path}: response: expected lists of one length, found {min(lengths)} "
-            f"to {max(lengths)} numbers"
-        )
     if not _is_number(column.type.value_type):
         raise ConfigError(f"{path}: response: expected lists of numbers, found {column.type}")
-    return np.array(rows, dtype=np.float64)  # a null becomes NaN, which is refused with the others
+    rows = column.to_pylist()
+    lengths = {len(row or ()) for row in rows}
+    if len(lengths) > 1:
+        found = f"{min(lengths)} to {max(lengths)} numbers"
+        raise ConfigError(f"{path}: response: expected lists of one length, found {found}")
+    return np.array(rows, dtype=np.float64)  # a null becomes NaN
 
 
-def _number_columns(table: pa.Table, neurons: tuple[str, ...], path: Path) -> NDArray[Any]:
-    if not neurons:
-        raise ConfigError(
-            f"{path}: responses: expected a column 'response' of lists or one number column per "
-            f"neuron, found: {', '.join(table.column_names)}"
-        )
-    columns = [_column_array(table.column(name), name, path) for name in neurons]
-    return np.stack([column.astype(np.float64) for column in columns], axis=1)
-
-
-def _column_array(column: pa.ChunkedArray, name: str, path: Path) -> NDArray[Any]:
+def _number_column(table: pa.Table, name: str, path: Path) -> NDArray[Any]:
+    column = table.column(name)
     if not _is_number(column.type) or column.null_count:
-        raise ConfigError(
-            f"{path}: {name}: expected numbers without nulls, found {column.type} "
-            f"with {column.null_count} nulls"
-        )
+        found = f"{column.type} with {column.null_count} nulls"
+        raise ConfigError(f"{path}: {name}: expected numbers without nulls, found {found}")
     array: NDArray[Any] = column.to_numpy()
     return array
 

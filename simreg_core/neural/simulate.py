@@ -1,7 +1,7 @@
-"""A simulated V1 recording, for trying things out where the truth is known.
+"""Simulated V1 recordings, for which the noise-free rates are known.
 
-Rates are responses of Gabor energy units (:mod:`simreg_core.regularizer.gabor`). Spike counts are
-Poisson.
+Rates are responses of Gabor energy units (:mod:`simreg_core.regularizer.gabor`), and spike counts
+are Poisson.
 """
 
 from __future__ import annotations
@@ -17,39 +17,10 @@ from simreg_core.seeding import generator
 
 
 class Simulation(NamedTuple):
-    """What was recorded, and the noise-free rates behind it, float32 (I, M)."""
+    """Recordings and the noise-free rates behind them, float32 (I, M)."""
 
     recordings: Recordings
     rates: Tensor
-
-
-def simulated_rates(
-    images: Tensor,
-    *,
-    num_neurons: int,
-    mean_count: float,
-    seed: int,
-    population: GaborPopulation | None = None,
-) -> Tensor:
-    """Expected spike counts of randomly chosen Gabor energy units, float32 (I, M).
-
-    Args:
-        images: uint8 (I, C, H, W).
-        num_neurons: M; the units are drawn without replacement.
-        mean_count: Mean of every neuron over the images.
-        seed: Of the choice; a smaller M is a part of a larger one.
-        population: Of the units; the default one if not given.
-
-    Raises:
-        ValueError: more neurons than there are units.
-    """
-    population = population or GaborPopulation()
-    if not 1 <= num_neurons <= len(population):
-        raise ValueError(f"expected 1 to {len(population)} neurons, found {num_neurons}")
-    order = torch.randperm(len(population), generator=generator(seed, "simulated neurons"))
-    amplitude = population.responses(images)[:, order[:num_neurons]]
-    level = amplitude.mean(dim=0, dtype=torch.float64).to(torch.float32)
-    return amplitude * (mean_count / torch.where(level > 0, level, 1.0))
 
 
 def simulate(
@@ -61,17 +32,31 @@ def simulate(
     seed: int,
     population: GaborPopulation | None = None,
 ) -> Simulation:
-    """Poisson spike counts of :func:`simulated_rates`, every image shown ``repeats`` times."""
-    rates = simulated_rates(
-        images,
-        num_neurons=num_neurons,
-        mean_count=mean_count,
-        seed=seed,
-        population=population,
-    )
+    """Simulate spike counts of randomly chosen Gabor energy units.
+
+    Args:
+        images: uint8 (I, C, H, W).
+        num_neurons: M, units drawn without replacement.
+        repeats: Number of times that every image is shown.
+        mean_count: Mean rate of every neuron over the images.
+        seed: Seed of units and spikes. The units of a smaller M are among those of a larger M.
+        population: Units to choose from (default: ``GaborPopulation()``).
+
+    Raises:
+        ValueError: there are fewer units than neurons.
+    """
+    population = population or GaborPopulation()
+    if not 1 <= num_neurons <= len(population):
+        raise ValueError(f"expected 1 to {len(population)} neurons, found {num_neurons}")
+    order = torch.randperm(len(population), generator=generator(seed, "simulated neurons"))
+    amplitude = population.responses(images)[:, order[:num_neurons]]
+    level = amplitude.mean(dim=0, dtype=torch.float64).to(torch.float32)
+    rates = amplitude * (mean_count / torch.where(level > 0, level, 1.0))
     rng = generator(seed, "simulated spikes")
-    trials = torch.poisson(rates.repeat(repeats, 1), generator=rng)
-    index = torch.arange(len(images)).repeat(repeats)
-    names = tuple(str(number) for number in range(num_neurons))
-    recordings = Recordings(images=images, trials=trials, image_index=index, neurons=names)
+    recordings = Recordings(
+        images=images,
+        trials=torch.poisson(rates.repeat(repeats, 1), generator=rng),
+        image_index=torch.arange(len(images)).repeat(repeats),
+        neurons=tuple(map(str, range(num_neurons))),
+    )
     return Simulation(recordings, rates)

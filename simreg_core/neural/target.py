@@ -1,7 +1,4 @@
-"""Similarities of predicted neural responses as the regularizer's target.
-
-Li et al., arXiv:1911.05072.
-"""
+"""Target of the regularizer: similarities of predicted neural responses (arXiv:1911.05072)."""
 
 from __future__ import annotations
 

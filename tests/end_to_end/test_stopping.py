@@ -225,7 +225,7 @@ def test_network_of_a_seed_is_exported(several: Search, tmp_path: Path) -> None:
             assert torch.equal(exported.state_dict()[name], value)
         figures = json.loads((tmp_path / str(seed) / "metrics.json").read_text())
         (row,) = [r for r in several.rows("seeds") if (r["trial"], r["seed"]) == (1, seed)]
-        assert figures["test"]["figures"]["clean_accuracy"] == row["test.clean_accuracy"]
+        assert figures["test"]["values"]["clean_accuracy"] == row["test.clean_accuracy"]
 
 
 @pytest.mark.long

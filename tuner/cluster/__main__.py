@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0 if the file has no problems, 2 if it has some or the flags are wrong.
+        0 if the file has no problems, 2 if it has some or for wrong flags.
     """
     parser = cli.Parser("tuner.cluster", "Check a cluster file for `ray up`.")
     parser.add_argument("command", choices=["check"], help="look for mistakes, offline")
@@ -31,8 +31,7 @@ def _check(args: argparse.Namespace) -> int:
     config = read_yaml_mapping(args.file)
     problems = find_problems(config, args.file.absolute().parent)
     for path, message in problems:
-        where = ": ".join(filter(None, (str(args.file), path)))
-        print(f"tuner.cluster: {where}: {message}", file=sys.stderr)
+        print("tuner.cluster", args.file, *filter(None, [path]), message, sep=": ", file=sys.stderr)
     if problems:
         return cli.USAGE_ERROR
     print(f"{args.file}: no problems found: {describe_cluster(config)}")

@@ -28,14 +28,10 @@ from tuner.cluster.provider import check_provider
 
 
 def find_problems(config: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
-    """All problems of a cluster configuration.
-
-    Args:
-        config: Content of the file.
-        folder: Folder of the file. Relative sources of file mounts start there.
+    """All problems of a cluster file in ``folder``, to which its file mounts are relative.
 
     Returns:
-        Pairs of key path and message. The path is empty where Ray refuses the file as a whole.
+        Pairs of key path and message. The path is empty if Ray refuses the file as a whole.
     """
     # The other checks rely on the types that the schema guarantees.
     if found := list(_check_schema(config)):
@@ -57,9 +53,8 @@ def find_problems(config: Mapping[str, Any], folder: Path) -> list[tuple[str, st
 
 def describe_cluster(config: Mapping[str, Any]) -> str:
     """The provider and the largest number of workers of a configuration without problems."""
-    return (
-        f"provider {config['provider']['type']}, at most {_prepare(config)['max_workers']} workers"
-    )
+    num_workers = _prepare(config)["max_workers"]
+    return f"provider {config['provider']['type']}, at most {num_workers} workers"
 
 
 def _check_schema(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -103,11 +98,13 @@ def _prepare(config: Mapping[str, Any]) -> Any:
 
 
 def _check_files(config: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, str]]:
-    """Local files that do not exist: `ray up` would stop after it has started the head."""
-    sources = {f"file_mounts.{to}": source for to, source in config.get("file_mounts", {}).items()}
+    """Missing local files, because of which `ray up` would stop after it has started the head."""
+    sources = [
+        (f"file_mounts.{to}", source) for to, source in config.get("file_mounts", {}).items()
+    ]
     if "ssh_private_key" in config.get("auth", {}):
-        sources["auth.ssh_private_key"] = config["auth"]["ssh_private_key"]
-    for path, source in sources.items():
+        sources.append(("auth.ssh_private_key", config["auth"]["ssh_private_key"]))
+    for path, source in sources:
         if not isinstance(source, str):
             yield path, f"expected a path on this machine, found {describe(source)}"
         elif not os.path.exists(folder / os.path.expanduser(source)):

@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any, NamedTuple
 
-_HEAD_START, _WORKER_START = "head_start_ray_commands", "worker_start_ray_commands"
-# Options that `ray start` needs, and what happens without them.
+_HEAD, _WORKER = "head_start_ray_commands", "worker_start_ray_commands"
+# Options that `ray start` needs, and the effect of leaving them out.
 _START_OPTIONS = {
-    _HEAD_START: {
+    _HEAD: {
         "--head": "no head starts",
         "--autoscaling-config": "no worker ever starts; use ~/ray_bootstrap_config.yaml",
     },
-    _WORKER_START: {"--address": "the worker does not join the head"},
+    _WORKER: {"--address": "the worker does not join the head"},
 }
 _SETUP_KEYS = ("initialization", "setup", "head_setup", "worker_setup")
 _AUTH_MODES = {"token", "disabled"}
@@ -42,7 +42,7 @@ class Call(NamedTuple):
     environment: Mapping[str, str]
 
     def arguments_of(self, program: str, command: str) -> Sequence[str] | None:
-        """The arguments of ``program command``, also behind ``sudo``, ``python -m``; else None."""
+        """The arguments of ``program command``, also after ``sudo`` or ``python -m``; else None."""
         for index, word in enumerate(self.words):
             rest = self.words[index + 1 :]
             if re.fullmatch(rf"(.*/)?{program}", word) and command in rest:
@@ -51,12 +51,8 @@ class Call(NamedTuple):
 
 
 def check_commands(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """All problems of the commands in a cluster file.
-
-    Args:
-        config: Content of the file, with Ray's defaults for the missing keys.
-    """
-    starts: dict[str, list[tuple[str, Call]]] = {_HEAD_START: [], _WORKER_START: []}
+    """All problems of the commands in a cluster file with Ray's defaults for missing keys."""
+    starts = []
     for path, command in _commands(config):
         try:
             calls = list(read_calls(command))
@@ -69,25 +65,41 @@ def check_commands(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             if match := _ANY_ADDRESS.search(" ".join(call.words)):
                 yield path, f"{match[0]} accepts connections from every network; use 127.0.0.1"
             key = path.partition(".")[0]
-            if key in starts and call.arguments_of("ray", "start") is not None:
-                starts[key].append((path, call))
-    for key, options in _START_OPTIONS.items():
-        if not starts[key]:
+            if key in _START_OPTIONS and call.arguments_of("ray", "start") is not None:
+                starts.append((key, path, call))
+    yield from _check_starts(config, starts)
+
+
+def _check_starts(
+    config: Mapping[str, Any], starts: Sequence[tuple[str, str, Call]]
+) -> Iterator[tuple[str, str]]:
+    """Missing options, an autoscaler that does not work, and authentication."""
+    modes = set()
+    is_local = config["provider"]["type"] == "local"
+    for key, path, call in starts:
+        given = {word.partition("=")[0] for word in call.words}
+        for option, effect in _START_OPTIONS[key].items():
+            if option not in given:
+                yield path, f"`ray start` without {option}: {effect}"
+        if is_local and key == _HEAD and call.environment.get("RAY_enable_autoscaler_v2") != "0":
+            yield path, "expected RAY_enable_autoscaler_v2=0: v2 never starts local workers"
+        mode = call.environment.get("RAY_AUTH_MODE", "nothing")
+        modes.add(mode)
+        if mode not in _AUTH_MODES:
+            yield path, f"expected RAY_AUTH_MODE=token (or disabled) for `ray start`, found {mode}"
+    for key in _START_OPTIONS:
+        if key not in [start[0] for start in starts]:
             yield key, "no `ray start` among the commands"
-        for path, call in starts[key]:
-            given = {word.partition("=")[0] for word in call.words}
-            for option, effect in options.items():
-                if option not in given:
-                    yield path, f"`ray start` without {option}: {effect}"
-    if config["provider"]["type"] == "local":
-        for path, call in starts[_HEAD_START]:
-            if call.environment.get("RAY_enable_autoscaler_v2") != "0":
-                yield path, "expected RAY_enable_autoscaler_v2=0: v2 never starts local workers"
-    yield from _check_authentication(config, [*starts[_HEAD_START], *starts[_WORKER_START]])
+    if modes == _AUTH_MODES:
+        yield _WORKER, "RAY_AUTH_MODE differs from that of the head"
+    has_token = any(to.endswith(".ray/auth_token") for to in config.get("file_mounts", {}))
+    if modes == {"token"} and not has_token:
+        if not all("RAY_AUTH_TOKEN" in " ".join(call.environment) for _, _, call in starts):
+            yield "file_mounts", "expected ~/.ray/auth_token, because RAY_AUTH_MODE=token needs it"
 
 
 def read_calls(command: str, environment: Mapping[str, str] | None = None) -> Iterator[Call]:
-    """The program calls of a shell command, in order; those of ``bash -c`` follow the call itself.
+    """The program calls of a shell command in order, including those within ``bash -c``.
 
     Raises:
         ValueError: a quote is not closed.
@@ -117,7 +129,7 @@ def _split(command: str) -> Iterator[list[str]]:
 
 def _commands(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Key path and text of every command."""
-    keys = [*(f"{key}_commands" for key in _SETUP_KEYS), _HEAD_START, _WORKER_START]
+    keys = [*(f"{key}_commands" for key in _SETUP_KEYS), _HEAD, _WORKER]
     parts = {"": config}
     for name, kind in config.get("available_node_types", {}).items():
         parts[f"available_node_types.{name}."] = kind
@@ -138,21 +150,3 @@ def _check_install(call: Call) -> Iterator[str]:
     is_pinned = found or "PIP_CONSTRAINT" in call.environment or any(map(_PIN.match, arguments))
     if not is_pinned and any(map(_WITH_RAY.fullmatch, arguments)):
         yield f"installs Ray in any version; expected ray=={version} or --constraint FILE"
-
-
-def _check_authentication(
-    config: Mapping[str, Any], starts: Sequence[tuple[str, Call]]
-) -> Iterator[tuple[str, str]]:
-    """Authentication that is not set or differs, and a token that not all machines have."""
-    modes = set()
-    for path, call in starts:
-        mode = call.environment.get("RAY_AUTH_MODE", "nothing")
-        modes.add(mode)
-        if mode not in _AUTH_MODES:
-            yield path, f"expected RAY_AUTH_MODE=token (or disabled) for `ray start`, found {mode}"
-    if modes == _AUTH_MODES:
-        yield _WORKER_START, "RAY_AUTH_MODE differs from that of the head"
-    has_token = any(to.endswith(".ray/auth_token") for to in config.get("file_mounts", {}))
-    if modes == {"token"} and not has_token:
-        if not all("RAY_AUTH_TOKEN" in " ".join(call.environment) for _, call in starts):
-            yield "file_mounts", "expected ~/.ray/auth_token, because RAY_AUTH_MODE=token needs it"

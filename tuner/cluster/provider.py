@@ -27,11 +27,9 @@ _SECRET = re.compile(
 def check_provider(
     config: Mapping[str, Any], prepared: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
-    """All problems of node types and of the provider's settings, and secrets anywhere.
+    """All problems of node types and provider settings, and secrets anywhere in the file.
 
-    Args:
-        config: Content of the file; it fits Ray's schema.
-        prepared: The same with Ray's defaults.
+    ``prepared`` is ``config`` with Ray's defaults.
     """
     for name, kind in prepared["available_node_types"].items():
         for path, message in _check_node_type(kind, prepared["max_workers"]):

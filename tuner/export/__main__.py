@@ -1,7 +1,7 @@
-"""``python -m tuner.export``: the network of one trial as a folder that explains itself.
+"""``python -m tuner.export``: write the network of one trial to a folder that documents itself.
 
-The folder holds the weights and the configuration (:mod:`simreg_core.networks.export`), the
-trial's figures and a model card. It appears whole or not at all. Ray is not needed for it.
+The folder contains the weights and the configuration (:mod:`simreg_core.networks.export`), the
+results and a model card. It appears complete or not at all. This program does not need Ray.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ from tuner.confirmation.summary import SUMMARY_FILE, Estimate, estimate
 from tuner.execution.worker import network_folder
 from tuner.export.model_card import model_card
 
-METRICS_FILE = "metrics.json"
-CARD_FILE = "README.md"
-_BASELINE_FIGURES = (
+_BASELINE_VALUES = (
     "clean_accuracy",
     "clean_accuracy_std",
     "robust_accuracy",
@@ -48,8 +46,12 @@ _PROVENANCE = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``python -m tuner.export``; 0 done, 2 bad input, 130 interrupted."""
-    parser = cli.Parser("tuner.export", "Write the network of one trial to a folder to hand on.")
+    """Run the command line.
+
+    Returns:
+        0 on success, 2 for bad input, 130 for an interruption.
+    """
+    parser = cli.Parser("tuner.export", "Write the network of one trial to a folder.")
     parser.add_argument("folder", type=as_place, metavar="OUTPUT/NAME", help="results of a search")
     parser.add_argument(
         "--trial",
@@ -63,10 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--seed",
         type=cli.whole_number(0),
         metavar="S",
-        help="of the network, where the trial has several (default: its first)",
+        help="seed of the network, for trials of several seeds (default: the first)",
     )
     parser.add_argument(
-        "--to", type=Path, required=True, metavar="DIR", help="folder to make; it must not exist"
+        "--to", type=Path, required=True, metavar="DIR", help="folder to create; must not exist"
     )
     return cli.run(parser, argv, _export)
 
@@ -88,27 +90,27 @@ def _export(args: argparse.Namespace) -> int:
 
 
 class Exported(NamedTuple):
-    """Which network was exported."""
+    """The network that was exported."""
 
     trial: int
     seed: int
 
 
 def export_trial(folder: Path, number: int | None, to: Path, seed: int | None = None) -> Exported:
-    """Write a network of a trial with its configuration, figures and model card.
+    """Write a network of a trial with its configuration, results and model card.
 
-    The figures are the network's own, also where the trial has several and is judged by their mean.
+    The results are those of this network, even if the trial has several seeds.
 
     Args:
         folder: ``OUTPUT/NAME``, the results of a search.
-        number: Of the trial; None takes the best one (see
-            :func:`~simreg_core.results.objectives.best_trial`).
-        to: The folder to make.
-        seed: Of the network, where the trial has several; None takes its first.
+        number: Number of the trial, or None for
+            :func:`~simreg_core.results.objectives.best_trial`.
+        to: Folder to create.
+        seed: Seed of the network, or None for the first of the trial.
 
     Raises:
-        ConfigError: there are no such results, no such trial, seed or weights, the trial is
-            not complete, something is damaged, or ``to`` exists or cannot be written.
+        ConfigError: the results, trial, seed or weights do not exist or are damaged, the trial is
+            not complete, or ``to`` exists or cannot be written.
     """
     if os.path.lexists(to):
         raise ConfigError(f"--to {to}: exists; choose another (nothing is overwritten)")
@@ -126,13 +128,13 @@ def export_trial(folder: Path, number: int | None, to: Path, seed: int | None = 
 
 
 def _choose(store: ResultStore, number: int | None) -> dict[str, Any]:
-    """The row of the trial that is meant; it is complete."""
+    """The row of a complete trial."""
     folder, rows = store.folder, store.read("trials")
     if not rows:
         raise ConfigError(f"{folder}: no trial has ended yet")
     if number is None:
-        asked = read_request(folder)
-        best = best_trial(rows, asked.objectives, asked.constraints)
+        request = read_request(folder)
+        best = best_trial(rows, request.objectives, request.constraints)
         if best is None:
             raise ConfigError(f"{folder}: --trial best: none of {len(rows)} trials is complete")
         return best
@@ -149,38 +151,36 @@ def _choose(store: ResultStore, number: int | None) -> dict[str, Any]:
 
 
 def _choose_seed(store: ResultStore, row: dict[str, Any], seed: int | None) -> dict[str, Any]:
-    """The row of the network that is meant, with ``num_seeds`` of its trial."""
-    networks = [row]
-    if row["num_seeds"] > 1:
-        several = [r for r in store.read("seeds") if r["trial"] == row["trial"]]
-        networks = [{**network, "num_seeds": row["num_seeds"]} for network in several]
-    by_seed = {network["seed"]: network for network in networks}
+    """The row of one network of a trial, with the trial's ``num_seeds``."""
+    number, num_seeds = row["trial"], row["num_seeds"]
+    networks = [row] if num_seeds == 1 else store.read("seeds")
+    by_seed = {network["seed"]: network for network in networks if network["trial"] == number}
     chosen = row["seed"] if seed is None else seed
     if chosen not in by_seed:
         known = ", ".join(map(str, sorted(by_seed))) or "none"
         raise ConfigError(
-            f"{store.folder}: trial {row['trial']} has no network of seed {chosen}; it has: {known}"
+            f"{store.folder}: trial {number} has no network of seed {chosen}; it has: {known}"
         )
-    return by_seed[chosen]
+    return {**by_seed[chosen], "num_seeds": num_seeds}
 
 
 def _network(folder: Path, row: Mapping[str, Any]) -> tuple[TrialConfig, FeatureNetwork]:
-    of_network = network_folder(row["trial"], row["seed"], row["num_seeds"])
-    path = folder / "checkpoints" / of_network / "weights.pt"
+    name = network_folder(row["trial"], row["seed"], row["num_seeds"])
+    path = folder / "checkpoints" / name / "weights.pt"
     try:
         config, model = load_network(path)
     except CheckpointError as err:
         raise ConfigError(str(err)) from err
     if config.digest() != row["config_digest"]:
         raise ConfigError(
-            f"{path} belongs to configuration {config.digest()}, "
-            f"but trial {row['trial']} to {row['config_digest']}"
+            f"{path} has configuration {config.digest()}, "
+            f"but trial {row['trial']} has {row['config_digest']}"
         )
     return config, model
 
 
 def _confirmation(store: ResultStore, number: int, config: TrialConfig) -> dict[str, Any] | None:
-    """What ``confirmation.json`` says of the trial, beside the baselines of the same seeds."""
+    """Confirmed results of a trial and of the baselines of the same seeds; None without any."""
     path = store.folder / SUMMARY_FILE
     if not path.exists():
         return None
@@ -190,72 +190,54 @@ def _confirmation(store: ResultStore, number: int, config: TrialConfig) -> dict[
         if number not in candidates:
             return None
         found = candidates[number]
-        seeds = found["seeds"]
-        summary = {
-            "split": content["split"],
-            "interval": content["interval"],
-            "seeds": seeds,
-            "num_failed": found["num_failed"],
-            "estimates": {k: Estimate(**v)._asdict() for k, v in found["estimates"].items()},
-        }
+        summary = {name: content[name] for name in ("split", "interval")}
+        summary |= {name: found[name] for name in ("seeds", "num_failed")}
+        estimates = {name: Estimate(**value) for name, value in found["estimates"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
         raise ConfigError(f"{path}: damaged: {type(err).__name__}: {err}") from err
-    # The summary does not say which of several baselines is this trial's; the table does.
-    digests = {config.unregularized(seed).digest() for seed in seeds}
-    baselines = [
-        row
-        for row in store.read("confirmation")
-        if row["role"] == "baseline"
-        and row["status"] == "complete"
-        and row["config_digest"] in digests
-    ]
-    summary["baseline"] = {
-        name: estimate([row[f"test.{name}"] for row in baselines])._asdict()
-        for name in ("clean_accuracy", "robust_accuracy")
-        if baselines
+    # The summary does not tell which of several baselines is this trial's; the table does.
+    digests = {config.unregularized(seed).digest() for seed in summary["seeds"]}
+    rows = [row for row in store.read("confirmation") if row["config_digest"] in digests]
+    done = [row for row in rows if (row["role"], row["status"]) == ("baseline", "complete")]
+    accuracies = ("clean_accuracy", "robust_accuracy") if done else ()
+    baseline = {name: estimate([row[f"test.{name}"] for row in done]) for name in accuracies}
+    return {
+        **summary,
+        "estimates": {name: value._asdict() for name, value in estimates.items()},
+        "baseline": {name: value._asdict() for name, value in baseline.items()},
     }
-    return summary
-
-
-def _metrics(row: Mapping[str, Any], split: str) -> dict[str, float | None]:
-    """The values of all metrics on a split, by name."""
-    names = [key.removeprefix(f"{split}.") for key in row if key.startswith(f"{split}.")]
-    return {name: row[f"{split}.{name}"] for name in names if not name.startswith("baseline_")}
 
 
 def exported_metrics(
     row: Mapping[str, Any], config: TrialConfig, confirmation: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """The figures of a trial with their conditions, as ``metrics.json`` has them.
+    """The results of a network with their conditions: the content of ``metrics.json``.
 
     Args:
-        row: Of the trials table, complete.
-        config: Of the trial.
-        confirmation: See :func:`_confirmation`; None where the trial was not confirmed.
+        row: A complete row of the table ``trials`` or ``seeds``.
+        config: Configuration of the trial.
+        confirmation: Confirmed results of the trial, if any.
 
     Returns:
-        JSON types. A figure that was not measured is null.
+        JSON types; null for what was not measured.
     """
     robustness = config.robustness
-    splits = {
-        split: {
-            "num_images": row[f"num_{split}"],
+    splits: dict[str, dict[str, Any]] = {}
+    for split in SPLITS:
+        names = [key.removeprefix(f"{split}.") for key in row if key.startswith(f"{split}.")]
+        own = [name for name in names if not name.startswith("baseline_")]
+        num_images = row[f"num_{split}"]
+        splits[split] = {
+            "num_images": num_images,
             "num_seeds": 1,
             "is_selected_on": split == SEARCH_SPLIT,
-            "figures": _metrics(row, split),
-            "baseline": {name: row[f"{split}.baseline_{name}"] for name in _BASELINE_FIGURES},
+            "values": {name: row[f"{split}.{name}"] for name in own},
+            "baseline": {name: row[f"{split}.baseline_{name}"] for name in _BASELINE_VALUES},
         }
-        for split in SPLITS
-    }
-    if robustness.boundary is not None:
-        for split in splits.values():
-            split["boundary_num_images"] = min(robustness.boundary.num_images, split["num_images"])
+        if robustness.boundary is not None:
+            splits[split]["boundary_num_images"] = min(robustness.boundary.num_images, num_images)
     return {
-        "study": row["study"],
-        "trial": row["trial"],
-        "status": row["status"],
-        "reason": row["reason"],
-        "config_digest": row["config_digest"],
+        **{name: row[name] for name in ("study", "trial", "status", "reason", "config_digest")},
         "seed": config.seed,
         "baseline_seeds": list(robustness.baseline_seeds),
         "reference_epsilons": dict(robustness.reference),
@@ -275,9 +257,9 @@ def _write(
     try:
         draft.mkdir()
         write_network(draft, config, model)
-        write_text(draft / METRICS_FILE, json.dumps(metrics, indent=1, allow_nan=False))
-        write_text(draft / CARD_FILE, model_card(config, model, metrics))
-        draft.rename(to)  # fails where the folder holds anything by now
+        write_text(draft / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
+        write_text(draft / "README.md", model_card(config, model, metrics))
+        draft.rename(to)  # fails if the folder contains anything by now
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -1,6 +1,6 @@
-"""TensorBoard, MLflow and Weights & Biases, each as a backend of a channel.
+"""TensorBoard, MLflow and Weights & Biases as backends of a channel.
 
-Each is imported in the thread of its channel, since that takes seconds.
+The thread of the channel imports the package of its logger, because that takes seconds.
 """
 
 from __future__ import annotations
@@ -14,55 +14,48 @@ from pathlib import Path
 from typing import Any
 
 from simreg_core.storage.location import local_path
-from tuner.loggers.channel import Backend, Run, Values, Writer
+from tuner.loggers.channel import Backend, Run, Values
 from tuner.loggers.targets import LogTarget
 
 _MLFLOW_STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
-_WANDB_SECONDS = 10.0  # for opening a run, and for uploading the rest at its end
+_WANDB_SECONDS = 10.0  # to open a run, and to upload the rest at its end
 
 
 def make_backend(target: LogTarget, folder: Path) -> Backend:
     """The backend of a target, for the search whose results are in ``folder``."""
     if target.kind == "tensorboard":
-        return functools.partial(_open_tensorboard, folder / "tensorboard")
+        return functools.partial(_TensorBoardWriter, folder / "tensorboard")
     if target.kind == "mlflow":
-        return functools.partial(_open_mlflow, target.place)
-    project = target.place or os.environ.get("WANDB_PROJECT") or "simreg-tune"
+        return functools.partial(_MLflowWriter, target.location)
+    project = target.location or os.environ.get("WANDB_PROJECT") or "simreg-tune"
     home = os.environ.get("WANDB_DIR") or local_path(folder) or tempfile.mkdtemp()
     return functools.partial(_open_wandb, project, Path(home).absolute())
 
 
 class _Steps:
-    """Which values of a run are logged already, by step and name."""
+    """Steps and names of the values of a run that are already logged."""
 
     def __init__(self) -> None:
         self.logged: set[tuple[int, str]] = set()
 
     def new(self, values: Values) -> list[tuple[int, str, float]]:
-        """Step, name and value of what is not logged yet, in order; now it counts as logged."""
-        new = [
-            (step, name, value)
-            for step in sorted(values)
-            for name, value in values[step].items()
-            if (step, name) not in self.logged
-        ]
-        self.logged.update((step, name) for step, name, _ in new)
+        """Step, name and value of what is not logged yet, in order; counts it as logged."""
+        rows = [(step, *item) for step in sorted(values) for item in values[step].items()]
+        new = [row for row in rows if row[:2] not in self.logged]
+        self.logged.update(row[:2] for row in new)
         return new
 
 
-def _open_tensorboard(parent: Path, run: Run) -> Writer:
-    """Event files in a folder per run. A run that is opened again hides the old ones."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    folder = parent / run.name
-    purge_step = 0 if any(folder.glob("events.*")) else None
-    return _TensorBoardWriter(SummaryWriter(str(folder), purge_step=purge_step))
-
-
 class _TensorBoardWriter(_Steps):
-    def __init__(self, writer: Any) -> None:
+    """Event files in a folder per run. A run that is opened again hides its old files."""
+
+    def __init__(self, parent: Path, run: Run) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
         super().__init__()
-        self._writer = writer
+        folder = parent / run.name
+        purge_step = 0 if any(folder.glob("events.*")) else None
+        self._writer: Any = SummaryWriter(str(folder), purge_step=purge_step)
 
     def log(self, values: Values) -> None:
         for step, name, value in self.new(values):
@@ -73,45 +66,41 @@ class _TensorBoardWriter(_Steps):
         from torch.utils.tensorboard.summary import hparams
 
         if run.status != "interrupted":
-            # SummaryWriter.add_hparams would write to a file of its own.
+            # SummaryWriter.add_hparams would write to another file.
             metrics = run.values[max(run.values)] if run.values else {}
             for summary in hparams(dict(run.params), dict(metrics)):
                 self._writer.file_writer.add_summary(summary)
         self._writer.close()
 
 
-def _open_mlflow(uri: str | None, run: Run) -> Writer:
-    """A run at a tracking server, in a database or a folder; an experiment per search."""
-    # The channel retries; a single attempt should not take minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # with its password
-    import mlflow
-
-    logging.getLogger("mlflow").setLevel(logging.ERROR)  # it announces new databases
-    client = mlflow.MlflowClient(tracking_uri=uri)
-    known = client.get_experiment_by_name(run.study)
-    experiment = known.experiment_id if known else client.create_experiment(run.study)
-    found = client.search_runs([experiment], f"tags.network = '{run.key}'", max_results=1)
-    if found:
-        run_id = found[0].info.run_id
-        client.update_run(run_id, status="RUNNING")
-    else:
-        tags = {"study": run.study, "trial": str(run.trial), "network": run.key}
-        name = f"{run.study}-{run.name}"
-        run_id = client.create_run(experiment, tags=tags, run_name=name).info.run_id
-    params = [mlflow.entities.Param(name, str(value)) for name, value in run.params.items()]
-    client.log_batch(run_id, params=params)
-    return _MLflowWriter(client, run_id)
-
-
 class _MLflowWriter(_Steps):
-    def __init__(self, client: Any, run_id: str) -> None:
+    """A run at a tracking server, in a database or a folder; an experiment per search."""
+
+    def __init__(self, uri: str | None, run: Run) -> None:
+        # Short attempts, because the channel retries.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # contains its password
+        import mlflow
+
         super().__init__()
-        self._client = client
-        self._run_id = run_id
-        for name in client.get_run(run_id).data.metrics:
-            self.logged |= {(point.step, name) for point in client.get_metric_history(run_id, name)}
+        logging.getLogger("mlflow").setLevel(logging.ERROR)  # it announces new databases
+        self._client = client = mlflow.MlflowClient(tracking_uri=uri)
+        known = client.get_experiment_by_name(run.study)
+        experiment = known.experiment_id if known else client.create_experiment(run.study)
+        found = client.search_runs([experiment], f"tags.network = '{run.key}'", max_results=1)
+        if found:
+            self._run_id = found[0].info.run_id
+            client.update_run(self._run_id, status="RUNNING")
+        else:
+            tags = {"study": run.study, "trial": str(run.trial), "network": run.key}
+            name = f"{run.study}-{run.name}"
+            self._run_id = client.create_run(experiment, tags=tags, run_name=name).info.run_id
+        params = [mlflow.entities.Param(name, str(value)) for name, value in run.params.items()]
+        client.log_batch(self._run_id, params=params)
+        for name in client.get_run(self._run_id).data.metrics:
+            history = client.get_metric_history(self._run_id, name)
+            self.logged |= {(point.step, name) for point in history}
 
     def log(self, values: Values) -> None:
         from mlflow.entities import Metric
@@ -124,8 +113,8 @@ class _MLflowWriter(_Steps):
         self._client.set_terminated(self._run_id, _MLFLOW_STATUS[run.status])
 
 
-def _open_wandb(project: str, folder: Path, run: Run) -> Writer:
-    """A run in a group per search. Key, entity and mode are those of W&B's own environment."""
+def _open_wandb(project: str, folder: Path, run: Run) -> _WandbWriter:
+    """A run in a group per search. W&B's own environment sets key, entity and mode."""
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb
 
@@ -153,7 +142,7 @@ def _open_wandb(project: str, folder: Path, run: Run) -> Writer:
             settings=settings,
         )
     except Exception:
-        # Its process would refuse this id from now on. The channel opens the other runs again.
+        # Otherwise W&B's process refuses this id from now on. The channel reopens the other runs.
         wandb.teardown()
         raise
     return _WandbWriter(opened)
@@ -163,7 +152,7 @@ class _WandbWriter(_Steps):
     def __init__(self, run: Any) -> None:
         super().__init__()
         self._run = run
-        self._first = run.starting_step  # earlier ones are refused
+        self._first = run.starting_step  # W&B refuses earlier steps
         self._known = {*run.summary.keys()}
 
     def log(self, values: Values) -> None:

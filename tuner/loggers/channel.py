@@ -1,8 +1,8 @@
-"""A background thread that keeps one logger up to date and never holds up the search.
+"""A background thread per logger, so that a slow or failing logger never delays the search.
 
-The search hands over the current state of a run whenever it changes. The thread opens, writes and
-closes runs. After a failure it pauses, opens the run again and logs its state then; a writer skips
-what is already logged.
+The search passes on the current state of a run whenever it changes. The thread opens, writes and
+closes runs. After a failure it pauses, opens the run again and logs its current state. A writer
+skips what is already logged.
 """
 
 from __future__ import annotations
@@ -17,34 +17,28 @@ from tuner.loggers.targets import without_credentials
 _LONGEST_PAUSE = 600.0  # seconds
 Status = Literal["running", "finished", "failed", "interrupted"]
 Values = Mapping[int, Mapping[str, float]]
-"""Values by name, by the number of epochs done."""
+"""Values by number of epochs done, then by name."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """The current state of one seed run, as loggers show it.
-
-    Args:
-        key: Unique among all searches; the same when the search is resumed.
-        study: Name of the search.
-        trial: Number of the trial.
-        name: Unique within the search.
-        params: Searched parameters and the seed.
-        values: All values so far.
-        status: ``interrupted`` if the search ends before the run.
-    """
+    """The current state of one seed run."""
 
     key: str
+    """Unique among all searches; the same after a resume."""
     study: str
     trial: int
     name: str
+    """Unique within the search."""
     params: Mapping[str, bool | int | float | str]
+    """Searched parameters and the seed."""
     values: Values = field(default_factory=dict)
     status: Status = "running"
+    """``interrupted`` if the search ends before the run."""
 
 
 class Writer(Protocol):
-    """An open run of a logger; any call may raise anything."""
+    """An open run of a logger; any call may raise any exception."""
 
     def log(self, values: Values) -> None:
         """Log the values that are not logged yet."""
@@ -54,17 +48,14 @@ class Writer(Protocol):
 
 
 Backend = Callable[[Run], Writer]
-"""Creates a run, or continues the one with its key."""
+"""Creates a run, or continues the run with the same key."""
 
 
 class LogChannel:
-    """Feeds one logger from a thread of its own.
+    """Keeps one logger up to date from its own thread.
 
-    Args:
-        name: Name of the logger in messages.
-        backend: Opens runs of the logger; called in the thread only.
-        say: Prints a line.
-        pause: Seconds between a failure and the next attempt; doubled after every further one.
+    After a failure it waits ``pause`` seconds, which double with each further failure. Only the
+    thread calls ``backend``; ``say`` prints a line.
     """
 
     def __init__(
@@ -74,39 +65,36 @@ class LogChannel:
         self._backend = backend
         self._say = say
         self._pause = pause
-        self._pending: dict[str, Run] = {}
-        """Runs with something to log, by name."""
+        self._pending: dict[str, Run] = {}  # runs with something to log, by name
         self._open: dict[str, tuple[Run, Writer]] = {}
-        self._reasons: dict[str, str] = {}
-        """Why logging a pending run failed first, by name."""
+        self._reasons: dict[str, str] = {}  # first failure of each pending run, by name
         self._has_warned = False
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = threading.Event()
-        # A daemon: a logger that hangs must not keep the process alive.
+        # A daemon, because a logger that hangs must not keep the process alive.
         self._thread = threading.Thread(target=self._work, name=f"log-{name}", daemon=True)
         self._thread.start()
 
     def put(self, run: Run) -> None:
-        """Hand over the current state of a run; returns at once."""
+        """Pass on the current state of a run without waiting."""
         with self._lock:
             self._pending[run.name] = run
         self._wake.set()
 
     def stop(self) -> None:
-        """Ask the thread to log what is left and end; returns at once."""
+        """Ask the thread to log the rest and end, without waiting."""
         self._closing.set()
         self._wake.set()
 
     def close(self, seconds: float) -> None:
-        """Stop, wait for the thread for some seconds, and print a line if anything is lost."""
+        """Stop, wait at most ``seconds`` for the thread, and print a line if values are lost."""
         self.stop()
         self._thread.join(seconds)
-        hangs = self._thread.is_alive()
-        lost = sorted({*self._pending, *self._open} if hangs else self._pending)
+        lost = sorted({*self._pending, *(self._open if self._thread.is_alive() else ())})
         if lost:
-            reasons = [self._reasons[name] for name in lost if name in self._reasons]
-            reason = reasons[0] if reasons else "no answer before the end of the search"
+            reasons = (self._reasons[name] for name in lost if name in self._reasons)
+            reason = next(reasons, "no answer before the end of the search")
             runs = "1 run is" if len(lost) == 1 else f"{len(lost)} runs are"
             names = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
             self._say(f"--log {self._name}: {runs} not fully logged ({names}): {reason}")
@@ -129,12 +117,12 @@ class LogChannel:
         self._log_pending()
 
     def _log_pending(self) -> bool:
-        """Log every pending run; stops at the first failure unless the search ends."""
+        """Log every pending run. Stops at the first failure unless the search ends."""
         for name in [*self._pending]:
             run = self._pending[name]
             try:
                 self._log(run)
-            except Exception as err:  # whatever a logger raises, the search goes on
+            except Exception as err:  # loggers raise anything, and the search must continue
                 self._failed(name, one_line(err))
                 if not self._closing.is_set():
                     return False
@@ -154,7 +142,7 @@ class LogChannel:
             writer.close(run)
 
     def _failed(self, name: str, reason: str) -> None:
-        with self._lock:  # behind the others, which may succeed
+        with self._lock:  # move the run behind the others, which may succeed
             self._pending[name] = self._pending.pop(name)
             self._reasons.setdefault(name, reason)
         if not self._has_warned and not self._closing.is_set():
@@ -163,6 +151,6 @@ class LogChannel:
 
 
 def one_line(err: BaseException) -> str:
-    """The message of an exception: short, in one line and without passwords."""
+    """The message of an exception in one short line without passwords."""
     text = without_credentials(" ".join(str(err).split())) or type(err).__name__
     return text if len(text) <= 200 else f"{text[:200]}..."

@@ -1,4 +1,4 @@
-"""The flag ``--log``, and the checks that it can work, before anything is trained."""
+"""The flag ``--log``, and checks before the training that the loggers can work."""
 
 from __future__ import annotations
 
@@ -15,33 +15,28 @@ from urllib.parse import urlsplit
 from simreg_core.errors import ConfigError
 from simreg_core.storage.location import local_path
 
-_KINDS = ("tensorboard", "mlflow", "wandb")
-"""Each is also the name of the package that it needs and of the extra that installs it."""
-_MLFLOW_SCHEMES = (
-    "http", "https", "file", "sqlite", "postgresql", "mysql", "mssql", "databricks",
-    "databricks-uc",
-)  # fmt: skip
+_KINDS = ("tensorboard", "mlflow", "wandb")  # also the names of the packages and of the extras
+_MLFLOW_SCHEMES = "http https file sqlite postgresql mysql mssql databricks databricks-uc".split()
 _WANDB_SERVER = "https://api.wandb.ai"
-_CREDENTIALS = re.compile(r"(?<=://)(?:[^\s/:]*:\S*|[^\s/]*)@")  # some passwords have a slash
+_CREDENTIALS = re.compile(r"(?<=://)(?:[^\s/:]*:\S*|[^\s/]*)@")  # passwords may contain a slash
 
 
 @dataclass(frozen=True)
 class LogTarget:
-    """One logger and where it logs to."""
+    """A logger and its destination."""
 
     kind: str
     """``tensorboard``, ``mlflow`` or ``wandb``."""
-    place: str | None = field(default=None, repr=False)
+    location: str | None = field(default=None, repr=False)
     """MLflow's URI, which may contain a password, or the project at Weights & Biases."""
 
     def __str__(self) -> str:
-        if self.place is None:
-            return self.kind
-        return f"{self.kind}={without_credentials(self.place)}"
+        location = self.location
+        return self.kind + ("" if location is None else f"={without_credentials(location)}")
 
 
 def add_log_flag(parser: argparse.ArgumentParser) -> None:
-    """Add ``--log``, whose values are :class:`LogTarget`; pass them to :func:`check_logs`."""
+    """Add ``--log``, a list of :class:`LogTarget` for :func:`check_logs`."""
     parser.add_argument(
         "--log",
         action="append",
@@ -59,72 +54,66 @@ def as_log_target(text: str) -> LogTarget:
         argparse.ArgumentTypeError: the logger or the scheme of its URI is unknown, or its package
             is not installed.
     """
-    kind, equals, place = text.partition("=")
-    if kind not in _KINDS or (equals and (kind == "tensorboard" or not place)):
-        raise argparse.ArgumentTypeError(
-            f"expected tensorboard, mlflow, mlflow=URI, wandb or wandb=PROJECT, found {text!r}"
-        )
-    if not _is_installed(kind):
-        raise argparse.ArgumentTypeError(
-            f"{kind} needs the extra {kind}: pip install 'simreg-tune[{kind}]'"
-        )
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9-]*)(\+[A-Za-z0-9_]+)?:", place)
-    if kind == "mlflow" and scheme and scheme[1] not in _MLFLOW_SCHEMES:
-        raise argparse.ArgumentTypeError(
-            f"mlflow: expected a folder or a URI that begins with one of "
-            f"{', '.join(_MLFLOW_SCHEMES)}, found {scheme[0]}"
-        )
-    return LogTarget(kind, place or None)
+    kind, equals, location = text.partition("=")
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9-]*)(\+[A-Za-z0-9_]+)?:", location)
+    if kind not in _KINDS or (equals and (kind == "tensorboard" or not location)):
+        allowed = "tensorboard, mlflow, mlflow=URI, wandb or wandb=PROJECT"
+        problem = f"expected {allowed}, found {text!r}"
+    elif not _is_installed(kind):
+        problem = f"{kind} needs the extra {kind}: pip install 'simreg-tune[{kind}]'"
+    elif kind == "mlflow" and scheme and scheme[1] not in _MLFLOW_SCHEMES:
+        allowed = f"a folder or a URI that begins with one of {', '.join(_MLFLOW_SCHEMES)}"
+        problem = f"mlflow: expected {allowed}, found {scheme[0]}"
+    else:
+        return LogTarget(kind, location or None)
+    raise argparse.ArgumentTypeError(problem)
 
 
 def _is_installed(module: str) -> bool:
     found = find_spec(module)
-    return found is not None and found.origin is not None  # a plain folder of this name has none
+    return found is not None and found.origin is not None  # a plain folder has no origin
 
 
 def check_logs(targets: Sequence[LogTarget], folder: Path) -> tuple[LogTarget, ...]:
-    """Check the loggers of a search against each other and against its result folder.
+    """Check the loggers of the search whose results are in ``folder``.
 
     Raises:
-        ConfigError: a logger is given twice, would write to an object store, or has no API key.
+        ConfigError: a logger is given twice, cannot write to an object store, or has no API key.
     """
     kinds = [target.kind for target in targets]
+    is_remote = local_path(folder) is None
     for kind in kinds:
         if kinds.count(kind) > 1:
             raise ConfigError(f"--log: {kind} is given twice")
-    if local_path(folder) is None and "tensorboard" in kinds:
+    if is_remote and "tensorboard" in kinds:
         raise ConfigError(
-            f"--log tensorboard: it appends to its files, which an object store ({folder}) does "
-            "not support; allowed there: mlflow, wandb"
+            f"--log tensorboard: cannot append to files in an object store ({folder}); "
+            "allowed: mlflow, wandb"
         )
-    if "wandb" in kinds:
-        _check_wandb(folder)
-    return tuple(targets)
-
-
-def _check_wandb(folder: Path) -> None:
     mode = os.environ.get("WANDB_MODE")
-    if mode in ("offline", "dryrun"):
-        if local_path(folder) is None and not os.environ.get("WANDB_DIR"):
-            raise ConfigError(
-                f"--log wandb: WANDB_MODE is {mode}, and its files cannot be in an object store "
-                f"({folder}); set WANDB_DIR to a folder of this machine"
-            )
-    elif mode != "disabled" and not os.environ.get("WANDB_API_KEY") and not _has_login():
+    is_offline = mode in ("offline", "dryrun")
+    if "wandb" in kinds and is_offline and is_remote and not os.environ.get("WANDB_DIR"):
+        raise ConfigError(
+            f"--log wandb: WANDB_MODE is {mode}, and its files cannot be in an object store "
+            f"({folder}); set WANDB_DIR to a local folder"
+        )
+    if "wandb" in kinds and not is_offline and mode != "disabled" and not _has_wandb_key():
         raise ConfigError(
             "--log wandb: no API key; set WANDB_API_KEY, run wandb login once, or set "
             "WANDB_MODE=offline"
         )
+    return tuple(targets)
 
 
-def _has_login() -> bool:
-    """Whether ``wandb login`` left a key. Importing wandb to ask it would take seconds."""
+def _has_wandb_key() -> bool:
+    """Whether an API key is set or ``wandb login`` stored one. Importing wandb takes seconds."""
     host = urlsplit(os.environ.get("WANDB_BASE_URL") or _WANDB_SERVER).hostname or ""
     try:
         file = os.environ.get("NETRC") or Path.home() / ".netrc"
-        return netrc.netrc(file).authenticators(host) is not None
+        is_stored = netrc.netrc(file).authenticators(host) is not None
     except (OSError, RuntimeError, netrc.NetrcParseError):
-        return False
+        is_stored = False
+    return is_stored or bool(os.environ.get("WANDB_API_KEY"))
 
 
 def without_credentials(text: str) -> str:

@@ -19,7 +19,7 @@ from simreg_core.neural.model import (
     FitRecord,
     FittedModel,
     NeuralConfig,
-    build_network,
+    PredictiveNetwork,
     denoised_responses,
     load_model,
 )
@@ -193,7 +193,7 @@ def test_diverged_fitting_is_refused() -> None:
 
 def test_network_is_the_formula() -> None:
     config = TINY.model_copy(update={"layers": 1})
-    network = build_network(config, 2).eval()
+    network = PredictiveNetwork(config, 2).eval()
     pixels = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         core = network.core(pixels).reshape(3, 3, 16).double()

@@ -139,7 +139,7 @@ def test_figures_are_those_of_the_row_with_their_conditions(case: Case) -> None:
         assert found[split]["num_images"] == 64
         assert found[split]["is_selected_on"] == (split == "validation")
         names = [*METRICS.own, "robust_accuracy.gaussian", "robust_accuracy.transfer_fgsm"]
-        assert found[split]["figures"] == {name: row[f"{split}.{name}"] for name in names}
+        assert found[split]["values"] == {name: row[f"{split}.{name}"] for name in names}
         assert {f"{split}.baseline_{k}": v for k, v in found[split]["baseline"].items()} == {
             name: value for name, value in row.items() if name.startswith(f"{split}.baseline_")
         }
@@ -190,7 +190,7 @@ def test_network_of_a_seed_has_its_own_figures(case: Case) -> None:
     (folder / "seed-0").mkdir()
     (folder / "weights.pt").rename(folder / "seed-0" / "weights.pt")
     assert export_trial(case.folder, 2, case.to, 0) == (2, 0)
-    assert case.metrics["test"]["figures"]["clean_accuracy"] == 0.5
+    assert case.metrics["test"]["values"]["clean_accuracy"] == 0.5
     with pytest.raises(ConfigError, match="trial 2 has no network of seed 7; it has: 0, 1"):
         export_trial(case.folder, 2, case.to.with_name("other"), 7)
 
