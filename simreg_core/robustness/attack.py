@@ -1,8 +1,8 @@
 """The interface of black-box attacks, whose accuracy is a curve over epsilon.
 
-An attack is one function. It gets a batch and its options, makes all of its random draws at once,
-and returns the perturbed images as a function of epsilon, in pixel units of [0, 1]. The same draws
-serve every epsilon, and every network that is evaluated with the same seed meets the same noise.
+An attack is one function. It receives a batch and its options, makes all random draws at once, and
+returns the perturbed images as a function of epsilon, in pixel units of [0, 1]. All epsilons share
+these draws, and so do all networks that are evaluated with the same seed.
 :func:`simreg_core.registry.attack` declares one; :mod:`simreg_core.robustness.noise` has examples.
 """
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from simreg_core.config.robustness import RobustnessConfig
+from simreg_core.data.images import Split
 from simreg_core.errors import ConfigError, reason_of
 from simreg_core.plugins import Option, check_options
 from simreg_core.registry import ATTACKS, CORRUPTIONS, Attack
@@ -34,7 +35,7 @@ class AttackInput(NamedTuple):
     surrogate: nn.Module
     """The network that gradient attacks are transferred from; frozen, in evaluation mode."""
     precomputed: Tensor | None = None
-    """What the attack's ``precompute`` returned for these images, where it is known already."""
+    """Result of the attack's ``precompute`` for these images, if it is cached."""
     first: int = 0
     """Position of the batch's first image in its split."""
 
@@ -44,18 +45,17 @@ Perturbation = Callable[[float], Tensor]
 
 
 def check_attacks(config: RobustnessConfig) -> None:
-    """Check that every attack and corruption exists and takes the options that it is given.
+    """Check that every attack and corruption exists and accepts its options.
 
     Raises:
         ConfigError: names the key, what was found and what is allowed.
     """
     for name, attack in config.attacks.items():
-        key = f"robustness.attacks.{name}"
         try:
             function = ATTACKS.get(name).function
         except ConfigError as err:
             raise ConfigError(f"robustness.attacks.{err}") from err
-        check_options(function, attack.options, name, f"{key}.options")
+        check_options(function, attack.options, name, f"robustness.attacks.{name}.options")
     for kind in config.corruptions.kinds if config.corruptions else ():
         try:
             CORRUPTIONS.get(kind)
@@ -63,77 +63,65 @@ def check_attacks(config: RobustnessConfig) -> None:
             raise ConfigError(f"robustness.corruptions.kinds: {err}") from err
 
 
+def batches(split: Split, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of a split in order: pixels float32 (B, C, H, W) in [0, 1], labels int64 (B,)."""
+    for images, labels in zip(split.images.split(size), split.labels.split(size), strict=True):
+        yield images.to(torch.float32) / 255, labels
+
+
 def prepare(
     attack: Attack, batch: AttackInput, options: Mapping[str, Option] | None = None
 ) -> Perturbation:
-    """An attack on a batch: epsilon in, images clipped to [0, 1] out.
+    """Start an attack on a batch; the result maps epsilon to images, clipped to [0, 1].
 
     Args:
-        attack: What :data:`simreg_core.registry.ATTACKS` has.
-        batch: What to attack. It stays as it is, whatever a foreign attack does.
+        attack: An attack from :data:`simreg_core.registry.ATTACKS`.
+        batch: What to attack. Foreign attacks get copies, so that they cannot change it.
         options: Keyword arguments of the attack's function.
 
     Raises:
         ValueError: the images are not in [0, 1].
-        ConfigError: a foreign attack raises, or does not return images (from the returned function,
-            too).
+        ConfigError: a foreign attack raises or does not return images, here or for an epsilon.
     """
     if not bool(((batch.images >= 0) & (batch.images <= 1)).all()):
         raise ValueError(f"{attack.name}: images must lie in [0, 1]")
-    if attack.is_foreign:
-        return _prepare_foreign(attack, batch, options or {})
-    perturbation = attack(batch, **(options or {}))
-    return lambda epsilon: perturbation(epsilon).clamp(0, 1)
-
-
-def _prepare_foreign(
-    attack: Attack, batch: AttackInput, options: Mapping[str, Option]
-) -> Perturbation:
-    name = attack.name
-    # Copies, because writing into the batch or the surrogate would change every other result.
-    own = batch._replace(
+    options = options or {}
+    if not attack.is_foreign:
+        perturbation = attack(batch, **options)
+        return lambda epsilon: perturbation(epsilon).clamp(0, 1)
+    copied = batch._replace(
         images=batch.images.clone(),
         labels=batch.labels.clone(),
         surrogate=copy.deepcopy(batch.surrogate),
     )
-    with _naming(name):
-        perturbation = attack(own, **options)
+    with _errors_of(attack.name):
+        perturbation = attack(copied, **options)
     if not callable(perturbation):
-        raise ConfigError(
-            f"attack {name}: must return a function of epsilon, "
-            f"returned {type(perturbation).__name__}"
-        )
+        found = type(perturbation).__name__
+        raise ConfigError(f"attack {attack.name}: expected a function of epsilon, returned {found}")
 
-    def perturbed(epsilon: float) -> Tensor:
-        with _naming(name):
-            found = perturbation(epsilon)
-        return _checked(name, found, batch.images).clamp(0, 1)
+    def checked(epsilon: float) -> Tensor:
+        with _errors_of(attack.name):
+            images = perturbation(epsilon)
+        is_tensor, expected = isinstance(images, Tensor), tuple(batch.images.shape)
+        if not is_tensor or images.shape != expected:
+            found = tuple(images.shape) if is_tensor else type(images).__name__
+            raise ConfigError(
+                f"attack {attack.name}: expected images of shape {expected}, found {found}"
+            )
+        if not bool(images.isfinite().all()):
+            raise ConfigError(f"attack {attack.name}: the images hold values that are not finite")
+        return images.detach().to(batch.images).clamp(0, 1)
 
-    return perturbed
+    return checked
 
 
 @contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Turn what a foreign attack raises into one line with its name, except exhausted memory."""
+def _errors_of(name: str) -> Iterator[None]:
+    """Turn errors of a foreign attack, except exhausted memory, into one line with its name."""
     try:
         yield
     except (MemoryError, torch.cuda.OutOfMemoryError):
         raise
     except (Exception, SystemExit) as err:
         raise ConfigError(f"attack {name}: {reason_of(err)}") from err
-
-
-def _checked(name: str, perturbed: object, images: Tensor) -> Tensor:
-    """The images that a foreign attack returned for one epsilon."""
-    if not isinstance(perturbed, Tensor):
-        raise ConfigError(
-            f"attack {name}: expected a tensor of images, found {type(perturbed).__name__}"
-        )
-    if perturbed.shape != images.shape:
-        raise ConfigError(
-            f"attack {name}: expected images of shape {tuple(images.shape)}, "
-            f"found {tuple(perturbed.shape)}"
-        )
-    if not bool(perturbed.isfinite().all()):
-        raise ConfigError(f"attack {name}: the images hold values that are not finite")
-    return perturbed.detach().to(images)
