@@ -39,7 +39,7 @@ class Surrogate(NamedTuple):
     """Results of :func:`precompute` by attack and split; missing ones are computed per batch."""
 
 
-class SplitFigures(NamedTuple):
+class SplitMeasurements(NamedTuple):
     """Measurements of one network on one split."""
 
     curves: list[CurvePoint]
@@ -96,7 +96,7 @@ def measure(
     config: RobustnessConfig,
     surrogate: Surrogate,
     stored: StoredCorruptions | None = None,
-) -> SplitFigures:
+) -> SplitMeasurements:
     """All configured measurements of a network on one split; arguments as :func:`evaluate`.
 
     Raises:
@@ -105,13 +105,13 @@ def measure(
     curves = evaluate(model, split, name, config, surrogate, stored)
     found = boundary_perturbations(model, split, name, config)
     if found is None:
-        return SplitFigures(curves, None, [])
+        return SplitMeasurements(curves, None, [])
     spectra = []
     if config.frequency:
         originals = split.images[: len(found.adversarial)].to(torch.float32) / 255
         moved = (found.adversarial - originals)[found.found]
         spectra = measure_frequencies(model, split, name, config, moved)
-    return SplitFigures(curves, median_distance(found), spectra)
+    return SplitMeasurements(curves, median_distance(found), spectra)
 
 
 def boundary_perturbations(

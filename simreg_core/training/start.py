@@ -1,4 +1,4 @@
-"""Put a network, its regularizer and its optimizer together, before the first epoch."""
+"""Build a network, its regularizer and its optimizer, before the first epoch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from simreg_core.training.fit import TrainingState
 
 
 def start(config: TrialConfig, data: TaskData, device: torch.device) -> TrainingState:
-    """The training of a trial before its first epoch.
+    """The training state of a trial before its first epoch.
 
     Raises:
-        ConfigError: the regularization images cannot be had, or the padding exceeds the images.
+        ConfigError: see :func:`build_regularizer`, or the padding exceeds the images.
     """
     side, padding = min(data.train.images.shape[2:]), config.training.augmentation.crop_padding
     if padding >= side:
@@ -54,12 +54,12 @@ def build_regularizer(
     Args:
         config: The regularizer's configuration.
         task: The task that is trained; its held-out images never regularize.
-        data: Its splits.
-        model: The network, whose layers are probed once.
+        data: The splits of the task.
+        model: The network.
         seed: Root seed of the trial, for the order of shuffled targets.
 
     Raises:
-        ConfigError: the images or the target cannot be had, or no pair is in the range.
+        ConfigError: the images or the target are not available, or no pair is selected.
     """
     device = next(model.parameters()).device
     held_out = (data.validation, data.test)
@@ -72,7 +72,7 @@ def build_regularizer(
 
 
 def _shuffled(source: RegularizationImages, seed: int) -> RegularizationImages:
-    """The images in another order: a control, whose targets belong to other images."""
+    """The images in random order: a control with the targets of other images."""
     rng = generator(seed, "shuffled targets")
     order = torch.randperm(len(source.images), generator=rng).to(source.images.device)
     labels = None if source.labels is None else source.labels[order]
