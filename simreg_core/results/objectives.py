@@ -88,9 +88,6 @@ def ranked_trials(
         rows: Rows of the trials table.
         objectives: Objectives of the search.
         constraints: Its constraints, as in the space file.
-
-    Raises:
-        ValueError: a constraint is malformed.
     """
     name = ranking_metric(objectives)
     sign = 1 if objective(name).direction == "minimize" else -1

@@ -74,10 +74,8 @@ def prepare(
 ) -> Perturbation:
     """Start an attack on a batch; the result maps epsilon to images, clipped to [0, 1].
 
-    Args:
-        attack: An attack from :data:`simreg_core.registry.ATTACKS`.
-        batch: What to attack. Foreign attacks get copies, so that they cannot change it.
-        options: Keyword arguments of the attack's function.
+    ``options`` are keyword arguments of the attack's function. Foreign attacks get copies of the
+    batch, so that they cannot change it.
 
     Raises:
         ValueError: the images are not in [0, 1].

@@ -61,11 +61,11 @@ def minimal_perturbations(
     given images to its label.
 
     Args:
-        model: The attacked network; left unchanged.
+        model: The attacked network.
         images: Float (N, C, H, W) in [0, 1]; all are attacked.
         labels: int64 (N,).
         config: Steps and repeats.
-        rng: Generator of all draws (starting points, walks), on any device; advanced.
+        rng: Generator of all draws, on any device.
     """
     best = Perturbations(
         images.clone(),
@@ -110,12 +110,12 @@ def starting_points(
     Args:
         predicted: int64 (N,), the network's decisions.
         labels: int64 (N,).
-        batch: int64 (B,), the images to attack.
-        repeats: How many pairs to yield.
-        rng: Advanced.
+        batch: int64 (B,), indices of the images to attack.
+        repeats: Number of yields.
+        rng: Generator on any device.
 
     Yields:
-        Two int64 tensors of the same length: attacked images and their starting points.
+        Indices of attacked images and of their starting points, int64 of the same length.
     """
     is_start = predicted[None] != labels[batch][:, None]
     chance = torch.rand(is_start.shape, generator=rng, device=rng.device).to(labels.device)

@@ -55,7 +55,7 @@ class _Curve(NamedTuple):
 
     attack: Attack
     stream: str
-    """Name of the attack's stream of random numbers."""
+    """Name of the stream of random numbers."""
     epsilons: tuple[float, ...]
     options: Mapping[str, Option] = {}
 
@@ -63,14 +63,10 @@ class _Curve(NamedTuple):
 def check_measurable(
     config: RobustnessConfig, split: Split, build_network: Callable[[], nn.Module]
 ) -> None:
-    """Find out before any training what :func:`measure` could not do after it.
+    """Check before any training that :func:`measure` will succeed.
 
-    Every foreign attack attacks two images, with an untrained network as the surrogate.
-
-    Args:
-        config: Attacks and corruptions.
-        split: Test images, on the device where attacks compute.
-        build_network: Builds an untrained network on that device, frozen.
+    Every foreign attack attacks two images of ``split``, on its device. The surrogate is an
+    untrained network, frozen, from ``build_network``.
 
     Raises:
         ConfigError: a foreign attack fails, or the images are too small for bands of frequencies.

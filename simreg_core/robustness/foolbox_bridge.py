@@ -32,7 +32,7 @@ def run_foolbox(
     Args:
         attack: Name of a class in ``foolbox.attacks``.
         parameters: All arguments of its constructor.
-        model: The attacked network: pixels (B, C, H, W) in [0, 1] to logits.
+        model: The attacked network.
         images: Float (B, C, H, W) in [0, 1].
         labels: int64 (B,).
         seed: Seed of the attack's draws.

@@ -99,10 +99,10 @@ def band_noise(
 
     Args:
         images: Float (N, C, H, W) in [0, 1].
-        low: Lower edge of the band, cycles per pixel, contained in it.
-        high: Upper edge, not contained.
+        low: Lower edge of the band, cycles per pixel.
+        high: Upper edge.
         epsilon: Standard deviation per pixel, in pixel units of [0, 1].
-        rng: Generator on the images' device; advanced.
+        rng: Generator on the images' device.
 
     Raises:
         ValueError: images of this size have no frequency in the band.
@@ -124,18 +124,10 @@ def measure_frequencies(
 ) -> list[SpectrumPoint]:
     """Both measurements of one network on one split.
 
-    The noise depends only on the configuration and the split's name, so it is the same for all
+    The noise depends only on the configuration and the split's ``name``, so it is the same for all
     networks. Its epsilon is the reference epsilon of ``gaussian``, else the largest epsilon of
-    ``gaussian``, else :data:`DEFAULT_EPSILON`. The network and the global RNG are left unchanged.
-
-    Args:
-        model: The network; pixels (B, C, H, W) in [0, 1] to logits.
-        split: uint8 images and labels, on the network's device; all are classified under noise.
-        name: Name of the split, ``validation`` or ``test``.
-        config: Epsilon, noise seed, batch size.
-        perturbations: Minimal adversarial perturbations of this network on this split, adversarial
-            minus original image, (M, C, H, W). Those that are zero everywhere (misclassified
-            images) have no spectrum and are left out.
+    ``gaussian``, else :data:`DEFAULT_EPSILON`. ``perturbations`` are adversarial minus original
+    images, (M, C, H, W). Those that are zero everywhere (misclassified images) are left out.
 
     Returns:
         ``perturbation_power`` by ascending frequency (none if no perturbation is left), then

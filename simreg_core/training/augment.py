@@ -9,16 +9,11 @@ from simreg_core.config.trial import AugmentationConfig
 
 
 def draw_augmentation(num_images: int, config: AugmentationConfig, rng: torch.Generator) -> Tensor:
-    """Draw a crop and a flip for each of B images, independently.
+    """Draw a crop and a flip for each of B images, int64 (3, B), from a CPU generator.
 
-    Args:
-        num_images: B.
-        config: What to apply; nothing else advances ``rng``.
-        rng: CPU generator.
-
-    Returns:
-        int64 (3, B) on the CPU: top and left corner of the crop in the padded image, uniform in
-        [0, 2 * crop_padding], and whether the crop is flipped (0 or 1, equally likely).
+    The rows are the top and left corner of the crop in the padded image, uniform in
+    [0, 2 * crop_padding], and whether the crop is flipped (0 or 1, equally likely). What ``config``
+    turns off does not advance ``rng``.
     """
     draws = torch.zeros((3, num_images), dtype=torch.int64)
     if config.crop_padding:
@@ -29,14 +24,14 @@ def draw_augmentation(num_images: int, config: AugmentationConfig, rng: torch.Ge
 
 
 def augment(images: Tensor, index: Tensor, draws: Tensor, config: AugmentationConfig) -> Tensor:
-    """Crops of reflect-padded images, flipped left to right, as drawn.
+    """Crops of reflect-padded images, flipped left to right, as :func:`draw_augmentation` drew.
 
     Pixels are looked up directly; no padded image is built.
 
     Args:
         images: (N, C, H, W) of any type, on any device.
         index: int64 (B,), the images to take.
-        draws: From :func:`draw_augmentation`.
+        draws: int64 (3, B), on the images' device.
         config: What to apply; its padding is below H and W.
     """
     if not config.crop_padding and not config.horizontal_flip:

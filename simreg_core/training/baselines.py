@@ -122,15 +122,7 @@ def measure_splits(
     surrogate: Surrogate,
     stored: StoredCorruptions | None,
 ) -> dict[str, SplitMeasurements]:
-    """All configured measurements of a network, by split.
-
-    Args:
-        model: The network.
-        data: The task's splits, on the network's device.
-        config: What to measure.
-        surrogate: The network that gradient attacks are transferred from.
-        stored: Corrupted images of the test split.
-    """
+    """All configured measurements of a network, by split; see :func:`measure`."""
     return {
         name: measure(
             model, data.split(name), name, config, surrogate, stored if name == "test" else None
@@ -158,10 +150,7 @@ class BaselineCache:
         return self._key(config.unregularized(0).digest())
 
     def load(self, config: TrialConfig) -> Baselines:
-        """The baselines of ``config``; missing ones are trained and measured first.
-
-        Args:
-            config: A trial's configuration; its regularizer and seed do not matter.
+        """The baselines of a trial; missing ones are trained and measured first.
 
         Raises:
             ConfigError: a configured measurement is not possible.
@@ -188,11 +177,7 @@ class BaselineCache:
         return Surrogate(model, known)
 
     def weights_file(self, network: BaselineNetwork) -> Path:
-        """The network's weights file in the folder; trains the network if it does not exist.
-
-        Raises:
-            NonFiniteLossError: training diverged.
-        """
+        """The network's weights file in the folder; trains the network if it does not exist."""
         digest = network.config.network_digest()
         path = self.folder / f"{network.role}-{network.seed}-{self._key(digest)}.pt"
 

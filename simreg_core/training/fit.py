@@ -55,7 +55,7 @@ class EpochRecord(NamedTuple):
 
 @dataclass
 class TrainingState:
-    """Everything that training carries from one epoch to the next."""
+    """Everything that training needs to resume after an epoch."""
 
     model: FeatureNetwork
     regularizer: SimilarityRegularizer | None
@@ -235,19 +235,17 @@ def _draw_epoch(
 
     They are drawn on the CPU, so that they are the same for all devices, and copied at once.
     """
-    order_rng, augment_rng, pair_rng = (
-        generator(seed, stream, epoch) for stream in ("batches", "augmentation", "pairs")
-    )
     device = train.images.device
-    order = torch.randperm(len(train.labels), generator=order_rng)
+    order = torch.randperm(len(train.labels), generator=generator(seed, "batches", epoch))
     parts = order.split(config.batch_size)
     if len(parts[-1]) < 2:  # batch normalisation needs two images
         parts = parts[:-1]
     sizes = [len(part) for part in parts]
-    draws = [draw_augmentation(size, config.augmentation, augment_rng) for size in sizes]
+    rng = generator(seed, "augmentation", epoch)
+    draws = [draw_augmentation(size, config.augmentation, rng) for size in sizes]
     pairs: Iterable[Any] = itertools.repeat(None)
     if state.regularizer is not None:
-        pairs = state.regularizer.draw(len(sizes), pair_rng).to(device)
+        pairs = state.regularizer.draw(len(sizes), generator(seed, "pairs", epoch)).to(device)
     return zip(
         torch.cat(parts).to(device).split(sizes),
         torch.cat(draws, dim=1).to(device).split(sizes, dim=1),

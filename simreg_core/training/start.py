@@ -51,12 +51,8 @@ def build_regularizer(
 ) -> SimilarityRegularizer:
     """The regularizer of a network, on the network's device.
 
-    Args:
-        config: The regularizer's configuration.
-        task: The task that is trained; its held-out images never regularize.
-        data: The splits of the task.
-        model: The network.
-        seed: Root seed of the trial, for the order of shuffled targets.
+    Held-out images of the task never regularize. ``seed``, the root seed of the trial, determines
+    the order of shuffled targets.
 
     Raises:
         ConfigError: the images or the target are not available, or no pair is selected.
