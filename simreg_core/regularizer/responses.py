@@ -45,8 +45,8 @@ class ResponseSimilarity:
 
     def __call__(self, first: Tensor, second: Tensor) -> Tensor:
         """Similarities, float32 (k,) in [-1, 1], of the images at two index tensors (k,)."""
-        centred = [(self.responses[i] - self.mean_response) / self._unit for i in (first, second)]
-        return functional.cosine_similarity(*centred, dim=1, eps=_NORM_FLOOR).clamp(-1, 1)
+        a, b = ((self.responses[i] - self.mean_response) / self._unit for i in (first, second))
+        return functional.cosine_similarity(a, b, dim=1, eps=_NORM_FLOOR).clamp(-1, 1)
 
 
 def grey_pixels(images: Tensor, side: int) -> Tensor:

@@ -24,6 +24,7 @@ from simreg_core.results.study_lock import LOCK_FILE, is_held, read_heartbeat
 from simreg_core.results.tables import read_table
 
 SPACE_FILE = "space.yaml"
+_HOLDER = ("host", "pid", "started_at", "updated_at")
 
 State = Literal["running", "stopped", "finished", "unknown"]
 Found = TypeVar("Found")
@@ -103,7 +104,7 @@ def study_progress(folder: Path) -> StudyProgress:
         failures=_counts(row["reason"] for row in rows or () if row["status"] == "failed"),
         confirmation=_counts(row["status"] for row in networks or ()),
         running=heartbeat.get("running", {}) if running else {},
-        heartbeat={k: v for k, v in heartbeat.items() if k not in ("phase", "running")},
+        heartbeat={name: heartbeat[name] for name in _HOLDER if name in heartbeat},
         problem="; ".join(problems) or None,
     )
 

@@ -109,7 +109,8 @@ def prepare(
             )
         if not bool(images.isfinite().all()):
             raise ConfigError(f"attack {attack.name}: the images hold values that are not finite")
-        return images.detach().to(batch.images).clamp(0, 1)
+        result: Tensor = images.detach().to(batch.images).clamp(0, 1)
+        return result
 
     return checked
 

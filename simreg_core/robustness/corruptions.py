@@ -196,7 +196,8 @@ def _random_affine(images: Tensor, shift: float, rng: torch.Generator) -> Tensor
     before = (centre + corners).expand(len(images), 3, 2)
     after = before + torch.empty_like(before).uniform_(-1, 1, generator=rng) * shift
     ones = torch.ones_like(after[..., :1])
-    return torch.linalg.solve(torch.cat([after, ones], dim=2), before)
+    inverses: Tensor = torch.linalg.solve(torch.cat([after, ones], dim=2), before)
+    return inverses
 
 
 def _pixels(images: Tensor) -> float:

@@ -108,9 +108,10 @@ def band_noise(
         ValueError: images of this size have no frequency in the band.
     """
     noise = torch.empty_like(images).normal_(generator=rng)
-    mask = _band_mask(*images.shape[-2:], low, high, images.device)
+    height, width = images.shape[-2:]
+    mask = _band_mask(height, width, low, high, images.device)
     # The filter keeps this share of the variance. The mask is symmetric, so the result is real.
-    gain = (mask.numel() / int(mask.sum())) ** 0.5
+    gain: float = (mask.numel() / int(mask.sum())) ** 0.5
     filtered: Tensor = torch.fft.ifft2(torch.fft.fft2(noise.to(torch.float64)) * mask).real
     return (images + epsilon * (gain * filtered).to(noise.dtype)).clamp(0, 1)
 

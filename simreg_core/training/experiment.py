@@ -182,11 +182,9 @@ def _metric_columns(
 
 
 def _training_columns(state: TrainingState) -> dict[str, Any]:
-    last = state.records[-1]
+    shown = ("similarity_correlation", "positive_share", "negative_share")
     return {
         "kept_epoch": state.kept_epoch,
         "validation_loss": state.kept_loss if math.isfinite(state.kept_loss) else None,
-        "similarity_correlation": last.similarity_correlation,
-        "positive_share": last.positive_share,
-        "negative_share": last.negative_share,
+        **{name: getattr(state.records[-1], name) for name in shown},
     }
