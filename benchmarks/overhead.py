@@ -124,7 +124,9 @@ def measure_ray(folder: Path, args: argparse.Namespace) -> None:
                 with StudyLock(home) as lock:
                     recorder = Timed(Recorder(space, store, view, lock))
                     searcher = StudySearcher(open_study(home, space), space, recorder)
-                    run_networks(searcher, settings, Resources(1, 0, num_slots), view, do_nothing)
+                    run_networks(
+                        searcher, settings, Resources(1, 0, num_slots), view, (), do_nothing
+                    )
                 if searcher.error is not None:
                     raise searcher.error
                 begin, *_, end = recorder.ends

@@ -1,15 +1,15 @@
 """A fixed population of model V1 complex cells: Gabor energy units.
 
-A unit is a quadrature pair of Gabor filters g_0 (cosine) and g_90 (sine) at one place, orientation
-and spatial frequency. Its response is the root of their energy (Adelson and Bergen 1985, J. Opt.
-Soc. Am. A 2:284):
+A unit is a quadrature pair of Gabor filters g_0 (cosine) and g_90 (sine) that share position,
+orientation and spatial frequency. Its response is the root of their energy (Adelson and Bergen
+1985, J. Opt. Soc. Am. A 2:284):
 
     response = sqrt((g_0 . x)^2 + (g_90 . x)^2)
 
-which hardly depends on the phase of a grating. No weight is learned, nothing is random.
+It hardly depends on the phase of a grating. Nothing is learned or random.
 
 Legend: N images, M units. Lengths are in units of the image's side, frequencies in cycles per
-image; angles are of the wave vector: 0 varies along x (vertical stripes), pi/2 along y (downwards).
+image. Angles are those of the wave vector: 0 varies along x, pi/2 along y (downwards).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ sqrt(ln(2) / 2) / pi * (2^1 + 1) / (2^1 - 1)."""
 
 
 class GaborUnits(NamedTuple):
-    """What each unit is tuned to; float64 (M,) each."""
+    """Preferred stimulus of each unit; float64 (M,) each."""
 
     orientation: Tensor
     """Radians in [0, pi)."""
@@ -46,20 +46,18 @@ class GaborUnits(NamedTuple):
 class GaborPopulation:
     """Complex cells at every orientation, frequency and position of a grid.
 
-    At frequency f there are f x f positions, one period apart, and one unit per orientation at
-    each: with the defaults M = 8 * (4 + 16 + 64) = 672. Filters have no response to uniform
-    images and equal gain at all frequencies: a unit in the image's interior responds with about
-    1 to the full-contrast grating (pixels 0 to 1) that it is tuned to. With equal gains, all
-    frequencies respond about equally to natural images, whose amplitudes fall as 1/f (Field 1987,
-    J. Opt. Soc. Am. A 4:2379).
+    At frequency f there are f x f positions, one period apart, with one unit per orientation: the
+    defaults give M = 8 * (4 + 16 + 64) = 672. Filters do not respond to uniform images, and have
+    the same gain at all frequencies: a unit away from the border responds with about 1 to its
+    preferred grating at full contrast (pixels 0 to 1). All frequencies then respond about equally
+    to natural images, whose amplitudes fall as 1/f (Field 1987, J. Opt. Soc. Am. A 4:2379).
 
-    Images of any size are brought to ``side`` first, so M and what a unit is tuned to, relative
-    to the image, are the same for all.
+    Images are resized to ``side`` first, so the units do not depend on the size of the images.
 
     Args:
         orientations: Number of orientations, evenly spaced over half a turn.
         frequencies: Cycles per image, whole numbers below ``side / 2``.
-        side: Pixels that images are resized to.
+        side: Height and width, in pixels, that images are resized to.
 
     Raises:
         ValueError: there is no orientation or frequency, or a frequency is out of range.
@@ -76,9 +74,15 @@ class GaborPopulation:
                 f"found {tuple(frequencies)}"
             )
         self.side = side
-        self.units = _units(orientations, frequencies)
-        even, odd = _filters(self.units, side)
-        self.even, self.odd = even.to(torch.float32), odd.to(torch.float32)
+        rows = [
+            (math.pi * turn / orientations, f, (column + 0.5) / f, (row + 0.5) / f)
+            for f in frequencies
+            for turn in range(orientations)
+            for row in range(f)
+            for column in range(f)
+        ]
+        self.units = GaborUnits(*torch.tensor(rows, dtype=torch.float64).T)
+        self.even, self.odd = (f.to(torch.float32) for f in _filters(self.units, side))
 
     def __len__(self) -> int:
         return len(self.units.frequency)
@@ -86,32 +90,19 @@ class GaborPopulation:
     def responses(self, images: Tensor) -> Tensor:
         """Responses >= 0, float32 (N, M), of images uint8 (N, C, H, W), on the images' device.
 
-        Colours are averaged first; what is not square is centre-cropped. Beyond the result,
-        memory for about a thousand images is needed.
+        Channels are averaged first, and images are centre-cropped to squares.
 
         Raises:
             ValueError: ``images`` is not uint8 (N, C, H, W).
         """
         even, odd = self.even.to(images.device), self.odd.to(images.device)
         result = torch.empty(len(images), len(self), device=images.device)
-        for start in range(0, len(images), _CHUNK):
-            rows = slice(start, start + _CHUNK)
-            # Without the mean, rounding leaves nothing of the response to a uniform image.
-            pixels = grey_pixels(images[rows], self.side).flatten(1)
+        for chunk, rows in zip(images.split(_CHUNK), result.split(_CHUNK), strict=True):
+            pixels = grey_pixels(chunk, self.side).flatten(1)
+            # Exactly 0 for a uniform image; the filters' sums are 0 up to rounding only.
             pixels -= pixels.mean(dim=1, keepdim=True)
-            torch.hypot(pixels @ even.T, pixels @ odd.T, out=result[rows])
+            torch.hypot(pixels @ even.T, pixels @ odd.T, out=rows)
         return result
-
-
-def _units(orientations: int, frequencies: Sequence[int]) -> GaborUnits:
-    rows = [
-        (math.pi * turn / orientations, f, (column + 0.5) / f, (row + 0.5) / f)
-        for f in frequencies
-        for turn in range(orientations)
-        for row in range(f)
-        for column in range(f)
-    ]
-    return GaborUnits(*torch.tensor(rows, dtype=torch.float64).T)
 
 
 def _filters(units: GaborUnits, side: int) -> tuple[Tensor, Tensor]:
@@ -122,15 +113,14 @@ def _filters(units: GaborUnits, side: int) -> tuple[Tensor, Tensor]:
     dy = y.flatten() - units.y[:, None]
     frequency = units.frequency[:, None]
     envelope = torch.exp(-(dx**2 + dy**2) / (2 * (_SIGMA_CYCLES / frequency) ** 2))
-    # Nothing that float32 would see, but its denormal numbers make products very slow.
-    envelope[envelope < _ENVELOPE_FLOOR] = 0
+    envelope[envelope < _ENVELOPE_FLOOR] = 0  # denormal float32 numbers make products very slow
     along = dx * units.orientation.cos()[:, None] + dy * units.orientation.sin()[:, None]
     phase = 2 * math.pi * frequency * along
     return _balanced(envelope * phase.cos(), envelope), _balanced(envelope * phase.sin(), envelope)
 
 
 def _balanced(filters: Tensor, envelope: Tensor) -> Tensor:
-    """Filters with sum 0 and gain 1: their product with (1 + cos) / 2 of their own phase is 1."""
+    """Filters with sum 0 and gain 1: the product with (1 + cos) / 2 of the same phase is 1."""
     mass = envelope.sum(dim=1, keepdim=True)
     return (filters - envelope * filters.sum(dim=1, keepdim=True) / mass) * 4 / mass
 
@@ -138,5 +128,4 @@ def _balanced(filters: Tensor, envelope: Tensor) -> Tensor:
 @target("v1_gabor", label="V1 Gabor")
 def _v1_gabor(source: TargetInput) -> Similarities:
     """Mean-subtracted cosine similarity of the population's responses."""
-    responses = GaborPopulation().responses(source.images)
-    return ResponseSimilarity(responses.to(source.images.device))
+    return ResponseSimilarity(GaborPopulation().responses(source.images))

@@ -4,9 +4,9 @@
     L_sim = mean over k pairs of (z(S_cnn) - z(S_target)) ** 2
     z(s) = log(1 + s + e) - log(1 - s + e),  e = 1e-5
 
-z is 2 arctanh(s), finite at s = +-1. It is twice the transform that the poster writes, as in the
-published runs, so alpha = 10 here is alpha = 40 on the poster's literal formula. The mean over
-pairs, not the sum, keeps alpha and k independent.
+z is 2 arctanh(s), twice the transform in the poster's formula, as in the published runs:
+alpha = 10 here corresponds to alpha = 40 there. The mean over pairs, not the sum, keeps alpha and
+k independent.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from simreg_core.regularizer.pairs import PairSampler
 from simreg_core.regularizer.similarity import FeatureSimilarity
 from simreg_core.regularizer.targets import Similarities
 
-ARCTANH_EPSILON = 1e-5
+FISHER_EPSILON = 1e-5
 
 
-def stretched(similarity: Tensor, transform: Literal["arctanh", "identity"]) -> Tensor:
-    """z(s) for similarities in [-1, 1]: 2 arctanh(s), kept finite, or s itself."""
-    if transform == "identity":
-        return similarity
-    return torch.log(1 + similarity + ARCTANH_EPSILON) - torch.log(1 - similarity + ARCTANH_EPSILON)
+def fisher_z(similarity: Tensor) -> Tensor:
+    """z(s) = 2 arctanh(s) of similarities in [-1, 1], finite at -1 and 1."""
+    return torch.log(1 + similarity + FISHER_EPSILON) - torch.log(1 - similarity + FISHER_EPSILON)
 
 
 def similarity_loss(
     s_cnn: Tensor, s_target: Tensor, transform: Literal["arctanh", "identity"] = "arctanh"
 ) -> Tensor:
-    """L_sim, a scalar >= 0: the mean squared difference of transformed similarities (k,)."""
-    return (stretched(s_cnn, transform) - stretched(s_target, transform)).square().mean()
+    """L_sim, a scalar >= 0, of similarities (k,); without the transform for ``identity``."""
+    if transform == "arctanh":
+        s_cnn, s_target = fisher_z(s_cnn), fisher_z(s_target)
+    return (s_cnn - s_target).square().mean()
 
 
 class PairBatch(NamedTuple):
-    """L_sim of one step (a scalar with gradient), and the similarities (k,) behind it."""
+    """L_sim of one step (a scalar with gradient), and the similarities (k,) that it compares."""
 
     loss: Tensor
     s_cnn: Tensor
@@ -51,14 +51,14 @@ class PairBatch(NamedTuple):
 class SimilarityRegularizer(nn.Module):
     """L_sim on pairs drawn on the fly from N regularization images.
 
-    Holds the running means and gamma. A classifier is exported without it.
+    Holds the running means and gamma; exported classifiers do not contain it.
 
     Args:
         config: The regularizer's configuration.
-        images: uint8 (N, C, H, W) regularization images.
+        images: Regularization images, uint8 (N, C, H, W).
         target: S_target of pairs of these images.
         pairs: Draws the pairs.
-        model: The network; its layers are probed once, in evaluation mode.
+        model: The network; one pass in evaluation mode finds the number of channels of its layers.
     """
 
     def __init__(
@@ -85,29 +85,29 @@ class SimilarityRegularizer(nn.Module):
         )
 
     def gamma(self) -> Tensor:
-        """Layer weights (L,), in order of ``layers``."""
+        """Layer weights (L,), in the order of ``layers``."""
         return self.feature_similarity.gamma()
 
     def draw(self, num_steps: int, rng: torch.Generator) -> Tensor:
-        """The k pairs of each of S steps: int64 (S, 2, k) on the CPU, from ``rng`` of the CPU."""
+        """Pairs of S steps, int64 (S, 2, k) on the CPU, drawn from the CPU generator ``rng``."""
         return self.pairs.batches(num_steps, self.config.batch_size, rng)
 
     def features(self, model: FeatureNetwork, pairs: Tensor) -> dict[str, Tensor]:
-        """The compared layers' features of both images of all pairs, in one pass of 2k images.
+        """Features of the compared layers for both images of all pairs, in one pass of 2k images.
 
         Args:
             model: The network, in train mode.
-            pairs: One step's of :meth:`draw`, (2, k), on the images' device.
+            pairs: The pairs of one step from :meth:`draw`, (2, k), on the images' device.
         """
         pixels = self.images[pairs.flatten()].to(torch.float32) / 255
         return model.features(pixels, self.layers)
 
     def compare(self, features: Mapping[str, Tensor], pairs: Tensor) -> PairBatch:
-        """L_sim of k pairs from their features, in float32 whatever the features are."""
+        """L_sim of k pairs from their features, computed in float32."""
         s_cnn = self.feature_similarity(features)
         s_target = self.target(*pairs)
         return PairBatch(similarity_loss(s_cnn, s_target, self.config.transform), s_cnn, s_target)
 
     def forward(self, model: FeatureNetwork, pairs: Tensor) -> PairBatch:
-        """L_sim of k pairs, as :meth:`features` and :meth:`compare` give it."""
+        """L_sim of k pairs: :meth:`features`, then :meth:`compare`."""
         return self.compare(self.features(model, pairs), pairs)

@@ -13,21 +13,22 @@ from simreg_core.data.images import resize
 
 _CHUNK = 4096
 _NORM_FLOOR = 1e-12
+_CONSTANT = 1e-6  # deviations of a column below this share of its norm are rounding
 
 
 class ResponseSimilarity:
     """Mean-subtracted cosine similarity of the response vectors of image pairs.
 
-    The mean response vector over the N images is subtracted, and pairs are compared by cosine
-    (Li et al., arXiv:1911.05072), as :mod:`simreg_core.regularizer.similarity` does with
-    pixels. Needs O(M) memory beyond the responses; k pairs cost O(k M). An image whose responses
-    equal the mean has similarity 0 to every other. A common positive factor changes nothing.
+    The mean response over the N images is subtracted, and pairs are compared by cosine (Li et
+    al., arXiv:1911.05072). Needs O(M) memory beyond the responses; k pairs cost O(k M). An image
+    whose responses equal the mean has similarity 0 to every other. A positive factor common to all
+    responses changes nothing.
 
     Args:
         responses: Finite numbers (N, M), N >= 1, on any device; kept as float32.
 
     Raises:
-        ValueError: ``responses`` is no matrix of at least one row and column, or not finite.
+        ValueError: ``responses`` is not a matrix of at least one row and column, or not finite.
     """
 
     def __init__(self, responses: Tensor) -> None:
@@ -39,26 +40,19 @@ class ResponseSimilarity:
         if not bool(total.isfinite().all()):
             raise ValueError("responses must be finite")
         self.mean_response = (total / len(responses)).to(torch.float32)
-        # Norms are taken in units of the largest deviation, where none can underflow or overflow.
-        largest = max(float((chunk - self.mean_response).abs().max()) for chunk in chunks)
-        self._unit = largest or 1.0
+        # In units of the largest deviation, no norm can underflow or overflow.
+        self._unit = max(float((chunk - self.mean_response).abs().max()) for chunk in chunks) or 1.0
 
     def __call__(self, first: Tensor, second: Tensor) -> Tensor:
         """Similarities, float32 (k,) in [-1, 1], of the images at two index tensors (k,)."""
-        cosine = functional.cosine_similarity(
-            self._centred(first), self._centred(second), dim=1, eps=_NORM_FLOOR
-        )
-        return cosine.clamp(-1, 1)
-
-    def _centred(self, index: Tensor) -> Tensor:
-        return (self.responses[index] - self.mean_response) / self._unit
+        a, b = ((self.responses[i] - self.mean_response) / self._unit for i in (first, second))
+        return functional.cosine_similarity(a, b, dim=1, eps=_NORM_FLOOR).clamp(-1, 1)
 
 
 def grey_pixels(images: Tensor, side: int) -> Tensor:
-    """Grey images in [0, 1], float32 (N, 1, side, side), of uint8 (N, C, H, W).
+    """Mean of the channels, float32 (N, 1, side, side) in [0, 1], of uint8 (N, C, H, W).
 
-    Other sizes are centre-cropped to squares and resized (:func:`simreg_core.data.images.resize`);
-    the channels are averaged.
+    Images of another size are centre-cropped and resized (:func:`simreg_core.data.images.resize`).
 
     Raises:
         ValueError: ``images`` is not uint8 (N, C, H, W).
@@ -71,17 +65,9 @@ def grey_pixels(images: Tensor, side: int) -> Tensor:
 
 
 def pearson(a: Tensor, b: Tensor) -> Tensor:
-    """Correlation of each column of a (n, M) with that of b, float64 (M,); 0 where one is constant.
-
-    Computed in float64. Columns count as constant below 1e-6 of their own size: such deviations are
-    rounding.
-    """
+    """Correlations of the columns of a with those of b (n, M), float64 (M,); 0 for constants."""
     a, b = a.to(torch.float64), b.to(torch.float64)
     a_dev, b_dev = a - a.mean(dim=0), b - b.mean(dim=0)
-    norms = a_dev.norm(dim=0) * b_dev.norm(dim=0)
-    floor = 1e-6
-    varies = (a_dev.norm(dim=0) > floor * a.norm(dim=0)) & (
-        b_dev.norm(dim=0) > floor * b.norm(dim=0)
-    )
-    safe = torch.where(varies, norms, torch.ones_like(norms))
-    return torch.where(varies, (a_dev * b_dev).sum(dim=0) / safe, torch.zeros_like(norms))
+    a_norm, b_norm = a_dev.norm(dim=0), b_dev.norm(dim=0)
+    varies = (a_norm > _CONSTANT * a.norm(dim=0)) & (b_norm > _CONSTANT * b.norm(dim=0))
+    return torch.where(varies, (a_dev * b_dev).sum(dim=0) / (a_norm * b_norm), 0)

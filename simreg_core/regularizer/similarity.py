@@ -1,7 +1,6 @@
-"""Similarities of images: of their pixels (S_target) and of a network's features (S_cnn).
+"""Similarities of images: of their pixels (S_pixel) and of a network's features (S_cnn).
 
-Legend: N regularization images, k pairs (i, j), D pixels, L layers. Equation numbers are the
-sections of the source poster and of arXiv:2410.03952.
+Legend: N regularization images, k pairs (i, j), D pixels, L layers.
 """
 
 from __future__ import annotations
@@ -18,13 +17,12 @@ _CHUNK = 4096
 class PixelSimilarity:
     """Mean-subtracted cosine similarity of the pixels of image pairs, S_pixel.
 
-    The mean image of all N images is subtracted, each image is flattened, and pairs are compared
-    by cosine; the channels of colour images are averaged first (poster, section 3). Set-up is one
-    pass over the images and needs O(D) memory beyond them; a batch of k pairs costs O(k D). An
-    image equal to the mean image has similarity 0 to every other.
+    Channels are averaged, the mean of the N images is subtracted, and pairs are compared by cosine
+    (poster, section 3). Construction is one pass over the images and needs O(D) memory; k pairs
+    cost O(k D). An image equal to the mean image has similarity 0 to every other.
 
     Args:
-        images: uint8 (N, C, H, W), kept as they are, on any device.
+        images: uint8 (N, C, H, W), on any device; not copied.
     """
 
     def __init__(self, images: Tensor) -> None:
@@ -39,11 +37,10 @@ class PixelSimilarity:
         return _cosine(self._centred(first), self._centred(second))
 
     def unit_vectors(self) -> Tensor:
-        """Float32 (N, D): S_pixel of all pairs is the product of these with their transpose."""
-        vectors = torch.empty(
-            (len(self.images), self.mean_image.numel()), device=self.images.device
-        )
-        for index in torch.arange(len(self.images), device=self.images.device).split(_CHUNK):
+        """V, float32 (N, D): the S_pixel of all pairs are V V^T."""
+        device, num_pixels = self.images.device, self.mean_image.numel()
+        vectors = torch.empty((len(self.images), num_pixels), device=device)
+        for index in torch.arange(len(self.images), device=device).split(_CHUNK):
             centred = self._centred(index).flatten(1)
             vectors[index] = centred / centred.norm(dim=1, keepdim=True).clamp_min(_NORM_FLOOR)
         return vectors
@@ -60,16 +57,15 @@ def threshold_targets(similarity: Tensor, threshold: float) -> Tensor:
 class FeatureSimilarity(nn.Module):
     """S_cnn: the gamma-weighted sum over layers of mean-subtracted cosine feature similarities.
 
-    Each layer keeps a running mean per channel (exponential, weight ``mean_decay`` on the old
-    value, 0 at first), updated without gradient from the features that it is shown in train mode,
-    and subtracted before the cosine. That it starts at 0 matters: until it has settled, all pairs
-    look alike, and the loss drives them apart. gamma = softmax(w), w trainable and 0 at first
-    (arXiv:2410.03952), or fixed at 0: the layers count the same.
+    An exponential running mean per channel is updated in train mode, without gradient, and
+    subtracted before the cosine. It starts at 0, which matters: until it has converged, all pairs
+    look alike, and the loss drives them apart. gamma = softmax(w), with w = 0 at first
+    (arXiv:2410.03952).
 
     Args:
         channels: Number of channels of every layer, in order.
         mean_decay: Weight of the old running mean, in [0, 1).
-        is_trainable: Whether w is trained.
+        is_trainable: Whether w is trained; otherwise all layers have the same weight.
     """
 
     def __init__(
@@ -89,10 +85,10 @@ class FeatureSimilarity(nn.Module):
         """S_cnn, float32 (k,) in [-1, 1].
 
         Args:
-            features: Per layer (2k, C_l, H_l, W_l) of any floating type: the k first images of the
-                pairs, then the k second ones.
+            features: Of each layer, floating (2k, C, H, W): the first images of the k pairs, then
+                the second ones.
         """
-        layers = list(features.values()) if isinstance(features, Mapping) else list(features)
+        layers = features.values() if isinstance(features, Mapping) else features
         cosines = [self._layer(number, feature) for number, feature in enumerate(layers)]
         return (self.gamma()[:, None] * torch.stack(cosines)).sum(dim=0)
 
@@ -101,10 +97,8 @@ class FeatureSimilarity(nn.Module):
         feature = feature.to(mean.dtype)
         if self.training:
             with torch.no_grad():
-                batch = feature.mean(dim=(0, 2, 3))
-                mean.lerp_(batch, 1 - self.mean_decay)
-        centred = feature - mean[:, None, None]
-        first, second = centred.chunk(2)
+                mean.lerp_(feature.mean(dim=(0, 2, 3)), 1 - self.mean_decay)
+        first, second = (feature - mean[:, None, None]).chunk(2)
         return _cosine(first, second)
 
 

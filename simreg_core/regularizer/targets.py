@@ -1,9 +1,9 @@
 """S_target: the similarities that the network's features should follow.
 
-A target is one function from :class:`TargetInput` to the target similarities of index pairs.
-:func:`simreg_core.registry.target` declares one. This module has those of pixels and labels;
-:mod:`simreg_core.regularizer.gabor` and :mod:`simreg_core.neural.model` have those of (model)
-neurons.
+A target is one function from :class:`TargetInput` to the target similarities of index pairs,
+declared with :func:`simreg_core.registry.target`. This module declares the targets of pixels and
+labels; :mod:`simreg_core.regularizer.gabor` and :mod:`simreg_core.neural.target` declare those of
+model units and neurons.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from simreg_core.registry import TARGETS, Target, target
 from simreg_core.regularizer.similarity import PixelSimilarity, threshold_targets
 
 Similarities = Callable[[Tensor, Tensor], Tensor]
-"""Similarities float32 (k,) in [-1, 1] of the pairs at two index tensors (k,)."""
+"""Two index tensors (k,) to the similarities of the pairs, float32 (k,) in [-1, 1]."""
 
 
 class TargetInput(NamedTuple):
@@ -30,17 +30,17 @@ class TargetInput(NamedTuple):
     images: Tensor
     """Regularization images, uint8 (N, C, H, W)."""
     labels: Tensor | None
-    """Their labels int64 (N,), if they have any."""
+    """int64 (N,); None if the images have no labels."""
     pixels: PixelSimilarity
-    """Similarities of their pixels."""
+    """Similarities of the images' pixels."""
     config: RegularizerConfig
 
 
 def check_target(config: RegularizerConfig) -> None:
-    """Refuse a target that cannot be computed, before anything is trained.
+    """Check that the target and the file that it needs exist, before anything is trained.
 
     Raises:
-        ConfigError: the target, or the file that it needs, is missing or damaged.
+        ConfigError: the target or its file is missing or damaged; names the key.
     """
     try:
         chosen = TARGETS.get(config.target)
@@ -51,7 +51,7 @@ def check_target(config: RegularizerConfig) -> None:
 
 
 def make_target(source: TargetInput) -> Similarities:
-    """The configured target of the regularization images.
+    """S_target of the regularization images, as configured.
 
     Raises:
         ConfigError: the target cannot be imported or is foreign and fails, or its file is missing
@@ -95,7 +95,7 @@ def _pixel_raw(source: TargetInput) -> Similarities:
 
 @target("label", needs_labels=True)
 def _label(source: TargetInput) -> Similarities:
-    """1 for the same class, 0 otherwise: the control for what is not due to pixels."""
+    """1 within a class, 0 across classes: a control without pixel similarities."""
     labels = source.labels
     assert labels is not None
     return lambda first, second: (labels[first] == labels[second]).to(torch.float32)

@@ -1,4 +1,4 @@
-"""What was measured of one network on one split, as plain numbers."""
+"""Measurements of one network on one split, as plain numbers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from simreg_core.results.tradeoff import BaselineAccuracy
+from simreg_core.results.tradeoff import BaselineAccuracy, tradeoff
 
 CORRUPTION_PREFIX = "corruption:"
-"""Starts the names of corruptions among the attacks of curves."""
+"""First part of the names of corruptions in the column ``attack`` of curves."""
 
 
 class CurvePoint(NamedTuple):
@@ -30,11 +30,11 @@ class Measurements:
     """What metrics are computed from."""
 
     curves: Sequence[CurvePoint]
-    """Of one split: attacks, each from epsilon 0 on, and corruptions."""
+    """Attacks, each from epsilon 0 on, and corruptions, on one split."""
     boundary_distance: float | None = None
     """Median over images; None if it is not measured, or nothing was found."""
     baseline: BaselineAccuracy | None = None
-    """C_0 and R_0 on the same split; None for a baseline itself."""
+    """C_0 and R_0 on the same split; None for the baselines themselves."""
     tradeoff_weight: float = 1.0
 
     @cached_property
@@ -57,6 +57,14 @@ class Measurements:
         """Mean accuracy over corruptions and severities; None without corruptions."""
         found = [p.accuracy for p in self.curves if p.attack.startswith(CORRUPTION_PREFIX)]
         return statistics.fmean(found) if found else None
+
+    @cached_property
+    def tradeoff(self) -> Mapping[str, float | None]:
+        """Cost, gain, score and ratio, by name; empty without a baseline."""
+        if self.baseline is None:
+            return {}
+        accuracies = (self.clean_accuracy, self.robust_accuracy)
+        return tradeoff(*accuracies, self.baseline, self.tradeoff_weight)
 
     @property
     def _attacked(self) -> list[CurvePoint]:

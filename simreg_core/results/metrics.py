@@ -1,9 +1,8 @@
-"""The metrics of a trial: what a search may pursue and a chart may show.
+"""The metrics of a trial, which a search can optimize and charts can show.
 
 A metric is one function from :class:`~simreg_core.results.measurements.Measurements` to a number,
-or None where it does not exist. :func:`simreg_core.registry.metric` declares one; it becomes a
-column of the table ``trials`` for each split. The accuracies under single attacks are a family of
-metrics, ``robust_accuracy.ATTACK``.
+or None if it is undefined. :func:`simreg_core.registry.metric` declares one; it becomes a column of
+the table ``trials`` for each split. ``robust_accuracy.ATTACK`` is the accuracy under one attack.
 """
 
 from __future__ import annotations
@@ -11,18 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from contextlib import nullcontext
+from functools import partial
 
 from simreg_core.errors import ConfigError
 from simreg_core.plugins import foreign_code
 from simreg_core.registry import METRICS, Metric, metric
 from simreg_core.results.measurements import Measurements
-from simreg_core.results.tradeoff import tradeoff
 
 ATTACK_FAMILY = "robust_accuracy."
 
 
 def metric_named(name: str) -> Metric:
-    """The metric of a name, those of single attacks included.
+    """The metric of a name; also of ``robust_accuracy.ATTACK``.
 
     Raises:
         ConfigError: the name is unknown, or its ``module:function`` cannot be imported.
@@ -42,12 +41,12 @@ def metric_named(name: str) -> Metric:
 
 
 def is_foreign(name: str) -> bool:
-    """Whether a metric is neither the project's own nor the accuracy under one attack."""
+    """Whether a metric comes from outside of this project."""
     return name not in METRICS.own and not name.startswith(ATTACK_FAMILY)
 
 
 def check(foreign: Iterable[str]) -> None:
-    """Refuse foreign metrics that cannot be imported.
+    """Check that foreign metrics can be imported.
 
     Raises:
         ConfigError: names the key and the metric.
@@ -79,92 +78,55 @@ def _value(metric: Metric, measured: Measurements) -> float | None:
         return None if value is None or not math.isfinite(value) else float(value)
 
 
-def _tradeoff(measured: Measurements, name: str) -> float | None:
-    if measured.baseline is None:
-        return None
-    return tradeoff(
-        measured.clean_accuracy,
-        measured.robust_accuracy,
-        measured.baseline,
-        measured.tradeoff_weight,
-    )[name]
+_accuracy = partial(metric, direction="maximize", worst=0.0, is_accuracy=True)
+_compared = partial(metric, against_baseline=True)
 
 
-@metric(
-    "clean_accuracy",
-    direction="maximize",
-    worst=0.0,
-    label="clean accuracy",
-    is_accuracy=True,
-    description="C: accuracy at zero distortion",
-)
+@_accuracy("clean_accuracy", description="C: accuracy at zero distortion")
 def _clean_accuracy(measured: Measurements) -> float:
     return measured.clean_accuracy
 
 
-@metric(
+@_accuracy(
     "robust_accuracy",
-    direction="maximize",
-    worst=0.0,
-    label="robust accuracy",
-    is_accuracy=True,
     description="R: mean accuracy over the reference attacks at their reference epsilons",
 )
 def _robust_accuracy(measured: Measurements) -> float:
     return measured.robust_accuracy
 
 
-@metric(
+@_compared(
     "tradeoff_score",
     direction="maximize",
-    label="tradeoff score",
     description="robustness_gain - weight * accuracy_cost; the baseline scores 0",
-    against_baseline=True,
 )
 def _tradeoff_score(measured: Measurements) -> float | None:
-    return _tradeoff(measured, "tradeoff_score")
+    return measured.tradeoff.get("tradeoff_score")
 
 
-@metric(
-    "accuracy_cost",
-    direction="minimize",
-    worst=1.0,
-    label="accuracy cost",
-    description="C_0 - C_N",
-    against_baseline=True,
-)
+@_compared("accuracy_cost", direction="minimize", worst=1.0, description="C_0 - C_N")
 def _accuracy_cost(measured: Measurements) -> float | None:
-    return _tradeoff(measured, "accuracy_cost")
+    return measured.tradeoff.get("accuracy_cost")
 
 
-@metric(
-    "robustness_gain",
-    direction="maximize",
-    worst=-1.0,
-    label="robustness gain",
-    description="R_N - R_0",
-    against_baseline=True,
-)
+@_compared("robustness_gain", direction="maximize", worst=-1.0, description="R_N - R_0")
 def _robustness_gain(measured: Measurements) -> float | None:
-    return _tradeoff(measured, "robustness_gain")
+    return measured.tradeoff.get("robustness_gain")
 
 
-@metric(
+@_compared(
     "tradeoff_ratio",
     direction=None,
-    label="tradeoff ratio",
     description="accuracy_cost / robustness_gain; null unless both are positive",
-    against_baseline=True,
 )
 def _tradeoff_ratio(measured: Measurements) -> float | None:
-    return _tradeoff(measured, "tradeoff_ratio")
+    return measured.tradeoff.get("tradeoff_ratio")
 
 
 @metric(
     "boundary_distance",
     direction="maximize",
     worst=0.0,
-    label="boundary distance",
     description="median over images of the squared L2 distance per pixel to the decision boundary",
     needs="robustness.boundary",
 )
@@ -172,12 +134,9 @@ def _boundary_distance(measured: Measurements) -> float | None:
     return measured.boundary_distance
 
 
-@metric(
+@_accuracy(
     "corruption_accuracy",
-    direction="maximize",
-    worst=0.0,
     label="accuracy under corruptions",
-    is_accuracy=True,
     description="mean accuracy over the configured corruptions and severities",
     needs="robustness.corruptions",
 )

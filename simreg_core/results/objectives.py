@@ -13,18 +13,18 @@ from simreg_core.errors import ConfigError
 from simreg_core.registry import METRICS, Metric
 from simreg_core.results.metrics import ATTACK_FAMILY, metric_named
 
-SEARCH_SPLIT = "validation"  # test figures are recorded beside it and never searched on
+SEARCH_SPLIT = "validation"  # metrics on the test split are recorded but never optimized
 STOPPING_METRICS = ("clean_accuracy", "robust_accuracy", "tradeoff_score")
-"""What every epoch's network is measured for where a rule may stop trials early."""
+"""Metrics that are measured after every epoch for rules that stop trials early."""
 
 Row = TypeVar("Row", bound=Mapping[str, Any])
 
 
 def objective(name: str) -> Metric:
-    """The metric of a name that may be an objective or constrained.
+    """The metric of a name that can be an objective or constrained.
 
     Raises:
-        ValueError: no metric has the name, or it has no direction; says what is allowed.
+        ValueError: no metric has the name, or it has no direction; lists what is allowed.
     """
     with suppress(ConfigError):
         found = metric_named(name)
@@ -32,7 +32,7 @@ def objective(name: str) -> Metric:
             return found
     own = [name for name, metric in METRICS.known.items() if metric.direction is not None]
     allowed = ", ".join((*own, f"{ATTACK_FAMILY}ATTACK", "MODULE:FUNCTION"))
-    raise ValueError(f"{name!r} is no metric to search for; allowed: {allowed}")
+    raise ValueError(f"{name!r} is not a metric with a direction; allowed: {allowed}")
 
 
 class Constraint(NamedTuple):
@@ -43,30 +43,28 @@ class Constraint(NamedTuple):
     bound: float
 
     def violation(self, columns: Mapping[str, Any]) -> float:
-        """By how much a trial misses the bound; 0 or less where it is met.
+        """By how much a trial misses the bound; 0 or less if it meets it.
 
         Raises:
             ValueError: the metric is missing or not finite; names it.
         """
-        (value,) = objective_values(columns, [self.metric])
+        value = _value(columns, self.metric)
         return self.bound - value if self.is_minimum else value - self.bound
 
 
 def parse_constraint(text: str) -> Constraint:
-    """``METRIC >= NUMBER`` or ``METRIC <= NUMBER``.
+    """Parse ``METRIC >= NUMBER`` or ``METRIC <= NUMBER``.
 
     Raises:
-        ValueError: it is not of this form; says what is allowed.
+        ValueError: the text has another form, or the metric cannot be constrained.
     """
     match = re.fullmatch(r"\s*(\S+?)\s*(>=|<=)\s*(\S+)\s*", text)
-    try:
-        if match is None:
-            raise ValueError
-        bound = float(match[3])
-        if not math.isfinite(bound):
-            raise ValueError
-    except ValueError:
-        raise ValueError(f"expected METRIC >= NUMBER or METRIC <= NUMBER, found {text!r}") from None
+    bound = math.nan
+    if match is not None:
+        with suppress(ValueError):
+            bound = float(match[3])
+    if match is None or not math.isfinite(bound):
+        raise ValueError(f"expected METRIC >= NUMBER or METRIC <= NUMBER, found {text!r}")
     if objective(match[1]).is_accuracy and not 0 <= bound <= 1:
         raise ValueError(f"{text!r}: accuracies are in [0, 1], not in percent")
     return Constraint(match[1], match[2] == ">=", bound)
@@ -80,20 +78,16 @@ def ranking_metric(objectives: Sequence[str]) -> str:
 def ranked_trials(
     rows: Iterable[Row], objectives: Sequence[str], constraints: Sequence[str]
 ) -> list[Row]:
-    """The complete trials, best first: the one rule by which trials are ranked.
+    """The complete trials, best first.
 
-    Trials that meet the constraints come first, the others follow in order of their total
-    violation. Equal trials are ordered by :func:`ranking_metric` on the search split, then by
-    number. Trials without a finite value of the metric, or of one that is constrained, are left
-    out.
+    Trials are ordered by their total violation of the constraints, then by :func:`ranking_metric`
+    on the search split, then by number. Trials without a finite value of this or a constrained
+    metric are left out.
 
     Args:
         rows: Rows of the trials table.
-        objectives: Of the search.
-        constraints: Of the search, as in its space file.
-
-    Raises:
-        ValueError: a constraint is malformed.
+        objectives: Objectives of the search.
+        constraints: Its constraints, as in the space file.
     """
     name = ranking_metric(objectives)
     sign = 1 if objective(name).direction == "minimize" else -1
@@ -102,27 +96,27 @@ def ranked_trials(
     for row in rows:
         if row["status"] == "complete":
             with suppress(ValueError):
-                (value,) = objective_values(row, [name])
-                ranks.append((_violation(row, bounds), sign * value, row["trial"], row))
+                rank = (_violation(row, bounds), sign * _value(row, name), row["trial"])
+                ranks.append((*rank, row))
     return [rank[-1] for rank in sorted(ranks, key=lambda rank: rank[:-1])]
 
 
 def best_trial(
     rows: Iterable[Row], objectives: Sequence[str], constraints: Sequence[str]
 ) -> Row | None:
-    """The first of :func:`ranked_trials`; None if there is none."""
+    """The first of :func:`ranked_trials`, or None."""
     return next(iter(ranked_trials(rows, objectives, constraints)), None)
 
 
 @dataclass(frozen=True)
 class BestTrial:
-    """What is shown of the best trial."""
+    """Summary of the best trial."""
 
     trial: int
     metric: str
     """See :func:`ranking_metric`."""
     value: float
-    """On the search split."""
+    """Value of the metric on the search split."""
     is_feasible: bool
     """Whether it meets the constraints. If not, no trial does."""
 
@@ -132,8 +126,8 @@ class BestTrial:
     ) -> BestTrial:
         """The summary of a row that :func:`best_trial` returned."""
         name = ranking_metric(objectives)
-        (value,) = objective_values(row, [name])
-        return cls(row["trial"], name, value, total_violation(row, constraints) == 0)
+        is_feasible = total_violation(row, constraints) == 0
+        return cls(row["trial"], name, _value(row, name), is_feasible)
 
     def __str__(self) -> str:
         metric = objective(self.metric)
@@ -143,7 +137,7 @@ class BestTrial:
 
 
 def total_violation(columns: Mapping[str, Any], constraints: Sequence[str]) -> float:
-    """By how much a trial misses its constraints in all; 0 where it meets them.
+    """Sum of the constraints' violations; 0 if a trial meets them all.
 
     Raises:
         ValueError: a constraint is malformed, or a metric is missing or not finite; names it.
@@ -156,7 +150,7 @@ def _violation(columns: Mapping[str, Any], bounds: Sequence[Constraint]) -> floa
 
 
 def directions(objectives: Sequence[str]) -> list[Literal["maximize", "minimize"]]:
-    """``maximize`` or ``minimize`` for every objective, as its metric is defined."""
+    """The direction of every objective."""
     found = [objective(name).direction for name in objectives]
     return [direction for direction in found if direction is not None]
 
@@ -167,10 +161,11 @@ def objective_values(columns: Mapping[str, Any], objectives: Sequence[str]) -> l
     Raises:
         ValueError: a value is missing or not finite; names the metric.
     """
-    values = []
-    for name in objectives:
-        value = columns.get(f"{SEARCH_SPLIT}.{name}")
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"{name} is {value!r}, not a finite number")
-        values.append(float(value))
-    return values
+    return [_value(columns, name) for name in objectives]
+
+
+def _value(columns: Mapping[str, Any], metric: str) -> float:
+    value = columns.get(f"{SEARCH_SPLIT}.{metric}")
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{metric} is {value!r}, not a finite number")
+    return float(value)

@@ -1,4 +1,4 @@
-"""How far a study is, from the files in its folder alone."""
+"""The progress of a study, from the files in its folder."""
 
 from __future__ import annotations
 
@@ -24,23 +24,24 @@ from simreg_core.results.study_lock import LOCK_FILE, is_held, read_heartbeat
 from simreg_core.results.tables import read_table
 
 SPACE_FILE = "space.yaml"
+_HOLDER = ("host", "pid", "started_at", "updated_at")
 
 State = Literal["running", "stopped", "finished", "unknown"]
 Found = TypeVar("Found")
 
-_look = threading.Lock()  # two threads that look at one lock would each take the other for a holder
+_probe = threading.Lock()  # one thread at a time: probing takes the study lock for a moment
 
 
 @dataclass(frozen=True)
 class StudyProgress:
-    """How far a study is; what cannot be read keeps its default."""
+    """The progress of a study; values that cannot be read keep their defaults."""
 
     name: str
-    """As the space file has it, else the folder's."""
+    """The name in the space file, or else of the folder."""
     state: State = "unknown"
     """``unknown``: the lock, the space file or the table of trials cannot be read."""
     phase: str | None = None
-    """What a running search does."""
+    """See :meth:`StudyLock.enter_phase`; None if the study is not running."""
     num_trials: int | None = None
     """Trials requested; None if the space file cannot be read."""
     trials: Mapping[str, int] | None = None
@@ -54,9 +55,9 @@ class StudyProgress:
     """``epochs_done`` and ``epochs`` of every network in training, by trial and seed."""
     heartbeat: Mapping[str, Any] = field(default_factory=dict)
     """``host``, ``pid``, ``started_at`` and ``updated_at`` of the last process that ran the search;
-    empty if none has."""
+    empty before the first."""
     problem: str | None = None
-    """What cannot be read, in one line."""
+    """Why something cannot be read, in one line."""
 
     @property
     def num_ended(self) -> int | None:
@@ -65,7 +66,7 @@ class StudyProgress:
 
 
 class StudyRequest(NamedTuple):
-    """What the space file asks for."""
+    """The part of the space file that progress depends on."""
 
     name: str
     num_trials: int
@@ -73,16 +74,19 @@ class StudyRequest(NamedTuple):
     objectives: Sequence[str]
     constraints: Sequence[str]
     columns: Sequence[str]
-    """Of the trials table, that rank trials."""
+    """Columns of the trials table that trials are ranked by."""
 
 
 def study_progress(folder: Path) -> StudyProgress:
-    """How far the study in a folder is. Nothing raises: see :attr:`StudyProgress.problem`."""
+    """The progress of the study in a folder; errors become :attr:`StudyProgress.problem`."""
     problems: list[str] = []
+
+    def read_rows(table: str, columns: Sequence[str]) -> list[dict[str, Any]] | None:
+        return _attempt(problems, lambda: read_table(folder, table, columns=columns).to_pylist())
+
     request = _attempt(problems, lambda: read_request(folder))
-    columns = ["trial", "status", "reason", *(request.columns if request else ())]
-    rows = _attempt(problems, lambda: _read_rows(folder, "trials", columns))
-    networks = _attempt(problems, lambda: _read_rows(folder, "confirmation", ["status"]))
+    rows = read_rows("trials", ["trial", "status", "reason", *(request.columns if request else ())])
+    networks = read_rows("confirmation", ["status"])
     running = is_running(folder)
     heartbeat = read_heartbeat(folder)
     best = None
@@ -100,24 +104,19 @@ def study_progress(folder: Path) -> StudyProgress:
         failures=_counts(row["reason"] for row in rows or () if row["status"] == "failed"),
         confirmation=_counts(row["status"] for row in networks or ()),
         running=heartbeat.get("running", {}) if running else {},
-        heartbeat={
-            key: heartbeat[key]
-            for key in ("host", "pid", "started_at", "updated_at")
-            if key in heartbeat
-        },
+        heartbeat={name: heartbeat[name] for name in _HOLDER if name in heartbeat},
         problem="; ".join(problems) or None,
     )
 
 
 def is_running(folder: Path) -> bool | None:
     """Whether a process works on a study; None if that cannot be determined."""
-    lock = folder / LOCK_FILE
     try:
-        if lock.is_symlink():  # which may lead anywhere
+        if (folder / LOCK_FILE).is_symlink():  # never follow it out of the folder
             return False
-        with _look:
+        with _probe:
             return is_held(folder)
-    except OSError:  # the file is another user's, or the file system has no locks
+    except OSError:  # the file belongs to another user, or the file system has no locks
         return None
 
 
@@ -132,10 +131,10 @@ def _attempt(problems: list[str], read: Callable[[], Found]) -> Found | None:
 
 
 def read_request(folder: Path) -> StudyRequest:
-    """What the space file in a result folder asks for.
+    """Read the space file in a result folder.
 
     Raises:
-        ConfigError: the file is missing, or damaged.
+        ConfigError: the file is missing or damaged.
     """
     path = folder / SPACE_FILE
     if not path.is_file():
@@ -155,11 +154,6 @@ def read_request(folder: Path) -> StudyRequest:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as err:
         raise ConfigError(f"{path}: damaged: {reason_of(err)}") from err
-
-
-def _read_rows(folder: Path, table: str, columns: Sequence[str]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = read_table(folder, table, columns=columns).to_pylist()
-    return rows
 
 
 def _counts(values: Iterable[str]) -> dict[str, int]:

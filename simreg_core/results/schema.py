@@ -1,8 +1,8 @@
-"""The tables of results: every column's name, type, unit and meaning, in one place.
+"""The tables of results: name, type, unit and meaning of every column.
 
-Plain Python, importable without torch. ``SCHEMA_VERSION`` rises when a column changes meaning,
-type or name. Dtypes are ``int64``, ``float64``, ``string``, ``bool`` and ``list<float64>``; every
-column may be null, and is null where a value does not exist (a failed trial has no accuracy).
+Importable without torch. ``SCHEMA_VERSION`` rises when a column changes meaning, type or name.
+Dtypes are ``int64``, ``float64``, ``string``, ``bool`` and ``list<float64>``. A value that does
+not exist is null (a failed trial has no accuracy).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import pyarrow as pa
@@ -38,24 +39,21 @@ class Column(NamedTuple):
     """The metric whose values it holds."""
 
 
-def metric_column(split: str, metric: Metric) -> Column:
-    """The column of a metric on one split."""
+def _metric_column(split: str, metric: Metric) -> Column:
     description = f"{metric.description or metric.title} ({split} split)"
     return Column(f"{split}.{metric.name}", "float64", description, metric)
 
 
 def optional_column(name: str) -> Column | None:
-    """The column of a metric that only some studies have; None if the name is no such column.
+    """The column of a metric that only some studies have; None for any other name.
 
     These are the accuracies under single attacks, and metrics from outside of this project.
     """
     split, _, metric = name.partition(".")
-    if split not in SPLITS or metric in METRICS.own or not metric:
-        return None
-    try:
-        return metric_column(split, metric_named(metric))
-    except ConfigError:
-        return None
+    if split in SPLITS and metric and metric not in METRICS.own:
+        with suppress(ConfigError):
+            return _metric_column(split, metric_named(metric))
+    return None
 
 
 def _dtype(annotation: Any) -> str:
@@ -72,7 +70,7 @@ PARAMETERS: tuple[Column, ...] = tuple(
 )
 
 _METRICS: tuple[Column, ...] = tuple(
-    metric_column(split, metric) for split in SPLITS for metric in METRICS.own.values()
+    _metric_column(split, metric) for split in SPLITS for metric in METRICS.own.values()
 )
 
 _BASELINE: tuple[Column, ...] = tuple(
@@ -105,11 +103,11 @@ _PROVENANCE: tuple[Column, ...] = (
     Column("finished_at", "string", "UTC, ISO 8601"),
     Column("host", "string", "machine that ran the trial"),
     Column("device", "string", "device that trained, with its model name"),
-    Column("num_threads", "int64", "CPU threads of torch; CPU sums depend on it"),
+    Column("num_threads", "int64", "CPU threads of torch; CPU sums depend on them"),
     Column("python_version", "string", "version of Python"),
     Column("torch_version", "string", "version of torch"),
     Column("simreg_version", "string", "version of this project"),
-    Column("commit", "string", "git commit of this project where known"),
+    Column("commit", "string", "git commit of this project, if known"),
 )
 
 TRIAL_COLUMNS: tuple[Column, ...] = (
@@ -122,9 +120,9 @@ TRIAL_COLUMNS: tuple[Column, ...] = (
         "bool",
         "whether it meets the constraints; null if not complete, or one network of several",
     ),
-    Column("num_seeds", "int64", "number of networks, whose means the metrics are"),
+    Column("num_seeds", "int64", "networks averaged over, with consecutive seeds from seed on"),
     Column("config_digest", "string", "digest of the trial's configuration"),
-    Column("baseline_digest", "string", "digest of the baseline networks that it is compared with"),
+    Column("baseline_digest", "string", "identifies the baselines of the trial"),
     *PARAMETERS,
     *_METRICS,
     *_BASELINE,
@@ -132,44 +130,42 @@ TRIAL_COLUMNS: tuple[Column, ...] = (
     *_PROVENANCE,
 )
 
-CURVE_COLUMNS: tuple[Column, ...] = (
+_NETWORK: tuple[Column, ...] = (
     Column("role", "string", "trial, baseline or surrogate"),
     Column("trial", "int64", "number of the trial; null for baselines and the surrogate"),
-    Column("baseline_digest", "string", "digest of the baseline networks"),
+    Column("baseline_digest", "string", "identifies the baselines of the trial"),
     Column("seed", "int64", "seed of the network"),
+)
+
+CURVE_COLUMNS: tuple[Column, ...] = (
+    *_NETWORK,
     Column("split", "string", "validation or test"),
     Column("attack", "string", "name of the attack"),
     Column("label", "string", "name of the attack in charts"),
     Column("epsilon", "float64", "distortion in pixel units of [0, 1]"),
     Column("is_reference", "bool", "whether epsilon is the attack's reference distortion"),
-    Column("accuracy", "float64", "accuracy"),
-    Column("num_images", "int64", "number of images"),
+    Column("accuracy", "float64", "fraction of images classified correctly"),
+    Column("num_images", "int64", "images that the accuracy is computed on"),
 )
 
 SPECTRUM_COLUMNS: tuple[Column, ...] = (
-    Column("role", "string", "trial, baseline or surrogate"),
-    Column("trial", "int64", "number of the trial; null for baselines and the surrogate"),
-    Column("baseline_digest", "string", "digest of the baseline networks"),
-    Column("seed", "int64", "seed of the network"),
+    *_NETWORK,
     Column("split", "string", "validation or test"),
     Column("kind", "string", "perturbation_power or band_noise_accuracy"),
     Column("frequency_low", "float64", "lower edge of the band, cycles per pixel"),
     Column("frequency_high", "float64", "upper edge of the band, cycles per pixel (excluded)"),
     Column("epsilon", "float64", "standard deviation of the band's noise; null for power"),
     Column("value", "float64", "share of the mean power in the band, or accuracy"),
-    Column("num_images", "int64", "number of images"),
+    Column("num_images", "int64", "images that the value is computed on"),
 )
 
 EPOCH_COLUMNS: tuple[Column, ...] = (
-    Column("role", "string", "trial, baseline or surrogate"),
-    Column("trial", "int64", "number of the trial; null for baselines and the surrogate"),
-    Column("baseline_digest", "string", "digest of the baseline networks"),
-    Column("seed", "int64", "seed of the network"),
-    Column("epoch", "int64", "number of the epoch, from 0"),
-    Column("learning_rate", "float64", "learning rate of this epoch"),
+    *_NETWORK,
+    Column("epoch", "int64", "from 0"),
+    Column("learning_rate", "float64", "learning rate of the epoch"),
     Column("task_loss", "float64", "mean cross-entropy over the epoch's training images, nats"),
     Column("similarity_loss", "float64", "mean L_sim over the epoch's steps, before alpha"),
-    Column("train_accuracy", "float64", "accuracy on the epoch's (augmented) training images"),
+    Column("train_accuracy", "float64", "on the epoch's (augmented) training images"),
     Column("validation_loss", "float64", "cross-entropy on the validation split, nats"),
     Column("validation_accuracy", "float64", "accuracy on the validation split"),
     Column("gamma", "list<float64>", "layer weights after the epoch: stem, section1, ..."),
@@ -186,8 +182,8 @@ CONFIRMATION_COLUMNS: tuple[Column, ...] = (
     Column("reason", "string", "why a run failed"),
     Column("config_digest", "string", "digest of the network's configuration"),
     *PARAMETERS,
-    # Cost, gain, score and ratio are against the baseline of the same fresh seed (null until that
-    # is trained), not against the search's baselines.
+    # Cost, gain, score and ratio compare with the baseline of the same seed (null until that is
+    # trained), not with the search's baselines.
     *(column for column in _METRICS if column.name.startswith("test.")),
     Column("num_test", "int64", "test images"),
     *_PROVENANCE,
@@ -199,7 +195,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "epochs": EPOCH_COLUMNS,
     "spectra": SPECTRUM_COLUMNS,
     "confirmation": CONFIRMATION_COLUMNS,
-    "seeds": TRIAL_COLUMNS,  # the networks of trials that have several
+    "seeds": TRIAL_COLUMNS,  # one row per network of trials with several seeds
 }
 
 _ARROW_TYPES = {
@@ -216,26 +212,25 @@ def arrow_schema(table: str, optional: Iterable[str] = ()) -> pa.Schema:
 
     Args:
         table: The table's name.
-        optional: Names of optional columns that it has too; see :func:`optional_column`.
+        optional: Names of further columns; see :func:`optional_column`.
 
     Raises:
-        ValueError: an optional column is none.
+        ValueError: an optional column does not exist.
     """
     added = {name: optional_column(name) for name in optional}
     if unknown := sorted(name for name, column in added.items() if column is None):
         raise ValueError(f"table {table} has no columns {', '.join(unknown)}")
-    columns = (*TABLES[table], *filter(None, added.values()))
     fields = [
         pa.field(column.name, _ARROW_TYPES[column.dtype], metadata=_metadata(column))
-        for column in columns
+        for column in (*TABLES[table], *filter(None, added.values()))
     ]
     return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION)})
 
 
 def metrics_in(schema: pa.Schema) -> dict[str, Metric]:
-    """The metrics that a table of trials has, by name, as its file describes them.
+    """The metrics in a table of trials, by name, as its file describes them.
 
-    Their functions are not at hand: a result file says all that is needed to show them.
+    They can be shown but not computed.
     """
     found = {}
     for field in schema:
@@ -252,11 +247,12 @@ def is_optional(field: pa.Field) -> bool:
 
 
 def _metadata(column: Column) -> dict[str, str]:
-    if column.metric is None:
-        return {"description": column.description}
-    shown = ("direction", "worst", "label", "description", "is_accuracy", "against_baseline")
-    described = json.dumps({name: getattr(column.metric, name) for name in shown})
-    return {"description": column.description, _METRIC_KEY.decode(): described}
+    metadata = {"description": column.description}
+    if metric := column.metric:
+        shown = ("direction", "worst", "description", "is_accuracy", "against_baseline")
+        described = {name: getattr(metric, name) for name in shown}
+        metadata[_METRIC_KEY.decode()] = json.dumps({"label": metric.title, **described})
+    return metadata
 
 
 def _absent(*_: object) -> float:

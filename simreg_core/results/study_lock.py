@@ -1,7 +1,7 @@
 """The lock of the one process that works on a result folder, and its heartbeat.
 
-The heartbeat is for people and for programs that show how far a study is. Nothing is resumed from
-it. On a disk it is the file ``heartbeat.json``; in an object store it is the lock itself.
+The heartbeat shows the progress of a study; nothing is resumed from it. On a disk it is the file
+``heartbeat.json``; in an object store it is the lock itself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from simreg_core.cli import os_reason
@@ -25,10 +24,10 @@ LOCK_FILE = lock_file(Path(HEARTBEAT_FILE)).name
 
 
 class StudyLock:
-    """Holds a result folder for this process while its block runs.
+    """Locks a result folder for this process inside a ``with`` block.
 
-    The operating system releases the lock when the process ends, however it ends; in an object
-    store, the lock of a process that was killed ends after a minute.
+    On a disk, the lock of a killed process ends with the process; in an object store, after a
+    minute.
 
     Args:
         folder: ``OUTPUT/NAME``; exists.
@@ -43,7 +42,7 @@ class StudyLock:
         self._started_at = self._updated_at = _now()
         self._phase = "start"
         self._running: Mapping[str, Mapping[str, Mapping[str, int]]] = {}
-        """By trial and seed; replaced and never changed, as another thread reads it."""
+        """By trial and seed; replaced, never modified, because another thread reads it."""
 
     def __enter__(self) -> Self:
         lock = storage_of(self.folder).lock(
@@ -52,40 +51,39 @@ class StudyLock:
         try:
             self._require_held = self._stack.enter_context(lock)
         except Held as err:
-            raise ConfigError(f"{self.folder}: {describe_holder(self.folder)}") from err
+            found = read_heartbeat(self.folder)
+            who = f" (process {found.get('pid')} on {found.get('host')})" if found else ""
+            raise ConfigError(
+                f"{self.folder}: another process works on it{who}; wait for it or end it"
+            ) from err
         except OSError as err:
             raise ConfigError(f"{self.folder}: cannot be written: {os_reason(err)}") from err
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def require_held(self) -> None:
-        """Check that the folder is still held; to be called before every write.
+        """Check before every write that the folder is still held.
 
         Raises:
-            LeaseLost: this process could not renew the lock in time, and another has taken it.
+            LeaseLost: this process did not renew the lock in time, and another has taken it.
         """
         self._require_held()
 
     def enter_phase(self, phase: str) -> None:
-        """Show what is being done: ``baselines``, ``trials``, ``confirmation`` or ``done``."""
+        """Set the phase: ``baselines``, ``trials``, ``confirmation`` or ``done``."""
         self._phase = phase
         self._show({})
 
     def progressed(self, trial: int, seed: int, epochs_done: int, num_epochs: int) -> None:
-        """Show how far one of the running networks is."""
+        """Set the progress of one of the running networks."""
         network = {str(seed): {"epochs_done": epochs_done, "epochs": num_epochs}}
         networks = {**self._running.get(str(trial), {}), **network}
         self._show({**self._running, str(trial): networks})
 
     def ended(self, trial: int) -> None:
-        """Show a trial as running no longer."""
+        """Remove a trial from the running ones."""
         self._show({key: value for key, value in self._running.items() if key != str(trial)})
 
     def _show(self, running: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:
@@ -103,20 +101,13 @@ class StudyLock:
         }
 
 
-def describe_holder(folder: Path) -> str:
-    """Who works on a folder that is held, in words."""
-    heartbeat = read_heartbeat(folder)
-    who = f" (process {heartbeat.get('pid')} on {heartbeat.get('host')})" if heartbeat else ""
-    return f"another process works on it{who}; wait for it or end it"
-
-
 def is_held(folder: Path) -> bool:
     """Whether a process works on the result folder now."""
     return storage_of(folder).is_held(folder / HEARTBEAT_FILE)
 
 
 def read_heartbeat(folder: Path) -> dict[str, Any]:
-    """The last heartbeat of the last process that worked on the folder; empty if there is none."""
+    """The heartbeat of the last process that worked on the folder; empty before the first."""
     return storage_of(folder).read_heartbeat(folder / HEARTBEAT_FILE)
 
 

@@ -1,18 +1,17 @@
 """The one reader and writer of the result tables: Parquet files that are whole or absent.
 
 Every file is written to a temporary name in the same folder, synced and renamed (in an object
-store: by one request), so a reader (or a kill) at any moment sees only whole files. None is ever
-removed. Names that start with a dot or an underscore are files that are still being written.
+store: by one request), so readers see only whole files, even after a kill. No file is ever removed.
+Names that start with a dot or an underscore are files that are still being written.
 
 The trials of a block (:data:`BLOCK_SIZE` numbers) share one file per table,
-``FIRST-LAST.parquet``, which is replaced with each trial that ends: a search of many trials is read
-from few files. Everything else has a file of its own.
+``FIRST-LAST.parquet``, which is rewritten after every trial. All other rows have separate files.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -33,12 +32,12 @@ from simreg_core.storage.atomic import atomic_file
 from simreg_core.storage.location import read_all, readable
 
 BLOCK_SIZE = 200
-"""Trials that share a file: more make reading faster, and the end of every trial slower. Part of
-the format: a search cannot be resumed with another size."""
+"""Trials that share a file: more make reading faster and writing slower. Part of the format: a
+search cannot be resumed with another size."""
 
 
 def block_of(number: int) -> str:
-    """Name, without ``.parquet``, of the file that holds a trial's rows of a table."""
+    """Name, without ``.parquet``, of the file with a trial's rows."""
     first = number - number % BLOCK_SIZE
     return f"{first:05d}-{first + BLOCK_SIZE - 1:05d}"
 
@@ -50,13 +49,13 @@ def read_table(
     columns: Sequence[str] | None = None,
     trials: Collection[int] | None = None,
 ) -> pa.Table:
-    """The rows of one table, in order of its files' names.
+    """The rows of one table, ordered by file name.
 
     Args:
-        folder: Of the search (the parent of the table's own folder).
+        folder: Result folder of the search (the parent of the table's folder).
         table: A name in :data:`simreg_core.results.schema.TABLES`.
-        columns: Which to read; all if None. An optional column that no file has is left out.
-        trials: Read only the rows of these trials, and those of none (baselines, the surrogate).
+        columns: Columns to read; all if None. Optional columns that no file has are left out.
+        trials: Read only rows of these trials, and those without a trial (baselines, surrogate).
 
     Raises:
         ConfigError: the folder is missing, or a file is damaged, of another schema version, or
@@ -68,14 +67,11 @@ def read_table(
     parts = [schema.empty_table().select(names)]
     for path, source in zip(files, read_all(files), strict=True):
         part = _read_part(path, source, schema, columns)
-        parts.append(part if trials is None else _of_trials(part, trials))
+        if trials is not None:
+            wanted = pc.is_in(part["trial"], value_set=pa.array(list(trials), pa.int64()))
+            part = part.filter(pc.or_(wanted, pc.is_null(part["trial"])))
+        parts.append(part)
     return pa.concat_tables(parts, promote_options="default")
-
-
-def _of_trials(part: pa.Table, trials: Collection[int]) -> pa.Table:
-    number = part["trial"]
-    wanted = pc.is_in(number, value_set=pa.array(list(trials), pa.int64()))
-    return part.filter(pc.or_(wanted, pc.is_null(number)))
 
 
 def read_parquet(path: Path) -> pa.Table:
@@ -84,7 +80,7 @@ def read_parquet(path: Path) -> pa.Table:
     Raises:
         ConfigError: it is missing or damaged.
     """
-    with _naming(path):
+    with _errors_of(path):
         return pq.read_table(readable(path), partitioning=None)
 
 
@@ -95,7 +91,7 @@ class ResultStore:
 
     Args:
         folder: ``OUTPUT/NAME``; exists.
-        require_held: Called before each write; raises if the folder is not held any more.
+        require_held: Called before each write; raises if the folder is no longer held.
     """
 
     def __init__(self, folder: Path, require_held: Callable[[], None] = lambda: None) -> None:
@@ -103,12 +99,12 @@ class ResultStore:
         self._require_held = require_held
 
     def create(self) -> None:
-        """Create every table's folder, each readable (as an empty table) from the start."""
+        """Create every table's folder, with an empty table in it."""
         for table in TABLES:
             self.write(table, "empty", [])
 
     def write(self, table: str, part: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write one file of its own, in place of what it held; columns left out are null.
+        """Write or replace one file of a table; missing columns are null.
 
         Raises:
             ValueError: a row has a column that the table lacks.
@@ -117,19 +113,19 @@ class ResultStore:
         self._put(self._path(table, part), _to_arrow(table, rows))
 
     def write_trial(self, table: str, number: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write a trial's rows of one table, in place of those that it has there.
+        """Write or replace a trial's rows of one table.
 
-        The rest of its block is read back each time, not remembered: a process that has lost an
-        object store's lease without knowing it must not put back what was there before.
+        The rest of the block is read each time, never cached: a process that has lost the lease of
+        an object store unnoticed must not restore old rows.
 
         Args:
             table: Name of the table.
-            number: The trial's, from 0.
-            rows: Each with ``number`` in its column ``trial``; columns left out are null.
+            number: Number of the trial, from 0.
+            rows: Rows with ``number`` in the column ``trial``; missing columns are null.
 
         Raises:
-            ValueError: a row has a column that the table lacks, or is of another trial.
-            ConfigError: the block's file is damaged; it stays as it is.
+            ValueError: a row has a column that the table lacks, or belongs to another trial.
+            ConfigError: the block's file is damaged; it is left unchanged.
             OSError: the disk is full or the folder is gone.
         """
         if any(row.get("trial") != number for row in rows):
@@ -145,15 +141,11 @@ class ResultStore:
             self._put(path, pa.concat_tables([before, added, after], promote_options="default"))
 
     def has(self, table: str, part: str) -> bool:
-        """Whether :meth:`write` has written a file."""
+        """Whether a file of a table exists."""
         return self._path(table, part).exists()
 
     def read(self, table: str) -> list[dict[str, Any]]:
-        """All rows of a table, in order of their files' names.
-
-        Raises:
-            ConfigError: see :func:`read_table`.
-        """
+        """All rows of a table; see :func:`read_table`."""
         rows: list[dict[str, Any]] = read_table(self.folder, table).to_pylist()
         return rows
 
@@ -167,11 +159,9 @@ class ResultStore:
 
 
 def _to_arrow(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    given = dict.fromkeys(name for row in rows for name in row)
     fixed = {column.name for column in TABLES[table]}
-    schema = arrow_schema(table, [name for name in given if name not in fixed])
-    filled = [{name: row.get(name) for name in schema.names} for row in rows]
-    return pa.Table.from_pylist(filled, schema=schema)
+    added = dict.fromkeys(name for row in rows for name in row if name not in fixed)
+    return pa.Table.from_pylist(rows, schema=arrow_schema(table, added))
 
 
 def _part_files(folder: Path, table: str) -> list[Path]:
@@ -190,7 +180,7 @@ def _read_part(
     schema: pa.Schema,
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
-    with _naming(path), pq.ParquetFile(source) as file:
+    with _errors_of(path), pq.ParquetFile(source) as file:
         found = file.schema_arrow
         for field in found:
             if field.name not in schema.names and is_optional(field):
@@ -203,8 +193,8 @@ def _read_part(
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Name the file that cannot be read."""
+def _errors_of(path: Path) -> Iterator[None]:
+    """Turn errors of a damaged file into one line with its name."""
     try:
         yield
     except (pa.ArrowException, OSError) as err:
@@ -217,18 +207,13 @@ def _check_schema(path: Path, found: pa.Schema, expected: pa.Schema) -> None:
     if version != str(SCHEMA_VERSION).encode():
         described = "none" if version is None else version.decode(errors="replace")
         raise ConfigError(f"{path}: schema version {described}; allowed: {SCHEMA_VERSION}")
-    if missing := _difference(expected.names, found.names):
-        raise ConfigError(f"{path}: columns are missing: {missing}")
-    if unknown := _difference(found.names, expected.names):
-        raise ConfigError(f"{path}: unknown columns: {unknown}")
+    if missing := [name for name in expected.names if name not in found.names]:
+        raise ConfigError(f"{path}: columns are missing: {', '.join(missing)}")
+    if unknown := [name for name in found.names if name not in expected.names]:
+        raise ConfigError(f"{path}: unknown columns: {', '.join(unknown)}")
     if len(found.names) != len(expected.names):
         raise ConfigError(f"{path}: a column occurs twice")
     for field in expected:
         kind = found.field(field.name).type
         if kind != field.type:
             raise ConfigError(f"{path}: {field.name} is {kind}; allowed: {field.type}")
-
-
-def _difference(names: Iterable[str], others: Iterable[str]) -> str:
-    known = set(others)
-    return ", ".join(name for name in names if name not in known)

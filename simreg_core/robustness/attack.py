@@ -1,21 +1,22 @@
 """The interface of black-box attacks, whose accuracy is a curve over epsilon.
 
-An attack is one function. It gets a batch and its options, makes all of its random draws at once,
-and returns the perturbed images as a function of epsilon, in pixel units of [0, 1]. The same draws
-serve every epsilon, and every network that is evaluated with the same seed meets the same noise.
+An attack is one function. It receives a batch and its options, makes all random draws at once, and
+returns the perturbed images as a function of epsilon, in pixel units of [0, 1]. All epsilons share
+these draws, and so do all networks that are evaluated with the same seed.
 :func:`simreg_core.registry.attack` declares one; :mod:`simreg_core.robustness.noise` has examples.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from simreg_core.config.robustness import RobustnessConfig
+from simreg_core.data.images import Split
 from simreg_core.errors import ConfigError
 from simreg_core.plugins import Option, check_options, foreign_code
 from simreg_core.registry import ATTACKS, CORRUPTIONS, Attack
@@ -43,18 +44,17 @@ Perturbation = Callable[[float], Tensor]
 
 
 def check_attacks(config: RobustnessConfig) -> None:
-    """Check that every attack and corruption exists and takes the options that it is given.
+    """Check that every attack and corruption exists and accepts its options.
 
     Raises:
         ConfigError: names the key, what was found and what is allowed.
     """
     for name, attack in config.attacks.items():
-        key = f"robustness.attacks.{name}"
         try:
             function = ATTACKS.get(name).function
         except ConfigError as err:
             raise ConfigError(f"robustness.attacks.{err}") from err
-        check_options(function, attack.options, name, f"{key}.options")
+        check_options(function, attack.options, name, f"robustness.attacks.{name}.options")
     for kind in config.corruptions.kinds if config.corruptions else ():
         try:
             CORRUPTIONS.get(kind)
@@ -62,27 +62,55 @@ def check_attacks(config: RobustnessConfig) -> None:
             raise ConfigError(f"robustness.corruptions.kinds: {err}") from err
 
 
+def batches(split: Split, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of a split in order: pixels float32 (B, C, H, W) in [0, 1], labels int64 (B,)."""
+    for images, labels in zip(split.images.split(size), split.labels.split(size), strict=True):
+        yield images.to(torch.float32) / 255, labels
+
+
 def prepare(
     attack: Attack, batch: AttackInput, options: Mapping[str, Option] | None = None
 ) -> Perturbation:
-    """An attack on a batch: epsilon in, images clipped to [0, 1] out.
+    """Start an attack on a batch; the result maps epsilon to images, clipped to [0, 1].
 
-    Args:
-        attack: What :data:`simreg_core.registry.ATTACKS` has.
-        batch: What to attack. It stays as it is, whatever a foreign attack does.
-        options: Keyword arguments of the attack's function.
+    ``options`` are keyword arguments of the attack's function. Foreign attacks get copies of the
+    batch, so that they cannot change it.
 
     Raises:
         ValueError: the images are not in [0, 1].
-        ConfigError: a foreign attack raises, or does not return images (from the returned function,
-            too).
+        ConfigError: a foreign attack raises or does not return images, here or for an epsilon.
     """
     if not bool(((batch.images >= 0) & (batch.images <= 1)).all()):
         raise ValueError(f"{attack.name}: images must lie in [0, 1]")
-    if attack.is_foreign:
-        return _prepare_foreign(attack, batch, options or {})
-    perturbation = attack(_precomputed(attack, batch), **(options or {}))
-    return lambda epsilon: perturbation(epsilon).clamp(0, 1)
+    options = options or {}
+    if not attack.is_foreign:
+        perturbation = attack(_precomputed(attack, batch), **options)
+        return lambda epsilon: perturbation(epsilon).clamp(0, 1)
+    copied = batch._replace(
+        images=batch.images.clone(),
+        labels=batch.labels.clone(),
+        surrogate=copy.deepcopy(batch.surrogate),
+    )
+    where = f"attack {attack.name}"
+    with foreign_code(where):
+        perturbation = attack(_precomputed(attack, copied), **options)
+    if not callable(perturbation):
+        found = type(perturbation).__name__
+        raise ConfigError(f"{where}: expected a function of epsilon, returned {found}")
+
+    def checked(epsilon: float) -> Tensor:
+        with foreign_code(where):
+            images = perturbation(epsilon)
+        is_tensor, expected = isinstance(images, Tensor), tuple(batch.images.shape)
+        if not is_tensor or images.shape != expected:
+            found = tuple(images.shape) if is_tensor else type(images).__name__
+            raise ConfigError(f"{where}: expected images of shape {expected}, found {found}")
+        if not bool(images.isfinite().all()):
+            raise ConfigError(f"{where}: the images hold values that are not finite")
+        result: Tensor = images.detach().to(batch.images).clamp(0, 1)
+        return result
+
+    return checked
 
 
 def _precomputed(attack: Attack, batch: AttackInput) -> AttackInput:
@@ -90,44 +118,3 @@ def _precomputed(attack: Attack, batch: AttackInput) -> AttackInput:
         return batch
     computed = attack.precompute(batch.surrogate, batch.images, batch.labels)
     return batch._replace(precomputed=computed)
-
-
-def _prepare_foreign(
-    attack: Attack, batch: AttackInput, options: Mapping[str, Option]
-) -> Perturbation:
-    name, where = attack.name, f"attack {attack.name}"
-    # Copies, because writing into the batch or the surrogate would change every other result.
-    own = batch._replace(
-        images=batch.images.clone(),
-        labels=batch.labels.clone(),
-        surrogate=copy.deepcopy(batch.surrogate),
-    )
-    with foreign_code(where):
-        perturbation = attack(_precomputed(attack, own), **options)
-    if not callable(perturbation):
-        raise ConfigError(
-            f"{where}: must return a function of epsilon, returned {type(perturbation).__name__}"
-        )
-
-    def perturbed(epsilon: float) -> Tensor:
-        with foreign_code(where):
-            found = perturbation(epsilon)
-        return _checked(name, found, batch.images).clamp(0, 1)
-
-    return perturbed
-
-
-def _checked(name: str, perturbed: object, images: Tensor) -> Tensor:
-    """The images that a foreign attack returned for one epsilon."""
-    if not isinstance(perturbed, Tensor):
-        raise ConfigError(
-            f"attack {name}: expected a tensor of images, found {type(perturbed).__name__}"
-        )
-    if perturbed.shape != images.shape:
-        raise ConfigError(
-            f"attack {name}: expected images of shape {tuple(images.shape)}, "
-            f"found {tuple(perturbed.shape)}"
-        )
-    if not bool(perturbed.isfinite().all()):
-        raise ConfigError(f"attack {name}: the images hold values that are not finite")
-    return perturbed.detach().to(images)

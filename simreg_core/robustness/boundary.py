@@ -1,8 +1,8 @@
 """Minimal perturbations by the decision-based boundary attack (Brendel et al., arXiv:1712.04248).
 
-The attack asks the attacked network for decisions only. It starts from images that this network
-assigns to another class than the label, moved along the straight line to the attacked image until
-just before the decision changes, and walks along the decision boundary from there.
+The attack uses only the decisions of the attacked network. It starts from other images that the
+network does not assign to the label, moves them straight towards the attacked image until just
+before the decision changes, and walks along the decision boundary from there.
 """
 
 from __future__ import annotations
@@ -24,16 +24,24 @@ from simreg_core.robustness.foolbox_bridge import (
     run_foolbox,
 )
 
-# Foolbox shares its draws within a batch, so this size is part of what is measured.
-_BATCH_SIZE = 250
+_BATCH_SIZE = 250  # results depend on it, because Foolbox shares its draws within a batch
 _BISECTIONS = 10  # leaves a thousandth of the distance to the starting image
+_PARAMETERS = {
+    "init_attack": None,
+    "spherical_step": 1e-2,
+    "source_step": 1e-2,
+    "source_step_convergance": 1e-7,
+    "step_adaptation": 1.5,
+    "tensorboard": False,
+    "update_stats_every_k": 10,
+}
 
 
 class Perturbations(NamedTuple):
-    """The smallest perturbations that were found; N images."""
+    """The smallest perturbations found for N images."""
 
     adversarial: Tensor
-    """(N, C, H, W) in [0, 1]; the image itself where it is misclassified or nothing was found."""
+    """(N, C, H, W) in [0, 1]; the image itself if it is misclassified or nothing was found."""
     squared_distance: Tensor
     """float64 (N,): squared L2 distance to the image per pixel value; infinite if not found."""
     found: Tensor
@@ -49,16 +57,15 @@ def minimal_perturbations(
 ) -> Perturbations:
     """The smallest perturbation of every image that ``config.repeats`` boundary attacks find.
 
-    Images that are misclassified as they are have distance 0. Nothing is found for an image if
-    the network assigns all given images to its label. ``config.num_images`` is the caller's to
-    obey: all given images are attacked.
+    Misclassified images have distance 0. Nothing is found for an image if the network assigns all
+    given images to its label.
 
     Args:
-        model: The attacked network; its mode and gradients' flags are restored.
-        images: Float (N, C, H, W) in [0, 1].
+        model: The attacked network.
+        images: Float (N, C, H, W) in [0, 1]; all are attacked.
         labels: int64 (N,).
         config: Steps and repeats.
-        rng: Generator of all draws (starting points, walks), on any device; advanced.
+        rng: Generator of all draws, on any device.
     """
     best = Perturbations(
         images.clone(),
@@ -72,87 +79,59 @@ def minimal_perturbations(
         best.squared_distance[is_wrong] = 0
         for batch in (~is_wrong).nonzero()[:, 0].split(_BATCH_SIZE):
             for index, starts in starting_points(predicted, labels, batch, config.repeats, rng):
-                _attack(model, images, labels, index, images[starts], config.steps, rng, best)
+                originals, truth = images[index], labels[index]
+                proposal = run_foolbox(
+                    "BoundaryAttack",
+                    {**_PARAMETERS, "steps": config.steps},
+                    model,
+                    originals,
+                    truth,
+                    seed=draw_seed(rng),
+                    starting_points=to_boundary(model, originals, images[starts], truth),
+                ).clamp(0, 1)
+                success = predict(model, proposal) != truth
+                distance = (proposal - originals).double().flatten(1).square().mean(dim=1)
+                is_better = success & (distance < best.squared_distance[index])
+                better = index[is_better]
+                best.adversarial[better] = proposal[is_better]
+                best.squared_distance[better] = distance[is_better]
+                best.found[better] = True
     return best
 
 
 def starting_points(
     predicted: Tensor, labels: Tensor, batch: Tensor, repeats: int, rng: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """For each repeat, images of a batch and for each of them one of another predicted class.
+    """For each repeat, images of a batch, each with an image that is predicted as another class.
 
-    A repeat starts elsewhere than those before it, until an image has no more starting points;
-    then they come again. Images without any are left out.
+    Repeats use different starting points until an image has no more; then they start over. Images
+    without any are left out.
 
     Args:
         predicted: int64 (N,), the network's decisions.
         labels: int64 (N,).
-        batch: int64 (B,), the images to attack.
-        repeats: How many pairs to yield.
-        rng: Advanced.
+        batch: int64 (B,), indices of the images to attack.
+        repeats: Number of yields.
+        rng: Generator on any device.
 
     Yields:
-        Two int64 tensors of the same length: attacked images and their starting points.
+        Indices of attacked images and of their starting points, int64 of the same length.
     """
     is_start = predicted[None] != labels[batch][:, None]
     chance = torch.rand(is_start.shape, generator=rng, device=rng.device).to(labels.device)
     order = chance.masked_fill(~is_start, -1).argsort(dim=1, descending=True)
     count = is_start.sum(dim=1)
     has_start = count > 0
-    for repeat in range(repeats):
-        if bool(has_start.any()):
-            column = repeat % count[has_start]
-            yield batch[has_start], order[has_start].gather(1, column[:, None])[:, 0]
+    for repeat in range(repeats if bool(has_start.any()) else 0):
+        column = repeat % count[has_start]
+        yield batch[has_start], order[has_start].gather(1, column[:, None])[:, 0]
 
 
 def median_distance(perturbations: Perturbations) -> float | None:
-    """Median over images of the squared distance per pixel value; an image not found is beyond all.
-
-    Returns:
-        None where that is infinite, or where there is no image.
-    """
+    """Median of the squared distances per pixel value; None if infinite, or without images."""
     distances = perturbations.squared_distance.tolist()
     median = statistics.median(distances) if distances else math.inf
     return median if math.isfinite(median) else None
-
-
-def _attack(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    index: Tensor,
-    starts: Tensor,
-    steps: int,
-    rng: torch.Generator,
-    best: Perturbations,
-) -> None:
-    """Attack images[index] once; what is better than ``best`` is entered there."""
-    originals, truth = images[index], labels[index]
-    proposal = run_foolbox(
-        "BoundaryAttack",
-        {
-            "init_attack": None,
-            "steps": steps,
-            "spherical_step": 1e-2,
-            "source_step": 1e-2,
-            "source_step_convergance": 1e-7,
-            "step_adaptation": 1.5,
-            "tensorboard": False,
-            "update_stats_every_k": 10,
-        },
-        model,
-        originals,
-        truth,
-        seed=draw_seed(rng),
-        starting_points=to_boundary(model, originals, starts, truth),
-    ).clamp(0, 1)
-    success = predict(model, proposal) != truth
-    distance = (proposal - originals).double().flatten(1).square().mean(dim=1)
-    is_better = success & (distance < best.squared_distance[index])
-    better = index[is_better]
-    best.adversarial[better] = proposal[is_better]
-    best.squared_distance[better] = distance[is_better]
-    best.found[better] = True
 
 
 def to_boundary(model: nn.Module, originals: Tensor, starts: Tensor, labels: Tensor) -> Tensor:

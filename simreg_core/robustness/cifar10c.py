@@ -1,8 +1,8 @@
-"""CIFAR-10-C's own corrupted test images (Hendrycks, Dietterich, arXiv:1903.12261).
+"""The corrupted test images of CIFAR-10-C (Hendrycks, Dietterich, arXiv:1903.12261).
 
 A folder holds ``labels.npy`` and one ``KIND.npy`` per corruption: uint8 (50000, 32, 32, 3), the
-10,000 test images at severity 1, then at severity 2, and so on. They are converted as the task's
-images are: to grey by ITU-R 601 luma, and to the task's size.
+10,000 test images at severity 1, then at severity 2, and so on. They are converted like the task's
+images: to grey by ITU-R 601 luma, and to the task's size.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _KEY = "robustness.corruptions.folder"
 
 
 class StoredCorruptions(NamedTuple):
-    """The files of a folder, and which of their images the test split has."""
+    """The files of a folder, and the rows of the test split's images in them."""
 
     files: dict[str, NDArray[np.uint8]]
-    """By kind; read from disk as they are used."""
+    """Memory-mapped, by kind."""
     order: NDArray[np.int64]
-    """Of every image of the split, its row within a severity."""
+    """Row within a severity of every image of the split."""
     channels: int
     size: int
 
@@ -69,24 +69,21 @@ def open_folder(
     """The stored corruptions of the test split; None if no folder is configured.
 
     Raises:
-        ConfigError: the folder or its labels are missing, no configured kind has a file there, a
+        ConfigError: the folder or its labels are missing, it has no file of a configured kind, a
             file has another layout, or the labels are not those of the test images.
     """
     if config is None or config.folder is None:
         return None
     folder = Path(config.folder)
     if not folder.is_dir():
-        raise ConfigError(f"{_KEY}: {folder} does not exist (a folder of KIND.npy is needed)")
+        raise ConfigError(f"{_KEY}: {folder} does not exist; expected a folder of KIND.npy files")
     files = {kind: _load(path, _SHAPE) for kind, path in _present(config.kinds, folder).items()}
     if not files:
         names = ", ".join(f"{kind}.npy" for kind in config.kinds)
         raise ConfigError(f"{_KEY}: {folder} holds none of {names}")
-    labels = _load(folder / "labels.npy", _SHAPE[:1])[:_NUM_IMAGES]
+    labels = _load(folder / "labels.npy", (_SHAPE[0],))[:_NUM_IMAGES]
     order = order_of_test_images(task, _NUM_IMAGES, len(test.labels)).numpy()
-    num_other = _NUM_IMAGES
-    if len(order) == len(test.labels):
-        num_other = int((labels[order] != test.labels.cpu().numpy()).sum())
-    if num_other:
+    if not np.array_equal(labels[order], test.labels.cpu().numpy()):
         raise ConfigError(
             f"{_KEY}: {folder / 'labels.npy'} has other labels than the task's "
             f"{len(test.labels)} test images; expected CIFAR-10's test set in its own order"
@@ -95,10 +92,7 @@ def open_folder(
 
 
 def stored_digest(config: CorruptionsConfig) -> str | None:
-    """16 hexadecimal digits by which a changed file of the folder is noticed; None without one.
-
-    They follow the path, size and date of every file of a configured kind.
-    """
+    """Digest of path, size and date of the configured kinds' files; None without a folder."""
     if config.folder is None:
         return None
     present = _present(config.kinds, Path(config.folder))
@@ -113,16 +107,16 @@ def _present(kinds: Sequence[str], folder: Path) -> dict[str, Path]:
 
 
 def _load(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    if not path.is_file():  # opening a pipe would wait for its writer
-        raise ConfigError(f"{_KEY}: {path} does not exist, or is no file")
+    if not path.is_file():  # opening a pipe would block
+        raise ConfigError(f"{_KEY}: {path} does not exist or is not a file")
     try:
-        # Not np.load, which opens archives as well, and for other files speaks of pickles.
+        # np.load would also open archives, and its errors mention pickles.
         array: Any = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError) as err:
         reason = " ".join(str(err).split())
         raise ConfigError(f"{_KEY}: {path} is not a readable .npy file: {reason}") from err
-    whole = np.issubdtype(array.dtype, np.integer) if len(shape) == 1 else array.dtype == np.uint8
-    if array.shape != shape or not whole:
+    is_typed = array.dtype.kind in "iu" if len(shape) == 1 else array.dtype == np.uint8
+    if array.shape != shape or not is_typed:
         raise ConfigError(
             f"{_KEY}: {path} holds {array.dtype} {array.shape}, expected uint8 {shape}"
         )

@@ -1,16 +1,15 @@
 """Common corruptions at severities 1 to 5 (Hendrycks, Dietterich, arXiv:1903.12261).
 
-The constants are those of CIFAR-10-C, for images of 32 x 32 pixels. Widths of blurs are in
-pixels: they grow with larger images, but do not shrink with smaller ones, where a blur of less
-than a pixel would be none. Elastic displacements are parts of the side, as in CIFAR-10-C. The
-operations are written anew in torch (JPEG and pixelation in Pillow), so single images differ
-from CIFAR-10-C's own, which :mod:`simreg_core.robustness.cifar10c` reads.
+The constants are those of CIFAR-10-C, for images of 32 x 32 pixels. Widths of blurs, in pixels,
+grow with larger images but do not shrink with smaller ones, because a blur below a pixel has no
+effect. Elastic displacements are fractions of the side. The operations are implemented in torch
+(JPEG and pixelation in Pillow), so results differ from the files of CIFAR-10-C, which
+:mod:`simreg_core.robustness.cifar10c` reads.
 
 A corruption maps float images (B, C, H, W) in [0, 1], C = 1 or 3, a severity and a generator on the
-images' device to images of the same shape. Brightness and saturation act on HSV; a pixel without
-hue keeps none, so saturating grey images is the identity. Noise, motion blur and elastic transforms
-draw per image from the generator and depend on how images are batched; the others do not.
-:func:`simreg_core.registry.corruption` declares one.
+images' device to images of the same shape. Brightness and saturation act on HSV; saturating grey
+images is the identity. Noise, motion blur and elastic transforms draw from the generator, so they
+depend on the batches. :func:`simreg_core.registry.corruption` declares one.
 """
 
 from __future__ import annotations
@@ -33,8 +32,7 @@ from simreg_core.robustness.attack import AttackInput, Perturbation
 def corruption_attack(kind: str) -> Attack:
     """A corruption as an attack whose epsilon is the severity, 1 to 5.
 
-    All severities start from the same state of the batch's generator: their noises are the same
-    draws, scaled. Images are rounded to 8 bits, as stored images are.
+    All severities use the same draws. Images are rounded to 8 bits, like stored images.
     """
     apply = CORRUPTIONS.get(kind)
 
@@ -50,7 +48,7 @@ def corruption_attack(kind: str) -> Attack:
 
         return corrupted
 
-    attack.__module__ = apply.function.__module__  # says whether the attack is foreign
+    attack.__module__ = apply.function.__module__  # makes attacks by foreign corruptions foreign
     return Attack(name=f"{CORRUPTION_PREFIX}{kind}", function=attack, label=apply.title)
 
 
@@ -83,9 +81,6 @@ def _impulse_noise(images: Tensor, severity: int, rng: torch.Generator) -> Tenso
     return torch.where(chance < amount, (value < 0.5).to(images.dtype), images)
 
 
-# Blur
-
-
 @corruption("gaussian_blur")
 def _gaussian_blur(images: Tensor, severity: int, rng: torch.Generator) -> Tensor:
     return _smooth(images, (0.4, 0.6, 0.7, 0.8, 1.0)[severity - 1] * _pixels(images))
@@ -109,34 +104,30 @@ def _motion_blur(images: Tensor, severity: int, rng: torch.Generator) -> Tensor:
     """Averages over positions along a line, whose weights fall like half a Gaussian."""
     constants = ((6, 1.0), (6, 1.5), (6, 2.0), (8, 2.0), (9, 2.5))
     radius, sigma = (value * _pixels(images) for value in constants[severity - 1])
-    angle = torch.empty(len(images), device=images.device).uniform_(-45, 45, generator=rng)
+    angle = torch.empty(len(images), 1, 1, device=images.device).uniform_(-45, 45, generator=rng)
     angle = torch.deg2rad(angle)
     offsets = [step for step in range(math.floor(2 * radius) + 1) if step < 4 * sigma]
     weights = [math.exp(-(step**2) / (2 * sigma**2)) for step in offsets]
     blurred = torch.zeros_like(images)
     x, y = _positions(images)
     for step, weight in zip(offsets, weights, strict=True):
-        dx, dy = (f(angle)[:, None, None] * step for f in (torch.cos, torch.sin))
-        blurred += weight / sum(weights) * _sample(images, x + dx, y + dy, "border")
+        at_x, at_y = x + angle.cos() * step, y + angle.sin() * step
+        blurred += weight / sum(weights) * _sample(images, at_x, at_y, "border")
     return blurred
 
 
 @corruption("zoom_blur")
 def _zoom_blur(images: Tensor, severity: int, rng: torch.Generator) -> Tensor:
     """Mean of the image and of itself enlarged by 1, 1.01, ... about its centre."""
-    percent = (7, 12, 16, 21, 26)[severity - 1]  # lengths of CIFAR-10-C's ranges
-    height, width = images.shape[-2:]
+    num_zooms = (7, 12, 16, 21, 26)[severity - 1]
+    middle_y, middle_x = ((side - 1) / 2 for side in images.shape[-2:])
     x, y = _positions(images)
     total = images.clone()
-    for step in range(percent):
+    for step in range(num_zooms):
         zoom = 1 + step / 100
-        at_x = (x - (width - 1) / 2) / zoom + (width - 1) / 2
-        at_y = (y - (height - 1) / 2) / zoom + (height - 1) / 2
+        at_x, at_y = (x - middle_x) / zoom + middle_x, (y - middle_y) / zoom + middle_y
         total += _sample(images, at_x, at_y, "border")
-    return total / (percent + 1)
-
-
-# Colour and digital
+    return total / (num_zooms + 1)
 
 
 @corruption("brightness")
@@ -188,26 +179,26 @@ def _jpeg_compression(images: Tensor, severity: int, rng: torch.Generator) -> Te
 def _elastic_transform(images: Tensor, severity: int, rng: torch.Generator) -> Tensor:
     """A random affine map of each image, and a smooth random displacement of its pixels.
 
-    All lengths are parts of the side. Severity moves from the affine map to the displacement;
-    the distance to the clean image need not grow with it.
+    Lengths are fractions of the side. Higher severities have more of the displacement and less of
+    the affine map, so the distance to the clean image need not grow.
     """
-    constants = ((0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05))
     side = min(images.shape[-2:])
-    strength, sigma, affine = (
-        value * side for value in (*constants, (0.1, 0.03, 0.03))[severity - 1]
-    )
+    strength = (0, 0.05, 0.08, 0.1, 0.1)[severity - 1] * side
+    sigma = (0, 0.2, 0.06, 0.04, 0.03)[severity - 1] * side
+    shift = (0.08, 0.07, 0.06, 0.05, 0.03)[severity - 1] * side
     x, y = _positions(images)
     noise = torch.empty((2, len(images), 1, *images.shape[2:]), device=images.device)
     noise.uniform_(-1, 1, generator=rng)
     dx, dy = (strength * _smooth(field, sigma)[:, 0] for field in noise)
-    map_x, map_y = _affine(images, affine, rng)(x + dx, y + dy)
-    return _sample(images, map_x, map_y, "reflection")
+    weights = _random_affine(images, shift, rng)[..., None, None]
+    at_x, at_y = (
+        weights[:, 0, i] * (x + dx) + weights[:, 1, i] * (y + dy) + weights[:, 2, i] for i in (0, 1)
+    )
+    return _sample(images, at_x, at_y, "reflection")
 
 
-def _affine(
-    images: Tensor, shift: float, rng: torch.Generator
-) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Per image, where pixels come from under the affine map that moves three points randomly."""
+def _random_affine(images: Tensor, shift: float, rng: torch.Generator) -> Tensor:
+    """Inverses (B, 3, 2) of affine maps that move three points by up to ``shift`` pixels."""
     height, width = images.shape[-2:]
     centre = torch.tensor([width // 2, height // 2], device=images.device, dtype=images.dtype)
     arm = max(1, min(height, width) // 3)
@@ -215,28 +206,17 @@ def _affine(
     before = (centre + corners).expand(len(images), 3, 2)
     after = before + torch.empty_like(before).uniform_(-1, 1, generator=rng) * shift
     ones = torch.ones_like(after[..., :1])
-    matrix = torch.linalg.solve(torch.cat([after, ones], dim=2), before)  # (B, 3, 2)
-
-    def move(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        weights = matrix[..., None, None]
-        moved_x, moved_y = (
-            weights[:, 0, i] * x + weights[:, 1, i] * y + weights[:, 2, i] for i in (0, 1)
-        )
-        return moved_x, moved_y
-
-    return move
-
-
-# Tools
+    inverses: Tensor = torch.linalg.solve(torch.cat([after, ones], dim=2), before)
+    return inverses
 
 
 def _pixels(images: Tensor) -> float:
-    """Length of a CIFAR-10-C pixel in pixels of these images; at least 1."""
+    """Width of a pixel of CIFAR-10-C in pixels of these images; at least 1."""
     return max(1.0, min(images.shape[-2:]) / 32)
 
 
 def _smooth(images: Tensor, sigma: float, reach: int | None = None) -> Tensor:
-    """Gaussian filter (B, C, H, W), edges repeated; cut off at ``reach`` or four sigma."""
+    """Gaussian filter (B, C, H, W), edges replicated; cut off at ``reach`` or four sigma."""
     reach = math.ceil(4 * sigma) if reach is None else reach
     if sigma == 0 or reach == 0:
         return images
@@ -250,35 +230,22 @@ def _smooth(images: Tensor, sigma: float, reach: int | None = None) -> Tensor:
 
 def _positions(images: Tensor) -> tuple[Tensor, Tensor]:
     """Column and row of every pixel, (1, H, W) each."""
-    height, width = images.shape[-2:]
-    y, x = torch.meshgrid(
-        torch.arange(height, device=images.device, dtype=images.dtype),
-        torch.arange(width, device=images.device, dtype=images.dtype),
-        indexing="ij",
-    )
+    sides = (torch.arange(side).to(images) for side in images.shape[-2:])
+    y, x = torch.meshgrid(*sides, indexing="ij")
     return x[None], y[None]
 
 
 def _sample(images: Tensor, x: Tensor, y: Tensor, padding: str) -> Tensor:
-    """Images read at columns x and rows y, (B or 1, H, W), bilinearly."""
+    """Bilinear interpolation at columns x and rows y, (B or 1, H, W)."""
     height, width = images.shape[-2:]
     grid = torch.stack([2 * x / max(1, width - 1) - 1, 2 * y / max(1, height - 1) - 1], dim=-1)
-    return functional.grid_sample(
-        images,
-        grid.expand(len(images), -1, -1, -1),
-        mode="bilinear",
-        padding_mode=padding,
-        align_corners=True,
-    )
+    grid = grid.expand(len(images), -1, -1, -1)
+    return functional.grid_sample(images, grid, padding_mode=padding, align_corners=True)
 
 
 def _by_pillow(images: Tensor, operation: Callable[[Image.Image], Image.Image]) -> Tensor:
-    """An operation of Pillow on every image, as 8-bit grey or RGB, on the CPU."""
-    stored = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    results = []
-    for array in stored:
-        image = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
-        result = np.asarray(operation(image))
-        results.append(result[..., None] if result.ndim == 2 else result)
-    changed = torch.from_numpy(np.stack(results)).permute(0, 3, 1, 2)
-    return changed.to(images) / 255
+    """Apply an operation of Pillow to every image, as 8-bit grey or RGB, on the CPU."""
+    stored = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).squeeze(3).cpu().numpy()
+    results = [np.asarray(operation(Image.fromarray(array))) for array in stored]
+    changed = torch.from_numpy(np.stack(results)).reshape(len(images), *images.shape[2:], -1)
+    return changed.permute(0, 3, 1, 2).to(images) / 255

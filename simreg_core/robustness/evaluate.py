@@ -1,4 +1,4 @@
-"""What a network can do on one split: accuracy under attacks, and how far its boundary is.
+"""Measurements of a network on one split: accuracy under attacks, distance to the boundary.
 
 Corruptions are attacks as well: their name is ``corruption:KIND``, their epsilon the severity.
 """
@@ -18,7 +18,7 @@ from simreg_core.networks.network import evaluation_mode
 from simreg_core.plugins import Option
 from simreg_core.registry import ATTACKS, Attack
 from simreg_core.results.measurements import CurvePoint
-from simreg_core.robustness.attack import AttackInput, prepare
+from simreg_core.robustness.attack import AttackInput, batches, prepare
 from simreg_core.robustness.boundary import Perturbations, median_distance, minimal_perturbations
 from simreg_core.robustness.cifar10c import StoredCorruptions
 from simreg_core.robustness.corruptions import corruption_attack
@@ -31,19 +31,19 @@ _MIN_PIECE = 32
 
 
 class Surrogate(NamedTuple):
-    """The network that gradient attacks are transferred from, and what they computed on it."""
+    """The network that gradient attacks are transferred from, and their results on it."""
 
     model: nn.Module
     """Frozen, in evaluation mode; never the attacked network itself."""
     precomputed: Mapping[tuple[str, str], Tensor] = {}
-    """By attack and split, from :func:`precompute`; computed batch by batch where it is absent."""
+    """Results of :func:`precompute` by attack and split; missing ones are computed per batch."""
 
 
-class SplitFigures(NamedTuple):
-    """What was measured of one network on one split."""
+class SplitMeasurements(NamedTuple):
+    """Measurements of one network on one split."""
 
     curves: list[CurvePoint]
-    """Of attacks, then of corruptions."""
+    """Attacks, then corruptions."""
     boundary_distance: float | None
     """None if it is not configured, or if no perturbation was found."""
     spectra: list[SpectrumPoint]
@@ -55,7 +55,7 @@ class _Curve(NamedTuple):
 
     attack: Attack
     stream: str
-    """Name of the random numbers that the attack draws from."""
+    """Name of the stream of random numbers."""
     epsilons: tuple[float, ...]
     options: Mapping[str, Option] = {}
 
@@ -63,14 +63,10 @@ class _Curve(NamedTuple):
 def check_measurable(
     config: RobustnessConfig, split: Split, build_network: Callable[[], nn.Module]
 ) -> None:
-    """Refuse before any training what :func:`measure` could not do after it.
+    """Check before any training that :func:`measure` will succeed.
 
-    Every foreign attack attacks two images, with an untrained network as the surrogate.
-
-    Args:
-        config: Attacks and corruptions.
-        split: Test images, on the device where attacks compute.
-        build_network: Makes an untrained network on that device, frozen.
+    Every foreign attack attacks two images of ``split``, on its device. The surrogate is an
+    untrained network, frozen, from ``build_network``.
 
     Raises:
         ConfigError: a foreign attack fails, or the images are too small for bands of frequencies.
@@ -81,13 +77,11 @@ def check_measurable(
         except ValueError as err:
             raise ConfigError(f"robustness.frequency: {err}") from err
     foreign = [curve for curve in _curves(config) if curve.attack.is_foreign]
-    if not foreign:
-        return
-    network = build_network()
-    images = split.images[:2].to(torch.float32) / 255
+    if foreign:
+        network, (images, labels) = build_network(), next(batches(split, 2))
     for curve in foreign:
         rng = generator(config.noise_seed, f"{curve.stream} tried", device=images.device)
-        batch = AttackInput(images, split.labels[:2], rng, network)
+        batch = AttackInput(images, labels, rng, network)
         prepare(curve.attack, batch, curve.options)(curve.epsilons[-1])
 
 
@@ -98,10 +92,8 @@ def measure(
     config: RobustnessConfig,
     surrogate: Surrogate,
     stored: StoredCorruptions | None = None,
-) -> SplitFigures:
-    """Everything that a configuration asks to be measured of a network on one split.
-
-    Arguments are those of :func:`evaluate`.
+) -> SplitMeasurements:
+    """All configured measurements of a network on one split; arguments as :func:`evaluate`.
 
     Raises:
         ConfigError: a foreign attack returns no images.
@@ -109,23 +101,19 @@ def measure(
     curves = evaluate(model, split, name, config, surrogate, stored)
     found = boundary_perturbations(model, split, name, config)
     if found is None:
-        return SplitFigures(curves, None, [])
+        return SplitMeasurements(curves, None, [])
     spectra = []
     if config.frequency:
         originals = split.images[: len(found.adversarial)].to(torch.float32) / 255
         moved = (found.adversarial - originals)[found.found]
         spectra = measure_frequencies(model, split, name, config, moved)
-    return SplitFigures(curves, median_distance(found), spectra)
+    return SplitMeasurements(curves, median_distance(found), spectra)
 
 
 def boundary_perturbations(
     model: nn.Module, split: Split, name: str, config: RobustnessConfig
 ) -> Perturbations | None:
-    """Minimal perturbations of the split's first ``boundary.num_images`` images.
-
-    Returns:
-        None if the boundary attack is not configured.
-    """
+    """Minimal perturbations of the first ``boundary.num_images`` images; None if not configured."""
     if config.boundary is None:
         return None
     num_images = config.boundary.num_images
@@ -135,20 +123,13 @@ def boundary_perturbations(
 
 
 def precompute(attack: Attack, surrogate: nn.Module, split: Split) -> Tensor:
-    """What an attack computes on the surrogate alone, one row per image of a split.
+    """Results of the attack's ``precompute``, one row per image of a split.
 
-    In batches of a fixed size, because the last digits of gradients depend on it.
+    The batch size is fixed because the last digits of gradients depend on it.
     """
     assert attack.precompute is not None
-    parts = zip(
-        split.images.split(_PRECOMPUTE_BATCH), split.labels.split(_PRECOMPUTE_BATCH), strict=True
-    )
-    return torch.cat(
-        [
-            attack.precompute(surrogate, images.to(torch.float32) / 255, labels)
-            for images, labels in parts
-        ]
-    )
+    parts = batches(split, _PRECOMPUTE_BATCH)
+    return torch.cat([attack.precompute(surrogate, images, labels) for images, labels in parts])
 
 
 def evaluate(
@@ -161,8 +142,8 @@ def evaluate(
 ) -> list[CurvePoint]:
     """Accuracy under every configured attack at every epsilon, then under every corruption.
 
-    The noise depends on the configuration and the split's name alone, so two networks meet the
-    same. The network's mode is restored. Its parameters and the global RNG are not touched.
+    The noise depends only on the configuration and the split's name, so it is the same for all
+    networks. The network and the global RNG are left unchanged.
 
     Args:
         model: The network; pixels (B, C, H, W) in [0, 1] to logits.
@@ -170,20 +151,14 @@ def evaluate(
         name: Name of the split, ``validation`` or ``test``.
         config: Attacks, epsilons, noise seed, batch size.
         surrogate: The network that gradient attacks are transferred from.
-        stored: Corrupted images of the split to use where a kind is among them.
+        stored: Corrupted images of the split, used for the kinds that it contains.
     """
     curves = list(_curves(config, stored))
     device = split.images.device
     counts = [torch.zeros(len(c.epsilons), dtype=torch.int64, device=device) for c in curves]
     with evaluation_mode(model):
-        batches = zip(
-            split.images.split(config.batch_size),
-            split.labels.split(config.batch_size),
-            strict=True,
-        )
-        for number, (pixels, labels) in enumerate(batches):
-            images, first = pixels.to(torch.float32) / 255, number * config.batch_size
-            clean = num_correct(model, images, labels)
+        for number, (images, labels) in enumerate(batches(split, config.batch_size)):
+            clean, first = num_correct(model, images, labels), number * config.batch_size
             for curve, count in zip(curves, counts, strict=True):
                 stream = f"{curve.stream} on {name}"
                 rng = generator(config.noise_seed, stream, number, device=device)
@@ -195,14 +170,15 @@ def evaluate(
                     count[step] += (
                         num_correct(model, perturbed(epsilon), labels) if epsilon else clean
                     )
+    num_images = len(split.labels)
     return [
         CurvePoint(
             split=name,
             attack=curve.attack.name,
             epsilon=epsilon,
             is_reference=config.reference.get(curve.attack.name) == epsilon,
-            accuracy=correct / len(split.labels),
-            num_images=len(split.labels),
+            accuracy=correct / num_images,
+            num_images=num_images,
         )
         for curve, count in zip(curves, counts, strict=True)
         for epsilon, correct in zip(curve.epsilons, count.tolist(), strict=True)
@@ -223,7 +199,7 @@ def _curves(config: RobustnessConfig, stored: StoredCorruptions | None = None) -
 
 @torch.no_grad()
 def num_correct(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """How many images (B, C, H, W) the network classifies correctly, int64 scalar."""
+    """Number of images (B, C, H, W) that the network classifies correctly, int64 scalar."""
     size = len(images)
     if images.device.type == "cpu":
         size = max(_MIN_PIECE, _PIECE_PIXELS // images[0, 0].numel())

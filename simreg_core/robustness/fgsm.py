@@ -16,8 +16,8 @@ from simreg_core.robustness.foolbox_bridge import run_foolbox
 def fgsm_direction(surrogate: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Sign of the gradient of the surrogate's cross-entropy, int8 (B, C, H, W).
 
-    By Foolbox's LinfFastGradientAttack. Where its clipping to [0, 1] hides a direction, a step in
-    that direction would be clipped away at any epsilon.
+    Computed with Foolbox's LinfFastGradientAttack. Its clipping to [0, 1] makes some signs 0; a
+    step in these directions would be clipped at any epsilon.
     """
     moved = run_foolbox(
         "LinfFastGradientAttack", {"random_start": False}, surrogate, images, labels, epsilon=0.5

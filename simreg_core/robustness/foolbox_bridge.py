@@ -1,9 +1,8 @@
-"""Foolbox's attacks, run on our networks; the only importer of Foolbox.
+"""A wrapper of Foolbox's attacks; no other module imports Foolbox.
 
-What Foolbox leaves open is settled here: its draws come from a given seed and leave the global
-generators as they were, networks are attacked in evaluation mode and without weight gradients,
-and every attack parameter is stated by the caller. What comes back is a proposal: callers check
-that it is an image, and whether it fools the network.
+Draws come from a given seed and leave the global generators unchanged. Networks are attacked in
+evaluation mode and without weight gradients. Callers give every parameter of an attack, and check
+whether the result is an image and fools the network.
 """
 
 from __future__ import annotations
@@ -28,21 +27,21 @@ def run_foolbox(
     seed: int = 0,
     **call: Any,
 ) -> Tensor:
-    """What one of Foolbox's attacks makes of a batch.
+    """Run an untargeted attack of Foolbox on a batch.
 
     Args:
         attack: Name of a class in ``foolbox.attacks``.
         parameters: All arguments of its constructor.
-        model: The attacked network: pixels (B, C, H, W) in [0, 1] to logits.
+        model: The attacked network.
         images: Float (B, C, H, W) in [0, 1].
-        labels: int64 (B,); the attack is untargeted.
-        seed: Of the attack's draws.
+        labels: int64 (B,).
+        seed: Seed of the attack's draws.
         call: ``epsilon`` of attacks of fixed size, ``starting_points`` of decision-based ones.
 
     Returns:
-        Images of the same shape; nothing is promised about them.
+        Values of the same shape, neither clipped nor checked.
     """
-    import foolbox  # heavy; needed by attacks only
+    import foolbox  # slow to import
 
     kind = _hop_skip_jump() if attack == "HopSkipJumpAttack" else getattr(foolbox.attacks, attack)
     with frozen(model), global_rng(seed):
@@ -54,10 +53,7 @@ def run_foolbox(
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[nn.Module]:
-    """``model`` in evaluation mode and without weight gradients inside the block, then as before.
-
-    Foolbox would otherwise compute the weights' gradients as well, which nobody reads.
-    """
+    """Inside the block, ``model`` is in evaluation mode and has no weight gradients."""
     modes = [(module, module.training) for module in model.modules()]
     gradients = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     model.eval().requires_grad_(False)
@@ -78,20 +74,20 @@ def predict(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def predict_all(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
-    """:func:`predict` in batches of bounded size, int64 (N,)."""
+    """:func:`predict` in batches, int64 (N,)."""
     return torch.cat([predict(model, batch) for batch in images.split(batch_size)])
 
 
 def draw_seed(rng: torch.Generator) -> int:
-    """A seed from a generator, which it advances."""
+    """Draw a seed from a generator."""
     return int(torch.randint(2**62, (1,), generator=rng, device=rng.device))
 
 
 def _hop_skip_jump() -> Any:
-    """Foolbox 3.3.4's HopSkipJump with steps of the right length.
+    """HopSkipJump of Foolbox 3.3.4, corrected.
 
-    It scales the estimated gradients to unit length over the whole batch instead of per image, so
-    a batch of B images takes steps about sqrt(B) times too short.
+    Foolbox scales estimated gradients to unit length over the batch instead of per image, which
+    makes the steps of a batch of B images about sqrt(B) times too short.
     """
     import foolbox
 

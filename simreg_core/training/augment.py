@@ -1,4 +1,4 @@
-"""Random transformations of image batches: what is drawn, and applying it."""
+"""Random crops and horizontal flips of image batches."""
 
 from __future__ import annotations
 
@@ -9,16 +9,11 @@ from simreg_core.config.trial import AugmentationConfig
 
 
 def draw_augmentation(num_images: int, config: AugmentationConfig, rng: torch.Generator) -> Tensor:
-    """What is done to each of B images, drawn independently.
+    """Draw a crop and a flip for each of B images, int64 (3, B), from a CPU generator.
 
-    Args:
-        num_images: B.
-        config: What to apply.
-        rng: CPU generator; advanced only by what is applied.
-
-    Returns:
-        int64 (3, B) on the CPU: top and left corner of a window of the padded image, uniform in
-        [0, 2 * crop_padding], and whether it is mirrored (0 or 1, with equal chances).
+    The rows are the top and left corner of the crop in the padded image, uniform in
+    [0, 2 * crop_padding], and whether the crop is flipped (0 or 1, equally likely). What ``config``
+    turns off does not advance ``rng``.
     """
     draws = torch.zeros((3, num_images), dtype=torch.int64)
     if config.crop_padding:
@@ -29,23 +24,23 @@ def draw_augmentation(num_images: int, config: AugmentationConfig, rng: torch.Ge
 
 
 def augment(images: Tensor, index: Tensor, draws: Tensor, config: AugmentationConfig) -> Tensor:
-    """Copies of some images, cropped after reflect padding and mirrored left to right as drawn.
+    """Crops of reflect-padded images, flipped left to right, as :func:`draw_augmentation` drew.
 
-    Both are one look-up of pixels: no padded image is ever made.
+    Pixels are looked up directly; no padded image is built.
 
     Args:
-        images: (N, C, H, W) of any type and on any device.
+        images: (N, C, H, W) of any type, on any device.
         index: int64 (B,), the images to take.
-        draws: From :func:`draw_augmentation`.
+        draws: int64 (3, B), on the images' device.
         config: What to apply; its padding is below H and W.
     """
     if not config.crop_padding and not config.horizontal_flip:
         return images[index]
     height, width = images.shape[2:]
-    top, left, is_mirrored = draws[:, :, None]
+    top, left, is_flipped = draws[:, :, None]
     rows = _reflect(top + torch.arange(height, device=images.device), config.crop_padding, height)
     columns = torch.arange(width, device=images.device)
-    columns = torch.where(is_mirrored == 1, columns.flip(0), columns)
+    columns = torch.where(is_flipped == 1, columns.flip(0), columns)
     columns = _reflect(left + columns, config.crop_padding, width)
     # Advanced indices around the channel slice put the channels last.
     picked = images[index[:, None, None], :, rows[:, :, None], columns[:, None, :]]
@@ -53,6 +48,6 @@ def augment(images: Tensor, index: Tensor, draws: Tensor, config: AugmentationCo
 
 
 def _reflect(position: Tensor, padding: int, size: int) -> Tensor:
-    """Where a position in the padded image lies in the image itself."""
+    """The position in the image of a position in the padded image."""
     inside = (position - padding).abs()
     return size - 1 - (size - 1 - inside).abs()

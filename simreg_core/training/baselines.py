@@ -1,14 +1,13 @@
 """The unregularized networks that a trial is compared with: the baselines and the surrogate.
 
-They belong to (task, model, training), not to a trial. Each is trained once, cached under the
-digest of what it depends on (the images' content included), and shared by all trials. Several
-processes may ask at once: one trains, the others wait for its lock.
+They depend on task, model and training, not on the regularizer. Each is trained once, cached under
+a digest of what it depends on (including the images), and shared by all trials. If several
+processes need one, one of them trains it and the others wait for its lock.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import statistics
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from simreg_core.config.robustness import RobustnessConfig
 from simreg_core.config.trial import TrialConfig
+from simreg_core.data.images import Split
 from simreg_core.data.task import TaskData
 from simreg_core.networks import checkpoint
 from simreg_core.networks.network import FeatureNetwork, architecture_of, build_network, freeze
@@ -29,9 +29,9 @@ from simreg_core.registry import ATTACKS, Attack
 from simreg_core.results.measurements import CurvePoint, Measurements
 from simreg_core.results.schema import SPLITS, Role
 from simreg_core.results.tradeoff import BaselineAccuracy, baseline_accuracy
-from simreg_core.robustness.cifar10c import open_folder, stored_digest
+from simreg_core.robustness.cifar10c import StoredCorruptions, open_folder, stored_digest
 from simreg_core.robustness.evaluate import (
-    SplitFigures,
+    SplitMeasurements,
     Surrogate,
     check_measurable,
     measure,
@@ -48,7 +48,7 @@ from simreg_core.version import __version__
 
 @dataclass(frozen=True)
 class BaselineNetwork:
-    """One cached network: what it is, and how to name it in results."""
+    """One cached network: its configuration, and its role and seed in results."""
 
     role: Role
     seed: int
@@ -64,27 +64,27 @@ class BaselineResult:
     curves: tuple[CurvePoint, ...]
     epochs: tuple[EpochRecord, ...]
     boundary_distance: Mapping[str, float | None]
-    """By split; None where it is not configured or nothing was found."""
+    """By split; None if it is not configured or nothing was found."""
     spectra: tuple[SpectrumPoint, ...]
 
     def measurements(self, split: str) -> Measurements:
-        """What was measured on a split."""
+        """The measurements on one split."""
         curves = [point for point in self.curves if point.split == split]
         return Measurements(curves, self.boundary_distance[split])
 
 
 @dataclass(frozen=True)
 class Baselines:
-    """What trials of one (task, model, training, robustness) are compared with."""
+    """What trials with one task, model, training and robustness are compared with."""
 
     digest: str
     surrogate: Surrogate
     results: tuple[BaselineResult, ...]
-    """Those of the baselines in order of their seeds, then the surrogate's own."""
+    """Results of the baselines in order of their seeds, then of the surrogate."""
 
     @property
     def networks(self) -> list[BaselineResult]:
-        """Those of the baselines, in order of their seeds."""
+        """Results of the baselines, in order of their seeds."""
         return [result for result in self.results if result.role == "baseline"]
 
     def accuracy(self, split: str) -> BaselineAccuracy:
@@ -103,30 +103,39 @@ class Baselines:
 
 def baseline_networks(config: TrialConfig) -> list[BaselineNetwork]:
     """The baselines that ``config`` is compared with, and last the surrogate."""
-    robustness = config.robustness
-    baselines = [
-        BaselineNetwork("baseline", seed, config.unregularized(seed))
-        for seed in robustness.baseline_seeds
+    seeds, surrogate_seed = config.robustness.baseline_seeds, config.robustness.surrogate_seed
+    # Whatever the configured seeds are, the surrogate is never one of the attacked baselines.
+    root, number = derive_seed(surrogate_seed, "surrogate") % 2**32, 0
+    while root in seeds:
+        number += 1
+        root = derive_seed(surrogate_seed, "surrogate", number) % 2**32
+    return [
+        *(BaselineNetwork("baseline", seed, config.unregularized(seed)) for seed in seeds),
+        BaselineNetwork("surrogate", surrogate_seed, config.unregularized(root)),
     ]
-    surrogate = config.unregularized(_surrogate_root(robustness))
-    return [*baselines, BaselineNetwork("surrogate", robustness.surrogate_seed, surrogate)]
 
 
-def _surrogate_root(config: RobustnessConfig) -> int:
-    """A seed by which no choice of seeds makes the surrogate one of the baselines attacked."""
-    for number in itertools.count():
-        counters = [number] if number else []
-        root = derive_seed(config.surrogate_seed, "surrogate", *counters) % 2**32
-        if root not in config.baseline_seeds:
-            break
-    return root
+def measure_splits(
+    model: FeatureNetwork,
+    data: TaskData,
+    config: RobustnessConfig,
+    surrogate: Surrogate,
+    stored: StoredCorruptions | None,
+) -> dict[str, SplitMeasurements]:
+    """All configured measurements of a network, by split; see :func:`measure`."""
+    return {
+        name: measure(
+            model, data.split(name), name, config, surrogate, stored if name == "test" else None
+        )
+        for name in SPLITS
+    }
 
 
 class BaselineCache:
     """A folder of baselines and surrogates, for trials on one task.
 
     Args:
-        folder: Folder of cached networks, shared by searches.
+        folder: Folder of cached networks; several searches can share it.
         data: The task's splits, on the CPU.
         device: Where to train and evaluate.
     """
@@ -141,17 +150,14 @@ class BaselineCache:
         return self._key(config, config.unregularized(0).digest())
 
     def load(self, config: TrialConfig) -> Baselines:
-        """The baselines of ``config``; whatever is missing is trained and measured first.
-
-        Args:
-            config: A trial's configuration; its regularizer and seed do not matter.
+        """The baselines of a trial; missing ones are trained and measured first.
 
         Raises:
-            ConfigError: something that is asked for cannot be measured.
+            ConfigError: a configured measurement is not possible.
             NonFiniteLossError: training diverged.
         """
         networks = baseline_networks(config)
-        # Before the surrogate: they check that everything can be measured.
+        # First the results, because they check that everything can be measured.
         results = tuple(self.result(network) for network in networks)
         return Baselines(self.digest(config), self.surrogate(networks[-1]), results)
 
@@ -160,7 +166,7 @@ class BaselineCache:
         return freeze(checkpoint.load_weights(self.weights_file(network), device=self.device))
 
     def surrogate(self, network: BaselineNetwork) -> Surrogate:
-        """The network as a surrogate, with what the configured attacks compute on it."""
+        """The network as a surrogate, with the configured attacks' results on it."""
         model = self.network(network)
         known: dict[tuple[str, str], Tensor] = {}
         for name in network.config.robustness.attacks:
@@ -183,14 +189,14 @@ class BaselineCache:
             self._train(network, path)
             return path
 
-        # What exists is whole, as it is written last.
+        # The weights are written last: if they exist, so do the other files.
         return storage_of(path).build_once(path, lambda: path if path.exists() else None, train)
 
     def result(self, network: BaselineNetwork) -> BaselineResult:
-        """Measurements and epochs of a network; made if they are not in the folder.
+        """Measurements and epochs of a network; trains and measures it if necessary.
 
         Raises:
-            ConfigError: something that is asked for cannot be measured; said before any training.
+            ConfigError: a configured measurement is not possible; raised before any training.
             NonFiniteLossError: training diverged.
         """
         self._check(network.config)
@@ -200,19 +206,20 @@ class BaselineCache:
         def read() -> str | None:
             return path.read_text() if path.exists() else None
 
-        def measure_splits() -> str:
-            write_text(path, text := _as_json(self._measure(network)))
+        def build() -> str:
+            found = {split: m._asdict() for split, m in self._measure(network).items()}
+            write_text(path, text := json.dumps(found, allow_nan=False))
             return text
 
-        figures = _from_json(storage_of(path).build_once(path, read, measure_splits))
+        measured = json.loads(storage_of(path).build_once(path, read, build))
         epochs = json.loads(weights.with_suffix(".epochs.json").read_text())
         return BaselineResult(
             network.role,
             network.seed,
-            tuple(point for split in SPLITS for point in figures[split].curves),
+            tuple(CurvePoint(*point) for split in SPLITS for point in measured[split]["curves"]),
             tuple(EpochRecord(*epoch) for epoch in epochs),
-            {split: figures[split].boundary_distance for split in SPLITS},
-            tuple(point for split in SPLITS for point in figures[split].spectra),
+            {split: measured[split]["boundary_distance"] for split in SPLITS},
+            tuple(SpectrumPoint(*p) for split in SPLITS for p in measured[split]["spectra"]),
         )
 
     def _check(self, config: TrialConfig) -> None:
@@ -221,17 +228,14 @@ class BaselineCache:
             model = build_network(config.model, channels=channels, num_classes=classes, seed=0)
             return freeze(model.to(self.device))
 
-        tried = self.data.test._replace(
-            images=self.data.test.images[:2].to(self.device),
-            labels=self.data.test.labels[:2].to(self.device),
-        )
-        check_measurable(config.robustness, tried, untrained)
+        images, labels = (values[:2].to(self.device) for values in self.data.test)
+        check_measurable(config.robustness, Split(images, labels), untrained)
 
     def _train(self, network: BaselineNetwork, path: Path) -> None:
         config = network.config
         state = start(config, self.data, self.device)
         unfinished = path.with_suffix(".state.pt")
-        with suppress(checkpoint.CheckpointError):  # absent or damaged: from the beginning
+        with suppress(checkpoint.CheckpointError):  # missing or damaged: training restarts
             state.restore(unfinished, config.digest())
         for _ in fit(state, self.data.to(self.device), config.training, seed=config.seed):
             state.save(unfinished, config.digest())
@@ -240,29 +244,19 @@ class BaselineCache:
         checkpoint.save_weights(path, config, state.kept_model())
         unfinished.unlink(missing_ok=True)
 
-    def _measure(self, network: BaselineNetwork) -> dict[str, SplitFigures]:
+    def _measure(self, network: BaselineNetwork) -> dict[str, SplitMeasurements]:
         config = network.config
         surrogate = self.surrogate(baseline_networks(config)[-1])
-        model, on_device = self.network(network), self.data.to(self.device)
+        model, data = self.network(network), self.data.to(self.device)
         stored = open_folder(config.robustness.corruptions, config.task, self.data.test)
-        return {
-            name: measure(
-                model,
-                on_device.split(name),
-                name,
-                config.robustness,
-                surrogate,
-                stored if name == "test" else None,
-            )
-            for name in SPLITS
-        }
+        return measure_splits(model, data, config.robustness, surrogate, stored)
 
     def _precomputed(self, network: BaselineNetwork, attack: Attack) -> dict[str, Tensor]:
-        """What an attack computes on the surrogate, by split, from the folder."""
+        """Cached results of an attack on the surrogate, by split."""
         path = self.weights_file(network).with_suffix(f".{attack.name}.pt")
 
         def read() -> dict[str, Tensor] | None:
-            with suppress(checkpoint.CheckpointError):  # absent or damaged
+            with suppress(checkpoint.CheckpointError):  # missing or damaged
                 found = checkpoint.load(path, device=self.device)
                 return {name: found[name] for name in SPLITS}
             return None
@@ -284,25 +278,10 @@ class BaselineCache:
 
 
 def _measured_digest(config: TrialConfig) -> str:
-    """Names what is measured: the configuration, and the files that it names."""
+    """Identifies what is measured: the configuration, and the files that it names."""
     robustness = config.robustness
     kinds = robustness.corruptions.kinds if robustness.corruptions else ()
     files = [source_digest(name) for name in (*robustness.attacks, *kinds) if is_plugin(name)]
     if robustness.corruptions is not None:
         files += filter(None, [stored_digest(robustness.corruptions)])
     return "-".join([config.digest(), *files])
-
-
-def _as_json(figures: Mapping[str, SplitFigures]) -> str:
-    return json.dumps({split: f._asdict() for split, f in figures.items()}, allow_nan=False)
-
-
-def _from_json(text: str) -> dict[str, SplitFigures]:
-    return {
-        split: SplitFigures(
-            [CurvePoint(*point) for point in figures["curves"]],
-            figures["boundary_distance"],
-            [SpectrumPoint(*point) for point in figures["spectra"]],
-        )
-        for split, figures in json.loads(text).items()
-    }

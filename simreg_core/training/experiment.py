@@ -1,4 +1,4 @@
-"""One configuration from data to figures: the one place where training, attacks and score meet.
+"""One trial: training, attacks, and comparison with the baselines.
 
 The command line, the trials of a search, and confirmation all call :func:`run_experiment`.
 """
@@ -24,16 +24,16 @@ from simreg_core.results.objectives import STOPPING_METRICS
 from simreg_core.results.schema import SPLITS
 from simreg_core.robustness.attack import check_attacks
 from simreg_core.robustness.cifar10c import open_folder
-from simreg_core.robustness.evaluate import SplitFigures, evaluate, measure
+from simreg_core.robustness.evaluate import SplitMeasurements, evaluate
 from simreg_core.robustness.frequency import SpectrumPoint
-from simreg_core.training.baselines import BaselineCache, Baselines
+from simreg_core.training.baselines import BaselineCache, Baselines, measure_splits
 from simreg_core.training.fit import EpochRecord, TrainingState, fit
 from simreg_core.training.start import start
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What one trial found; ``columns`` are named as in the table ``trials``."""
+    """Result of one trial; ``columns`` are named as in the table ``trials``."""
 
     config: TrialConfig
     columns: dict[str, Any]
@@ -51,24 +51,24 @@ class TrialResult:
 
 
 class UnusableStateError(CheckpointError):
-    """The file that a training was to continue from is damaged, or of another configuration."""
+    """The checkpoint to resume from is damaged, or belongs to another configuration."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands at the end of an epoch."""
+    """The state of training at the end of an epoch."""
 
     config: TrialConfig
     records: Sequence[EpochRecord]
-    """Of all epochs so far, those before a restart included."""
+    """Records of all epochs so far, including those before a restart."""
     _model: FeatureNetwork = field(repr=False)
     _validation: Split = field(repr=False)
     _baselines: Baselines = field(repr=False)
 
     def metrics(self) -> dict[str, float]:
-        """Clean and robust accuracy and tradeoff score of this epoch's network on validation.
+        """The :data:`STOPPING_METRICS` of this epoch's network on the validation split.
 
-        The attacks are measured at their reference epsilons only.
+        Attacks are measured at their reference epsilons only.
         """
         robustness = self.config.robustness
         attacks = {
@@ -78,9 +78,8 @@ class Progress:
         short = robustness.model_copy(
             update={"attacks": attacks, "corruptions": None, "num_epsilons": 2}
         )
-        surrogate = self._baselines.surrogate
         measured = Measurements(
-            evaluate(self._model, self._validation, "validation", short, surrogate),
+            evaluate(self._model, self._validation, "validation", short, self._baselines.surrogate),
             baseline=self._baselines.accuracy("validation"),
             tradeoff_weight=robustness.tradeoff_weight,
         )
@@ -95,16 +94,16 @@ def run_experiment(
     checkpoint: Path | None = None,
     on_epoch: Callable[[Progress], None] | None = None,
 ) -> TrialResult:
-    """Train the network of a configuration, attack it, and score it against its baselines.
+    """Train the network of a configuration, attack it, and compare it with its baselines.
 
     Args:
-        config: What to do; the result is a function of it (and of the files it names).
+        config: The trial; it determines the result, together with the files that it names.
         cache: The baselines, with the data of ``config.task`` and the device to compute on.
-        checkpoint: File to save every epoch to and, if it exists, to continue from.
+        checkpoint: File that every epoch is saved to; resumed from if it exists.
         on_epoch: Called after every epoch that is trained here.
 
     Raises:
-        ConfigError: an attack, a metric or the stored corruptions cannot be had.
+        ConfigError: an attack, a metric or the stored corruptions are not available.
         NonFiniteLossError: training diverged.
         UnusableStateError: ``checkpoint`` is damaged or belongs to another configuration.
         CheckpointError: a cached baseline network is damaged.
@@ -125,18 +124,8 @@ def run_experiment(
     train_seconds = time.perf_counter() - clock
 
     clock = time.perf_counter()
-    model, surrogate = state.kept_model(), baselines.surrogate
-    measured = {
-        name: measure(
-            model,
-            on_device.split(name),
-            name,
-            robustness,
-            surrogate,
-            stored if name == "test" else None,
-        )
-        for name in SPLITS
-    }
+    model = state.kept_model()
+    measured = measure_splits(model, on_device, robustness, baselines.surrogate, stored)
     return TrialResult(
         config=config,
         columns={
@@ -163,7 +152,7 @@ def run_experiment(
 def _train(
     config: TrialConfig, state: TrainingState, data: TaskData, checkpoint: Path | None
 ) -> Iterator[EpochRecord]:
-    """Train to the last epoch, from the checkpoint on if it exists; saves every epoch there."""
+    """Train to the last epoch, resuming from the checkpoint if it exists; saves every epoch."""
     if checkpoint is not None and checkpoint.exists():
         try:
             state.restore(checkpoint, config.digest())
@@ -176,16 +165,15 @@ def _train(
 
 
 def _metric_columns(
-    measured: Mapping[str, SplitFigures], config: TrialConfig, baselines: Baselines
+    measured: Mapping[str, SplitMeasurements], config: TrialConfig, baselines: Baselines
 ) -> dict[str, float | None]:
     columns: dict[str, float | None] = {}
-    for split, found in measured.items():
+    robustness = config.robustness
+    for split, (curves, distance, _) in measured.items():
         baseline = baselines.accuracy(split)
-        own = Measurements(
-            found.curves, found.boundary_distance, baseline, config.robustness.tradeoff_weight
-        )
+        own = Measurements(curves, distance, baseline, robustness.tradeoff_weight)
         values = {
-            **metrics.compute(own, config.robustness.metrics),
+            **metrics.compute(own, robustness.metrics),
             **{f"baseline_{name}": value for name, value in baseline._asdict().items()},
             "baseline_boundary_distance": baselines.boundary_distance(split),
         }
@@ -194,11 +182,9 @@ def _metric_columns(
 
 
 def _training_columns(state: TrainingState) -> dict[str, Any]:
-    last = state.records[-1]
+    shown = ("similarity_correlation", "positive_share", "negative_share")
     return {
         "kept_epoch": state.kept_epoch,
         "validation_loss": state.kept_loss if math.isfinite(state.kept_loss) else None,
-        "similarity_correlation": last.similarity_correlation,
-        "positive_share": last.positive_share,
-        "negative_share": last.negative_share,
+        **{name: getattr(state.records[-1], name) for name in shown},
     }

@@ -1,8 +1,7 @@
 """Training of one network: L = L_task + alpha * L_sim by SGD, one record per epoch.
 
-The published protocol (arXiv:2410.03952) is the default of the configuration. Every random draw
-comes from a stream named by seed, purpose and epoch, so a resumed run equals an uninterrupted one
-bit for bit on the CPU (with the same number of threads).
+Every random draw comes from a stream named by seed, purpose and epoch, so a resumed run equals an
+uninterrupted one bit for bit on the CPU (with the same number of threads).
 """
 
 from __future__ import annotations
@@ -20,12 +19,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from simreg_core.config.trial import Precision, ScheduleConfig, TrainingConfig
+from simreg_core.config.trial import Precision, TrainingConfig
 from simreg_core.data.images import Split
 from simreg_core.data.task import TaskData
 from simreg_core.networks import checkpoint
 from simreg_core.networks.network import FeatureNetwork, evaluation_mode
 from simreg_core.regularizer.loss import SimilarityRegularizer
+from simreg_core.robustness.attack import batches
 from simreg_core.seeding import generator
 from simreg_core.training.augment import augment, draw_augmentation
 
@@ -37,7 +37,7 @@ class NonFiniteLossError(ArithmeticError):
 
 
 class EpochRecord(NamedTuple):
-    """What one epoch of training did; columns as in ``records.EPOCH_COLUMNS``."""
+    """Measurements of one epoch of training; fields as in the table ``epochs``."""
 
     epoch: int
     learning_rate: float
@@ -55,7 +55,7 @@ class EpochRecord(NamedTuple):
 
 @dataclass
 class TrainingState:
-    """Everything that training carries from one epoch to the next."""
+    """Everything that training needs to resume after an epoch."""
 
     model: FeatureNetwork
     regularizer: SimilarityRegularizer | None
@@ -92,13 +92,8 @@ class TrainingState:
         return model.eval()
 
     def save(self, path: Path, digest: str) -> None:
-        """Write a checkpoint that :meth:`restore` continues from.
-
-        Args:
-            path: The file.
-            digest: Names the configuration that is trained.
-        """
-        payload: dict[str, Any] = {
+        """Write a checkpoint for :meth:`restore`; ``digest`` identifies the configuration."""
+        payload = {
             "config_digest": digest,
             "model": self.model.state_dict(),
             "regularizer": None if self.regularizer is None else self.regularizer.state_dict(),
@@ -109,10 +104,10 @@ class TrainingState:
         checkpoint.save(payload, path)
 
     def restore(self, path: Path, digest: str) -> None:
-        """Continue from a checkpoint of the configuration that ``digest`` names.
+        """Load a checkpoint.
 
         Raises:
-            checkpoint.CheckpointError: damaged, or written by another configuration.
+            checkpoint.CheckpointError: it is damaged, or belongs to another configuration.
         """
         payload = checkpoint.load(path, device=next(self.model.parameters()).device)
         if payload.get("config_digest") != digest:
@@ -122,7 +117,7 @@ class TrainingState:
             self.regularizer.load_state_dict(payload["regularizer"])
         is_fused = self.optimizer.param_groups[0]["fused"]
         self.optimizer.load_state_dict(payload["optimizer"])
-        for group in self.optimizer.param_groups:  # as this device has it, not the one before
+        for group in self.optimizer.param_groups:  # depends on the device, not on the checkpoint
             group["fused"] = is_fused
         self.records = [EpochRecord(*record) for record in payload["records"]]
         self.kept_epoch, self.kept_loss, self.kept_weights = payload["kept"]
@@ -131,9 +126,9 @@ class TrainingState:
 def fit(
     state: TrainingState, data: TaskData, config: TrainingConfig, *, seed: int
 ) -> Iterator[EpochRecord]:
-    """Train from where ``state`` stands to the last epoch; yields each epoch's record.
+    """Train to the last epoch; yields each epoch's record.
 
-    ``state`` is complete whenever a record is yielded: saved then, it resumes exactly.
+    A state that is saved when a record is yielded resumes exactly.
 
     Args:
         state: From :meth:`TrainingState.begin`, or restored; changed in place.
@@ -142,7 +137,7 @@ def fit(
         seed: Root seed of the batches, the augmentation and the pairs.
 
     Raises:
-        NonFiniteLossError: with the epoch and the step at which it happened.
+        NonFiniteLossError: a loss is not finite; names the epoch and the step.
     """
     for epoch in range(len(state.records), config.epochs):
         started = time.perf_counter()
@@ -169,13 +164,13 @@ def fit(
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """A context in which forward passes have the precision; losses belong outside of it."""
+    """A context for forward passes in a precision; compute losses outside of it."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def learning_rate(config: TrainingConfig, epoch: int) -> float:
-    """The learning rate of an epoch: a pure function, so that resuming needs no scheduler state."""
-    schedule: ScheduleConfig = config.schedule
+    """The learning rate of an epoch, from 0; resuming needs no scheduler state."""
+    schedule = config.schedule
     position = epoch if schedule.unit == "epochs" else epoch / config.epochs
     slack = 1e-9  # 0.6 / 0.2 is just below 3
     since_restart = position - schedule.restart * math.floor(position / schedule.restart + slack)
@@ -185,13 +180,12 @@ def learning_rate(config: TrainingConfig, epoch: int) -> float:
 
 @torch.no_grad()
 def mean_loss_and_accuracy(model: FeatureNetwork, split: Split) -> tuple[float, float]:
-    """Mean cross-entropy (nats) and accuracy of ``model``, evaluated; restores its mode."""
+    """Mean cross-entropy (nats) and accuracy of ``model`` in evaluation mode."""
     loss = torch.zeros((), dtype=torch.float64, device=split.images.device)
     correct = torch.zeros((), dtype=torch.int64, device=split.images.device)
-    batches = zip(split.images.split(_EVAL_BATCH), split.labels.split(_EVAL_BATCH), strict=True)
     with evaluation_mode(model):
-        for images, labels in batches:
-            logits = model(images.to(torch.float32) / 255)
+        for images, labels in batches(split, _EVAL_BATCH):
+            logits = model(images)
             loss += functional.cross_entropy(logits, labels, reduction="sum")
             correct += (logits.argmax(dim=1) == labels).sum()
     return float(loss) / len(split.labels), int(correct) / len(split.labels)
@@ -200,7 +194,7 @@ def mean_loss_and_accuracy(model: FeatureNetwork, split: Split) -> tuple[float, 
 def _train_epoch(
     state: TrainingState, train: Split, config: TrainingConfig, seed: int, epoch: int
 ) -> dict[str, Any]:
-    """One pass over the training images; between its steps, nothing waits for the device."""
+    """One pass over the training images; nothing waits for the device between its steps."""
     task_losses: list[Tensor] = []
     pair_losses: list[Tensor] = []
     similarities: list[Tensor] = []
@@ -210,7 +204,7 @@ def _train_epoch(
     for index, draws, pairs in _draw_epoch(state, train, config, seed, epoch):
         pixels = augment(train.images, index, draws, config.augmentation).to(torch.float32) / 255
         labels = train.labels[index]
-        with autocast(pixels.device, config.precision):  # one: it casts each weight once
+        with autocast(pixels.device, config.precision):  # one context casts each weight once
             logits = state.model(pixels)
             if state.regularizer is not None:
                 features = state.regularizer.features(state.model, pairs)
@@ -227,43 +221,40 @@ def _train_epoch(
         state.optimizer.step()
         correct += (logits.argmax(dim=1) == labels).sum()
         num_seen += len(index)
-    task_loss = _mean_finite(task_losses, "task", epoch)
     return {
-        "task_loss": task_loss,
+        "task_loss": _mean_finite(task_losses, "task", epoch),
         "train_accuracy": int(correct) / num_seen,
-        **_pair_figures(state.regularizer, pair_losses, similarities, epoch),
+        **_pair_measurements(state.regularizer, pair_losses, similarities, epoch),
     }
 
 
 def _draw_epoch(
     state: TrainingState, train: Split, config: TrainingConfig, seed: int, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor, Any]]:
-    """What each step of an epoch draws: images, their augmentation, and pairs.
+    """The draws of each step of an epoch: images, their augmentation, and pairs.
 
-    All is drawn on the CPU, so that every device trains on the same, and sent in one go.
+    They are drawn on the CPU, so that they are the same for all devices, and copied at once.
     """
-    order_rng, augment_rng, pair_rng = (
-        generator(seed, stream, epoch) for stream in ("batches", "augmentation", "pairs")
-    )
     device = train.images.device
-    order = torch.randperm(len(train.labels), generator=order_rng)
-    batches = order.split(config.batch_size)
-    if len(batches[-1]) < 2:  # batch normalisation needs two images
-        batches = batches[:-1]
-    sizes = [len(batch) for batch in batches]
-    draws = [draw_augmentation(size, config.augmentation, augment_rng) for size in sizes]
+    order = torch.randperm(len(train.labels), generator=generator(seed, "batches", epoch))
+    parts = order.split(config.batch_size)
+    if len(parts[-1]) < 2:  # batch normalisation needs two images
+        parts = parts[:-1]
+    sizes = [len(part) for part in parts]
+    rng = generator(seed, "augmentation", epoch)
+    draws = [draw_augmentation(size, config.augmentation, rng) for size in sizes]
     pairs: Iterable[Any] = itertools.repeat(None)
     if state.regularizer is not None:
-        pairs = state.regularizer.draw(len(sizes), pair_rng).to(device)
+        pairs = state.regularizer.draw(len(sizes), generator(seed, "pairs", epoch)).to(device)
     return zip(
-        torch.cat(batches).to(device).split(sizes),
+        torch.cat(parts).to(device).split(sizes),
         torch.cat(draws, dim=1).to(device).split(sizes, dim=1),
         pairs,
         strict=False,
     )
 
 
-def _pair_figures(
+def _pair_measurements(
     regularizer: SimilarityRegularizer | None,
     losses: list[Tensor],
     similarities: list[Tensor],
@@ -272,11 +263,10 @@ def _pair_figures(
     if regularizer is None:
         names = ("similarity_loss", "gamma", "similarity_correlation")
         return dict.fromkeys((*names, "positive_share", "negative_share"))
-    loss = _mean_finite(losses, "similarity", epoch)
     pairs = torch.cat(similarities, dim=1).to(torch.float64)
     correlation = float(torch.corrcoef(pairs)[0, 1]) if len(pairs[0].unique()) > 1 else math.nan
     return {
-        "similarity_loss": loss,
+        "similarity_loss": _mean_finite(losses, "similarity", epoch),
         "gamma": regularizer.gamma().tolist(),
         "similarity_correlation": correlation if math.isfinite(correlation) else None,
         "positive_share": float((pairs[1] == 1).double().mean()),

@@ -1,4 +1,4 @@
-"""Put a network, its regularizer and its optimizer together, before the first epoch."""
+"""Build a network, its regularizer and its optimizer, before the first epoch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from simreg_core.training.fit import TrainingState
 
 
 def start(config: TrialConfig, data: TaskData, device: torch.device) -> TrainingState:
-    """The training of a trial before its first epoch.
+    """The training state of a trial before its first epoch.
 
     Raises:
         ConfigError: the regularization images cannot be had, the padding exceeds the images, or a
@@ -53,12 +53,8 @@ def build_regularizer(
 ) -> SimilarityRegularizer:
     """The regularizer of a network, on the network's device.
 
-    Args:
-        config: The regularizer's configuration.
-        task: The task that is trained; its held-out images never regularize.
-        data: Its splits.
-        model: The network, whose layers are probed once.
-        seed: Root seed of the trial, for the order of shuffled targets.
+    Held-out images of the task never regularize. ``seed``, the root seed of the trial, determines
+    the order of shuffled targets.
 
     Raises:
         ConfigError: the images or the target cannot be had, the network lacks a layer, or no pair
@@ -80,7 +76,7 @@ def build_regularizer(
 
 
 def _shuffled(source: RegularizationImages, seed: int) -> RegularizationImages:
-    """The images in another order: a control, whose targets belong to other images."""
+    """The images in random order: a control with the targets of other images."""
     rng = generator(seed, "shuffled targets")
     order = torch.randperm(len(source.images), generator=rng).to(source.images.device)
     labels = None if source.labels is None else source.labels[order]

@@ -106,11 +106,11 @@ def main(folder: Path) -> None:
         asked = watch.now()
         resources = PretendGpus(cpus=1, gpus=1, max_concurrent=NUM_NODES)
         with StudyLock(plan.folder) as lock:
-            found = run_search(plan, store, resources, Console(stderr=True), lock)
+            counts, _ = run_search(plan, store, resources, Console(stderr=True), lock)
         ended = watch.now()
         while watch.changes[-1][1] and watch.now() < ended + 90:
             time.sleep(0.25)
-    report: dict[str, Any] = {"asked": asked, "ended": ended, "complete": found.num_complete}
+    report: dict[str, Any] = {"asked": asked, "ended": ended, "complete": counts["complete"]}
     report |= {"nodes": watch.changes, "rows": len(store.read("trials"))}
     (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,9 @@ def run_networks(
     resources: Resources,
     view: SearchView,
     logs: Sequence[LogTarget],
+    run: Callable[[dict[str, Any], WorkerSettings], None] = run_trial,
 ) -> None:
-    """Run every network that the searcher suggests, several at a time.
+    """Run every network that the searcher suggests, several at a time; ``run`` trains one.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C or SIGTERM; running networks are stopped and stay open.
@@ -79,12 +80,13 @@ def run_networks(
                 loggers = _log_callback(logs, searcher, settings.folder, view)
                 callbacks.append(loggers)
                 stack.push(loggers.close)
-            _make_tuner(searcher, settings, resources, callbacks, home).fit()
+            _make_tuner(run, searcher, settings, resources, callbacks, home).fit()
     finally:
         shutil.rmtree(home / _RAY_FOLDER if home == settings.folder else home, ignore_errors=True)
 
 
 def _make_tuner(
+    run: Callable[[dict[str, Any], WorkerSettings], None],
     searcher: StudySearcher,
     settings: WorkerSettings,
     resources: Resources,
@@ -93,7 +95,7 @@ def _make_tuner(
 ) -> tune.Tuner:
     return tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(run_trial, settings=settings),
+            tune.with_parameters(run, settings=settings),
             {"cpu": resources.cpus, "gpu": resources.gpus},
         ),
         tune_config=tune.TuneConfig(

@@ -14,7 +14,7 @@ from torch import Tensor
 from simreg_core.config.trial import ModelConfig, RegularizerConfig
 from simreg_core.networks.network import build_network
 from simreg_core.networks.resnet import ResNet
-from simreg_core.regularizer.loss import SimilarityRegularizer, similarity_loss, stretched
+from simreg_core.regularizer.loss import SimilarityRegularizer, fisher_z, similarity_loss
 from simreg_core.regularizer.pairs import PairSampler, sample_pairs
 from simreg_core.regularizer.similarity import FeatureSimilarity, PixelSimilarity
 from simreg_core.regularizer.targets import TargetInput, make_target
@@ -29,13 +29,13 @@ similarities = st.lists(st.floats(-1, 1), min_size=2, max_size=12)
 
 @given(similarities)
 def test_arctanh_transform_is_the_formula(values: list[float]) -> None:
-    z = stretched(torch.tensor(values, dtype=torch.float64), "arctanh")
+    z = fisher_z(torch.tensor(values, dtype=torch.float64))
     np.testing.assert_allclose(z.numpy(), [oracles.z(s) for s in values], atol=1e-12)
 
 
 @pytest.mark.parametrize("similarity", [-0.9, -0.3, 0.0, 0.5, 0.95])
 def test_arctanh_transform_is_twice_arctanh(similarity: float) -> None:
-    z = stretched(torch.tensor(similarity, dtype=torch.float64), "arctanh")
+    z = fisher_z(torch.tensor(similarity, dtype=torch.float64))
     assert float(z) == pytest.approx(2 * math.atanh(similarity), abs=2e-4)
 
 

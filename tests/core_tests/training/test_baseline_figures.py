@@ -16,7 +16,7 @@ from simreg_core.data.images import Split
 from simreg_core.data.task import TaskData
 from simreg_core.errors import ConfigError
 from simreg_core.registry import ATTACKS, Attack
-from simreg_core.robustness.evaluate import SplitFigures, measure, precompute
+from simreg_core.robustness.evaluate import SplitMeasurements, measure, precompute
 from simreg_core.training import baselines
 from simreg_core.training.baselines import BaselineCache, baseline_networks
 
@@ -119,7 +119,7 @@ def test_changed_file_of_corruptions_is_measured_again(
     monkeypatch.setattr(baselines, "open_folder", lambda *_: None)
     measured: list[str] = []
 
-    def counted(*arguments: Any) -> SplitFigures:
+    def counted(*arguments: Any) -> SplitMeasurements:
         measured.append(arguments[2])
         return measure(*arguments)
 
