@@ -74,7 +74,7 @@ WRONG_SPACES: list[tuple[str, str, *tuple[tuple[str, str], ...]]] = [
         (ALPHA, "robustness.reference.gaussian: {type: float, low: 0.1, high: 0.4}"),
     ),
     (
-        "trial: robustness.attacks.pgd",
+        "trial.robustness.attacks.pgd",
         "'pgd'",
         _searched("robustness.attacks.pgd.max_epsilon", "float", "low: 0.1, high: 0.4"),
     ),
