@@ -124,7 +124,6 @@ def measure_ray(folder: Path, args: argparse.Namespace) -> None:
                 with StudyLock(home) as lock:
                     recorder = Timed(Recorder(space, store, view, lock))
                     searcher = StudySearcher(open_study(home, space), space, recorder)
-                    slots = Resources(1, 0, num_slots)
                     run_networks(
                         searcher, settings, Resources(1, 0, num_slots), view, (), do_nothing
                     )
