@@ -16,7 +16,7 @@ import optuna
 import pandas as pd
 import yaml
 
-from simreg_core.results.schema import TABLES
+from simreg_core.results.schema import TABLES, optional_column
 from simreg_core.results.tables import ResultStore
 from tuner.space.loading import load_space
 from tuner.space.search_space import SearchSpace
@@ -187,4 +187,6 @@ def end(pids: list[int]) -> None:
 
 def assert_all_tables_readable(search: Search) -> None:
     for table, columns in TABLES.items():
-        assert list(search.table(table).columns) == [column.name for column in columns]
+        names = list(search.table(table).columns)
+        assert names[: len(columns)] == [column.name for column in columns]
+        assert all(optional_column(name) for name in names[len(columns) :])
