@@ -7,8 +7,8 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -77,11 +77,7 @@ def device_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def pick_device(name: str) -> torch.device:
-    """The torch device for the value of ``--device``.
-
-    Raises:
-        ConfigError: the value is ``cuda``, but torch finds no GPU.
-    """
+    """The torch device for the value of ``--device``."""
     import torch
 
     if name == "auto":
@@ -110,7 +106,9 @@ def run(
     """
     try:
         args = parser.parse_args(argv)
-        with _sigterm_interrupts():
+        with ExitStack() as stack:
+            previous: Any = signal.signal(signal.SIGTERM, signal.default_int_handler)
+            stack.callback(signal.signal, signal.SIGTERM, previous)
             for value in vars(args).values():
                 storage_of(value).require_reachable(value)
             code = body(args)
@@ -174,12 +172,3 @@ def _stdout_fails() -> bool:
 def _silence_stdout() -> None:
     """Discard the buffered output, which would fail again when the interpreter exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    previous: Any = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -66,13 +66,9 @@ def load_function(name: str) -> Callable[..., Any]:
 
 @contextmanager
 def foreign_code(where: str) -> Iterator[None]:
-    """Turn what a user's function raises into one line, except exhausted memory.
+    """Turn what a user's function raises, except exhausted memory, into a :class:`ConfigError`.
 
-    Args:
-        where: Begins the message: the key or kind, and the function's name.
-
-    Raises:
-        ConfigError: the block raised something.
+    ``where``, the key or kind and the function's name, begins its message.
     """
     try:
         yield
@@ -88,9 +84,6 @@ def source_digest(name: str) -> str:
     """16 hexadecimal digits that change when the source file of a plug-in is edited.
 
     Functions without a source file (compiled or frozen) have a constant digest.
-
-    Raises:
-        ConfigError: the plug-in cannot be imported, or its file cannot be read.
     """
     source = None
     # A callable object has no source file, but its module does.

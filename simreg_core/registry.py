@@ -154,11 +154,7 @@ class Registry(Generic[C]):
 
     @cached_property
     def known(self) -> Mapping[str, C]:
-        """The project's own components and those of entry points, by name.
-
-        Raises:
-            ConfigError: an entry point cannot be imported, or two components have one name.
-        """
+        """The project's own components and those of entry points, by name."""
         return self._collect(dict(self.own), _declared_by_entry_points())
 
     def get(self, name: str) -> C:
@@ -185,11 +181,7 @@ class Registry(Generic[C]):
             ) from err
 
     def require(self, name: str) -> str:
-        """The name, which is known or has the form ``module:function``.
-
-        Raises:
-            ConfigError: it is neither; lists the known names.
-        """
+        """The name; a :class:`ConfigError` if it is not known and no ``module:function``."""
         if name not in self.known and not is_plugin(name):
             allowed = ", ".join((*self.known, "MODULE:FUNCTION"))
             raise ConfigError(f"unknown {self.kind} {name!r}; allowed: {allowed}")

@@ -23,11 +23,7 @@ from simreg_core.training.baselines import BaselineCache, baseline_networks
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Returns:
-        0 on success (even with warnings), 2 for bad input, 130 for an interruption.
-    """
+    """Run the command; the exit code is 0 even with warnings, else see :func:`cli.run`."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("simreg_core.audit").setLevel(logging.INFO)  # not the root: Foolbox logs too
     return cli.run(_parser(), argv, _run)

@@ -120,12 +120,11 @@ class _Audit:
         if norm == "l2":
             root = math.sqrt(self.images[0].numel())
             conditions += f", radius epsilon * {root:g}"
-        return self.curve(
-            f"pgd_{norm}",
-            norm,
-            conditions,
-            lambda eps: self.withstands_pgd(norm, eps * root, steps),
-        )
+
+        def withstands(epsilon: float) -> Tensor:
+            return self.withstands_pgd(norm, epsilon * root, steps)
+
+        return self.curve(f"pgd_{norm}", norm, conditions, withstands)
 
     def restarted(self) -> tuple[AuditCurve, AuditCurve]:
         """Linf PGD after the first restart and after all; an image must withstand each restart."""
@@ -139,12 +138,7 @@ class _Audit:
         one, many = f"{steps} steps, 1 restart", f"{steps} steps, {restarts} restarts"
         return (
             self.curve("pgd_linf", "linf", one, lambda eps: passed[eps][0]),
-            self.curve(
-                "pgd_linf",
-                "linf",
-                many if restarts > 1 else one,
-                lambda eps: passed[eps].all(dim=0),
-            ),
+            self.curve("pgd_linf", "linf", many, lambda eps: passed[eps].all(dim=0)),
         )
 
     def withstands_pgd(self, norm: Norm, epsilon: float, steps: int, restart: int = 0) -> Tensor:
@@ -168,8 +162,8 @@ class _Audit:
         log.info("deepfool_l2, carlini_wagner_l2, hop_skip_jump (%d images)", n)
         task = self.model, self.images[:n], self.labels[:n]
         rng = generator(plan.seed, "audit hop_skip_jump")
-        deepfool = deepfool_l2(*task, steps=50)
-        carlini = carlini_wagner_l2(*task, steps=wagner, binary_search_steps=9)
+        deepfool = deepfool_l2(*task)
+        carlini = carlini_wagner_l2(*task, steps=wagner)
         decision_based = hop_skip_jump(*task, steps=jumps, rng=rng)
         return [
             _norms("deepfool_l2", "50 steps", deepfool),
@@ -180,8 +174,7 @@ class _Audit:
 
 def _norms(attack: str, conditions: str, result: AttackResult) -> MinimalNorms:
     norms = result.norms.where(result.success, torch.inf).tolist()
-    median = statistics.median(norms)
+    found = statistics.median(norms)
+    median = found if math.isfinite(found) else None
     rate = float(result.success.double().mean())
-    return MinimalNorms(
-        attack, conditions, len(norms), rate, median if math.isfinite(median) else None
-    )
+    return MinimalNorms(attack, conditions, len(norms), rate, median)

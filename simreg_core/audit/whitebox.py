@@ -53,22 +53,10 @@ def pgd(
     """Projected gradient ascent on the cross-entropy from a random start (arXiv:1706.06083).
 
     ``rel_stepsize`` is the length of a step as a fraction of ``epsilon``, the radius of the ball.
-
-    Raises:
-        ValueError: ``steps * rel_stepsize`` is below 2, so that an attack that starts on the far
-            side of the ball cannot cross it, or ``epsilon`` is not positive.
     """
-    if steps * rel_stepsize < 2:
-        raise ValueError(f"steps * rel_stepsize must be at least 2, got {steps * rel_stepsize:g}")
-    if epsilon <= 0:
-        raise ValueError(f"epsilon must be positive, got {epsilon:g}")
     name = f"{'Linf' if norm == 'linf' else 'L2'}ProjectedGradientDescentAttack"
-    parameters = {
-        "rel_stepsize": rel_stepsize,
-        "abs_stepsize": None,
-        "steps": steps,
-        "random_start": True,
-    }
+    parameters = {"rel_stepsize": rel_stepsize, "abs_stepsize": None}
+    parameters |= {"steps": steps, "random_start": True}
     batches = zip(images.split(_BATCH_SIZE), labels.split(_BATCH_SIZE), strict=True)
     proposals = [
         run_foolbox(name, parameters, model, *batch, seed=draw_seed(rng), epsilon=epsilon)
@@ -88,12 +76,7 @@ def deepfool_l2(
 
 
 def carlini_wagner_l2(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    steps: int = 200,
-    binary_search_steps: int = 9,
+    model: nn.Module, images: Tensor, labels: Tensor, *, steps: int = 200
 ) -> AttackResult:
     """Small L2 perturbations by optimisation (Carlini, Wagner, arXiv:1608.04644).
 
@@ -102,10 +85,10 @@ def carlini_wagner_l2(
     Fashion-MNIST networks, 30 images each: 0.46 and 0.63 with the values here, 0.48 and 0.65 by
     DeepFool, 0.81 and 0.87 with 200 steps of 0.01 and a first constant of 0.01.
 
-    Adam takes ``steps`` for each of ``binary_search_steps`` weights of misclassification.
+    Adam takes ``steps`` for each of nine weights of misclassification.
     """
     parameters = {
-        "binary_search_steps": binary_search_steps,
+        "binary_search_steps": 9,
         "steps": steps,
         "stepsize": 0.05,
         "confidence": 0,

@@ -33,12 +33,7 @@ _DECODED_AT_ONCE = 1024
 
 @dataset("folder", takes_path=True)
 def load_folder(request: ImageRequest) -> ImagePool:
-    """``PATH/train/CLASS/*`` with an optional ``PATH/test`` or ``PATH/val``; or ``PATH/CLASS/*``.
-
-    Raises:
-        ConfigError: there are no classes, a class is empty or only in the test set, an image is
-            damaged, or the images differ in size and the request has no size.
-    """
+    """``PATH/CLASS/*``; or ``PATH/train/CLASS/*``, with optional ``PATH/test`` or ``val``."""
     root = Path(request.path)
     _require_folder(root, "PATH/train/CLASS/*.png, or PATH/CLASS/*.png", request.key)
     if not (root / "train").is_dir():
@@ -49,11 +44,7 @@ def load_folder(request: ImageRequest) -> ImagePool:
 
 @dataset("imagenet", takes_path=True)
 def load_imagenet(request: ImageRequest) -> ImagePool:
-    """``PATH/train/WNID/*.JPEG`` with ``PATH/val/WNID/*.JPEG``, if it exists, as test set.
-
-    Raises:
-        ConfigError: as :func:`load_folder`.
-    """
+    """``PATH/train/WNID/*.JPEG`` with ``PATH/val/WNID/*.JPEG``, if it exists, as test set."""
     train, val = Path(request.path) / "train", Path(request.path) / "val"
     _require_folder(train, "PATH/train/WNID/*.JPEG", request.key)
     return _load(train, val if val.is_dir() else None, request)
@@ -70,7 +61,11 @@ def _load(train: Path, test: Path | None, request: ImageRequest) -> ImagePool:
     chosen = request.choose(len(paths))
     labelled = [(train, [paths[i] for i in chosen], labels[chosen])]
     if test is not None and request.limit is None:
-        _require_known_classes(test, train, classes, request.key)
+        if unknown := [name for name in _class_names(test, request.key) if name not in classes]:
+            raise ConfigError(
+                f"{request.key}: class {unknown[0]!r} is in {test}, but not in {train} "
+                f"(which has {len(classes)} classes)"
+            )
         labelled.append((test, *_find(test, classes, request.key)))
     encoded = [_encoded(folder, paths, request.key) for folder, paths, _ in labelled]
     images = decode_splits(encoded, request)
@@ -99,15 +94,6 @@ def _class_names(folder: Path, key: str) -> list[str]:
             "class folders have no labels)"
         )
     return names
-
-
-def _require_known_classes(test: Path, train: Path, classes: dict[str, int], key: str) -> None:
-    unknown = [name for name in _class_names(test, key) if name not in classes]
-    if unknown:
-        raise ConfigError(
-            f"{key}: class {unknown[0]!r} is in {test}, but not in {train} "
-            f"(which has {len(classes)} classes)"
-        )
 
 
 def _find(folder: Path, classes: dict[str, int], key: str) -> tuple[list[str], NDArray[np.int64]]:

@@ -45,10 +45,6 @@ def load_parquet(request: ImageRequest) -> ImagePool:
     """``PATH/train.parquet`` with, if it exists, ``PATH/test.parquet`` as test set.
 
     Without labels in one of the files, the dataset has no labels.
-
-    Raises:
-        ConfigError: a file is missing or does not have the layout, an image is damaged, or the
-            images differ in size and the request has no size.
     """
     key, root = request.key, Path(request.path)
     train_path, test_path = root / "train.parquet", root / "test.parquet"

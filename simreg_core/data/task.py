@@ -35,6 +35,11 @@ class RegularizationImages(NamedTuple):
         labels = None if self.labels is None else self.labels.to(device)
         return RegularizationImages(self.images.to(device), labels)
 
+    def take(self, index: slice | Tensor | Sequence[int]) -> RegularizationImages:
+        """The images with these indices."""
+        labels = None if self.labels is None else self.labels[index]
+        return RegularizationImages(self.images[index], labels)
+
 
 class TaskData(NamedTuple):
     """The three disjoint splits of a task."""
@@ -98,12 +103,14 @@ def load_task(config: TaskConfig) -> TaskData:
         )
     validation = labelled.take(order[:num_validation])
     train = labelled.take(order[num_validation : num_validation + num_train])
-    fingerprint = _fingerprint(train, validation, test)
-    return TaskData(train, validation, test, pool.num_classes, fingerprint)
+    digest = hashlib.sha256()
+    for tensor in (*train, *validation, *test):
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return TaskData(train, validation, test, pool.num_classes, digest.hexdigest()[:16])
 
 
 def _check_labels(labels: Tensor, test: Split | None, config: TaskConfig) -> None:
-    """Check that the training images have exactly the labels 0 to K - 1, the test set no others."""
+    """Check that the training images have all labels 0 to K - 1, and the test set no others."""
     where = f"task.dataset: {config.dataset}"
     present = labels.unique()
     if len(present) < 2:
@@ -120,14 +127,6 @@ def _check_labels(labels: Tensor, test: Split | None, config: TaskConfig) -> Non
             f"{where}: the test set has images with label {unknown[0]}, the training images have "
             f"labels 0 to {len(present) - 1} only"
         )
-
-
-def _fingerprint(*splits: Split) -> str:
-    digest = hashlib.sha256()
-    for split in splits:
-        for tensor in split:
-            digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _first(test: Split, config: TaskConfig) -> Split:
@@ -176,19 +175,13 @@ def load_regularization_images(
             f"regularizer.target: {config.target} needs labels; the regularization dataset "
             f"{config.dataset!r} has none"
         )
-    chosen = slice(config.num_images)
-    return RegularizationImages(
-        found.images[chosen], None if found.labels is None else found.labels[chosen]
-    )
+    return found.take(slice(config.num_images))
 
 
 def _other_images(
     config: RegularizerConfig, task: TaskConfig, side: int, held_out: Sequence[Split]
 ) -> RegularizationImages:
-    """At least N images of another dataset in the drawn order, without held-out images.
-
-    Both are compared after the same crop and resize to ``side``.
-    """
+    """At least N images in the drawn order, without those that equal held-out ones of this size."""
     excluded = {name for split in held_out for name in _digests(resize(split.images, side))}
     limit = config.num_images
     while True:
@@ -202,11 +195,8 @@ def _other_images(
         )
         kept = [n for n, name in enumerate(_digests(pool.images)) if name not in excluded]
         num_dropped = len(pool.images) - len(kept)
-        if not num_dropped:
-            return RegularizationImages(pool.images, pool.labels)
-        if len(kept) >= config.num_images:
-            labels = None if pool.labels is None else pool.labels[kept]
-            return RegularizationImages(pool.images[kept], labels)
+        if not num_dropped or len(kept) >= config.num_images:
+            return RegularizationImages(pool.images, pool.labels).take(kept)
         if len(pool.images) < limit:  # the dataset has no more images
             raise ConfigError(
                 f"regularizer.num_images: {config.num_images} asked, but of the "

@@ -13,8 +13,8 @@ import shlex
 import socket
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,13 +99,17 @@ def _download(source: _Source, data: Path) -> None:
     _import_datasets(name)  # outside of the block: a failure is not about the files
     try:
         data.mkdir(parents=True, exist_ok=True)
-        with FileLock(data / f".{name}.lock"), _socket_timeout(_TIMEOUT_SECONDS):
-            is_complete = not source.missing(data)
-            if is_complete and not source.has_checksums and not _is_readable(source, data):
-                for path in source.paths(data):
-                    path.unlink()
-            for is_train in (True, False):
-                _read(source, data, name, is_train=is_train, download=True)
+        with FileLock(data / f".{name}.lock"), ExitStack() as stack:
+            # torchvision sets no timeout.
+            stack.callback(socket.setdefaulttimeout, socket.getdefaulttimeout())
+            socket.setdefaulttimeout(_TIMEOUT_SECONDS)
+            if not source.missing(data) and not source.has_checksums:
+                try:
+                    _read_both(source, data)
+                except _UNREADABLE:
+                    for path in source.paths(data):
+                        path.unlink()
+            _read_both(source, data, download=True)
     except (*_UNREADABLE, http.client.HTTPException) as err:
         raise ConfigError(
             f"{name}: cannot be downloaded to {data}: {one_line(err)}; "
@@ -135,13 +139,9 @@ def _build(source: _Source, data: Path, request: ImageRequest) -> Arrays:
     return {part: tensor.numpy() for part, tensor in arrays.items()}
 
 
-def _is_readable(source: _Source, data: Path) -> bool:
-    try:
-        for is_train in (True, False):
-            _read(source, data, source.name, is_train=is_train)
-    except _UNREADABLE:
-        return False
-    return True
+def _read_both(source: _Source, data: Path, *, download: bool = False) -> None:
+    for is_train in (True, False):
+        _read(source, data, source.name, is_train=is_train, download=download)
 
 
 def _read(
@@ -187,17 +187,6 @@ def _declare_operators() -> None:
         if not hasattr(torch.ops.torchvision, operator):
             schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
             torch.library.define(f"torchvision::{operator}", schema)
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """Set the default timeout of sockets, because torchvision sets none."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def _declare(source: _Source, *, side: int, protocol: Mapping[str, Any]) -> Dataset:

@@ -82,11 +82,7 @@ def save_weights(path: Path, config: TrialConfig, model: FeatureNetwork) -> None
 
 
 def load_weights(path: Path, *, device: torch.device | str = "cpu") -> FeatureNetwork:
-    """The classifier in a file of :func:`save_weights`, in evaluation mode.
-
-    Raises:
-        CheckpointError: as :func:`load_network`.
-    """
+    """The classifier that :func:`load_network` loads, in evaluation mode."""
     return load_network(path, device=device)[1]
 
 

@@ -56,8 +56,14 @@ def load_exported(folder: Path | str, *, device: torch.device | str = "cpu") -> 
     """
     path = Path(folder) / WEIGHTS_FILE
     metadata, weights = _read_weights(path)
-    config = _read_config(path.with_name(CONFIG_FILE), metadata.get("config_sha256"))
-    return rebuild(path, config, metadata, weights).to(device)
+    file = path.with_name(CONFIG_FILE)
+    try:
+        content = read_yaml_mapping(file)
+    except ConfigError as err:
+        raise CheckpointError(str(err)) from err
+    if _config_digest(content) != metadata.get("config_sha256"):
+        raise CheckpointError(f"{file} is not the configuration that the weights were saved with")
+    return rebuild(path, read_config(file, content), metadata, weights).to(device)
 
 
 def _read_weights(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -77,16 +83,6 @@ def _read_weights(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     if _weights_digest(weights) != metadata.get("weights_sha256"):
         raise CheckpointError(f"{path} is damaged: the checksum of its weights is wrong")
     return metadata, weights
-
-
-def _read_config(path: Path, checksum: str | None) -> TrialConfig:
-    try:
-        content = read_yaml_mapping(path)
-    except ConfigError as err:
-        raise CheckpointError(str(err)) from err
-    if _config_digest(content) != checksum:
-        raise CheckpointError(f"{path} is not the configuration that the weights were saved with")
-    return read_config(path, content)
 
 
 def _weights_digest(weights: Mapping[str, Tensor]) -> str:

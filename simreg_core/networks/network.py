@@ -48,11 +48,7 @@ class FeatureNetwork(nn.Module):
 
 
 def architecture_of(config: ModelConfig) -> Network:
-    """What builds the network of a configuration.
-
-    Raises:
-        ConfigError: it cannot be imported; names the key.
-    """
+    """What builds the network of a configuration."""
     try:
         return NETWORKS.get(config.architecture)
     except ConfigError as err:
@@ -83,16 +79,7 @@ def build_network(
 
 
 def check_network(config: ModelConfig, network: FeatureNetwork, images: Tensor) -> None:
-    """Refuse a foreign network whose logits or features do not have their shapes.
-
-    Args:
-        config: What the network was built from.
-        network: The network, on the images' device.
-        images: Some images, uint8 (B, C, H, W).
-
-    Raises:
-        ConfigError: names the architecture, what was expected and what was found.
-    """
+    """Check the shapes of a foreign network's logits and features for uint8 (B, C, H, W)."""
     if not architecture_of(config).is_foreign:
         return
     pixels, where = images.to(torch.float32) / 255, _where(config)

@@ -6,7 +6,7 @@ sections with strides 1, 2, 2, 2 and doubling widths, average pooling, and a lin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,47 +17,37 @@ from simreg_core.networks.network import FeatureNetwork
 from simreg_core.registry import network
 
 
-class _BasicBlock(nn.Module):
-    expansion = 1
+class _Block(nn.Module):
+    """A residual block: convolutions of ``(channels_out, size, stride)`` and a shortcut."""
 
-    def __init__(self, channels_in: int, width: int, stride: int) -> None:
+    def __init__(self, channels: int, *convolutions: tuple[int, int, int]) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, width, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.shortcut = _shortcut(channels_in, width, stride)
+        layers: list[nn.Module] = []
+        channels_in, total_stride = channels, 1
+        for channels_out, size, stride in convolutions:
+            layers += [*_convolution(channels, channels_out, size, stride), nn.ReLU(inplace=True)]
+            channels, total_stride = channels_out, total_stride * stride
+        self.layers = nn.Sequential(*layers[:-1])  # the last ReLU follows the sum
+        is_identity = total_stride == 1 and channels_in == channels
+        shortcut = () if is_identity else _convolution(channels_in, channels, 1, total_stride)
+        self.shortcut = nn.Sequential(*shortcut)
+        self.channels_out = channels
 
     def forward(self, x: Tensor) -> Tensor:
-        out = functional.relu_(self.bn1(self.conv1(x)))
-        return functional.relu_(self.bn2(self.conv2(out)).add_(self.shortcut(x)))
+        return functional.relu_(self.layers(x).add_(self.shortcut(x)))
 
 
-class _Bottleneck(nn.Module):
-    expansion = 4
-
-    def __init__(self, channels_in: int, width: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, width * self.expansion, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(width * self.expansion)
-        self.shortcut = _shortcut(channels_in, width * self.expansion, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = functional.relu_(self.bn1(self.conv1(x)))
-        out = functional.relu_(self.bn2(self.conv2(out)))
-        return functional.relu_(self.bn3(self.conv3(out)).add_(self.shortcut(x)))
+def _convolution(channels_in: int, channels_out: int, size: int, stride: int) -> list[nn.Module]:
+    convolution = nn.Conv2d(channels_in, channels_out, size, stride, size // 2, bias=False)
+    return [convolution, nn.BatchNorm2d(channels_out)]
 
 
-def _shortcut(channels_in: int, channels_out: int, stride: int) -> nn.Module:
-    if stride == 1 and channels_in == channels_out:
-        return nn.Identity()
-    return nn.Sequential(
-        nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out)
-    )
+def _basic(channels_in: int, width: int, stride: int) -> _Block:
+    return _Block(channels_in, (width, 3, stride), (width, 3, 1))
+
+
+def _bottleneck(channels_in: int, width: int, stride: int) -> _Block:
+    return _Block(channels_in, (width, 1, 1), (width, 3, stride), (4 * width, 1, 1))
 
 
 class ResNet(FeatureNetwork):
@@ -66,7 +56,7 @@ class ResNet(FeatureNetwork):
     def __init__(
         self,
         config: ModelConfig,
-        block: type[_BasicBlock | _Bottleneck],
+        block: Callable[[int, int, int], _Block],
         num_blocks: tuple[int, ...],
         *,
         channels: int,
@@ -75,19 +65,15 @@ class ResNet(FeatureNetwork):
         super().__init__()
         self.scale, self.shift = config.scale, config.shift
         width = config.base_channels
-        self.stem = nn.Sequential(
-            nn.Conv2d(channels, width, 7, 1, 3, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-        )
+        self.stem = nn.Sequential(*_convolution(channels, width, 7, 1), nn.ReLU(inplace=True))
         sections: dict[str, nn.Module] = {}
         channels_in = width
         for number, depth in enumerate(config.blocks or num_blocks, start=1):
-            blocks: list[nn.Module] = []
+            blocks: list[_Block] = []
             for index in range(depth):
                 stride = 2 if index == 0 and number > 1 else 1
                 blocks.append(block(channels_in, width, stride))
-                channels_in = width * block.expansion
+                channels_in = blocks[-1].channels_out
             sections[f"section{number}"] = nn.Sequential(*blocks)
             width *= 2
         self.sections = nn.ModuleDict(sections)
@@ -127,16 +113,16 @@ def _layers(config: ModelConfig) -> tuple[str, ...]:
 @network("resnet18", layers=_layers)
 def resnet18(config: ModelConfig, *, channels: int, num_classes: int) -> ResNet:
     """ResNet18: two basic blocks per section."""
-    return ResNet(config, _BasicBlock, (2, 2, 2, 2), channels=channels, num_classes=num_classes)
+    return ResNet(config, _basic, (2, 2, 2, 2), channels=channels, num_classes=num_classes)
 
 
 @network("resnet34", layers=_layers)
 def resnet34(config: ModelConfig, *, channels: int, num_classes: int) -> ResNet:
     """ResNet34: 3, 4, 6 and 3 basic blocks per section."""
-    return ResNet(config, _BasicBlock, (3, 4, 6, 3), channels=channels, num_classes=num_classes)
+    return ResNet(config, _basic, (3, 4, 6, 3), channels=channels, num_classes=num_classes)
 
 
 @network("resnet50", layers=_layers)
 def resnet50(config: ModelConfig, *, channels: int, num_classes: int) -> ResNet:
     """ResNet50: 3, 4, 6 and 3 bottleneck blocks per section."""
-    return ResNet(config, _Bottleneck, (3, 4, 6, 3), channels=channels, num_classes=num_classes)
+    return ResNet(config, _bottleneck, (3, 4, 6, 3), channels=channels, num_classes=num_classes)

@@ -30,11 +30,7 @@ _PREDICTED = 0.2  # a neuron with a higher correlation (or ceiling) counts as pr
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Returns:
-        0 on success, 2 for bad input, 130 for an interruption.
-    """
+    """Run the command; see :func:`simreg_core.cli.run` for the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     return cli.run(_parser(), argv, _run)
 
@@ -87,10 +83,6 @@ def _log_epoch(record: FitRecord) -> None:
 
 def _results(model: FittedModel) -> dict[str, Any]:
     """Test correlations and noise ceilings over neurons; None without repeats."""
-
-    def median(values: Tensor) -> float | None:
-        return float(values.quantile(0.5)) if len(values) else None
-
     correlation, ceiling = model.test_correlation, model.noise_ceiling
     lower, middle, upper = correlation.quantile(correlation.new_tensor([0.25, 0.5, 0.75])).tolist()
     explainable = ceiling > _PREDICTED
@@ -100,9 +92,13 @@ def _results(model: FittedModel) -> dict[str, Any]:
         "median": middle,
         "upper_quartile": upper,
         f"share_above_{_PREDICTED}": float((correlation > _PREDICTED).double().mean()),
-        "median_noise_ceiling": median(ceiling[ceiling.isfinite()]),
-        "median_of_ceiling": median(correlation[explainable] / ceiling[explainable]),
+        "median_noise_ceiling": _median(ceiling[ceiling.isfinite()]),
+        "median_of_ceiling": _median(correlation[explainable] / ceiling[explainable]),
     }
+
+
+def _median(values: Tensor) -> float | None:
+    return float(values.quantile(0.5)) if len(values) else None
 
 
 def _write_reports(model: FittedModel, results: dict[str, Any], output: Path) -> list[Path]:

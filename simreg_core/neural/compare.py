@@ -22,12 +22,7 @@ _INDICES = ("first", "second")
 
 
 def compare(
-    model: FittedModel,
-    images: Tensor,
-    *,
-    num_pairs: int,
-    seed: int,
-    recorded: Tensor | None = None,
+    model: FittedModel, images: Tensor, *, num_pairs: int, seed: int, recorded: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Similarities of random pairs of images, as the columns of a table.
 
@@ -36,7 +31,7 @@ def compare(
         images: uint8 (N, C, H, W), N >= 2.
         num_pairs: k, drawn with replacement.
         seed: Seed of the pairs.
-        recorded: Recorded responses (N, M), to compare as well.
+        recorded: Recorded responses (N, M).
 
     Returns:
         The indices ``first`` and ``second``, int64 (k,), and the similarities ``pixel``,

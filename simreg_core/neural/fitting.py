@@ -130,8 +130,6 @@ def fit(
 
 
 class _Fitting:
-    """Optimizer and early stopping."""
-
     def __init__(self, config: NeuralConfig, network: PredictiveNetwork) -> None:
         self.config = config
         self.network = network
@@ -140,21 +138,18 @@ class _Fitting:
         self._best = -math.inf
         self._waited = 0
         self._decays = 0
-        core = list(network.core.parameters())
         readout = [network.mask, network.features, network.bias]
-        self._optimizer = torch.optim.Adam(
-            [{"params": core}, {"params": readout}], lr=config.learning_rate
-        )
+        parameters = [*network.core.parameters(), *readout]
+        self._optimizer = torch.optim.Adam(parameters, lr=config.learning_rate)
 
     def run_epoch(self, epoch: int, pixels: Tensor, targets: Tensor, train: Tensor) -> float:
         """Train on every training image once. Returns the mean loss without penalties."""
         self.network.train()
         rng = generator(self.config.seed, "neural batches", epoch)
         order = train[torch.randperm(len(train), generator=rng)]
-        # Batches of equal size, because a last batch of one image would have no statistics.
-        batches = order.tensor_split(math.ceil(len(order) / self.config.batch_size))
         total = 0.0
-        for index in batches:
+        # Batches of equal size, because a last batch of one image would have no statistics.
+        for index in order.tensor_split(math.ceil(len(order) / self.config.batch_size)):
             loss = self._loss(self.network(pixels[index]), targets[index])
             self._optimizer.zero_grad()
             (loss + self._penalty()).backward()
@@ -191,8 +186,7 @@ class _Fitting:
         self._decays, self._waited = self._decays + 1, 0
         self.network.load_state_dict(self.best_weights)
         self.learning_rate = self.config.learning_rate * _DECAY**self._decays
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.learning_rate
+        self._optimizer.param_groups[0]["lr"] = self.learning_rate
         return self._decays > self.config.decays
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from simreg_core.config.base import Config, PositiveInt, Seed
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, one_line
 from simreg_core.networks import checkpoint
 from simreg_core.networks.network import evaluation_mode
 from simreg_core.regularizer.responses import grey_pixels
@@ -172,12 +172,6 @@ class FittedModel:
             return torch.ones_like(weights)
         return weights
 
-    def outputs(self, images: Tensor) -> Tensor:
-        """Predicted responses, float32 (N, M), in units of each neuron's mean (or deviation)."""
-        device = self.network.bias.device
-        batches = (grey_pixels(b.to(device), self.config.image_size) for b in images.split(_BATCH))
-        return torch.cat([self.network.predict(pixels).cpu() for pixels in batches])
-
     def predict(self, images: Tensor) -> Tensor:
         """Predicted responses as z-scores over the training images, float32 (N, M), on the CPU.
 
@@ -188,7 +182,10 @@ class FittedModel:
         Raises:
             ValueError: ``images`` is not uint8 (N, C, H, W).
         """
-        centred = self.outputs(images) - self.prediction_mean.to(torch.float32)
+        device = self.network.bias.device
+        batches = (grey_pixels(b.to(device), self.config.image_size) for b in images.split(_BATCH))
+        outputs = torch.cat([self.network.predict(pixels).cpu() for pixels in batches])
+        centred = outputs - self.prediction_mean.to(torch.float32)
         return centred / self.prediction_std.to(torch.float32)
 
     def denoise(self, images: Tensor) -> Tensor:
@@ -228,10 +225,9 @@ def load_model(path: Path, *, key: str, device: torch.device | str = "cpu") -> F
         values |= {"config": config, "network": network.to(device).eval(), "records": records}
         return FittedModel(**values)
     except (checkpoint.CheckpointError, ConfigError) as err:
-        raise ConfigError(" ".join(f"{key}: {err}".split())) from err
+        raise ConfigError(f"{key}: {one_line(err)}") from err
     except (KeyError, TypeError, ValueError, RuntimeError) as err:
-        reason = " ".join(str(err).split())
-        raise ConfigError(f"{key}: {path} has another version: {reason}") from err
+        raise ConfigError(f"{key}: {path} has another version: {one_line(err)}") from err
 
 
 def denoised_responses(model_file: Path, images: Tensor, key: str) -> Tensor:
@@ -239,13 +235,7 @@ def denoised_responses(model_file: Path, images: Tensor, key: str) -> Tensor:
 
     The model is loaded only if the cache has no responses for this model file and these images.
 
-    Args:
-        model_file: A file of :meth:`FittedModel.save`, identified by its path, size and mtime.
-        images: uint8 (N, C, H, W).
-        key: Configuration key to name in errors.
-
-    Raises:
-        ConfigError: the file is missing, damaged, or not a predictive model.
+    ``key`` is the configuration key of the model file, for messages.
     """
     identity = (
         f"denoised responses {_CACHE_VERSION}",

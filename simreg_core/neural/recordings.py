@@ -30,13 +30,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from simreg_core.data.registry import load_dataset
 from simreg_core.errors import ConfigError
+from simreg_core.results.tables import read_parquet
 from simreg_core.storage.atomic import atomic_file
 
 _NOT_NEURONS = ("image", "trial", "repeat")
@@ -85,7 +85,8 @@ def load_recordings(path: Path) -> Recordings:
     """
     if path.is_dir():
         return _read_folder(path)
-    _require_file(path)
+    if path.exists() and not path.is_file():  # reading a pipe would block
+        raise ConfigError(f"{path}: no regular file")
     arrays = _read_npz(path)
     images = _images(arrays["images"], f"{path}: images")
     responses, index = _trials(arrays, len(images), path)
@@ -103,11 +104,6 @@ def save_recordings(
     }
     with atomic_file(path) as stream:
         np.savez_compressed(stream, **{**(extra or {}), **arrays})  # type: ignore[arg-type]
-
-
-def _require_file(path: Path) -> None:
-    if path.exists() and not path.is_file():  # reading a pipe would block
-        raise ConfigError(f"{path}: no regular file")
 
 
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
@@ -202,12 +198,9 @@ def _read_folder(folder: Path) -> Recordings:
     if torch.equal(images[:, :1].expand_as(images), images):
         images = images[:, :1].contiguous()
     path = folder / "responses.parquet"
-    _require_file(path)
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as err:
-        reason = " ".join(str(err).split())
-        raise ConfigError(f"{path}: not a readable Parquet file: {reason}") from err
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path}: no regular file")
+    table = read_parquet(path)
     found = f"found: {', '.join(table.column_names)}"
     if "image" not in table.column_names:
         raise ConfigError(f"{path}: column 'image' is missing; {found}")

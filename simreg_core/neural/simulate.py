@@ -6,21 +6,12 @@ are Poisson.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from simreg_core.neural.recordings import Recordings
 from simreg_core.regularizer.gabor import GaborPopulation
 from simreg_core.seeding import generator
-
-
-class Simulation(NamedTuple):
-    """Recordings and the noise-free rates behind them, float32 (I, M)."""
-
-    recordings: Recordings
-    rates: Tensor
 
 
 def simulate(
@@ -31,7 +22,7 @@ def simulate(
     mean_count: float,
     seed: int,
     population: GaborPopulation | None = None,
-) -> Simulation:
+) -> tuple[Recordings, Tensor]:
     """Simulate spike counts of randomly chosen Gabor energy units.
 
     Args:
@@ -40,7 +31,10 @@ def simulate(
         repeats: Number of times that every image is shown.
         mean_count: Mean rate of every neuron over the images.
         seed: Seed of units and spikes. The units of a smaller M are among those of a larger M.
-        population: Units to choose from (default: ``GaborPopulation()``).
+        population: Units to choose from; all of ``GaborPopulation()`` if None.
+
+    Returns:
+        The recordings and the noise-free rates behind them, float32 (I, M).
 
     Raises:
         ValueError: there are fewer units than neurons.
@@ -59,4 +53,4 @@ def simulate(
         image_index=torch.arange(len(images)).repeat(repeats),
         neurons=tuple(map(str, range(num_neurons))),
     )
-    return Simulation(recordings, rates)
+    return recordings, rates

@@ -11,21 +11,18 @@ import math
 from collections.abc import Iterable
 from contextlib import nullcontext
 from functools import partial
+from typing import Any, Literal
 
 from simreg_core.errors import ConfigError
 from simreg_core.plugins import foreign_code
-from simreg_core.registry import METRICS, Metric, metric
+from simreg_core.registry import METRICS, Metric
 from simreg_core.results.measurements import Measurements
 
 ATTACK_FAMILY = "robust_accuracy."
 
 
 def metric_named(name: str) -> Metric:
-    """The metric of a name; also of ``robust_accuracy.ATTACK``.
-
-    Raises:
-        ConfigError: the name is unknown, or its ``module:function`` cannot be imported.
-    """
+    """The metric of a name, a ``module:function``, or ``robust_accuracy.ATTACK``."""
     if not name.startswith(ATTACK_FAMILY):
         return METRICS.get(name)
     attack = name.removeprefix(ATTACK_FAMILY)
@@ -46,11 +43,7 @@ def is_foreign(name: str) -> bool:
 
 
 def check(foreign: Iterable[str]) -> None:
-    """Check that foreign metrics can be imported.
-
-    Raises:
-        ConfigError: names the key and the metric.
-    """
+    """Check that foreign metrics can be imported; a :class:`ConfigError` names the key."""
     for name in foreign:
         try:
             METRICS.get(name)
@@ -78,67 +71,69 @@ def _value(metric: Metric, measured: Measurements) -> float | None:
         return None if value is None or not math.isfinite(value) else float(value)
 
 
-_accuracy = partial(metric, direction="maximize", worst=0.0, is_accuracy=True)
-_compared = partial(metric, against_baseline=True)
+def _of(name: str, measured: Measurements) -> float | None:
+    value: float | None = getattr(measured, name)
+    return value
 
 
-@_accuracy("clean_accuracy", description="C: accuracy at zero distortion")
-def _clean_accuracy(measured: Measurements) -> float:
-    return measured.clean_accuracy
+def _of_tradeoff(name: str, measured: Measurements) -> float | None:
+    return measured.tradeoff.get(name)
 
 
-@_accuracy(
-    "robust_accuracy",
-    description="R: mean accuracy over the reference attacks at their reference epsilons",
+def _accuracy(name: str, description: str, **properties: Any) -> Metric:
+    return Metric(
+        name=name,
+        function=partial(_of, name),
+        direction="maximize",
+        worst=0.0,
+        is_accuracy=True,
+        description=description,
+        **properties,
+    )
+
+
+def _compared(
+    name: str,
+    direction: Literal["maximize", "minimize"] | None,
+    worst: float | None,
+    description: str,
+) -> Metric:
+    return Metric(
+        name=name,
+        function=partial(_of_tradeoff, name),
+        direction=direction,
+        worst=worst,
+        against_baseline=True,
+        description=description,
+    )
+
+
+clean_accuracy = _accuracy("clean_accuracy", "C: accuracy at zero distortion")
+robust_accuracy = _accuracy(
+    "robust_accuracy", "R: mean accuracy over the reference attacks at their reference epsilons"
 )
-def _robust_accuracy(measured: Measurements) -> float:
-    return measured.robust_accuracy
-
-
-@_compared(
+tradeoff_score = _compared(
     "tradeoff_score",
-    direction="maximize",
-    description="robustness_gain - weight * accuracy_cost; the baseline scores 0",
+    "maximize",
+    None,
+    "robustness_gain - weight * accuracy_cost; the baseline scores 0",
 )
-def _tradeoff_score(measured: Measurements) -> float | None:
-    return measured.tradeoff.get("tradeoff_score")
-
-
-@_compared("accuracy_cost", direction="minimize", worst=1.0, description="C_0 - C_N")
-def _accuracy_cost(measured: Measurements) -> float | None:
-    return measured.tradeoff.get("accuracy_cost")
-
-
-@_compared("robustness_gain", direction="maximize", worst=-1.0, description="R_N - R_0")
-def _robustness_gain(measured: Measurements) -> float | None:
-    return measured.tradeoff.get("robustness_gain")
-
-
-@_compared(
-    "tradeoff_ratio",
-    direction=None,
-    description="accuracy_cost / robustness_gain; null unless both are positive",
+accuracy_cost = _compared("accuracy_cost", "minimize", 1.0, "C_0 - C_N")
+robustness_gain = _compared("robustness_gain", "maximize", -1.0, "R_N - R_0")
+tradeoff_ratio = _compared(
+    "tradeoff_ratio", None, None, "accuracy_cost / robustness_gain; null unless both are positive"
 )
-def _tradeoff_ratio(measured: Measurements) -> float | None:
-    return measured.tradeoff.get("tradeoff_ratio")
-
-
-@metric(
-    "boundary_distance",
+boundary_distance = Metric(
+    name="boundary_distance",
+    function=partial(_of, "boundary_distance"),
     direction="maximize",
     worst=0.0,
     description="median over images of the squared L2 distance per pixel to the decision boundary",
     needs="robustness.boundary",
 )
-def _boundary_distance(measured: Measurements) -> float | None:
-    return measured.boundary_distance
-
-
-@_accuracy(
+corruption_accuracy = _accuracy(
     "corruption_accuracy",
+    "mean accuracy over the configured corruptions and severities",
     label="accuracy under corruptions",
-    description="mean accuracy over the configured corruptions and severities",
     needs="robustness.corruptions",
 )
-def _corruption_accuracy(measured: Measurements) -> float | None:
-    return measured.corruption_accuracy

@@ -43,11 +43,7 @@ class Constraint(NamedTuple):
     bound: float
 
     def violation(self, columns: Mapping[str, Any]) -> float:
-        """By how much a trial misses the bound; 0 or less if it meets it.
-
-        Raises:
-            ValueError: the metric is missing or not finite; names it.
-        """
+        """By how much a trial misses the bound; 0 or less if it meets it."""
         value = _value(columns, self.metric)
         return self.bound - value if self.is_minimum else value - self.bound
 
@@ -83,11 +79,6 @@ def ranked_trials(
     Trials are ordered by their total violation of the constraints, then by :func:`ranking_metric`
     on the search split, then by number. Trials without a finite value of this or a constrained
     metric are left out.
-
-    Args:
-        rows: Rows of the trials table.
-        objectives: Objectives of the search.
-        constraints: Its constraints, as in the space file.
     """
     name = ranking_metric(objectives)
     sign = 1 if objective(name).direction == "minimize" else -1
@@ -151,8 +142,7 @@ def _violation(columns: Mapping[str, Any], bounds: Sequence[Constraint]) -> floa
 
 def directions(objectives: Sequence[str]) -> list[Literal["maximize", "minimize"]]:
     """The direction of every objective."""
-    found = [objective(name).direction for name in objectives]
-    return [direction for direction in found if direction is not None]
+    return [found for name in objectives if (found := objective(name).direction)]
 
 
 def objective_values(columns: Mapping[str, Any], objectives: Sequence[str]) -> list[float]:

@@ -131,11 +131,7 @@ def _attempt(problems: list[str], read: Callable[[], Found]) -> Found | None:
 
 
 def read_request(folder: Path) -> StudyRequest:
-    """Read the space file in a result folder.
-
-    Raises:
-        ConfigError: the file is missing or damaged.
-    """
+    """Read the space file in a result folder."""
     path = folder / SPACE_FILE
     if not path.is_file():
         raise ConfigError(f"{folder}: no results of a search (it has no {SPACE_FILE})")

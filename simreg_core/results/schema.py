@@ -210,12 +210,7 @@ _ARROW_TYPES = {
 def arrow_schema(table: str, optional: Iterable[str] = ()) -> pa.Schema:
     """The Arrow schema of one of :data:`TABLES`, with the schema version as metadata.
 
-    Args:
-        table: The table's name.
-        optional: Names of further columns; see :func:`optional_column`.
-
-    Raises:
-        ValueError: an optional column does not exist.
+    ``optional`` names further columns; ValueError if :func:`optional_column` does not know one.
     """
     added = {name: optional_column(name) for name in optional}
     if unknown := sorted(name for name, column in added.items() if column is None):

@@ -29,9 +29,6 @@ class StudyLock:
     On a disk, the lock of a killed process ends with the process; in an object store, after a
     minute.
 
-    Args:
-        folder: ``OUTPUT/NAME``; exists.
-
     Raises:
         ConfigError: on entering, another process holds the folder, or it cannot be written.
     """

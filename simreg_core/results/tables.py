@@ -75,11 +75,7 @@ def read_table(
 
 
 def read_parquet(path: Path) -> pa.Table:
-    """A Parquet file with any columns.
-
-    Raises:
-        ConfigError: it is missing or damaged.
-    """
+    """A Parquet file with any columns; a :class:`ConfigError` names a missing or damaged one."""
     with _errors_of(path):
         return pq.read_table(readable(path), partitioning=None)
 
@@ -87,11 +83,8 @@ def read_parquet(path: Path) -> pa.Table:
 class ResultStore:
     """The Parquet datasets of one search.
 
-    Any process may read; only the one that holds the folder may write.
-
-    Args:
-        folder: ``OUTPUT/NAME``; exists.
-        require_held: Called before each write; raises if the folder is no longer held.
+    Any process may read; only the one that holds the folder may write. ``require_held`` is called
+    before each write and raises if the folder is no longer held.
     """
 
     def __init__(self, folder: Path, require_held: Callable[[], None] = lambda: None) -> None:
@@ -117,11 +110,6 @@ class ResultStore:
 
         The rest of the block is read each time, never cached: a process that has lost the lease of
         an object store unnoticed must not restore old rows.
-
-        Args:
-            table: Name of the table.
-            number: Number of the trial, from 0.
-            rows: Rows with ``number`` in the column ``trial``; missing columns are null.
 
         Raises:
             ValueError: a row has a column that the table lacks, or belongs to another trial.

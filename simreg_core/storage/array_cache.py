@@ -36,9 +36,6 @@ log = logging.getLogger(__name__)
 def data_folder(key: str) -> Path:
     """Folder of datasets and cached arrays: ``SIMREG_DATA``, else ``~/.cache/simreg-tune``.
 
-    Args:
-        key: Configuration key of the dataset, for messages.
-
     Raises:
         ConfigError: the path is not absolute; trials run in other working directories.
     """
@@ -74,14 +71,16 @@ def cached_arrays(identity: Iterable[object], build: Callable[[], Arrays], key: 
 
     Args:
         identity: Everything that the arrays depend on, as JSON values.
-        build: Builds the arrays; its exceptions are passed on.
+        build: Builds the arrays by name.
         key: Configuration key of the dataset, for messages.
 
     Returns:
-        Writable arrays by name. Cached ones are mapped copy-on-write and need memory only where
-        they are read.
+        Writable arrays, mapped copy-on-write: they need memory only where they are read.
     """
-    entry = data_folder(key) / "arrays" / _digest(identity)
+    digest = hashlib.sha256(f"{_FORMAT_VERSION}\n".encode())
+    for part in identity:
+        digest.update(f"{json.dumps(part)}\n".encode())
+    entry = data_folder(key) / "arrays" / digest.hexdigest()[:32]
     try:
         return storage_of(entry).build_once(
             entry, lambda: _read(entry), lambda: _build_and_write(entry, build)
@@ -89,13 +88,6 @@ def cached_arrays(identity: Iterable[object], build: Callable[[], Arrays], key: 
     except LockError as err:
         _warn_unwritable(entry.parent, str(err))
         return build()
-
-
-def _digest(identity: Iterable[object]) -> str:
-    digest = hashlib.sha256(f"{_FORMAT_VERSION}\n".encode())
-    for part in identity:
-        digest.update(f"{json.dumps(part)}\n".encode())
-    return digest.hexdigest()[:32]
 
 
 def _build_and_write(entry: Path, build: Callable[[], Arrays]) -> Arrays:

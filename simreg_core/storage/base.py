@@ -79,12 +79,9 @@ class Storage:
     ) -> bool:
         """Create a folder completely or not at all; False if it exists.
 
-        Args:
-            folder: The folder.
-            fill: Writes the files into the folder that it gets. It must always write the same
-                ones: in an object store, two processes may fill one folder.
-            last: Name of a further file, which marks the folder as complete.
-            text: Content of that file.
+        ``fill`` writes the files into the folder that it gets. It must always write the same ones:
+        in an object store, two processes may fill one folder. The file ``last`` with the content
+        ``text`` marks the folder as complete.
         """
         draft = _draft(folder)
         try:
@@ -117,11 +114,8 @@ class Storage:
         raises :class:`LeaseLost` if another process has taken the lock, as does the end of the
         block.
 
-        Args:
-            path: File of the heartbeat, which need not exist.
-            waits: Whether to wait while another process holds the lock.
-            heartbeat: Content for :meth:`read_heartbeat` in other processes, updated every few
-                seconds.
+        ``heartbeat`` is the content for :meth:`read_heartbeat` in other processes, updated every
+        few seconds.
 
         Raises:
             Held: another process holds the lock, and ``waits`` is false.

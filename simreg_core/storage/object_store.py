@@ -183,9 +183,5 @@ def _object(path: Path, number: int) -> Path:
 
 
 def put(path: _Path, content: bytes, *, is_new: bool = False) -> None:
-    """Write an object atomically, in one request.
-
-    Raises:
-        FileExistsError: ``is_new`` is set and the object exists.
-    """
+    """Write an object in one request; FileExistsError if ``is_new`` is set and it exists."""
     path.fs.pipe_file(path.path, content, mode="create" if is_new else "overwrite")

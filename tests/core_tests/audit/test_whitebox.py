@@ -276,13 +276,6 @@ def test_same_generator_gives_the_same_attack_and_another_one_another() -> None:
     assert not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("options", [{"steps": 19}, {"epsilon": 0.0}])
-def test_attack_that_cannot_do_anything_is_refused(options: dict[str, Any]) -> None:
-    p = problem(5)
-    with pytest.raises(ValueError, match=next(iter(options))):
-        _attack(pgd_l2, p.model, p.images, p.targets, **options)
-
-
 def test_batches_are_bounded() -> None:
     flat = np.random.default_rng(0).uniform(0.3, 0.7, (600, SIDE * SIDE))
     p = problem()
