@@ -42,6 +42,11 @@ def corrupt(images: Tensor, kind: str, severity: float, rng: torch.Generator) ->
     return rounded.to(torch.uint8)
 
 
+def every_pair(num_images: int) -> tuple[Tensor, ...]:
+    """Indices i and j of every pair i < j."""
+    return torch.combinations(torch.arange(num_images)).unbind(1)
+
+
 def accuracies(points: Sequence[CurvePoint]) -> dict[str, float]:
     """The metrics that one split's curves decide alone."""
     found = compute(Measurements(points))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -27,10 +26,6 @@ RANGES = {
 }
 
 
-def all_pairs(num_images: int) -> list[tuple[int, int]]:
-    return list(itertools.combinations(range(num_images), 2))
-
-
 @given(st.integers(2, 60), st.integers(1, 50), st.integers(0, 1000))
 def test_pairs_are_ordered_and_in_range(num_images: int, num_pairs: int, seed: int) -> None:
     first, second = sample_pairs(num_images, num_pairs, generator(seed, "pairs"))
@@ -51,7 +46,7 @@ def assert_uniform(drawn: tuple[Tensor, Tensor], pairs: list[tuple[int, int]]) -
 
 @pytest.mark.parametrize("num_images", [2, 3, 7, 12])
 def test_pairs_are_uniform_over_all_pairs(num_images: int) -> None:
-    pairs = all_pairs(num_images)
+    pairs = oracles.all_pairs(num_images)
     drawn = sample_pairs(num_images, 400 * len(pairs), generator(11, "pairs"))
     assert_uniform(drawn, pairs)
 
@@ -77,7 +72,7 @@ def sampler(images: Tensor, **options: Any) -> PairSampler:
 def allowed_pairs(images: Tensor, name: str, th: float, low: float) -> set[tuple[int, int]]:
     return {
         (i, j)
-        for i, j in all_pairs(len(images))
+        for i, j in oracles.all_pairs(len(images))
         if RANGES[name](oracles.pixel_similarity(images.numpy(), i, j), th, low)
     }
 
@@ -87,28 +82,35 @@ def options_of(name: str, threshold: float = 0.5) -> dict[str, Any]:
     return {"pairs": name, "threshold": threshold, **low}
 
 
-@pytest.mark.parametrize("is_listed", [False, True], ids=["rejected", "listed"])
-@pytest.mark.parametrize("name", RANGES)
-def test_every_pair_of_the_range_is_drawn_and_no_other(
-    name: str, is_listed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pairs_module, "_RARE", 2.0 if is_listed else 0.0)
+@pytest.fixture(params=["rejected", "listed", "too many to list"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How pairs of a range are found, in small tiles and chunks."""
+    monkeypatch.setattr(pairs_module, "_RARE", 0.0 if request.param == "rejected" else 2.0)
     monkeypatch.setattr(pairs_module, "_TILE", 4)
+    monkeypatch.setattr(pairs_module, "_CHUNK", 7)
+    if request.param == "too many to list":
+        monkeypatch.setattr(pairs_module, "_MAX_LISTED", 3)
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("name", RANGES)
+def test_every_pair_of_the_range_is_drawn_and_no_other(name: str) -> None:
     images = images_of(14)
     draw = sampler(images, **options_of(name))
     first, second = draw(4000, generator(0, "pairs"))
     assert first.dtype == second.dtype == torch.int64
     drawn = set(zip(first.tolist(), second.tolist(), strict=True))
     expected = allowed_pairs(images, name, 0.5, 0.2)
-    assert 0 < len(expected) < len(all_pairs(14))
+    assert 0 < len(expected) < len(oracles.all_pairs(14))
     assert drawn == expected
+    steps = draw.batches(5, 9, generator(0, "pairs"))
+    assert steps.shape == (5, 2, 9)
+    assert {(int(i), int(j)) for step in steps for i, j in step.T} <= expected
+    assert len({tuple(step.flatten().tolist()) for step in steps}) > 1
 
 
-@pytest.mark.parametrize("is_listed", [False, True], ids=["rejected", "listed"])
-def test_pairs_are_uniform_within_the_range(
-    is_listed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pairs_module, "_RARE", 2.0 if is_listed else 0.0)
+@pytest.mark.usefixtures("way")
+def test_pairs_are_uniform_within_the_range() -> None:
     images = images_of(12)
     expected = sorted(allowed_pairs(images, "high", 0.5, 0.0))
     draw = sampler(images, **options_of("high"))
@@ -127,21 +129,6 @@ def test_same_generator_gives_the_same_pairs(name: str) -> None:
     a, b, c = (draw(30, generator(seed, "pairs"))[0] for seed in (1, 1, 2))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
-
-
-@pytest.mark.parametrize("is_listed", [False, True], ids=["rejected", "listed"])
-@pytest.mark.parametrize("name", RANGES)
-def test_pairs_of_many_steps_are_of_the_range(
-    name: str, is_listed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pairs_module, "_RARE", 2.0 if is_listed else 0.0)
-    monkeypatch.setattr(pairs_module, "_CHUNK", 7)
-    images = images_of(14)
-    drawn = sampler(images, **options_of(name)).batches(5, 9, generator(0, "pairs"))
-    assert drawn.shape == (5, 2, 9)
-    allowed = allowed_pairs(images, name, 0.5, 0.2)
-    assert {(int(i), int(j)) for step in drawn for i, j in step.T} <= allowed
-    assert len({tuple(step.flatten().tolist()) for step in drawn}) > 1
 
 
 def test_many_steps_of_all_pairs_are_those_drawn_step_by_step() -> None:
@@ -163,15 +150,6 @@ def test_single_pair_among_many_is_found() -> None:
 def test_empty_range_is_refused_with_the_counts() -> None:
     with pytest.raises(ConfigError, match=r"^regularizer\.pairs: .*0 of 190 pairs of 20 images"):
         sampler(images_of(20), pairs="high", threshold=0.999)
-
-
-def test_too_many_pairs_to_list_are_drawn_by_rejection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairs_module, "_RARE", 2.0)
-    monkeypatch.setattr(pairs_module, "_MAX_LISTED", 3)
-    images = images_of(14)
-    first, second = sampler(images, **options_of("high"))(500, generator(0, "pairs"))
-    drawn = set(zip(first.tolist(), second.tolist(), strict=True))
-    assert drawn == allowed_pairs(images, "high", 0.5, 0.0)
 
 
 @pytest.mark.slow

@@ -9,21 +9,17 @@ from torch import Tensor
 
 from simreg_core.regularizer.responses import ResponseSimilarity, grey_pixels, pearson
 from tests import oracles
+from tests.core_tests.measuring import every_pair
 
 
 def _responses(seed: int, num_images: int, num_neurons: int) -> oracles.Array:
     return np.random.default_rng(seed).normal(1, 2, (num_images, num_neurons))
 
 
-def _every_pair(num_images: int) -> tuple[Tensor, Tensor]:
-    first, second = zip(*oracles.all_pairs(num_images), strict=True)
-    return torch.tensor(first), torch.tensor(second)
-
-
 @given(st.integers(0, 10**6), st.integers(2, 9), st.integers(1, 7))
 def test_similarity_is_the_formula(seed: int, num_images: int, num_neurons: int) -> None:
     responses = _responses(seed, num_images, num_neurons)
-    similarity = ResponseSimilarity(torch.from_numpy(responses))(*_every_pair(num_images))
+    similarity = ResponseSimilarity(torch.from_numpy(responses))(*every_pair(num_images))
     centred = responses - responses.mean(axis=0)
     expected = [oracles.cosine(centred[i], centred[j]) for i, j in oracles.all_pairs(num_images)]
     # Near the mean float32 does not resolve the angle.
@@ -33,7 +29,7 @@ def test_similarity_is_the_formula(seed: int, num_images: int, num_neurons: int)
 @pytest.mark.parametrize("scale", [1e-30, 1e-12, 1.0, 1e12, 1e30])
 def test_scale_of_all_responses_does_not_matter(scale: float) -> None:
     responses = _responses(1, 8, 5)
-    pairs = _every_pair(8)
+    pairs = every_pair(8)
     torch.testing.assert_close(
         ResponseSimilarity(torch.from_numpy(responses * scale))(*pairs),
         ResponseSimilarity(torch.from_numpy(responses))(*pairs),
@@ -45,7 +41,7 @@ def test_scale_of_all_responses_does_not_matter(scale: float) -> None:
 @pytest.mark.parametrize("value", [0.0, 0.1, -7e5])
 def test_equal_responses_have_similarity_zero(value: float) -> None:
     similarity = ResponseSimilarity(torch.full((5, 3), value))
-    assert similarity(*_every_pair(5)).tolist() == [0] * 10
+    assert similarity(*every_pair(5)).tolist() == [0] * 10
 
 
 def test_image_is_fully_similar_to_itself_and_never_more() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
@@ -13,15 +13,11 @@ from torch import Tensor
 from simreg_core.regularizer.similarity import FeatureSimilarity, PixelSimilarity, threshold_targets
 from simreg_core.seeding import generator
 from tests import oracles
+from tests.core_tests.measuring import every_pair
 
 
 def _uint8(seed: int, *shape: int) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
-def _every_pair(num_images: int) -> tuple[Tensor, Tensor]:
-    first, second = zip(*oracles.all_pairs(num_images), strict=True)
-    return torch.tensor(first), torch.tensor(second)
 
 
 # S_pixel
@@ -38,7 +34,7 @@ def test_pixel_similarity_is_the_formula(
     seed: int, num_images: int, channels: int, height: int, width: int
 ) -> None:
     images = _uint8(seed, num_images, channels, height, width)
-    first, second = _every_pair(num_images)
+    first, second = every_pair(num_images)
     similarity = PixelSimilarity(torch.from_numpy(images))(first, second)
     expected = [oracles.pixel_similarity(images, i, j) for i, j in oracles.all_pairs(num_images)]
     # An image near the mean image has a short vector, whose angle float32 does not resolve.
@@ -47,7 +43,7 @@ def test_pixel_similarity_is_the_formula(
 
 def test_pixel_similarity_is_symmetric_and_one_for_the_same_image() -> None:
     similarity = PixelSimilarity(torch.from_numpy(_uint8(1, 12, 3, 6, 6)))
-    first, second = _every_pair(12)
+    first, second = every_pair(12)
     assert torch.equal(similarity(first, second), similarity(second, first))
     torch.testing.assert_close(similarity(first, first), torch.ones(len(first)))
 
@@ -64,15 +60,6 @@ def test_mean_image_is_exact_over_more_images_than_a_chunk() -> None:
     np.testing.assert_allclose(mean.numpy(), images.astype(np.float64).mean(axis=(0, 1)), rtol=1e-6)
 
 
-def test_set_up_of_50000_images_keeps_nothing_but_images_and_one_mean() -> None:
-    images = torch.from_numpy(_uint8(6, 50_000, 1, 4, 4))
-    similarity = PixelSimilarity(images)
-    held = [value for value in vars(similarity).values() if isinstance(value, Tensor)]
-    assert sum(tensor.nbytes for tensor in held) == images.nbytes + 4 * 4 * 4
-    assert similarity.images.data_ptr() == images.data_ptr()
-    assert similarity(torch.tensor([0]), torch.tensor([49_999])).shape == (1,)
-
-
 # S_target
 
 
@@ -80,14 +67,10 @@ def test_set_up_of_50000_images_keeps_nothing_but_images_and_one_mean() -> None:
     st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=30),
     st.floats(1 / 128, 127 / 128, width=32),
 )
+@example([0.5, -0.5, 0.75, -0.75], 0.5)  # at the threshold: 0
 def test_targets_are_the_formula(similarities: list[float], threshold: float) -> None:
     targets = threshold_targets(torch.tensor(similarities), threshold)
     assert targets.tolist() == [oracles.target(s, threshold) for s in similarities]
-
-
-def test_similarity_at_the_threshold_has_target_zero() -> None:
-    targets = threshold_targets(torch.tensor([0.5, -0.5, 0.75, -0.75]), 0.5)
-    assert targets.tolist() == [0, 0, 1, -1]
 
 
 # S_cnn
@@ -157,20 +140,6 @@ def test_gamma_is_a_weighting(logits: list[float]) -> None:
     gamma = _similarity(logits=logits).gamma()
     assert bool((gamma >= 0).all())
     torch.testing.assert_close(gamma.sum(), torch.tensor(1.0, dtype=torch.float64))
-
-
-def test_gradient_with_respect_to_features_and_gamma_is_right() -> None:
-    module = _similarity(logits=(0.3, -0.2, 0.1))
-    module(_features(0, 3))
-    module.eval()
-
-    def similarity(logits: Tensor, *features: Tensor) -> Any:
-        return torch.func.functional_call(module, {"layer_logits": logits}, (features,))
-
-    inputs = [module.layer_logits.detach().clone(), *_features(1, 3)]
-    for tensor in inputs:
-        tensor.requires_grad_(True)
-    assert torch.autograd.gradcheck(similarity, inputs)
 
 
 def test_running_mean_carries_no_gradient() -> None:

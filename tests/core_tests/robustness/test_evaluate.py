@@ -25,6 +25,7 @@ from simreg_core.seeding import generator
 from simreg_core.training.fit import mean_loss_and_accuracy
 from tests import oracles
 from tests.core_tests.measuring import corrupt
+from tests.linear_models import Linear
 
 NAMES = ("gaussian", "uniform", "salt_pepper", "transfer_fgsm")
 
@@ -39,6 +40,11 @@ def _config(**options: Any) -> RobustnessConfig:
             **options,
         }
     )
+
+
+def _only(name: str, epsilon: float = 0.3) -> dict[str, Any]:
+    """One attack, which is the reference as well."""
+    return {"attacks": {name: {"max_epsilon": epsilon}}, "reference": {name: epsilon}}
 
 
 def _split(num_images: int = 40) -> Split:
@@ -78,15 +84,6 @@ def _seen(model: nn.Module, name: str = "test", **options: Any) -> list[Tensor]:
     return recorder.seen
 
 
-class _Linear(nn.Module):
-    def __init__(self, weights: Tensor, bias: Tensor) -> None:
-        super().__init__()
-        self.weights, self.bias = weights, bias
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return pixels.flatten(1) @ self.weights.T + self.bias
-
-
 def test_fgsm_curve_of_a_linear_classifier_is_the_closed_form() -> None:
     rng = np.random.default_rng(1)
     weights, bias = rng.normal(size=(2, 36)), np.zeros(2)
@@ -95,10 +92,8 @@ def test_fgsm_curve_of_a_linear_classifier_is_the_closed_form() -> None:
     labels = logits.argmax(axis=1)
     labels[::10] = 1 - labels[::10]
     split = Split(torch.from_numpy(stored.reshape(200, 1, 6, 6)), torch.from_numpy(labels))
-    model = _Linear(torch.from_numpy(weights).float(), torch.from_numpy(bias).float())
-    config = _config(
-        attacks={"transfer_fgsm": {"max_epsilon": 0.1}}, reference={"transfer_fgsm": 0.03}
-    )
+    model = Linear(weights, bias)
+    config = _config(**_only("transfer_fgsm", 0.1))
     margins = oracles.margins(weights, bias, stored / 255, labels)
     reach = np.abs(weights[0] - weights[1]).sum()
     points = evaluate(model, split, "test", config, Surrogate(freeze(model)))
@@ -116,13 +111,12 @@ def test_accuracy_at_epsilon_zero_is_the_clean_accuracy_exactly() -> None:
 
 @pytest.mark.parametrize("batch_size", [7, 39, 500])
 def test_accuracy_is_over_images_however_they_are_batched(batch_size: int) -> None:
-    options: dict[str, Any] = {
-        "attacks": {"transfer_fgsm": {"max_epsilon": 0.3}},
-        "reference": {"transfer_fgsm": 0.3},
-    }
-    whole = evaluate(_model(), _split(), "test", _config(**options), _surrogate())
-    options["batch_size"] = batch_size
-    assert evaluate(_model(), _split(), "test", _config(**options), _surrogate()) == whole
+    options = _only("transfer_fgsm")
+    whole, parts = (
+        evaluate(_model(), _split(), "test", _config(**options, batch_size=size), _surrogate())
+        for size in (16, batch_size)
+    )
+    assert parts == whole
 
 
 def test_points_are_every_epsilon_of_every_attack_in_order_and_references_are_marked() -> None:
@@ -150,20 +144,15 @@ def test_two_networks_meet_exactly_the_same_images() -> None:
     ],
 )
 def test_noise_follows_the_seed_and_the_split(name: str, options: dict[str, Any]) -> None:
-    noise: dict[str, Any] = {
-        "attacks": {"uniform": {"max_epsilon": 0.3}},
-        "reference": {"uniform": 0.3},
-        "num_epsilons": 2,
-    }
+    noise = {**_only("uniform"), "num_epsilons": 2}
     one, other = _seen(_model(), **noise), _seen(_model(), name, **noise, **options)
     is_same = [torch.equal(a, b) for a, b in zip(one, other, strict=True)]
     assert is_same == [True, False] * 3  # the clean images of a batch, then the noisy ones
 
 
 def test_noise_of_one_attack_does_not_depend_on_the_others() -> None:
-    alone = {"attacks": {"uniform": {"max_epsilon": 0.3}}, "reference": {"uniform": 0.3}}
     among = evaluate(_model(), _split(), "test", _config(), _surrogate())
-    only = evaluate(_model(), _split(), "test", _config(**alone), _surrogate())
+    only = evaluate(_model(), _split(), "test", _config(**_only("uniform")), _surrogate())
     assert [p.accuracy for p in among if p.attack == "uniform"] == [p.accuracy for p in only]
 
 
@@ -199,8 +188,7 @@ def test_large_images_go_through_the_network_in_pieces_that_change_nothing() -> 
     split = Split(images, torch.randint(3, (110,), generator=rng))
     model = _model()
     recorder = _Recorder(model)
-    attacks = {"gaussian": {"max_epsilon": 0.2}}
-    config = _config(attacks=attacks, reference={"gaussian": 0.2}, batch_size=100)
+    config = _config(**_only("gaussian", 0.2), batch_size=100)
     points = evaluate(recorder, split, "test", config, _surrogate())
     sizes = [len(seen) for seen in recorder.seen]
     assert max(sizes) < 100
@@ -229,11 +217,7 @@ def test_known_directions_of_fgsm_change_no_figure() -> None:
 def test_given_directions_are_used() -> None:
     split, model = _split(), _model()
     recorder = _Recorder(model)
-    config = _config(
-        attacks={"transfer_fgsm": {"max_epsilon": 0.5}},
-        reference={"transfer_fgsm": 0.5},
-        num_epsilons=2,
-    )
+    config = _config(**_only("transfer_fgsm", 0.5), num_epsilons=2)
     ahead = torch.ones_like(split.images, dtype=torch.int8)
     known = _surrogate()._replace(precomputed={("transfer_fgsm", "test"): ahead})
     evaluate(recorder, split, "test", config, known)
@@ -275,8 +259,7 @@ def test_accuracy_under_a_corruption_is_over_the_corrupted_images(batch_size: in
 
 def test_two_networks_meet_the_same_corruptions_and_splits_meet_others() -> None:
     def seen(seed: int, name: str) -> list[Tensor]:
-        alone = {"attacks": {"gaussian": {"max_epsilon": 0.3}}, "reference": {"gaussian": 0.3}}
-        seen = _seen(_model(seed), name, **CORRUPTIONS, **alone, num_epsilons=2)
+        seen = _seen(_model(seed), name, **CORRUPTIONS, **_only("gaussian"), num_epsilons=2)
         # Three batches: clean, under noise, and then twice two severities.
         return [images for n, images in enumerate(seen) if n % 6 > 1]
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from simreg_core.config.trial import TrialConfig
 from simreg_core.data.images import Split
 from simreg_core.data.task import TaskData
 from simreg_core.errors import ConfigError
@@ -19,9 +17,8 @@ from simreg_core.registry import ATTACKS, Attack
 from simreg_core.robustness.evaluate import SplitMeasurements, measure, precompute
 from simreg_core.training import baselines
 from simreg_core.training.baselines import BaselineCache, baseline_networks
+from tests.core_tests.trained_networks import CPU, MakeConfig
 
-CPU = torch.device("cpu")
-MakeConfig = Callable[..., TrialConfig]
 MEASURED = {
     "robustness.boundary": {"steps": 5, "num_images": 20, "repeats": 1},
     "robustness.corruptions": {"kinds": ["contrast", "impulse_noise"], "severities": [2, 5]},

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -24,10 +24,15 @@ from simreg_core.training.fit import (
     mean_loss_and_accuracy,
 )
 from simreg_core.training.start import start
-from tests.core_tests.trained_networks import as_resnet, epochs_of, snapshot_of, trained, weights_of
-
-CPU = torch.device("cpu")
-MakeConfig = Callable[..., TrialConfig]
+from tests.core_tests.trained_networks import (
+    CPU,
+    MakeConfig,
+    as_resnet,
+    epochs_of,
+    snapshot_of,
+    trained,
+    weights_of,
+)
 
 # One network
 
@@ -103,6 +108,9 @@ def test_regularizer_of_weight_zero_has_no_influence(
     other = trained(tiny_config({"regularizer.alpha": 0, **changes}), tiny_data)
     assert plain.regularizer is None
     assert snapshot_of(plain) == snapshot_of(other)
+    record = plain.records[-1]
+    assert (record.similarity_loss, record.gamma, record.similarity_correlation) == (None,) * 3
+    assert (record.positive_share, record.negative_share) == (None, None)
 
 
 def test_numbers_depend_on_the_seed_and_on_nothing_else(
@@ -182,12 +190,6 @@ def test_correlation_is_none_where_no_target_differs(
     record = trained(tiny_config({"regularizer.threshold": 0.999}), tiny_data).records[-1]
     assert record.similarity_correlation is None
     assert (record.positive_share, record.negative_share) == (0, 0)
-
-
-def test_plain_training_has_no_pair_figures(tiny_config: MakeConfig, tiny_data: TaskData) -> None:
-    record = trained(tiny_config({"regularizer.alpha": 0}), tiny_data).records[-1]
-    assert (record.similarity_loss, record.gamma, record.similarity_correlation) == (None,) * 3
-    assert (record.positive_share, record.negative_share) == (None, None)
 
 
 def test_single_image_left_over_is_skipped(tiny_config: MakeConfig) -> None:

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor, nn
 
-from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import TaskData
 from simreg_core.training.start import start
-from tests.core_tests.trained_networks import as_resnet, epochs_of, trained, weights_of
-
-MakeConfig = Callable[..., TrialConfig]
-CPU = torch.device("cpu")
-
-
-def _types_while_training(config: TrialConfig, data: TaskData) -> dict[str, set[torch.dtype]]:
-    """Types of what the first convolution returns, in training and in evaluation."""
-    state = start(config, data, CPU)
-    types: dict[str, set[torch.dtype]] = {"training": set(), "evaluation": set()}
-
-    def note(module: nn.Module, _: object, result: Tensor) -> None:
-        types["training" if module.training else "evaluation"].add(result.dtype)
-
-    as_resnet(state.model).stem[0].register_forward_hook(note)
-    for _ in epochs_of(config, state, data):
-        pass
-    return types
+from tests.core_tests.trained_networks import (
+    CPU,
+    MakeConfig,
+    as_resnet,
+    epochs_of,
+    trained,
+    weights_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +25,14 @@ def test_network_is_trained_in_its_precision_and_evaluated_in_float32(
     precision: str, dtype: torch.dtype, tiny_config: MakeConfig, tiny_data: TaskData
 ) -> None:
     config = tiny_config({"training.precision": precision, "training.epochs": 1})
-    types = _types_while_training(config, tiny_data)
+    state = start(config, tiny_data, CPU)
+    types: dict[str, set[torch.dtype]] = {"training": set(), "evaluation": set()}
+
+    def note(module: nn.Module, _: object, result: Tensor) -> None:
+        types["training" if module.training else "evaluation"].add(result.dtype)
+
+    as_resnet(state.model).stem[0].register_forward_hook(note)
+    list(epochs_of(config, state, tiny_data))
     assert types == {"training": {dtype}, "evaluation": {torch.float32}}
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import statistics
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from simreg_core.config.trial import TrialConfig
-from simreg_core.results.schema import SPLITS
+from simreg_core.results.schema import SPLITS, TRIAL_COLUMNS
+from tests.core_tests.conftest import MakeModule
 from tests.core_tests.measuring import assert_refused, run
-
-MakeConfig = Callable[..., TrialConfig]
-MakeModule = Callable[[str], Path]
-
+from tests.core_tests.trained_networks import MakeConfig
 
 # Attacks and corruptions
 
@@ -39,18 +37,25 @@ def test_attack_is_named_without_numbers_and_has_a_metric(
     make_module: MakeModule, tiny_config: MakeConfig, tmp_path: Path
 ) -> None:
     make_module(ATTACK)
-    changes = {"attacks": {"mine:stripes": {}, "gaussian": {}}, "reference": ["mine:stripes"]}
+    changes = {
+        "attacks": {"mine:stripes": {}, "gaussian": {}},
+        "reference": ["mine:stripes", "gaussian"],
+    }
     config = tiny_config({f"robustness.{key}": value for key, value in changes.items()})
     assert config.robustness.attacks["mine:stripes"].max_epsilon == 0.3
     assert config.robustness.attacks["gaussian"].max_epsilon == 0.1
-    assert config.robustness.reference == {"mine:stripes": 0.2}
+    assert config.robustness.reference == {"mine:stripes": 0.2, "gaussian": 0.1}
     assert TrialConfig.from_dict(config.to_dict()) == config
     result = run(config, tmp_path / "cache")
     for split in SPLITS:
-        found = result.metric("robust_accuracy.mine:stripes", split)
-        assert found == result.metric("robust_accuracy", split)
-        (point,) = (p for p in result.curves if p.split == split and p.is_reference)
-        assert (point.attack, point.epsilon, point.accuracy) == ("mine:stripes", 0.2, found)
+        points = [p for p in result.curves if p.split == split and p.is_reference]
+        assert {point.attack: point.epsilon for point in points} == config.robustness.reference
+        mean = statistics.fmean(point.accuracy for point in points)
+        assert result.metric("robust_accuracy", split) == mean
+        for point in points:
+            assert result.metric(f"robust_accuracy.{point.attack}", split) == point.accuracy
+    own = set(result.columns) - {column.name for column in TRIAL_COLUMNS}
+    assert own == {f"{s}.robust_accuracy.{n}" for s in SPLITS for n in config.robustness.attacks}
 
 
 @pytest.mark.parametrize(

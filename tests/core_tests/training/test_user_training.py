@@ -15,11 +15,9 @@ from simreg_core.errors import ConfigError
 from simreg_core.networks.checkpoint import load_weights, save_weights
 from simreg_core.regularizer.targets import check_target
 from simreg_core.results.schema import SPLITS
+from tests.core_tests.conftest import MakeModule
 from tests.core_tests.measuring import assert_refused, run
-
-MakeConfig = Callable[..., TrialConfig]
-MakeModule = Callable[[str], Path]
-
+from tests.core_tests.trained_networks import MakeConfig
 
 # Datasets
 
