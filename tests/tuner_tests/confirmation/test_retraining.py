@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +22,6 @@ from tuner.execution.ray_session import Resources
 from tuner.execution.worker import WorkerSettings
 from tuner.space.search_space import SearchSpace
 
-TUNING = "tuning: {num_trials: 2, sampler: random}"
-
 pytestmark = pytest.mark.timeout(180)  # of the first test, which trains
 
 
@@ -36,38 +35,25 @@ def trial(number: int, **validation: float | None) -> dict[str, Any]:
 # seeds and intervals
 
 
-def test_fresh_seeds_leave_out_those_that_were_used() -> None:
-    seeds = fresh_seeds(4, {1001, 1002, 5})
-    assert seeds == [1000, 1003, 1004, 1005]
-
-
-def test_more_fresh_seeds_begin_with_the_same_ones() -> None:
+def test_fresh_seeds_skip_used_ones_and_more_begin_with_the_same() -> None:
+    assert fresh_seeds(4, {1001, 1002, 5}) == [1000, 1003, 1004, 1005]
     assert fresh_seeds(5, {1001})[:3] == fresh_seeds(3, {1001})
 
 
 def test_interval_of_two_values_is_the_one_computed_by_hand() -> None:
     # Mean 0.5, standard error 0.1, and the t quantile for one degree of freedom is tan(0.475 pi).
-    found = estimate([0.4, 0.6])
-    assert found.mean == pytest.approx(0.5)
-    assert found.half_width == pytest.approx(0.1 * math.tan(0.475 * math.pi))
-    assert found.n == 2
-
-
-@pytest.mark.parametrize("values", [[0.1, 0.4, 0.35], [0.9, 0.91, 0.87, 0.5, 0.77], [1.0, 1.0]])
-def test_interval_is_that_of_scipy(values: list[float]) -> None:
-    found = estimate(values)
-    mean, error = sum(values) / len(values), stats.sem(values)
-    assert found.half_width is not None
-    if error == 0:
-        assert found.half_width == 0
-        return
-    low, high = stats.t.interval(0.95, len(values) - 1, loc=mean, scale=error)
-    assert found.mean - found.half_width == pytest.approx(low)
-    assert found.mean + found.half_width == pytest.approx(high)
-
-
-def test_single_value_has_no_interval() -> None:
+    half_width = pytest.approx(0.1 * math.tan(0.475 * math.pi))
+    assert estimate([0.4, 0.6]) == (pytest.approx(0.5), half_width, 2)
+    assert estimate([1.0, 1.0]) == (1.0, 0.0, 2)
     assert estimate([0.7]) == (0.7, None, 1)
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.4, 0.35], [0.9, 0.91, 0.87, 0.5, 0.77]])
+def test_interval_is_that_of_scipy(values: list[float]) -> None:
+    mean = sum(values) / len(values)
+    low, high = stats.t.interval(0.95, len(values) - 1, loc=mean, scale=stats.sem(values))
+    expected = (pytest.approx(mean), pytest.approx((high - low) / 2), len(values))
+    assert estimate(values) == expected
 
 
 # the whole confirmation, with real training
@@ -97,13 +83,20 @@ class Confirmation(NamedTuple):
 
     def again(self, chosen: dict[int, dict[str, Any]], num_seeds: int) -> tuple[Any, str]:
         """Confirm once more; returns the candidates and what was printed."""
-        console = Console(file=io.StringIO(), width=200)
-        resources = Resources(cpus=1.0, gpus=0.0, max_concurrent=2)
+        printed = io.StringIO()
         found = confirm(
-            self.space, self.store, chosen, num_seeds, self.settings, resources, console
+            *(self.space, self.store, chosen, num_seeds, self.settings),
+            Resources(cpus=1.0, gpus=0.0, max_concurrent=2),
+            Console(file=printed, width=200),
         )
-        assert isinstance(console.file, io.StringIO)
-        return found, console.file.getvalue()
+        return found, printed.getvalue()
+
+    def copy(self, folder: Path) -> Confirmation:
+        """The same confirmation in another folder, for a test that adds to it."""
+        store = ResultStore(folder)
+        for table in ("trials", "confirmation"):
+            shutil.copytree(self.store.folder / table, folder / table)
+        return self._replace(store=store)
 
 
 CHOSEN = {
@@ -136,21 +129,19 @@ trains = pytest.mark.slow  # nine networks
 
 
 @trains
-def test_fresh_seeds_are_none_of_the_trials_or_baselines(confirmation: Confirmation) -> None:
-    assert confirmation.summary()["seeds"] == [1002, 1003, 1004]
-    assert set(confirmation.rows()["seed"]) == {1002, 1003, 1004}
-
-
-@trains
-def test_every_network_has_one_row_and_candidates_share_their_baselines(
+def test_every_network_has_one_row_with_a_fresh_seed_and_candidates_share_baselines(
     confirmation: Confirmation,
 ) -> None:
+    assert confirmation.summary()["seeds"] == [1002, 1003, 1004]
     rows = confirmation.rows()
+    assert set(rows["seed"]) == {1002, 1003, 1004}
     assert set(rows["status"]) == {"complete"}
     assert sorted(rows["trial"].dropna()) == [1, 1, 1, 4, 4, 4]
     baselines = rows[rows["role"] == "baseline"]
     assert sorted(baselines["seed"]) == [1002, 1003, 1004]
     assert set(baselines["regularizer.alpha"]) == {0.0}
+    for name in ("accuracy_cost", "robustness_gain", "tradeoff_score"):
+        assert list(baselines[f"test.{name}"]) == [0, 0, 0]
 
 
 @trains
@@ -166,9 +157,6 @@ def test_cost_gain_and_score_are_paired_with_the_baseline_of_the_same_seed(
             costs.append(baseline["test.clean_accuracy"] - own["test.clean_accuracy"])
             gains.append(own["test.robust_accuracy"] - baseline["test.robust_accuracy"])
         scores = [gain - 0.5 * cost for cost, gain in zip(costs, gains, strict=True)]
-        for name, values in (("accuracy_cost", costs), ("robustness_gain", gains)):
-            assert list(mine[f"test.{name}"]) == pytest.approx(values)
-        assert list(mine["test.tradeoff_score"]) == pytest.approx(scores)
         for name, values in (
             ("accuracy_cost", costs),
             ("robustness_gain", gains),
@@ -176,22 +164,15 @@ def test_cost_gain_and_score_are_paired_with_the_baseline_of_the_same_seed(
             ("clean_accuracy", list(mine["test.clean_accuracy"])),
             ("robust_accuracy", list(mine["test.robust_accuracy"])),
         ):
+            assert list(mine[f"test.{name}"]) == pytest.approx(values)
             assert candidate.estimates[name] == pytest.approx(estimate(values))
 
 
 @trains
-def test_baseline_scores_nothing_against_itself(confirmation: Confirmation) -> None:
-    rows = confirmation.rows()
-    baselines = rows[rows["role"] == "baseline"]
-    for name in ("accuracy_cost", "robustness_gain", "tradeoff_score"):
-        assert list(baselines[f"test.{name}"]) == [0, 0, 0]
-
-
-@trains
-def test_killed_before_the_baseline_was_there_it_is_paired_by_the_next_confirmation(
+def test_trial_whose_baseline_was_killed_is_paired_by_the_next_confirmation(
     confirmation: Confirmation, tmp_path: Path
 ) -> None:
-    other = _copy(confirmation, tmp_path)
+    other = confirmation.copy(tmp_path)
     rows = {row["config_digest"]: row for row in other.store.read("confirmation")}
     unpaired = {f"test.{m.name}": None for m in METRICS.own.values() if m.against_baseline}
     for digest, row in rows.items():
@@ -227,10 +208,10 @@ def test_summary_says_what_was_found(confirmation: Confirmation) -> None:
 
 @trains
 def test_table_for_the_console_has_baseline_and_candidates(confirmation: Confirmation) -> None:
-    console = Console(file=io.StringIO(), width=200)
-    console.print(confirmation_table(confirmation.store.folder / SUMMARY_FILE))
-    assert isinstance(console.file, io.StringIO)
-    title, _, *lines = console.file.getvalue().splitlines()
+    printed = io.StringIO()
+    table = confirmation_table(confirmation.store.folder / SUMMARY_FILE)
+    Console(file=printed, width=200).print(table)
+    title, _, *lines = printed.getvalue().splitlines()
     assert title.startswith("Confirmed on test, mean ± 95 % interval over 3 fresh seeds")
     assert [line.split()[:2] for line in lines] == [["baseline", "3"], ["4", "3"], ["1", "3"]]
     assert lines[1].rstrip().endswith("threshold 0.5, alpha 0.05")
@@ -239,34 +220,30 @@ def test_table_for_the_console_has_baseline_and_candidates(confirmation: Confirm
 @trains
 def test_confirming_again_trains_nothing_and_says_the_same(confirmation: Confirmation) -> None:
     before, summary = confirmation.parts(), confirmation.summary()
-    candidates, _ = confirmation.again(CHOSEN, 3)
+    assert confirmation.again(CHOSEN, 3)[0] == confirmation.candidates
     assert confirmation.parts() == before
-    assert candidates == confirmation.candidates
     assert confirmation.summary() == summary
 
 
 @trains
 def test_failed_network_is_recorded_and_named(confirmation: Confirmation, tmp_path: Path) -> None:
-    other = _copy(confirmation, tmp_path)
+    other = confirmation.copy(tmp_path)
     diverging = {9: {"regularizer.threshold": 0.5, "regularizer.alpha": 1.0e30}}
     (candidate,), printed = other.again(diverging, 2)
-    assert candidate.num_failed == 2
-    assert candidate.estimates == {}
+    assert (candidate.num_failed, candidate.estimates) == (2, {})
     rows = other.rows()
     failed = rows[rows["status"] == "failed"]
-    assert set(failed["trial"]) == {9}
-    assert sorted(failed["seed"]) == [1002, 1003]
+    assert sorted(zip(failed["trial"], failed["seed"], strict=True)) == [(9, 1002), (9, 1003)]
     assert set(failed["regularizer.alpha"]) == {1.0e30}
-    for reason in failed["reason"]:
+    for seed, reason in zip(failed["seed"], failed["reason"], strict=True):
         assert reason.startswith("NonFiniteLossError")
-    for seed in (1002, 1003):
         assert f"failed: trial 9, seed {seed}: NonFiniteLossError" in printed
     assert other.summary()["candidates"][0]["num_failed"] == 2
 
 
 @trains
 def test_more_seeds_train_only_the_new_ones(confirmation: Confirmation, tmp_path: Path) -> None:
-    other = _copy(confirmation, tmp_path)
+    other = confirmation.copy(tmp_path)
     before = other.parts()
     (candidate,), _ = other.again({4: CHOSEN[4]}, 4)
     after = other.parts()
@@ -281,7 +258,7 @@ def test_more_seeds_train_only_the_new_ones(confirmation: Confirmation, tmp_path
 def test_network_that_failed_before_is_trained_again_and_its_row_replaced(
     confirmation: Confirmation, tmp_path: Path
 ) -> None:
-    other = _copy(confirmation, tmp_path)
+    other = confirmation.copy(tmp_path)
     lost = next(row for row in other.store.read("confirmation") if row["trial"] == 4)
     failed = {name: lost[name] for name in ("role", "trial", "config_digest", "seed")}
     part = f"trial-00004-{lost['config_digest']}"
@@ -293,32 +270,13 @@ def test_network_that_failed_before_is_trained_again_and_its_row_replaced(
     assert again["test.robust_accuracy"] == lost["test.robust_accuracy"]
 
 
-def _copy(confirmation: Confirmation, folder: Path) -> Confirmation:
-    """The same confirmation in another folder, for a test that adds to it."""
-    store = ResultStore(folder)
-    store.create()
-    for table in ("trials", "confirmation"):
-        for part in (confirmation.store.folder / table).iterdir():
-            (folder / table / part.name).write_bytes(part.read_bytes())
-    return confirmation._replace(store=store)
-
-
 # the command line
-
-
-def test_folder_without_a_search_is_refused_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([str(tmp_path)]) == 2
-    assert capsys.readouterr().err == (
-        f"tuner.confirm: {tmp_path}: no results of a search (it has no space.yaml)\n"
-    )
 
 
 @pytest.mark.parametrize(
     ("number", "reason"), [("1", "trial 1 is failed"), ("7", "trial 7 does not exist")]
 )
-def test_trial_without_figures_is_refused(
+def test_trial_without_metrics_is_refused(
     number: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_space(tmp_path)
@@ -333,12 +291,13 @@ def test_trial_without_figures_is_refused(
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
+        ([], "no results of a search"),
         (["--trials", "0", "--top", "2"], "--top"),
         (["--seeds", "1"], "--seeds"),
         (["--top", "few"], "--top"),
     ],
 )
-def test_wrong_flag_is_refused_in_one_line(
+def test_wrong_flag_or_folder_is_refused_in_one_line(
     flags: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(tmp_path), *flags]) == 2

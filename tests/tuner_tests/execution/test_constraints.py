@@ -25,9 +25,6 @@ def constrained(folder: Path, sampler: str = "random", num_trials: int = 6) -> D
     return Driver(folder, make_space(folder, CONSTRAINED, tuning))
 
 
-# one constraint
-
-
 @pytest.mark.parametrize(
     ("text", "value", "expected"),
     [
@@ -37,9 +34,7 @@ def constrained(folder: Path, sampler: str = "random", num_trials: int = 6) -> D
         ("accuracy_cost <= -1e-2", -0.03, -0.02),
     ],
 )
-def test_violation_is_by_how_much_the_bound_is_missed(
-    text: str, value: float, expected: float
-) -> None:
+def test_violation_is_the_distance_to_the_bound(text: str, value: float, expected: float) -> None:
     bound = parse_constraint(text)
     assert bound.violation({f"validation.{bound.metric}": value}) == pytest.approx(expected)
 

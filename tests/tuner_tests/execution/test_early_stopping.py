@@ -19,9 +19,14 @@ from tuner.space.tuning import EarlyStoppingConfig
 STOP, CONTINUE = TrialScheduler.STOP, TrialScheduler.CONTINUE
 
 
-def stopping_space(folder: Path, rule: str, num_epochs: int) -> SearchSpace:
+def stopping_space(folder: Path, rule: str, epochs: int, lowest: int | None = None) -> SearchSpace:
+    """A space with a rule; the number of epochs is searched if a lowest one is given."""
     text = f"early_stopping: {{metric: clean_accuracy, {rule}}}"
-    return make_space(folder, ("epochs: 2", f"epochs: {num_epochs}"), ("sampler: random", text))
+    if lowest is None:
+        return make_space(folder, ("epochs: 2", f"epochs: {epochs}"), ("sampler: random", text))
+    searched = f"{THRESHOLD}\n  training.epochs: {{type: int, low: {lowest}, high: {epochs}}}"
+    changes = [("training: {epochs: 2}", "training: {}"), (THRESHOLD, searched)]
+    return make_space(folder, *changes, ("sampler: random", text))
 
 
 class Network:
@@ -42,11 +47,11 @@ class Rule:
         self.controller = SimpleNamespace(get_live_trials=lambda: waiting)
         self.num_trials = 0
 
-    def run(self, accuracy: float, num_epochs: int | None = None, *, first_epoch: int = 1) -> int:
+    def run(self, accuracy: float, num_epochs: int | None = None) -> int:
         """Train one network with this accuracy; the epochs that it was given."""
         trial = self._add()
         last = num_epochs or self.num_epochs
-        for epoch in range(first_epoch, last):
+        for epoch in range(1, last):
             decision = self._report(trial, epochs_done=epoch, clean_accuracy=accuracy)
             assert decision in (STOP, CONTINUE)
             if decision == STOP:
@@ -97,13 +102,7 @@ def test_asha_stops_what_is_not_the_best_part_at_a_rung(tmp_path: Path) -> None:
 
 
 def test_asha_compares_epochs_of_searched_numbers_at_the_same_epoch(tmp_path: Path) -> None:
-    space = make_space(
-        tmp_path,
-        ("training: {epochs: 2}", "training: {}"),
-        (THRESHOLD, f"{THRESHOLD}\n  training.epochs: {{type: int, low: 2, high: 9}}"),
-        ("sampler: random", "early_stopping: {type: asha, metric: clean_accuracy}"),
-    )
-    rule = Rule(space)
+    rule = Rule(stopping_space(tmp_path, "type: asha", 9, lowest=2))
     assert rule.num_epochs == 9
     assert rule.run(0.5, num_epochs=2) == 2
     assert rule.run(0.4, num_epochs=9) == 1
@@ -118,16 +117,7 @@ def test_median_stops_what_is_worse_than_the_median(tmp_path: Path) -> None:
 
 
 def test_median_compares_with_networks_of_fewer_epochs_and_with_failed_ones(tmp_path: Path) -> None:
-    space = make_space(
-        tmp_path,
-        ("training: {epochs: 2}", "training: {}"),
-        (THRESHOLD, f"{THRESHOLD}\n  training.epochs: {{type: int, low: 2, high: 5}}"),
-        (
-            "sampler: random",
-            "early_stopping: {type: median, metric: clean_accuracy, min_trials: 1}",
-        ),
-    )
-    rule = Rule(space)
+    rule = Rule(stopping_space(tmp_path, "type: median, min_trials: 1", 5, lowest=2))
     rule.fail()  # its 0.99 counts for nothing
     assert rule.run(0.5, num_epochs=2) == 2
     assert rule.run(0.6, num_epochs=5) == 5

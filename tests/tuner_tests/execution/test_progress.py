@@ -31,6 +31,11 @@ def plain() -> Console:
     return Console(file=io.StringIO(), force_terminal=False, width=60)
 
 
+@pytest.fixture
+def terminal() -> Console:
+    return Console(file=io.StringIO(), force_terminal=True, width=100)
+
+
 def printed(console: Console) -> str:
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -63,41 +68,33 @@ def test_failed_item_is_counted_and_its_reason_printed_in_one_line(
     assert printed(plain) == f"trial 7 failed: {reason}\ntrials 1/1, 1 failed, 0:00 elapsed\n"
 
 
-def test_pruned_item_is_done_but_not_failed(plain: Console, clock: Callable[[float], None]) -> None:
-    view = SearchView(plain, "baseline network", 2)
-    view.finished(0, "pruned", "stopped after 1 epochs")
-    assert view.line().startswith("baseline networks 1/2, ")
-    assert view.num_failed == 0
-
-
 def test_remaining_time_is_in_proportion_to_what_is_done(
     plain: Console, clock: Callable[[float], None]
 ) -> None:
-    view = SearchView(plain, "trial", 10)
+    view = SearchView(plain, "baseline network", 10)
     clock(30)
     for number in range(4):
-        view.finished(number)
-    assert view.line().endswith("0:30 elapsed, about 0:45 left")
+        view.finished(number, "pruned", "stopped after 1 epochs")
+    assert view.line() == "baseline networks 4/10, 0:30 elapsed, about 0:45 left"
+    assert view.num_failed == 0
 
 
-def test_terminal_shows_one_line_that_is_redrawn() -> None:
-    console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    with SearchView(console, "trial", 2) as view:
+def test_terminal_shows_one_line_that_is_redrawn(terminal: Console) -> None:
+    with SearchView(terminal, "trial", 2) as view:
         for number in range(2):
             view.started(number)
             view.best = BEST
             view.finished(number)
             time.sleep(0.3)  # it is drawn four times a second
-    text = printed(console)
+    text = printed(terminal)
     assert "trials 1/2, best tradeoff score +0.062 (trial 0)" in text
     assert "trials 2/2, best tradeoff score +0.062 (trial 0)" in text
     assert text.count("\n") <= 1
     assert "\x1b[2K" in text  # the line is erased before it is drawn again
 
 
-def test_terminal_keeps_the_reason_of_a_failure_above_the_line() -> None:
-    console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    with SearchView(console, "trial", 2) as view:
+def test_terminal_keeps_the_reason_of_a_failure_above_the_line(terminal: Console) -> None:
+    with SearchView(terminal, "trial", 2) as view:
         view.finished(0, "failed", "RuntimeError: no")
-    text = printed(console)
+    text = printed(terminal)
     assert text.index("trial 0 failed: RuntimeError: no") < text.rindex("trials 1/2, 1 failed")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -10,7 +11,6 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from torch import Tensor
 
 import simreg_core
 from simreg_core.config.loading import load_trial_config
@@ -36,47 +36,49 @@ PARAMS = {"regularizer.threshold": 0.3, "regularizer.alpha": 0.1}
 SEEDS = (1000, 1001, 1002)
 
 
-class Trained(NamedTuple):
-    """A folder of results: trial 2 complete, 3 complete and worse, 4 failed, 5 pruned."""
-
-    folder: Path
-    config: TrialConfig
-    result: TrialResult
-
-
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrialConfig, TrialResult]:
+    """A folder of results: trial 2 complete, 3 complete and worse, 4 failed, 5 pruned."""
     folder = tmp_path_factory.mktemp("results") / "tiny"
     folder.mkdir()
     config = make_space(folder).trial_config(PARAMS)
     cache = BaselineCache(folder / "baselines", load_task(config.task), torch.device("cpu"))
     result = run_experiment(config, cache)
-    columns = trial_record(result, 2)["columns"]
-    score = columns["validation.tradeoff_score"]
-    complete = {**columns, "study": "tiny", "status": "complete", "trial": 2, "num_seeds": 1}
+    row = trial_record(result, 2)["columns"]
+    row |= {"study": "tiny", "status": "complete", "trial": 2, "num_seeds": 1}
+    score = row["validation.tradeoff_score"]
     store = ResultStore(folder)
     store.create()
-    rows: list[dict[str, Any]] = [
-        complete,
-        {**complete, "trial": 3, "validation.tradeoff_score": score - 0.1},
-        {"study": "tiny", "trial": 4, "status": "failed", "reason": "NonFiniteLossError: loss"},
-        {**complete, "trial": 5, "status": "pruned", "reason": "stopped after 1 of 2 epochs"},
-    ]
-    for row in rows:
-        store.write_trial("trials", row["trial"], [row])
+    store.write_trial("trials", 2, [row])
+    store.write_trial("trials", 3, [{**row, "trial": 3, "validation.tradeoff_score": score - 0.1}])
+    failed = {"study": "tiny", "trial": 4, "status": "failed", "reason": "NonFiniteLossError: x"}
+    store.write_trial("trials", 4, [failed])
+    store.write_trial("trials", 5, [{**row, "trial": 5, "status": "pruned", "reason": "stopped"}])
     for number in (2, 5):
         save_weights(folder / "checkpoints" / f"{number:05d}" / "weights.pt", config, result.model)
-    return Trained(folder, config, result)
+    return folder, config, result
 
 
 class Case(NamedTuple):
-    """Results that a test may damage, beside an empty folder for what is exported."""
+    """Results that a test may damage, and where to export them."""
 
     folder: Path
     config: TrialConfig
     result: TrialResult
     to: Path
     capsys: pytest.CaptureFixture[str]
+
+    @property
+    def store(self) -> ResultStore:
+        return ResultStore(self.folder)
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "checkpoints" / "00002" / "weights.pt"
+
+    def row(self, number: int = 2) -> dict[str, Any]:
+        (row,) = (row for row in self.store.read("trials") if row["trial"] == number)
+        return row
 
     def export(self, trial: str = "2") -> Run:
         """Runs the program with ``--trial``."""
@@ -89,19 +91,25 @@ class Case(NamedTuple):
 
     @property
     def metrics(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads((self.to / "metrics.json").read_text(encoding="utf-8"))
-        return content
+        found: dict[str, Any] = json.loads((self.to / "metrics.json").read_text(encoding="utf-8"))
+        return found
 
 
 @pytest.fixture
-def case(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Case:
+def case(
+    trained: tuple[Path, TrialConfig, TrialResult],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> Case:
     (tmp_path / "out").mkdir()
-    folder = Path(shutil.copytree(trained.folder, tmp_path / "tiny"))
-    return Case(folder, trained.config, trained.result, tmp_path / "out" / "network", capsys)
+    folder, config, result = trained
+    copy = shutil.copytree(folder, tmp_path / "tiny")
+    return Case(copy, config, result, tmp_path / "out" / "network", capsys)
 
 
-def _pixels() -> Tensor:
-    return torch.rand(9, 1, 8, 8, generator=generator(0, "pixels"))
+def python(*lines: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "\n".join(lines)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 # What is written
@@ -113,12 +121,12 @@ def test_loaded_network_gives_the_trained_networks_outputs_bit_for_bit(case: Cas
     line = run.printed.splitlines()[-1]
     names = {"simreg_core": simreg_core}
     exec(line.removeprefix("load it: "), names)  # the command prints how
+    pixels = torch.rand(9, 1, 8, 8, generator=generator(0, "pixels"))
     with torch.no_grad():
-        found = simreg_core.load_exported(case.to)(_pixels())
-        assert torch.equal(found, names["model"](_pixels()))  # type: ignore[operator]
-        weights = case.folder / "checkpoints" / "00002" / "weights.pt"
-        assert torch.equal(found, load_weights(weights)(_pixels()))
-        assert torch.equal(found, case.result.model(_pixels()))
+        found = simreg_core.load_exported(case.to)(pixels)
+        assert torch.equal(found, names["model"](pixels))  # type: ignore[operator]
+        assert torch.equal(found, load_weights(case.weights)(pixels))
+        assert torch.equal(found, case.result.model(pixels))
 
 
 def test_folder_holds_four_files_without_pickles_and_nothing_is_left_beside_it(case: Case) -> None:
@@ -133,8 +141,7 @@ def test_folder_holds_four_files_without_pickles_and_nothing_is_left_beside_it(c
 
 def test_figures_are_those_of_the_row_with_their_conditions(case: Case) -> None:
     case.export()
-    (row,) = (r for r in ResultStore(case.folder).read("trials") if r["trial"] == 2)
-    found = case.metrics
+    row, found = case.row(), case.metrics
     for split in ("validation", "test"):
         assert found[split]["num_images"] == 64
         assert found[split]["is_selected_on"] == (split == "validation")
@@ -151,44 +158,38 @@ def test_figures_are_those_of_the_row_with_their_conditions(case: Case) -> None:
     assert "host" not in found["provenance"]
 
 
-def test_boundary_distance_has_a_number_of_images_of_its_own(case: Case) -> None:
+def test_card_has_the_boundary_distance_and_names_an_unregularized_network(case: Case) -> None:
     boundary = BoundaryConfig(num_images=10)
     robustness = case.config.robustness.model_copy(update={"boundary": boundary})
-    config = case.config.model_copy(update={"robustness": robustness})
-    row = ResultStore(case.folder).read("trials")[0]
-    row["test.boundary_distance"] = 0.00123
+    config = case.config.unregularized(0).model_copy(update={"robustness": robustness})
+    row = case.row() | {"test.boundary_distance": 0.00123}
     metrics = exported_metrics(row, config, None)
     assert metrics["test"]["boundary_num_images"] == 10
-    assert "| - | 0.00123 |" in model_card(config, case.result.model, metrics)
+    card = model_card(config, case.result.model, metrics)
+    assert "| - | 0.00123 |" in card
+    assert "without regularizer" in card
 
 
-def test_best_is_the_complete_trial_of_the_highest_validation_score(case: Case) -> None:
+def test_best_is_that_of_the_objective_and_the_constraints(case: Case) -> None:
+    row = case.row(3)
+    robust = row["validation.robust_accuracy"]
+    case.store.write_trial("trials", 3, [{**row, "validation.robust_accuracy": robust + 0.1}])
     case = case._replace(to=case.to / "with" / "parents")
     assert case.export("best").code == 0
-    assert case.metrics["trial"] == 2
-
-
-def test_best_is_that_of_the_searchs_own_objective_and_constraints(case: Case) -> None:
-    store = ResultStore(case.folder)
-    (row,) = (r for r in store.read("trials") if r["trial"] == 3)
-    robust = row["validation.robust_accuracy"]
-    store.write_trial("trials", 3, [{**row, "validation.robust_accuracy": robust + 0.1}])
+    assert case.metrics["trial"] == 2  # by the tradeoff score
     for constraints, number in (("[]", 3), (f"[robust_accuracy <= {robust}]", 2)):
         objective = f"[robust_accuracy]\nconstraints: {constraints}"
         write_space(case.folder, ("[clean_accuracy, robust_accuracy]", objective))
-        assert _choose(store, None)["trial"] == number
+        assert _choose(case.store, None)["trial"] == number
 
 
 def test_network_of_a_seed_has_its_own_figures(case: Case) -> None:
-    """Of a trial of two: seed 0 has weights, and figures that are not the trial's mean."""
-    store = ResultStore(case.folder)
-    (row,) = (r for r in store.read("trials") if r["trial"] == 2)
-    own = [{**row, "num_seeds": 1, "seed": seed, "test.clean_accuracy": 0.5} for seed in (0, 1)]
-    store.write_trial("seeds", 2, own)
-    store.write_trial("trials", 2, [{**row, "num_seeds": 2}])
-    folder = case.folder / "checkpoints" / "00002"
-    (folder / "seed-0").mkdir()
-    (folder / "weights.pt").rename(folder / "seed-0" / "weights.pt")
+    row = case.row()
+    own = [{**row, "seed": seed, "test.clean_accuracy": 0.5} for seed in (0, 1)]
+    case.store.write_trial("seeds", 2, own)
+    case.store.write_trial("trials", 2, [{**row, "num_seeds": 2}])
+    case.weights.with_name("seed-0").mkdir()
+    case.weights.rename(case.weights.parent / "seed-0" / "weights.pt")
     assert export_trial(case.folder, 2, case.to, 0) == (2, 0)
     assert case.metrics["test"]["values"]["clean_accuracy"] == 0.5
     with pytest.raises(ConfigError, match="trial 2 has no network of seed 7; it has: 0, 1"):
@@ -196,15 +197,12 @@ def test_network_of_a_seed_has_its_own_figures(case: Case) -> None:
 
 
 def test_neither_ray_nor_optuna_is_loaded_and_threads_stay_as_they_are(case: Case) -> None:
-    code = (
-        "import sys, torch\n"
-        "torch.set_num_threads(2)\n"
-        "from tuner.export.__main__ import main\n"
-        f"code = main([{str(case.folder)!r}, '--trial', '2', '--to', {str(case.to)!r}])\n"
-        "print(code, torch.get_num_threads(), *{'ray', 'optuna'} & set(sys.modules))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    done = python(
+        "import sys, torch",
+        "torch.set_num_threads(2)",
+        "from tuner.export.__main__ import main",
+        f"code = main([{str(case.folder)!r}, '--trial', '2', '--to', {str(case.to)!r}])",
+        "print(code, torch.get_num_threads(), *{'ray', 'optuna'} & set(sys.modules))",
     )
     assert done.stdout.splitlines()[-1] == "0 2"
 
@@ -214,7 +212,6 @@ def test_neither_ray_nor_optuna_is_loaded_and_threads_stay_as_they_are(case: Cas
 
 def test_card_names_input_conditions_figures_and_limits(case: Case) -> None:
     case.export()
-    card = case.card
     figures = case.result.columns
     clean, score = (
         [figures[f"{split}.{name}"] for split in ("validation", "test")]
@@ -232,67 +229,44 @@ def test_card_names_input_conditions_figures_and_limits(case: Case) -> None:
         f"| clean accuracy | {clean[0]:.4f} | {clean[1]:.4f} |",
         f"| tradeoff score | {score[0]:+.4f} | {score[1]:+.4f} |",
     ):
-        assert fragment in card
-
-
-def test_card_of_an_unregularized_network_says_so(case: Case) -> None:
-    config = case.config.unregularized(0)
-    row = ResultStore(case.folder).read("trials")[0]
-    card = model_card(config, case.result.model, exported_metrics(row, config, None))
-    assert "without regularizer" in card
+        assert fragment in case.card
 
 
 # Confirmation
 
 
-def _confirm(case: Case, robust: list[float]) -> None:
-    """Confirmation of trial 2 as ``tuner.confirm`` writes it; a seed without a value failed."""
-    store = ResultStore(case.folder)
-    done = {}
-    for index, seed in enumerate(SEEDS):
-        pairs = [("baseline", None, case.config.unregularized(seed), 0.25 + 0.125 * index)]
-        if index < len(robust):
-            own = case.config.model_copy(update={"seed": seed})
-            pairs.append(("trial", 2, own, robust[index]))  # type: ignore[arg-type]
-        for role, number, config, accuracy in pairs:
-            row = {
-                **{"role": role, "trial": number, "status": "complete", **config.flat()},
-                "config_digest": config.digest(),
-                **dict.fromkeys((f"test.{name}" for name in METRICS.own), 0.0),
-                "test.robust_accuracy": accuracy,
-            }
-            store.write("confirmation", f"{role}-{config.digest()}", [row])
-            done[config.digest()] = row
+@pytest.mark.parametrize("robust", [(0.5, 0.75, 1.0), (0.5, 0.75), ()])
+def test_confirmed_metrics_have_n_and_interval(robust: tuple[float, ...], case: Case) -> None:
+    """A seed without a value has failed."""
+    done: dict[str, dict[str, Any]] = {}
+    for seed, baseline, own in itertools.zip_longest(SEEDS, (0.25, 0.375, 0.5), robust):
+        regularized = case.config.model_copy(update={"seed": seed})
+        plain = regularized.unregularized(seed)
+        for role, config, value in (("trial", regularized, own), ("baseline", plain, baseline)):
+            row: dict[str, Any] = dict.fromkeys((f"test.{name}" for name in METRICS.own), 0.0)
+            row |= {"role": role, "status": "complete", "config_digest": config.digest()}
+            if value is not None:
+                done[config.digest()] = row | {"test.robust_accuracy": value}
+    case.store.write("confirmation", "all", list(done.values()))
     candidate = summarize(2, PARAMS, 0.1, case.config, SEEDS, done)
-    write_summary(store, [candidate], SEEDS, [case.config], done)
-
-
-def test_confirmed_figures_have_n_and_interval(case: Case) -> None:
-    _confirm(case, [0.5, 0.75, 1.0])
+    write_summary(case.store, [candidate], SEEDS, [case.config], done)
     case.export()
-    found = case.metrics["confirmation"]
-    assert found["estimates"]["robust_accuracy"] == estimate([0.5, 0.75, 1.0])._asdict()
+    found, num_failed = case.metrics["confirmation"], 3 - len(robust)
+    assert (found["split"], found["seeds"]) == ("test", list(SEEDS))
+    assert found["num_failed"] == num_failed
     assert found["baseline"]["robust_accuracy"] == estimate([0.25, 0.375, 0.5])._asdict()
-    assert (found["split"], found["seeds"], found["num_failed"]) == ("test", list(SEEDS), 0)
-    card = case.card
-    assert "| robust accuracy | 3 | 0.7500 ± 0.6210 | 0.3750 ± 0.3105 | 3 |" in card
-
-
-@pytest.mark.parametrize("robust", [[0.5, 0.75], []], ids=["one-failed", "all-failed"])
-def test_failed_seeds_of_a_confirmation_are_counted(robust: list[float], case: Case) -> None:
-    _confirm(case, robust)
-    case.export()
-    card = case.card
-    assert f"{3 - len(robust)} of 3 seeds failed." in card
-    assert ("| robust accuracy | 2 |" in card) == bool(robust)
-    assert bool(case.metrics["confirmation"]["estimates"]) == bool(robust)
-
-
-def test_confirmation_of_other_trials_is_not_this_ones(case: Case) -> None:
-    _confirm(case, [0.5, 0.75, 1.0])
-    shutil.copytree(case.folder / "checkpoints/00002", case.folder / "checkpoints/00003")
-    case.export("3")
-    assert case.metrics["confirmation"] is None
+    assert (f"{num_failed} of 3 seeds failed." in case.card) == (num_failed > 0)
+    if robust:
+        assert found["estimates"]["robust_accuracy"] == estimate(robust)._asdict()
+        assert f"| robust accuracy | {len(robust)} | " in case.card
+    else:
+        assert found["estimates"] == {}
+    if not num_failed:
+        assert "| 3 | 0.7500 ± 0.6210 | 0.3750 ± 0.3105 | 3 |" in case.card
+    shutil.copytree(case.weights.parent, case.folder / "checkpoints/00003")
+    other = case._replace(to=case.to.with_name("other"))
+    other.export("3")
+    assert other.metrics["confirmation"] is None
 
 
 # What is refused
@@ -305,10 +279,9 @@ def test_confirmation_of_other_trials_is_not_this_ones(case: Case) -> None:
         ("4", ["trial 4 ", "NonFiniteLossError"]),
         ("5", ["trial 5 ", "pruned"]),
         ("3", ["00003/weights.pt"]),
-        ("x1", ["--trial", "'x1'"]),
         ("1.5", ["--trial", "'1.5'"]),
     ],
-    ids=["unknown", "failed", "pruned", "no-weights", "text", "fraction"],
+    ids=["unknown", "failed", "pruned", "no-weights", "fraction"],
 )
 def test_trial_without_a_network_is_refused(trial: str, fragments: list[str], case: Case) -> None:
     assert_refused(case.export(trial), case.to, fragments)
@@ -317,7 +290,7 @@ def test_trial_without_a_network_is_refused(trial: str, fragments: list[str], ca
 @pytest.mark.parametrize(
     ("file", "content"),
     [
-        ("weights.pt", b"PK damaged"),
+        ("checkpoints/00002/weights.pt", b"PK damaged"),
         ("trials/00003.parquet", b"PAR1"),
         ("confirmation.json", b"{"),
         ("confirmation.json", b"[]"),
@@ -325,54 +298,44 @@ def test_trial_without_a_network_is_refused(trial: str, fragments: list[str], ca
     ],
 )
 def test_damaged_file_is_refused_by_name(file: str, content: bytes, case: Case) -> None:
-    folder = case.folder / "checkpoints" / "00002" if file == "weights.pt" else case.folder
-    (folder / file).write_bytes(content)
-    assert_refused(case.export(), case.to, [f"{folder / file}"])
+    (case.folder / file).write_bytes(content)
+    assert_refused(case.export(), case.to, [f"{case.folder / file}"])
 
 
-def test_weights_of_another_configuration_are_refused(case: Case) -> None:
+def test_weights_of_another_configuration_and_missing_results_are_refused(case: Case) -> None:
     other = case.config.model_copy(update={"seed": 9})
-    path = case.folder / "checkpoints" / "00002" / "weights.pt"
-    save_weights(path, other, case.result.model)
+    save_weights(case.weights, other, case.result.model)
     assert_refused(case.export(), case.to, ["weights.pt", other.digest()])
-
-
-def test_folder_without_results_is_refused(case: Case) -> None:
     shutil.rmtree(case.folder / "trials")
     assert_refused(case.export(), case.to, [f"{case.folder}: "])
     shutil.rmtree(case.folder)
     assert_refused(case.export(), case.to, [f"{case.folder}: "])
 
 
-@pytest.mark.parametrize("trial", ["0", "best"])
-def test_search_without_an_ended_trial_is_refused(trial: str, case: Case) -> None:
+def test_search_without_an_ended_trial_is_refused(case: Case) -> None:
     for number in (2, 3):
-        ResultStore(case.folder).write_trial("trials", number, [])
+        case.store.write_trial("trials", number, [])
     assert_refused(case.export("best"), case.to, ["2 trials"])  # none of them complete
     shutil.rmtree(case.folder / "trials")
-    ResultStore(case.folder).create()
-    assert_refused(case.export(trial), case.to, ["no trial"])
+    case.store.create()
+    for trial in ("0", "best"):
+        assert_refused(case.export(trial), case.to, ["no trial"])
 
 
-@pytest.mark.parametrize("kind", ["folder", "file", "dangling-link"])
-def test_target_that_exists_is_refused_and_left_alone(kind: str, case: Case) -> None:
+@pytest.mark.parametrize("kind", ["folder", "dangling-link", "below-a-file"])
+def test_unusable_target_is_refused_and_left_alone(kind: str, case: Case) -> None:
     if kind == "folder":
         case.to.mkdir()
-    elif kind == "file":
-        case.to.write_text("mine", encoding="utf-8")
-    else:
+    elif kind == "dangling-link":
         case.to.symlink_to(case.to.parent / "nowhere")
+    else:
+        case.to.touch()
+        case = case._replace(to=case.to / "network")
+    before = list(case.folder.parent.rglob("*"))
     done = case.export()
     assert done.code == 2
-    assert done.errors.startswith(f"tuner.export: --to {case.to}: exists")
-    assert list(case.to.parent.iterdir()) == [case.to]
-    assert not case.to.is_dir() or not list(case.to.iterdir())
-
-
-def test_target_below_a_file_is_refused(tmp_path: Path, case: Case) -> None:
-    (tmp_path / "file").write_text("mine", encoding="utf-8")
-    case = case._replace(to=tmp_path / "file" / "network")
-    assert_refused(case.export(), case.to, ["--to"])
+    assert f"tuner.export: --to {case.to}: " in done.errors
+    assert list(case.folder.parent.rglob("*")) == before
 
 
 # Whole or not at all
@@ -398,14 +361,13 @@ def test_failure_at_any_file_leaves_nothing(
 
 
 def test_killed_before_the_folder_has_its_name_only_a_hidden_draft_is_left(case: Case) -> None:
-    code = (
-        "import os, signal\n"
-        "from pathlib import Path\n"
-        "from tuner.export.__main__ import export_trial\n"
-        "Path.rename = lambda self, target: os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"export_trial(Path({str(case.folder)!r}), 2, Path({str(case.to)!r}))"
+    done = python(
+        "import os, signal",
+        "from pathlib import Path",
+        "from tuner.export.__main__ import export_trial",
+        "Path.rename = lambda self, target: os.kill(os.getpid(), signal.SIGKILL)",
+        f"export_trial(Path({str(case.folder)!r}), 2, Path({str(case.to)!r}))",
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
     assert done.returncode == -9
     (draft,) = case.to.parent.iterdir()
     assert draft.name.startswith(".network.")

@@ -46,48 +46,33 @@ def log_with_a_kill(make: Callable[[], Backend]) -> None:
 # TensorBoard
 
 
-def tensorboard(folder: Path) -> Backend:
-    return make_backend(LogTarget("tensorboard"), folder)
+def tensorboard(folder: Path) -> tuple[Any, list[tuple[str, int, float]]]:
+    """The run as TensorBoard reads it, and its scalars."""
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    path = folder / "tensorboard" / "00000"
+    events = reader.EventAccumulator(str(path), size_guidance={"scalars": 0})
+    events.Reload()
+    tags = events.Tags()["scalars"]
+    return events, sorted((tag, e.step, e.value) for tag in tags for e in events.Scalars(tag))
 
 
-def events(folder: Path) -> Any:
-    accumulator = pytest.importorskip(
-        "tensorboard.backend.event_processing.event_accumulator"
-    ).EventAccumulator(str(folder), size_guidance={"scalars": 0})
-    accumulator.Reload()
-    return accumulator
+def test_tensorboard_has_values_at_once_and_each_once_after_a_kill(tmp_path: Path) -> None:
+    def make() -> Backend:
+        return make_backend(LogTarget("tensorboard"), tmp_path)
 
+    def same(values: Values) -> list[tuple[str, int, Any]]:
+        return [(name, step, pytest.approx(value)) for name, step, value in points(values)]
 
-def scalars(folder: Path) -> list[tuple[str, int, float]]:
-    found = events(folder)
-    return sorted(
-        (tag, e.step, e.value) for tag in found.Tags()["scalars"] for e in found.Scalars(tag)
-    )
-
-
-def same(values: Values) -> list[tuple[str, int, Any]]:
-    return [(name, step, pytest.approx(value)) for name, step, value in points(values)]  # float32
-
-
-def test_tensorboard_has_every_value_of_a_killed_and_resumed_run_once(tmp_path: Path) -> None:
-    log_with_a_kill(lambda: tensorboard(tmp_path))
-    assert scalars(tmp_path / "tensorboard" / "00000") == same(FINAL)
-
-
-def test_tensorboard_shows_values_before_the_run_ends(tmp_path: Path) -> None:
-    tensorboard(tmp_path)(RUN).log(first(1))
-    assert scalars(tmp_path / "tensorboard" / "00000") == same(first(1))
-
-
-def test_tensorboard_has_the_parameters(tmp_path: Path) -> None:
-    log_with_a_kill(lambda: tensorboard(tmp_path))
+    make()(RUN).log(first(1))
+    assert tensorboard(tmp_path)[1] == same(first(1))
+    log_with_a_kill(make)
+    events, scalars = tensorboard(tmp_path)
+    assert scalars == same(FINAL)
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-    folder = tmp_path / "tensorboard" / "00000"
-    metadata = events(folder).SummaryMetadata("_hparams_/session_start_info")
-    content = HParamsPluginData.FromString(metadata.plugin_data.content)
-    found = content.session_start_info.hparams
-    assert {name: value.number_value for name, value in found.items()} == RUN.params
+    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    params = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert {name: value.number_value for name, value in params.items()} == RUN.params
 
 
 # MLflow
@@ -98,22 +83,17 @@ class Database:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.place = f"sqlite:///{folder}/runs.db"
 
     def backend(self) -> Backend:
-        return make_backend(LogTarget("mlflow", self.place), self.folder / "study")
+        target = LogTarget("mlflow", f"sqlite:///{self.folder}/runs.db")
+        return make_backend(target, self.folder / "study")
 
-    def ask(self, query: str) -> list[Any]:
+    def query(self, query: str) -> list[Any]:
         with closing(sqlite3.connect(self.folder / "runs.db")) as database, database:
             return database.execute(query).fetchall()
 
-    def refuse(self, name: str, step: int) -> None:
-        condition = f"NEW.key = '{name}' AND NEW.step = {step}"
-        self.ask(f"CREATE TRIGGER full BEFORE INSERT ON metrics WHEN {condition} "
-                 "BEGIN SELECT RAISE(ABORT, 'disk is full'); END")  # fmt: skip
-
     def metrics(self) -> list[Any]:
-        return self.ask("SELECT key, step, value FROM metrics ORDER BY key, step")
+        return self.query("SELECT key, step, value FROM metrics ORDER BY key, step")
 
 
 @pytest.fixture
@@ -125,20 +105,23 @@ def database(tmp_path: Path) -> Database:
 def test_mlflow_has_every_value_of_a_killed_and_resumed_run_once(database: Database) -> None:
     log_with_a_kill(database.backend)
     assert database.metrics() == points(FINAL)
-    assert database.ask("SELECT name, status FROM runs") == [("study-00000", "FINISHED")]
-    assert database.ask("SELECT name FROM experiments WHERE name != 'Default'") == [("study",)]
-    assert sorted(database.ask("SELECT key, value FROM params")) == [("seed", "1"), ("x", "0.5")]
-    tags = dict(database.ask("SELECT key, value FROM tags"))
+    assert database.query("SELECT name, status FROM runs") == [("study-00000", "FINISHED")]
+    assert database.query("SELECT name FROM experiments WHERE name != 'Default'") == [("study",)]
+    assert sorted(database.query("SELECT key, value FROM params")) == [("seed", "1"), ("x", "0.5")]
+    tags = dict(database.query("SELECT key, value FROM tags"))
     assert {"study": "study", "trial": "7", "network": "id-00000"}.items() <= tags.items()
 
 
 def test_mlflow_has_every_value_once_after_a_failure_half_way(database: Database) -> None:
     failed = database.backend()(RUN)
     failed.log(first(1))
-    database.refuse("b", 2)
+    database.query(
+        "CREATE TRIGGER full BEFORE INSERT ON metrics WHEN NEW.key = 'b' AND NEW.step = 2 "
+        "BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+    )
     with pytest.raises(Exception, match="disk is full"):
         failed.log(first(2))
-    database.ask("DROP TRIGGER full")
+    database.query("DROP TRIGGER full")
     reopened = database.backend()(RUN)
     reopened.log(FINAL)
     reopened.close(FINISHED)
@@ -148,7 +131,7 @@ def test_mlflow_has_every_value_once_after_a_failure_half_way(database: Database
 @pytest.mark.parametrize(("status", "logged"), [("failed", "FAILED"), ("interrupted", "KILLED")])
 def test_mlflow_has_the_status(status: Any, logged: str, database: Database) -> None:
     database.backend()(RUN).close(replace(RUN, status=status))
-    assert database.ask("SELECT status FROM runs") == [(logged,)]
+    assert database.query("SELECT status FROM runs") == [(logged,)]
 
 
 def test_mlflow_prints_no_password(capfd: pytest.CaptureFixture[str]) -> None:
@@ -181,13 +164,12 @@ def test_wandb_gets_the_steps_that_its_server_lacks(num_epochs: int) -> None:
     writer = _WandbWriter(run)
     writer.log(EPOCHS)
     writer.log(FINAL)
-    wanted = {step: values for step, values in FINAL.items() if step > num_epochs}
-    assert sorted(run.rows) == points(wanted)
+    assert sorted(run.rows) == points({s: v for s, v in FINAL.items() if s > num_epochs})
     writer.close(FINISHED)
     assert run.exit_code == 0
 
 
-def test_wandb_gets_final_metrics_of_a_run_that_was_interrupted_after_its_last_epoch() -> None:
+def test_wandb_gets_the_final_metrics_of_a_run_interrupted_after_its_last_epoch() -> None:
     run = WandbRun(4, {"a": 1.0, "b": 1.0})
     _WandbWriter(run).log(FINAL)
     assert run.rows == [("test.a", 4, 0.5), ("test.b", 4, 0.25)]

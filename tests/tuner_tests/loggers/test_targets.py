@@ -3,6 +3,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,14 +13,7 @@ from simreg_core.errors import ConfigError
 from tests.tuner_tests.spaces import Run, write_space
 from tuner.loggers.targets import LogTarget, as_log_target, check_logs, without_credentials
 
-
-class RemotePath:
-    """What distinguishes a path in an object store from a local one."""
-
-    fs = None
-
-
-REMOTE: Any = RemotePath()
+REMOTE: Any = SimpleNamespace(fs=None)  # a path in an object store has a file system
 WANDB = LogTarget("wandb")
 
 
@@ -39,22 +33,20 @@ def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], objec
 
 
 @pytest.mark.parametrize(
-    ("text", "kind", "place"),
+    "text",
     [
-        ("tensorboard", "tensorboard", None),
-        ("mlflow", "mlflow", None),
-        ("mlflow=sqlite:///runs.db", "mlflow", "sqlite:///runs.db"),
-        ("mlflow=http://host:5000", "mlflow", "http://host:5000"),
-        ("mlflow=postgresql+psycopg2://me@host/db", "mlflow", "postgresql+psycopg2://me@host/db"),
-        ("mlflow=runs/here", "mlflow", "runs/here"),
-        ("wandb", "wandb", None),
-        ("wandb=mine", "wandb", "mine"),
+        "tensorboard",
+        "mlflow",
+        "mlflow=sqlite:///runs.db",
+        "mlflow=http://host:5000",
+        "mlflow=postgresql+psycopg2://me@host/db",
+        "mlflow=runs/here",
+        "wandb=mine",
     ],
 )
-def test_flag_names_a_logger_and_its_place(
-    installed: None, text: str, kind: str, place: str | None
-) -> None:
-    assert as_log_target(text) == LogTarget(kind, place)
+def test_flag_names_a_logger_and_its_place(installed: None, text: str) -> None:
+    kind, _, place = text.partition("=")
+    assert as_log_target(text) == LogTarget(kind, place or None)
 
 
 @pytest.mark.parametrize(
@@ -93,12 +85,9 @@ def test_plan_names_the_loggers_without_passwords(
     assert "secret" not in found.printed + repr(as_log_target(flags[-1]))
 
 
-def test_logger_is_given_once(tmp_path: Path) -> None:
+def test_repeated_logger_and_tensorboard_in_an_object_store_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--log: mlflow"):
         check_logs([LogTarget("mlflow", "a"), LogTarget("mlflow", "b")], tmp_path)
-
-
-def test_tensorboard_is_refused_in_an_object_store() -> None:
     with pytest.raises(ConfigError, match="--log tensorboard"):
         check_logs([LogTarget("tensorboard")], REMOTE)
     assert check_logs([LogTarget("mlflow", "http://host")], REMOTE)
@@ -116,16 +105,11 @@ def test_wandb_needs_the_key_of_its_server(
         check_logs([WANDB], tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("API_KEY", "x" * 40), ("MODE", "offline"), ("MODE", "disabled")]
-)
+@pytest.mark.parametrize("setting", ["API_KEY=0123456789" * 4, "MODE=offline", "MODE=disabled"])
 def test_wandb_takes_a_key_from_the_environment_or_needs_none(
-    name: str,
-    value: str,
-    login: Callable[[], object],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    setting: str, login: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    name, _, value = setting.partition("=")
     monkeypatch.setenv(f"WANDB_{name}", value)
     assert check_logs([WANDB], tmp_path) == (WANDB,)
 

@@ -22,12 +22,19 @@ REFERENCE = "    reference: {gaussian: 0.4, transfer_fgsm: 0.15}\n"
 MODEL = "model: {base_channels: 4, blocks: [1, 1]}"
 SAMPLER = "sampler: random"
 STOPPING = "early_stopping: {type: asha, metric: clean_accuracy, "
-CONSTRAINTS = f"{OBJECTIVES}\nconstraints: "
 
 
 def _searched(key: str, kind: str, rest: str) -> tuple[str, str]:
     """Searches another key in place of the threshold."""
     return (THRESHOLD, f"{key}: {{type: {kind}, {rest}}}")
+
+
+def _choices(key: str, choices: str) -> tuple[str, str]:
+    return _searched(key, "categorical", f"choices: {choices}")
+
+
+def _demand(constraints: str) -> tuple[str, str]:
+    return (OBJECTIVES, f"{OBJECTIVES}\nconstraints: {constraints}")
 
 
 # The key that the message names, what it says was found, and what is changed in the good space.
@@ -54,7 +61,7 @@ WRONG_SPACES: list[tuple[str, str, *tuple[tuple[str, str], ...]]] = [
     ("line 5", "'epochs' is given twice", ("{epochs: 2}", "{epochs: 2, epochs: 3}")),
     ("line 14", "given twice", (THRESHOLD, f"{THRESHOLD}\n  {THRESHOLD}")),
     ("search.regularizer.treshold", "regularizer.thr", ("regularizer.thr", "regularizer.tr")),
-    ("search.regularizer", "no field", _searched("regularizer", "categorical", "choices: [1, 2]")),
+    ("search.regularizer", "no field", _choices("regularizer", "[1, 2]")),
     (
         "search.regularizer.alpha",
         "trial.regularizer.alpha",
@@ -70,7 +77,7 @@ WRONG_SPACES: list[tuple[str, str, *tuple[tuple[str, str], ...]]] = [
         "search.robustness.reference.gaussian",
         "within robustness.reference",
         (REFERENCE, ""),
-        _searched("robustness.reference", "categorical", "choices: [{uniform: 1}, {gaussian: 1}]"),
+        _choices("robustness.reference", "[{uniform: 1}, {gaussian: 1}]"),
         (ALPHA, "robustness.reference.gaussian: {type: float, low: 0.1, high: 0.4}"),
     ),
     (
@@ -95,26 +102,18 @@ WRONG_SPACES: list[tuple[str, str, *tuple[tuple[str, str], ...]]] = [
         "2.5",
         _searched("training.batch_size", "float", "low: 2.5, high: 8.0"),
     ),
-    (
-        "search.regularizer.dataset.choices",
-        "found 1",
-        _searched("regularizer.dataset", "categorical", "choices: [digits]"),
-    ),
+    ("search.regularizer.dataset.choices", "found 1", _choices("regularizer.dataset", "[digits]")),
     (
         "search.regularizer.dataset.choices",
         "twice",
-        _searched("regularizer.dataset", "categorical", "choices: [digits, task, digits]"),
+        _choices("regularizer.dataset", "[digits, task, digits]"),
     ),
     (
         "search.regularizer.dataset.choices.1",
         "'mnist5'",
-        _searched("regularizer.dataset", "categorical", "choices: [digits, mnist5]"),
+        _choices("regularizer.dataset", "[digits, mnist5]"),
     ),
-    (
-        "search.training.keep.choices.1",
-        "7",
-        _searched("training.keep", "categorical", "choices: [best, 7]"),
-    ),
+    ("search.training.keep.choices.1", "7", _choices("training.keep", "[best, 7]")),
     ("search.regularizer.threshold.high", "1.5", ("high: 0.9", "high: 1.5")),
     ("search", "at least 1", (f"search:\n  {THRESHOLD}\n  {ALPHA}\n", "search: {}\n")),
     # names
@@ -173,31 +172,15 @@ WRONG_SPACES: list[tuple[str, str, *tuple[tuple[str, str], ...]]] = [
         (SAMPLER, "num_seeds: 2"),
     ),
     # constraints
-    (
-        "constraints",
-        "cannot both be met",
-        (OBJECTIVES, CONSTRAINTS + "[accuracy_cost >= 0.1, accuracy_cost <= 0]"),
-    ),
-    (
-        "constraints",
-        "keep one",
-        (OBJECTIVES, CONSTRAINTS + "[clean_accuracy >= .9, clean_accuracy>=0.9]"),
-    ),
-    ("constraints", "METRIC >= NUMBER", (OBJECTIVES, CONSTRAINTS + "[clean_accuracy > 0.9]")),
-    ("constraints", "METRIC >= NUMBER", (OBJECTIVES, CONSTRAINTS + "[clean_accuracy >= nan]")),
-    ("constraints", "'accuracy'", (OBJECTIVES, CONSTRAINTS + "[accuracy >= 0.9]")),
-    ("constraints", "percent", (OBJECTIVES, CONSTRAINTS + "[clean_accuracy >= 90]")),
-    ("constraints", "list", (OBJECTIVES, CONSTRAINTS + "clean_accuracy >= 0.9")),
-    (
-        "constraints",
-        "trial.robustness.reference",
-        (OBJECTIVES, CONSTRAINTS + "[robust_accuracy.uniform >= 0.5]"),
-    ),
-    (
-        "constraints",
-        "trial.robustness.corruptions",
-        (OBJECTIVES, CONSTRAINTS + "[corruption_accuracy >= 0.5]"),
-    ),
+    ("constraints", "cannot both be met", _demand("[accuracy_cost >= 0.1, accuracy_cost <= 0]")),
+    ("constraints", "keep one", _demand("[clean_accuracy >= .9, clean_accuracy>=0.9]")),
+    ("constraints", "METRIC >= NUMBER", _demand("[clean_accuracy > 0.9]")),
+    ("constraints", "METRIC >= NUMBER", _demand("[clean_accuracy >= nan]")),
+    ("constraints", "'accuracy'", _demand("[accuracy >= 0.9]")),
+    ("constraints", "percent", _demand("[clean_accuracy >= 90]")),
+    ("constraints", "list", _demand("clean_accuracy >= 0.9")),
+    ("constraints", "trial.robustness.reference", _demand("[robust_accuracy.uniform >= 0.5]")),
+    ("constraints", "trial.robustness.corruptions", _demand("[corruption_accuracy >= 0.5]")),
     # data
     (
         "trial.task.dataset",
@@ -207,7 +190,7 @@ WRONG_SPACES: list[tuple[str, str, *tuple[tuple[str, str], ...]]] = [
     (  # also where it is only one of the choices
         "trial.regularizer.dataset",
         "/nowhere/train.parquet",
-        _searched("regularizer.dataset", "categorical", "choices: [task, 'parquet:/nowhere']"),
+        _choices("regularizer.dataset", "[task, 'parquet:/nowhere']"),
     ),
     ("trial.regularizer.num_images", "has 128", ("num_images: 64", "num_images: 999999")),
     ("trial.task.num_train", "1733", ("num_train: 128", "num_train: 5000")),
