@@ -134,18 +134,16 @@ def fgsm(weights: Array) -> LinearAttack:
     )
 
 
+def scaled(attack: LinearAttack, factor: float) -> LinearAttack:
+    """Broken unless ``factor`` is 1: too short, too far or, if negative, backwards."""
+    return lambda images, labels, epsilon: attack(images, labels, factor * epsilon)
+
+
 def fgsm_with_random_signs(weights: Array) -> LinearAttack:
     """Broken: noise of the right size, no direction."""
     rng = np.random.default_rng(0)
     return lambda images, labels, epsilon: np.clip(
         images + epsilon * rng.choice([-1.0, 1.0], images.shape), 0, 1
-    )
-
-
-def fgsm_with_wrong_sign(weights: Array) -> LinearAttack:
-    """Broken: makes the network surer."""
-    return lambda images, labels, epsilon: np.clip(
-        images - epsilon * _ascent(weights, labels), 0, 1
     )
 
 
@@ -157,11 +155,6 @@ def fgsm_with_constant_step(weights: Array) -> LinearAttack:
 def fgsm_without_clipping(weights: Array) -> LinearAttack:
     """Broken: leaves [0, 1]."""
     return lambda images, labels, epsilon: images + epsilon * _ascent(weights, labels)
-
-
-def fgsm_with_half_budget(weights: Array) -> LinearAttack:
-    """Broken: goes half as far as it may."""
-    return lambda images, labels, epsilon: fgsm(weights)(images, labels, epsilon / 2)
 
 
 def _unit(vectors: Array) -> Array:
@@ -182,26 +175,9 @@ def l2_step_in_random_direction(weights: Array) -> LinearAttack:
     return lambda images, labels, epsilon: images + epsilon * _unit(rng.normal(size=images.shape))
 
 
-def l2_step_backwards(weights: Array) -> LinearAttack:
-    """Broken: makes the network surer."""
-    return lambda images, labels, epsilon: (
-        images - epsilon * _unit(weights[1 - labels] - weights[labels])
-    )
-
-
 def l2_step_along_signs(weights: Array) -> LinearAttack:
     """Broken: Linf's direction in the L2 ball."""
     return lambda images, labels, epsilon: images + epsilon * _unit(_ascent(weights, labels))
-
-
-def l2_step_beyond_the_ball(weights: Array) -> LinearAttack:
-    """Broken: no projection."""
-    return lambda images, labels, epsilon: l2_step(weights)(images, labels, 1.01 * epsilon)
-
-
-def l2_step_with_half_budget(weights: Array) -> LinearAttack:
-    """Broken: goes half as far as it may."""
-    return lambda images, labels, epsilon: l2_step(weights)(images, labels, epsilon / 2)
 
 
 def boundary_distances(

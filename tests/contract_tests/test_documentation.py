@@ -30,6 +30,7 @@ OTHER_PROGRAMS = {"ray", "aws", "cat", "ssh", "optuna-dashboard"}
 FLAGS_OF = {"search.md": ["tuner.run"], "audit.md": ["simreg_core.audit"]} | {
     "analysis.md": [f"analysis.{name}" for name in ("pareto", "report", "serve")]
 }
+a_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 EVERY = [block for page in PAGES for block in blocks(page)]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -40,12 +41,8 @@ def of(language: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("block", found, ids=names)
 
 
-def a_page() -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-
-
 def test_readme_fits_on_a_few_screens() -> None:
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+    assert len(_read("README.md").splitlines()) <= 150
 
 
 def test_every_block_says_what_it_is() -> None:
@@ -136,7 +133,7 @@ def test_own_components_work_in_a_trial(
     assert "corruption:my_module:fading" in {point.attack for point in result.curves}
 
 
-@a_page()
+@a_page
 def test_python_blocks_run_one_after_another(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,7 +144,7 @@ def test_python_blocks_run_one_after_another(
             exec(compile(block.text, f"{page.name}:{block.line}", "exec"), names)
 
 
-@a_page()
+@a_page
 def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         if re.match(r"https?:", link):
@@ -164,7 +161,7 @@ def _anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@a_page()
+@a_page
 def test_files_and_modules_that_are_named_exist(page: Path) -> None:
     words = re.findall(r"`([^`\s]+)`", prose(page))
     folders = r"(simreg_core|tuner|analysis|tests|benchmarks|docs|examples|search_spaces)"
@@ -186,17 +183,12 @@ def _find(name: str) -> object:
 
 @pytest.mark.parametrize("page", FLAGS_OF)
 def test_pages_have_every_flag_of_their_commands(page: str, tmp_path: Path) -> None:
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    text = _read(f"docs/{page}")
     for module in FLAGS_OF[page]:
         parser = parser_of(module, [] if module == "tuner.run" else [str(tmp_path)])
-        flags = {
-            flag
-            for action in parser._actions
-            for flag in action.option_strings
-            if flag.startswith("--")
-        }
-        missing = {flag for flag in flags - {"--help", "--figures"} if flag not in text}
-        assert missing == set(), module
+        flags = {flag for action in parser._actions for flag in action.option_strings}
+        needed = {flag for flag in flags - {"--help", "--figures"} if flag.startswith("--")}
+        assert {flag for flag in needed if flag not in text} == set(), module
 
 
 def test_every_command_of_simreg_is_in_the_documentation() -> None:

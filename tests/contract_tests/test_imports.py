@@ -3,6 +3,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,54 +22,42 @@ ANALYSIS_MAY_IMPORT = tuple(
 )
 
 
-def _modules(package: str) -> list[str]:
-    """Dotted names of a package's modules, the programs among them left out."""
-    names = [module_name(path) for path in sources(package)]
-    return [name for name in names if not name.endswith("__main__")]
+def _imports(package: str) -> list[tuple[Path, str]]:
+    """The files of a package, each with every name that it imports."""
+    return [(path, name) for path in sources(package) for name in imports(path)]
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_imports_point_one_way(package: str) -> None:
     wrong = [
         f"{path.relative_to(ROOT)}: {name}"
-        for path in sources(package)
-        for name in imports(path)
+        for path, name in _imports(package)
         if name.partition(".")[0] in FORBIDDEN[package]
     ]
     assert wrong == []
 
 
-def test_analysis_knows_of_the_core_its_records_and_models_only() -> None:
+def test_analysis_imports_only_the_wings_of_the_core_that_need_no_torch() -> None:
     wrong = [
         f"{path.relative_to(ROOT)}: {name}"
-        for path in sources("analysis")
-        for name in imports(path)
-        if name.partition(".")[0] == "simreg_core"
-        and not name.startswith(tuple(ANALYSIS_MAY_IMPORT))
+        for path, name in _imports("analysis")
+        if name.startswith("simreg_core") and not name.startswith(ANALYSIS_MAY_IMPORT)
     ]
     assert wrong == []
 
 
 @pytest.mark.parametrize(
-    ("library", "owner"),
-    [("foolbox", "foolbox_bridge.py"), ("safetensors", "export.py"), ("yaml", "yaml_io.py")],
+    ("package", "library", "owner"),
+    [
+        ("simreg_core", "foolbox", "foolbox_bridge.py"),
+        ("simreg_core", "safetensors", "export.py"),
+        ("simreg_core", "yaml", "yaml_io.py"),
+        ("analysis", "optuna", "importance.py"),
+    ],
 )
-def test_library_has_one_importer_in_the_core(library: str, owner: str) -> None:
-    importers = [
-        path.name
-        for path in sources("simreg_core")
-        if any(name.partition(".")[0] == library for name in imports(path))
-    ]
-    assert importers == [owner]
-
-
-def test_optuna_has_one_importer_in_the_analysis() -> None:
-    importers = [
-        path.name
-        for path in sources("analysis")
-        if any(name.partition(".")[0] == "optuna" for name in imports(path))
-    ]
-    assert importers == ["importance.py"]
+def test_library_has_one_importer(package: str, library: str, owner: str) -> None:
+    found = {path.name for path, name in _imports(package) if name.partition(".")[0] == library}
+    assert found == {owner}
 
 
 def test_global_random_numbers_are_seeded_in_one_place() -> None:
@@ -97,26 +86,22 @@ def _loaded_after(modules: list[str], asked: set[str]) -> set[str]:
     return set(result.stdout.split())
 
 
+WITHOUT_TORCH = ("results.schema", "config.trial", "config.yaml_io")
+
+
+def test_records_and_configuration_are_imported_without_torch() -> None:
+    modules = ["simreg_core", *(f"simreg_core.{name}" for name in WITHOUT_TORCH)]
+    assert _loaded_after(modules, {"torch", "foolbox", "sklearn"}) == set()
+
+
 @pytest.mark.parametrize(
-    "module",
+    ("package", "libraries"),
     [
-        "simreg_core",
-        "simreg_core.results.schema",
-        "simreg_core.config.trial",
-        "simreg_core.config.yaml_io",
+        ("simreg_core", "ray optuna matplotlib pandas foolbox sklearn"),
+        ("analysis", "torch ray foolbox optuna"),
     ],
 )
-def test_module_is_imported_without_torch(module: str) -> None:
-    assert _loaded_after([module], {"torch", "foolbox", "sklearn"}) == set()
-
-
-def test_importing_the_core_loads_nothing_of_a_search() -> None:
-    asked = {"ray", "optuna", "matplotlib", "pandas", "foolbox", "sklearn"}
-    assert _loaded_after(_modules("simreg_core"), asked) == set()
-
-
-def test_importing_the_analysis_loads_no_torch_and_no_ray() -> None:
-    modules = _modules("analysis")
-    if not modules:
-        pytest.skip("there is no analysis yet")
-    assert _loaded_after(modules, {"torch", "ray", "foolbox", "optuna"}) == set()
+def test_importing_a_package_loads_none_of_the_libraries(package: str, libraries: str) -> None:
+    names = [module_name(path) for path in sources(package)]
+    modules = [name for name in names if not name.endswith("__main__")]
+    assert _loaded_after(modules, set(libraries.split())) == set()

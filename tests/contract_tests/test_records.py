@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import pytest
 import torch
 
 from simreg_core.config.trial import TrialConfig
@@ -32,70 +31,41 @@ def _dtypes(columns: tuple[Column, ...]) -> dict[str, str]:
     return {column.name: column.dtype for column in columns}
 
 
-@pytest.mark.parametrize("table", TABLES)
-def test_columns_are_unique_typed_and_described(table: str) -> None:
-    counts = Counter(column.name for column in TABLES[table])
-    assert [name for name, count in counts.items() if count > 1] == []
-    assert {column.dtype for column in TABLES[table]} <= DTYPES
-    assert [column.name for column in TABLES[table] if not column.description] == []
-
-
-def test_column_of_two_tables_has_one_dtype() -> None:
+def test_columns_are_unique_typed_and_described() -> None:
     found: dict[str, set[str]] = {}
     for columns in TABLES.values():
+        assert len(_dtypes(columns)) == len(columns)
+        assert [column.name for column in columns if not column.description] == []
         for column in columns:
             found.setdefault(column.name, set()).add(column.dtype)
-    assert {name: dtypes for name, dtypes in found.items() if len(dtypes) > 1} == {}
+    assert all(len(dtypes) == 1 and dtypes <= DTYPES for dtypes in found.values())
 
 
-def test_every_metric_is_a_column_of_both_splits() -> None:
+def test_every_metric_is_a_column_and_confirmation_shows_no_validation() -> None:
     names = [f"{split}.{metric}" for split in SPLITS for metric in METRICS.own]
     assert {_dtypes(TRIAL_COLUMNS)[name] for name in names} == {"float64"}
+    shown = _dtypes(CONFIRMATION_COLUMNS)
+    assert [name for name in shown if name.startswith("validation.")] == []
+    assert {f"test.{metric}" for metric in METRICS.own} <= set(shown)
 
 
-def test_confirmation_shows_no_validation_figure() -> None:
-    names = [column.name for column in CONFIRMATION_COLUMNS]
-    assert [name for name in names if name.startswith("validation.")] == []
-    assert {f"test.{metric}" for metric in METRICS.own} <= set(names)
-
-
-def test_provenance_is_part_of_trials_and_confirmation() -> None:
+def test_fields_of_records_and_provenance_are_columns() -> None:
     found = set(provenance(torch.device("cpu")))
     assert found <= set(_dtypes(TRIAL_COLUMNS))
     assert found <= set(_dtypes(CONFIRMATION_COLUMNS))
-
-
-@pytest.mark.parametrize(
-    ("fields", "columns"),
-    [
-        pytest.param(CurvePoint._fields, CURVE_COLUMNS, id="curves"),
-        pytest.param(EpochRecord._fields, EPOCH_COLUMNS, id="epochs"),
-    ],
-)
-def test_record_fields_are_columns(fields: tuple[str, ...], columns: tuple[Column, ...]) -> None:
-    assert set(fields) <= set(_dtypes(columns))
+    assert set(CurvePoint._fields) <= set(_dtypes(CURVE_COLUMNS))
+    assert set(EpochRecord._fields) <= set(_dtypes(EPOCH_COLUMNS))
 
 
 def test_result_of_a_trial_fits_the_columns_and_fills_all_but_the_searchs(
     tiny_config: Callable[..., TrialConfig], tmp_path: Path
 ) -> None:
     result = run(tiny_config(), tmp_path)
-    optional = [
-        optional_column(f"{split}.robust_accuracy.{name}") for split in SPLITS for name in ATTACKED
-    ]
-    dtypes = _dtypes((*TRIAL_COLUMNS, *filter(None, optional)))
-    assert set(result.columns) <= set(dtypes)
-    kinds: dict[str, type | tuple[type, ...]] = {
-        "int64": int,
-        "float64": (int, float),
-        "string": str,
-        "bool": bool,
-    }
-    misfits = {
-        name: value
-        for name, value in result.columns.items()
-        if value is not None and not isinstance(value, kinds[dtypes[name]])
-    }
-    assert misfits == {}
+    names = [f"{split}.robust_accuracy.{name}" for split in SPLITS for name in ATTACKED]
+    optional = tuple(column for column in map(optional_column, names) if column)
+    dtypes = _dtypes((*TRIAL_COLUMNS, *optional))
+    kinds: dict[str, Any] = {"int64": int, "float64": int | float, "string": str, "bool": bool}
+    for name, value in result.columns.items():
+        assert value is None or isinstance(value, kinds[dtypes[name]]), name
     of_the_search = {"study", "trial", "status", "reason", "feasible", "num_seeds"}
     assert set(dtypes) - set(result.columns) == of_the_search

@@ -8,46 +8,36 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from simreg_core.config.protocols import merge
 from simreg_core.config.trial import TrialConfig
 from simreg_core.config.yaml_io import parse_yaml
-from simreg_core.data.task import load_task
-from simreg_core.training.baselines import BaselineCache
-from simreg_core.training.experiment import TrialResult, run_experiment
+from simreg_core.training.experiment import TrialResult
+from tests.core_tests.measuring import run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-def trial_in_comment(name: str) -> dict[str, Any]:
-    """What stands under ``trial:`` in the comment of an example."""
-    text = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
-    tree = parse_yaml("\n".join(re.findall(r"^#   (.*)$", text, re.MULTILINE)), name)
-    trial: dict[str, Any] = tree["trial"]
-    return trial
 
 
 @pytest.fixture
 def run_example(
     tmp_path: Path, tiny_trial: Callable[..., dict[str, Any]]
 ) -> Callable[[str], TrialResult]:
-    def run(name: str) -> TrialResult:
-        trial = merge(tiny_trial({"training.epochs": 1}), trial_in_comment(name))
-        config = TrialConfig.from_dict(trial)
-        cache = BaselineCache(tmp_path, load_task(config.task), torch.device("cpu"))
-        return run_experiment(config, cache)
+    def make(name: str) -> TrialResult:
+        text = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+        tree = parse_yaml("\n".join(re.findall(r"^#   (.*)$", text, re.MULTILINE)), name)
+        trial = merge(tiny_trial({"training.epochs": 1}), tree["trial"])
+        return run(TrialConfig.from_dict(trial), tmp_path)
 
-    return run
+    return make
 
 
 def test_attack_is_measured_and_counts(run_example: Callable[[str], TrialResult]) -> None:
     result = run_example("own_attack")
     name = "examples.own_attack:stripes"
-    measured = [p for p in result.curves if (p.split, p.attack) == ("test", name)]
-    assert [point.epsilon for point in measured] == [0.0, 0.1, 0.2]
-    assert [point.is_reference for point in measured] == [False, False, True]
-    assert result.metric(f"robust_accuracy.{name}", "test") == measured[-1].accuracy
+    points = [p for p in result.curves if (p.split, p.attack) == ("test", name)]
+    measured = [(point.epsilon, point.is_reference) for point in points]
+    assert measured == [(0.0, False), (0.1, False), (0.2, True)]
+    assert result.metric(f"robust_accuracy.{name}", "test") == points[-1].accuracy
 
 
 def test_dataset_is_the_task_with_its_protocol(run_example: Callable[[str], TrialResult]) -> None:

@@ -18,7 +18,7 @@ def fresh_commit() -> None:
     module._commit.cache_clear()
 
 
-def test_versions_and_machine_are_told() -> None:
+def test_versions_machine_and_device_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     found = provenance(torch.device("cpu"))
     assert found["torch_version"] == torch.__version__
     assert found["python_version"] == platform.python_version()
@@ -26,9 +26,6 @@ def test_versions_and_machine_are_told() -> None:
     assert found["host"] == platform.node()
     assert found["num_threads"] == torch.get_num_threads()
     assert found["device"].startswith("cpu (")
-
-
-def test_gpu_is_told_with_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU")
     assert provenance(torch.device("cuda"))["device"] == "cuda (Some GPU)"
 

@@ -135,10 +135,7 @@ def test_entry_points_add_the_components_of_their_kind(
     ids=["raises", "leaves", "duplicate"],
 )
 def test_broken_entry_point_is_one_line(
-    source: str,
-    message: str,
-    make_module: MakeModule,
-    install: Callable[..., Registry[Attack]],
+    source: str, message: str, make_module: MakeModule, install: Callable[..., Registry[Attack]]
 ) -> None:
     make_module(source)
     attacks = install("mine")

@@ -171,21 +171,16 @@ def _error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_file_that_is_no_weights_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "weights.pt"
-    assert str(path) in _error(_arguments(path), capsys)
-    save({"state": 1}, path)
-    assert f"{path} is no weights file" in _error(_arguments(path), capsys)
-
-
-def test_weights_of_another_version_are_refused(
     weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     payload: dict[str, Any] = torch.load(weights, weights_only=True)
     payload["config"]["model"]["heads"] = 2
     save(payload, weights)
     assert "another version" in _error(_arguments(weights), capsys)
+    save({"state": 1}, weights)
+    assert f"{weights} is no weights file" in _error(_arguments(weights), capsys)
+    weights.unlink()
+    assert str(weights) in _error(_arguments(weights), capsys)
 
 
 @pytest.mark.parametrize("flag", ["--images 0", "--images many", "--output {}/file/audit.json"])

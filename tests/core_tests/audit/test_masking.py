@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from simreg_core.audit.masking import AuditCurve, MinimalNorms, exceeds, masking_warnings
@@ -34,12 +36,16 @@ def _warnings(
     )
 
 
-def test_sound_figures_warn_of_nothing() -> None:
-    assert _warnings() == []
-
-
-def test_differences_within_the_noise_warn_of_nothing() -> None:
-    assert _warnings(black_box=(0.46, 0.17, 0.0), few=(0.46, 0.17, 0.0)) == []
+@pytest.mark.parametrize(
+    "figures",
+    [
+        pytest.param({}, id="sound"),
+        pytest.param({"black_box": (0.46, 0.17, 0.0), "few": (0.46, 0.17, 0.0)}, id="noise"),
+        pytest.param({"gradient": None, "decision_based": None}, id="no norms"),
+    ],
+)
+def test_harmless_figures_warn_of_nothing(figures: dict[str, Any]) -> None:
+    assert _warnings(**figures) == []
 
 
 @pytest.mark.parametrize(
@@ -61,13 +67,9 @@ def test_differences_within_the_noise_warn_of_nothing() -> None:
         pytest.param({"gradient": None}, ["hop_skip_jump", "1.2", "none"], id="no gradients"),
     ],
 )
-def test_each_sign_warns_alone(figures: dict[str, object], fragments: list[str]) -> None:
-    (warning,) = _warnings(**figures)  # type: ignore[arg-type]
+def test_each_sign_warns_alone(figures: dict[str, Any], fragments: list[str]) -> None:
+    (warning,) = _warnings(**figures)
     assert all(fragment in warning for fragment in fragments)
-
-
-def test_no_decision_based_figure_compares_nothing() -> None:
-    assert _warnings(gradient=None, decision_based=None) == []
 
 
 @pytest.mark.parametrize(

@@ -96,30 +96,19 @@ def test_digests_are_equal_exactly_where_configurations_are(
     assert TrialConfig.from_dict(backwards(trial)).digest() == config.digest()
 
 
-def test_digest_reads_integers_and_floats_alike(tiny_config: Callable[..., TrialConfig]) -> None:
-    as_integer = tiny_config({"regularizer.alpha": 10})
-    as_float = tiny_config({"regularizer.alpha": 10.0})
-    assert as_integer.digest() == as_float.digest()
-
-
 @pytest.mark.parametrize("hash_seed", ["0", "4242"])
-def test_digest_is_the_same_in_another_process(
+def test_digest_is_the_same_in_another_process_and_for_integers_and_floats(
     hash_seed: str, tiny_trial: Callable[..., dict[str, Any]]
 ) -> None:
-    trial = tiny_trial()
     code = (
         "import json, sys; from simreg_core.config.trial import TrialConfig; "
         "print(TrialConfig.from_dict(json.loads(sys.argv[1])).digest())"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(trial)],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONHASHSEED": hash_seed},
-    )
-    assert result.stdout.strip() == TrialConfig.from_dict(trial).digest()
+    command = [sys.executable, "-c", code, json.dumps(tiny_trial({"regularizer.alpha": 10}))]
+    env = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=env)
+    config = TrialConfig.from_dict(tiny_trial({"regularizer.alpha": 10.0}))
+    assert printed.stdout.strip() == config.digest()
 
 
 # Values of another type or out of range; a key may be refused for several.
@@ -159,11 +148,8 @@ WRONG_VALUES: dict[str, list[Any]] = {
     "robustness.surrogate_seed": [2**32],
     "robustness.tradeoff_weight": [-1],
     "robustness.attacks": [
-        {"gaussian": {"max_epsilon": 0}},
-        {"gaussian": {"max_epsilon": 1.5}},
-        {"gaussian": 0.1},
-        {"pgd": {"max_epsilon": 0.1}},
-        {},
+        *({"gaussian": value} for value in (0.1, {"max_epsilon": 0}, {"max_epsilon": 1.5})),
+        *({}, {"pgd": {"max_epsilon": 0.1}}),
     ],
     "robustness.reference": [{"gaussian": 0}, {"blur": 0.1}, {}],
     "robustness.baseline_seeds": [["1"], [], [3, 3], [-1], [2**32]],
@@ -205,72 +191,40 @@ def test_values_that_do_not_go_together_are_refused(
         tiny_config({key: value})
 
 
-def test_dataset_is_required() -> None:
-    with pytest.raises(ValidationError, match=r"task\.dataset"):
-        TrialConfig.from_dict({"task": {}})
-
-
-@pytest.mark.parametrize(
-    "key", ["sed", "task.colour", "training.schedule.gamma", "robustness.attacks.gaussian.eps"]
-)
-def test_unknown_key_is_refused(key: str, tiny_config: Callable[..., TrialConfig]) -> None:
-    with pytest.raises(ValidationError, match=key):
-        tiny_config({key: 1})
-
-
 def test_configuration_cannot_be_changed(tiny_config: Callable[..., TrialConfig]) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         tiny_config().seed = 7  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(
-    ("architecture", "given", "blocks"),
-    [
-        ("resnet18", None, (2, 2, 2, 2)),
-        ("resnet34", None, (3, 4, 6, 3)),
-        ("resnet50", None, (3, 4, 6, 3)),
-        ("resnet18", [1, 3], (1, 3)),
-    ],
-)
+@pytest.mark.parametrize(("given", "blocks"), [(None, [3, 4, 6, 3]), ([1, 3], [1, 3])])
 def test_sections_are_the_given_ones_or_those_of_the_architecture(
-    architecture: str,
-    given: list[int] | None,
-    blocks: tuple[int, ...],
-    tiny_config: Callable[..., TrialConfig],
+    given: list[int] | None, blocks: list[int], tiny_config: Callable[..., TrialConfig]
 ) -> None:
-    config = tiny_config({"model.architecture": architecture, "model.blocks": given})
+    config = tiny_config({"model.architecture": "resnet34", "model.blocks": given})
     network = as_resnet(build_network(config.model, channels=1, num_classes=2, seed=0))
-    assert [len(list(section.children())) for section in network.sections.values()] == list(blocks)
-    layers = NETWORKS.get(architecture).layers(config.model)  # known before it is built
+    assert [len(list(section.children())) for section in network.sections.values()] == blocks
+    layers = NETWORKS.get("resnet34").layers(config.model)  # known before it is built
     assert layers == network.layer_names
 
 
-def test_epsilons_are_ten_evenly_spaced_from_zero_by_default() -> None:
-    epsilons = RobustnessConfig().epsilons("gaussian")
-    assert epsilons[0] == 0
-    np.testing.assert_allclose(epsilons, np.linspace(0, 0.1, 10), atol=1e-12)
-
-
 @pytest.mark.parametrize(
-    ("reference", "expected"),
+    ("attack", "reference", "expected"),
     [
-        pytest.param({"gaussian": 0.4}, (0, 0.25, 0.4, 0.5), id="joins-the-grid"),
-        pytest.param({"gaussian": 0.25}, (0, 0.25, 0.5), id="on-the-grid-already"),
-        pytest.param({"gaussian": 0.7}, (0, 0.25, 0.5, 0.7), id="beyond-the-grid"),
-        pytest.param({"uniform": 0.4}, (0, 0.25, 0.5), id="of-another-attack"),
+        ("gaussian", 0.4, (0, 0.25, 0.4, 0.5)),
+        ("gaussian", 0.25, (0, 0.25, 0.5)),
+        ("gaussian", 0.7, (0, 0.25, 0.5, 0.7)),
+        ("uniform", 0.4, (0, 0.25, 0.5)),
     ],
+    ids=["joins-the-grid", "on-the-grid-already", "beyond-the-grid", "of-another-attack"],
 )
 def test_reference_epsilon_is_measured_once(
-    reference: dict[str, float], expected: tuple[float, ...]
+    attack: str, reference: float, expected: tuple[float, ...]
 ) -> None:
-    robustness = RobustnessConfig.model_validate(
-        {
-            "attacks": {"gaussian": {"max_epsilon": 0.5}, "uniform": {"max_epsilon": 0.5}},
-            "reference": reference,
-            "num_epsilons": 3,
-        }
-    )
-    assert robustness.epsilons("gaussian") == expected
+    attacks = {"gaussian": {"max_epsilon": 0.5}, "uniform": {"max_epsilon": 0.5}}
+    given = {"attacks": attacks, "reference": {attack: reference}, "num_epsilons": 3}
+    assert RobustnessConfig.model_validate(given).epsilons("gaussian") == expected
+    default = RobustnessConfig().epsilons("gaussian")
+    np.testing.assert_allclose(default, np.linspace(0, 0.1, 10), atol=1e-12)
 
 
 def test_unregularized_changes_regularizer_and_seed_only(
@@ -285,17 +239,10 @@ def test_unregularized_changes_regularizer_and_seed_only(
     assert other.unregularized(9).digest() == plain.digest()
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        "robustness.noise_seed",
-        "seed",
-        "training.epochs",
-        "regularizer.num_images",
-        "task.split_seed",
-        "model.scale",
-    ],
-)
+CHANGED = "robustness.noise_seed training.epochs regularizer.num_images task.split_seed model.scale"
+
+
+@pytest.mark.parametrize("key", ["seed", *CHANGED.split()])
 def test_network_digest_depends_on_all_but_the_attacks(
     key: str, tiny_config: Callable[..., TrialConfig]
 ) -> None:

@@ -19,9 +19,8 @@ MakeDataset = Callable[..., Path]
 WriteImages = Callable[..., Path]
 
 
-def _load(folder: Path, **request: Any) -> ImagePool:
-    asked: dict[str, Any] = {"color": False, "size": None, "key": "task.dataset", **request}
-    return load_dataset(f"parquet:{folder}", **asked)
+def _load(folder: Path, key: str = "task.dataset") -> ImagePool:
+    return load_dataset(f"parquet:{folder}", color=False, size=None, key=key)
 
 
 def test_parquet_images_are_the_encoded_ones(
@@ -42,21 +41,19 @@ def test_class_names_and_test_set_count_classes_too(write_images: WriteImages) -
     assert _load(write_images([6], "test")).num_classes == 7
 
 
-@pytest.mark.parametrize("key", ["task.dataset", "regularizer.dataset"])
-def test_missing_file_is_refused(key: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=rf"^{key}: .*train\.parquet does not exist"):
-        _load(tmp_path / "absent", key=key)
+def test_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^--dataset: .*train\.parquet does not exist"):
+        _load(tmp_path / "absent", "--dataset")
 
 
 @pytest.mark.parametrize("name", ["train", "test"])
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.99], ids=["empty", "half", "without-its-end"])
+@pytest.mark.parametrize("share", [0.0, 0.99], ids=["empty", "without-its-end"])
 def test_truncated_file_is_refused(share: float, name: str, make_dataset: MakeDataset) -> None:
-    folder = make_dataset(num_test=5)
-    path = folder / f"{name}.parquet"
+    path = make_dataset(num_test=5) / f"{name}.parquet"
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(ConfigError, match=rf"{name}\.parquet is not a readable Parquet file"):
-        _load(folder)
+        _load(path.parent)
 
 
 @pytest.mark.parametrize(
@@ -84,23 +81,16 @@ SIZE = (60000).to_bytes(2, "little") * 2
 GIANT = b"GIF89a" + SIZE + bytes(3) + b"\x2c" + bytes(4) + SIZE + b"\x00\x02\x02\x4c\x01\x00;"
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        pytest.param(lambda data: data[: len(data) // 2], id="truncated"),
-        pytest.param(lambda data: b"", id="empty"),
-        pytest.param(lambda data: b"not an image", id="text"),
-        pytest.param(lambda data: data[:60] + bytes([data[60] ^ 255]) + data[61:], id="flipped"),
-        pytest.param(lambda data: GIANT, id="giant"),
-        pytest.param(lambda data: None, id="null"),
-    ],
-)
+@pytest.mark.parametrize("damage", ["half", b"", b"not an image", "flip", GIANT, None])
 def test_damaged_image_is_refused_with_file_and_row(
-    damage: Callable[[bytes], bytes | None],
-    write_images: WriteImages,
-    make_png: Callable[..., bytes],
+    damage: str | bytes | None, write_images: WriteImages, make_png: Callable[..., bytes]
 ) -> None:
-    folder = write_images([0, 1, 2, 0], images={2: damage(make_png(2))})
+    data = make_png(2)
+    if damage == "half":
+        damage = data[: len(data) // 2]
+    elif damage == "flip":
+        damage = data[:60] + bytes([data[60] ^ 255]) + data[61:]
+    folder = write_images([0, 1, 2, 0], images={2: damage})
     with pytest.raises(ConfigError, match=r"train\.parquet: row 2 "):
         _load(folder)
 
@@ -114,7 +104,7 @@ def test_different_sizes_without_a_size_are_refused(
 ) -> None:
     folder = write_images([0, 1], images={1: make_png(1, 9, 9)})
     with pytest.raises(ConfigError, match=rf"different sizes; {advice}"):
-        _load(folder, key=key)
+        _load(folder, key)
 
 
 def test_test_set_of_another_size_is_refused(
@@ -132,11 +122,8 @@ def test_bad_label_is_refused(label: int | None, found: str, write_images: Write
 
 
 @pytest.mark.parametrize("text", ["[ant", '{"a": 1}', "3"])
-def test_damaged_class_names_are_refused(
-    text: str, tmp_path: Path, make_png: Callable[..., bytes]
-) -> None:
-    table = pa.table({"image": [{"bytes": make_png(0)}], "label": [0]})
-    table = table.replace_schema_metadata({"class_names": text})
-    pq.write_table(table, tmp_path / "train.parquet")
+def test_damaged_class_names_are_refused(text: str, write_images: WriteImages) -> None:
+    path = write_images([0]) / "train.parquet"
+    pq.write_table(pq.read_table(path).replace_schema_metadata({"class_names": text}), path)
     with pytest.raises(ConfigError, match="class_names is not a JSON list"):
-        _load(tmp_path)
+        _load(path.parent)

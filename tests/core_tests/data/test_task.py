@@ -22,8 +22,8 @@ from simreg_core.errors import ConfigError
 MakeDataset = Callable[..., Path]
 
 
-def _load(folder: Path, *, color: bool = False, size: int | None = None) -> ImagePool:
-    return load_dataset(f"parquet:{folder}", color=color, size=size, key="task.dataset")
+def _load(folder: Path) -> ImagePool:
+    return load_dataset(f"parquet:{folder}", color=False, size=None, key="task.dataset")
 
 
 def _contents(images: Tensor) -> set[bytes]:
@@ -49,20 +49,16 @@ def task(make_dataset: MakeDataset) -> TaskConfig:
     )
 
 
-def test_splits_have_the_asked_sizes_and_share_no_image(task: TaskConfig) -> None:
+def test_splits_have_the_asked_sizes_keep_their_labels_and_share_no_image(task: TaskConfig) -> None:
     splits = load_task(task)[:3]
-    assert [len(split.labels) for split in splits] == [20, 8, 6]
     contents = [_contents(split.images) for split in splits]
     assert [len(content) for content in contents] == [20, 8, 6]
     assert len(set().union(*contents)) == 34
-    for split in splits:
-        assert isinstance(split, Split)
-        assert (split.images.dtype, split.labels.dtype) == (torch.uint8, torch.int64)
-
-
-def test_labels_stay_with_their_images(task: TaskConfig) -> None:
     pool = load_dataset(task.dataset, color=False, size=None, key="task.dataset")
-    for split in load_task(task)[:3]:
+    for split, size in zip(splits, (20, 8, 6), strict=True):
+        assert isinstance(split, Split)
+        assert len(split.labels) == size
+        assert (split.images.dtype, split.labels.dtype) == (torch.uint8, torch.int64)
         _assert_labelled_alike(split, pool)
 
 
@@ -71,12 +67,6 @@ def test_smaller_training_set_is_measured_on_the_same_images(task: TaskConfig) -
     assert torch.equal(small.validation.images, large.validation.images)
     assert torch.equal(small.test.images, large.test.images)
     assert _contents(small.train.images) < _contents(large.train.images)
-
-
-def test_split_seed_decides_the_splits(task: TaskConfig) -> None:
-    data, other = load_task(task), load_task(task.model_copy(update={"split_seed": 1}))
-    assert load_task(task).fingerprint == data.fingerprint
-    assert _contents(other.test.images) != _contents(data.test.images)
 
 
 def test_own_test_set_is_used_whole_and_a_tenth_of_the_rest_validates(
@@ -105,7 +95,6 @@ def test_own_test_set_is_used_whole_and_a_tenth_of_the_rest_validates(
         ({"num_test": None}, r"task\.num_test: .*no test set"),
         ({"num_train": None, "num_validation": 33}, "1 training and 33 validation"),
     ],
-    ids=["train", "validation", "test", "more-than-all", "no-test-set", "one-training-image"],
 )
 def test_too_few_images_are_refused(
     changes: dict[str, int | None], message: str, task: TaskConfig
@@ -114,14 +103,17 @@ def test_too_few_images_are_refused(
         load_task(task.model_copy(update=changes))
 
 
-def test_fingerprint_follows_the_content(make_dataset: MakeDataset) -> None:
-    sizes = {"num_train": 20, "num_validation": 8, "num_test": 6}
-    one, copy, other = (
-        load_task(TaskConfig.model_validate({"dataset": f"parquet:{folder}", **sizes}))
-        for folder in (make_dataset("a"), make_dataset("b"), make_dataset("c", first=1))
+def test_fingerprint_follows_content_and_split_seed(
+    task: TaskConfig, make_dataset: MakeDataset
+) -> None:
+    data, seeded = load_task(task), load_task(task.model_copy(update={"split_seed": 1}))
+    copied, other = (
+        load_task(task.model_copy(update={"dataset": f"parquet:{folder}"}))
+        for folder in (make_dataset("b"), make_dataset("c", first=1))
     )
-    assert one.fingerprint == copy.fingerprint
-    assert one.fingerprint != other.fingerprint
+    assert copied.fingerprint == data.fingerprint
+    assert len({found.fingerprint for found in (data, seeded, other)}) == 3
+    assert _contents(seeded.test.images) != _contents(data.test.images)
 
 
 def test_data_moves_to_a_device_whole(tiny_data: TaskData) -> None:
@@ -134,15 +126,11 @@ def test_data_moves_to_a_device_whole(tiny_data: TaskData) -> None:
 
 
 def _load_images(
-    config: TrialConfig, train: Split, held_out: Sequence[Split]
+    task: TaskConfig, dataset: str, num: int, data: TaskData, held_out: Sequence[Split] = ()
 ) -> RegularizationImages:
-    return load_regularization_images(config.regularizer, config.task, train, held_out)
-
-
-def _regularized(task: TaskConfig, dataset: str, num_images: int) -> TrialConfig:
-    return TrialConfig.from_dict(
-        {"task": task.model_dump(), "regularizer": {"dataset": dataset, "num_images": num_images}}
-    )
+    regularizer = {"dataset": dataset, "num_images": num}
+    config = TrialConfig.from_dict({"task": task.model_dump(), "regularizer": regularizer})
+    return load_regularization_images(config.regularizer, config.task, data.train, held_out)
 
 
 @pytest.mark.parametrize("by_name", [False, True], ids=["task", "name-of-the-dataset"])
@@ -150,11 +138,8 @@ def test_tasks_own_images_come_from_the_training_split_only(
     by_name: bool, task: TaskConfig
 ) -> None:
     data = load_task(task)
-    config = _regularized(task, task.dataset if by_name else "task", 20)
-    images = _load_images(config, data.train, ()).images
-    assert _contents(images) == _contents(data.train.images)
-    assert not _contents(images) & _contents(data.validation.images)
-    assert not _contents(images) & _contents(data.test.images)
+    found = _load_images(task, task.dataset if by_name else "task", 20, data)
+    assert _contents(found.images) == _contents(data.train.images)
 
 
 def test_regularization_images_take_size_and_channels_of_the_task(
@@ -162,20 +147,17 @@ def test_regularization_images_take_size_and_channels_of_the_task(
 ) -> None:
     task = TaskConfig(dataset=f"parquet:{make_dataset(color=True)}", color=True, num_test=6)
     other = make_dataset("other", side=13, first=500)
-    config = _regularized(task, f"parquet:{other}", 12)
-    images = _load_images(config, load_task(task).train, ()).images
-    assert images.shape == (12, 3, 8, 8)
-    assert images.dtype == torch.uint8
+    images = _load_images(task, f"parquet:{other}", 12, load_task(task)).images
+    assert (images.shape, images.dtype) == ((12, 3, 8, 8), torch.uint8)
 
 
-@pytest.mark.parametrize(("dataset", "has"), [("task", 20), ("other", 15)])
+@pytest.mark.parametrize(("is_own", "has"), [(True, 20), (False, 15)])
 def test_more_regularization_images_than_there_are_is_refused(
-    dataset: str, has: int, task: TaskConfig, make_dataset: MakeDataset
+    is_own: bool, has: int, task: TaskConfig, make_dataset: MakeDataset
 ) -> None:
     name = f"parquet:{make_dataset(num_train=15, first=500, name='o')}"
-    config = _regularized(task, "task" if dataset == "task" else name, 21)
     with pytest.raises(ConfigError, match=f"num_images: 21 asked, .* has {has} images"):
-        _load_images(config, load_task(task).train, ())
+        _load_images(task, "task" if is_own else name, 21, load_task(task))
 
 
 @pytest.fixture
@@ -193,12 +175,10 @@ def test_held_out_images_are_left_out_under_any_name(folders: Path) -> None:
     task = TaskConfig(dataset=f"folder:{folders}", num_validation=6)
     data = load_task(task)
     held_out = (data.validation, data.test)
-    config = _regularized(task, f"folder:{folders / 'train'}", 24)
-    found = _load_images(config, data.train, held_out)
+    found = _load_images(task, f"folder:{folders / 'train'}", 24, data, held_out)
     assert _contents(found.images) == _contents(data.train.images)
     _assert_labelled_alike(found, data.train)
-    fewer = _regularized(task, f"folder:{folders / 'train'}", 9)
-    first = _load_images(fewer, data.train, held_out).images
+    first = _load_images(task, f"folder:{folders / 'train'}", 9, data, held_out).images
     assert torch.equal(first, found.images[:9])
 
 
@@ -208,9 +188,8 @@ def test_too_few_images_beside_the_held_out_ones_are_refused(
 ) -> None:
     task = TaskConfig(dataset=f"folder:{folders}", num_validation=6)
     data = load_task(task)
-    config = _regularized(task, f"folder:{folders / part}", asked)
     with pytest.raises(ConfigError, match=rf"^regularizer\.num_images: {asked} .* leaves {left}$"):
-        _load_images(config, data.train, (data.validation, data.test))
+        _load_images(task, f"folder:{folders / part}", asked, data, (data.validation, data.test))
 
 
 def test_oblong_held_out_images_are_left_out(
@@ -221,9 +200,8 @@ def test_oblong_held_out_images_are_left_out(
     (folder / "link").mkdir()
     (folder / "link" / "train.parquet").symlink_to(folder / "train.parquet")
     data = load_task(task := TaskConfig(dataset=f"parquet:{folder}", num_test=4, num_validation=4))
-    config = _regularized(task, f"parquet:{folder / 'link'}", 13)
     with pytest.raises(ConfigError, match=r"leaves 12$"):
-        _load_images(config, data.train, (data.validation, data.test))
+        _load_images(task, f"parquet:{folder / 'link'}", 13, data, (data.validation, data.test))
 
 
 def test_without_held_out_images_the_draw_is_the_datasets(
@@ -232,10 +210,8 @@ def test_without_held_out_images_the_draw_is_the_datasets(
     data = load_task(task)
     name = f"parquet:{make_dataset('other', num_train=30, first=500)}"
     drawn = load_dataset(name, color=False, size=8, key="k", limit=12, seed=task.split_seed).images
-    found = _load_images(
-        _regularized(task, name, 12), data.train, (data.validation, data.test)
-    ).images
-    assert torch.equal(found, drawn)
+    found = _load_images(task, name, 12, data, (data.validation, data.test))
+    assert torch.equal(found.images, drawn)
 
 
 # Labels
@@ -250,7 +226,6 @@ def test_without_held_out_images_the_draw_is_the_datasets(
         ([1, 2] * 4, None, "found 2.* label 0$"),
         ([0, 1] * 4, [0, 2], "label 2,"),
     ],
-    ids=["one-class", "gap", "huge", "from-1", "test-only"],
 )
 def test_labels_that_cannot_be_learned_are_refused(
     train: list[int], test: list[int] | None, message: str, write_images: Callable[..., Path]
@@ -273,8 +248,7 @@ def test_task_without_labels_is_refused(without: str, write_images: Callable[...
 def test_images_without_labels_can_regularize(
     task: TaskConfig, write_images: Callable[..., Path]
 ) -> None:
-    config = _regularized(task, f"parquet:{write_images(None, num=6)}", 6)
-    found = _load_images(config, load_task(task).train, ())
+    found = _load_images(task, f"parquet:{write_images(None, num=6)}", 6, load_task(task))
     assert (len(found.images), found.labels) == (6, None)
 
 
@@ -282,12 +256,11 @@ def test_regularization_images_carry_their_labels(
     task: TaskConfig, make_dataset: MakeDataset
 ) -> None:
     data = load_task(task)
-    own = _load_images(_regularized(task, "task", 7), data.train, ())
+    own = _load_images(task, "task", 7, data)
     assert own.labels is not None
     assert own.labels.tolist() == data.train.labels[:7].tolist()
     folder = make_dataset("other", num_train=30, first=500)
-    other = _load_images(_regularized(task, f"parquet:{folder}", 7), data.train, ())
-    _assert_labelled_alike(other, _load(folder))
+    _assert_labelled_alike(_load_images(task, f"parquet:{folder}", 7, data), _load(folder))
 
 
 def test_another_name_of_the_tasks_files_gives_its_training_images(
@@ -296,6 +269,5 @@ def test_another_name_of_the_tasks_files_gives_its_training_images(
     (tmp_path / "link").symlink_to(folders)
     task = TaskConfig(dataset=f"folder:{folders}", num_validation=3)
     data = load_task(task)
-    config = _regularized(task, f"imagenet:{tmp_path / 'link'}", 27)
-    images = _load_images(config, data.train, ()).images
+    images = _load_images(task, f"imagenet:{tmp_path / 'link'}", 27, data).images
     assert _contents(images) == _contents(data.train.images)

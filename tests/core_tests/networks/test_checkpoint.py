@@ -11,7 +11,7 @@ import torch
 
 from simreg_core.config.trial import TrialConfig
 from simreg_core.networks.checkpoint import CheckpointError, load, load_weights, save, save_weights
-from simreg_core.networks.network import FeatureNetwork, build_network
+from simreg_core.networks.network import build_network
 from simreg_core.seeding import generator
 
 
@@ -64,46 +64,35 @@ def test_flipped_bit_in_a_tensor_is_refused(path: Path) -> None:
         load(path)
 
 
-def test_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "state.pt")
-    with pytest.raises(CheckpointError, match=r"state\.pt is .*: no regular file$"):
-        load(tmp_path / "state.pt")
-
-
 @pytest.mark.parametrize(
     "content",
     [
-        pytest.param(b"", id="empty"),
-        pytest.param(b"training: 3\n" * 20, id="text"),
-        pytest.param(bytes(range(256)) * 4, id="noise"),
-        pytest.param(pickle.dumps({"checkpoint_version": 1}), id="bare-pickle"),
-        pytest.param(b"PK\x05\x06" + bytes(18), id="empty-archive"),
-        pytest.param(None, id="folder"),
+        *(b"", b"training: 3\n" * 20, bytes(range(256)) * 4, b"PK\x05\x06" + bytes(18)),
+        pickle.dumps({"checkpoint_version": 1}),
+        *("folder", "pipe"),
     ],
+    ids=["empty", "text", "noise", "empty-archive", "bare-pickle", "folder", "pipe"],
 )
-def test_file_of_another_kind_is_refused(content: bytes | None, tmp_path: Path) -> None:
+def test_file_of_another_kind_is_refused(content: bytes | str, tmp_path: Path) -> None:
     path = tmp_path / "state.pt"
-    if content is None:
-        path.mkdir()
-    else:
+    if isinstance(content, bytes):
         path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"state\.pt is damaged"):
+    else:
+        path.mkdir() if content == "folder" else os.mkfifo(path)
+    message = "is .*: no regular file$" if content == "pipe" else "is damaged"
+    with pytest.raises(CheckpointError, match=rf"state\.pt {message}"):
         load(path)
 
 
 @pytest.mark.parametrize(
     ("payload", "found"),
-    [
-        pytest.param({"checkpoint_version": 2}, "2", id="later"),
-        pytest.param({"weights": torch.zeros(2)}, "None", id="none"),
-        pytest.param([1, 2], "None", id="no-mapping"),
-    ],
+    [({"checkpoint_version": 2}, "2"), ({"weights": torch.zeros(2)}, "None"), ([1, 2], "None")],
+    ids=["later", "none", "no-mapping"],
 )
 def test_other_version_is_refused(payload: object, found: str, tmp_path: Path) -> None:
-    path = tmp_path / "state.pt"
-    torch.save(payload, path)
+    torch.save(payload, tmp_path / "state.pt")
     with pytest.raises(CheckpointError, match=f"version {found}"):
-        load(path)
+        load(tmp_path / "state.pt")
 
 
 class _Intruder:
@@ -134,16 +123,11 @@ def test_malicious_pickle_is_refused_and_not_run(kind: str, tmp_path: Path) -> N
 # Weights files
 
 
-def _model(config: TrialConfig) -> FeatureNetwork:
-    model = build_network(config.model, channels=1, num_classes=10, seed=4)
-    model(torch.rand(8, 1, 8, 8, generator=generator(0, "pixels")))  # moves the running statistics
-    return model
-
-
 def test_classifier_survives_bit_for_bit(
     path: Path, tiny_config: Callable[..., TrialConfig]
 ) -> None:
-    model = _model(tiny_config())
+    model = build_network(tiny_config().model, channels=1, num_classes=10, seed=4)
+    model(torch.rand(8, 1, 8, 8, generator=generator(0, "pixels")))  # moves the running statistics
     save_weights(path, tiny_config(), model)
     before = torch.random.get_rng_state()
     found = load_weights(path)

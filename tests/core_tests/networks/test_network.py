@@ -12,8 +12,10 @@ def _build() -> FeatureNetwork:
     return build_network(config, channels=1, num_classes=2, seed=0)
 
 
-def test_freezing_turns_training_and_gradients_off() -> None:
+def test_network_is_built_on_the_cpu_and_frozen_without_training_and_gradients() -> None:
     model = _build()
+    assert (model.channels, model.num_classes) == (1, 2)
+    assert {parameter.device for parameter in model.parameters()} == {torch.device("cpu")}
     assert freeze(model) is model
     assert not any(module.training for module in model.modules())
     assert not any(parameter.requires_grad for parameter in model.parameters())
@@ -30,9 +32,3 @@ def test_mode_comes_back_behind_errors_too(is_training: bool) -> None:
     with pytest.raises(KeyError, match="inside"), evaluation_mode(model):
         fail()
     assert model.training == is_training
-
-
-def test_network_knows_its_shape_and_is_built_on_the_cpu() -> None:
-    model = _build()
-    assert (model.channels, model.num_classes) == (1, 2)
-    assert {parameter.device for parameter in model.parameters()} == {torch.device("cpu")}

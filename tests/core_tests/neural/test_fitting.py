@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -258,20 +259,25 @@ def test_saved_model_predicts_the_same(model: FittedModel, tmp_path: Path) -> No
     assert torch.equal(loaded.test_correlation, model.test_correlation)
 
 
-@pytest.mark.parametrize("lacking", [None, "network", "config", "test_correlation", "neurons"])
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize(
+    "lacking", [None, "all", "file", "network", "config", "test_correlation", "neurons"]
+)
 def test_file_that_is_no_whole_model_is_one_line(
     lacking: str | None, model: FittedModel, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.pt"
-    with pytest.raises(ConfigError, match=r"^key: .*model\.pt does not exist"):
-        load_model(path, key="key")
-    model.save(path)
-    payload = checkpoint.load(path) if lacking else {"weights": torch.zeros(1)}
-    payload.pop(lacking or "", None)
-    checkpoint.save(payload, path)
-    with pytest.raises(ConfigError, match=r"^key: .*model\.pt ") as caught:
-        load_model(path, key="key")
-    assert "\n" not in str(caught.value)
+    if lacking == "all":
+        path.write_bytes(b"junk")
+    elif lacking != "file":
+        model.save(path)
+        payload = checkpoint.load(path) if lacking else {"weights": torch.zeros(1)}
+        payload.pop(lacking or "", None)
+        checkpoint.save(payload, path)
+    for read in (load_model, partial(denoised_responses, images=_images(2))):
+        with pytest.raises(ConfigError, match=r"^key: .*model\.pt ") as caught:
+            read(path, key="key")
+        assert "\n" not in str(caught.value)
 
 
 # The cache
@@ -312,8 +318,10 @@ def test_responses_are_computed_once_for_the_same_images(
         assert found.dtype == torch.float32
         torch.testing.assert_close(found, model.denoise(images))
     assert loads == [model_file]
-    denoised_responses(model_file, images.flip(0), "key")
-    assert loads == [model_file] * 2
+    wide = images.reshape(len(images), 1, images.shape[2] // 2, -1)  # the same bytes
+    for number, others in enumerate((images.flip(0), wide), start=2):
+        denoised_responses(model_file, others, "key")
+        assert loads == [model_file] * number
 
 
 @pytest.mark.usefixtures("cache")
@@ -327,32 +335,12 @@ def test_damaged_responses_are_computed_again(model_file: Path, cache: Path) -> 
     assert torch.equal(denoised_responses(model_file, images, "key"), expected)
 
 
-def test_images_of_other_shape_but_equal_bytes_have_other_responses(
-    model_file: Path, loads: list[Path]
-) -> None:
-    images = _images(6)
-    denoised_responses(model_file, images, "key")
-    wide = images.reshape(len(images), 1, images.shape[2] // 2, -1)
-    denoised_responses(model_file, wide, "key")
-    assert len(loads) == 2
-
-
 @pytest.mark.usefixtures("cache")
 def test_another_model_has_other_responses(model_file: Path) -> None:
     images = _images(6)
     first = denoised_responses(model_file, images, "key")
     fit(_recordings(), TINY.model_copy(update={"seed": 5})).save(model_file)
     assert not torch.equal(denoised_responses(model_file, images, "key"), first)
-
-
-@pytest.mark.usefixtures("cache")
-@pytest.mark.parametrize("is_there", [False, True], ids=["missing", "damaged"])
-def test_wrong_model_file_is_one_line(is_there: bool, tmp_path: Path) -> None:
-    if is_there:
-        (tmp_path / "model.pt").write_bytes(b"junk")
-    with pytest.raises(ConfigError, match=r"^key: .*model\.pt ") as caught:
-        denoised_responses(tmp_path / "model.pt", _images(2), "key")
-    assert "\n" not in str(caught.value)
 
 
 # What it is for

@@ -39,19 +39,16 @@ def test_counts_best_trial_and_reasons(tmp_path: Path) -> None:
     store = write_study(tmp_path)
     store.write_trial("trials", 2, [{"trial": 2, "status": "failed", "reason": "no memory"}])
     store.write("confirmation", "a", [{"role": "baseline", "status": "complete"}])
+    before = sorted(tmp_path.rglob("*"))
     found = study_progress(tmp_path)
-    assert (found.name, found.state, found.num_trials, found.num_ended) == (
-        "demo",
-        "finished",
-        3,
-        3,
-    )
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (found.name, found.state, found.problem) == ("demo", "finished", None)
+    assert (found.num_trials, found.num_ended) == (3, 3)
     assert found.trials == {"complete": 2, "failed": 1}
     assert found.failures == {"no memory": 1}
     assert found.confirmation == {"complete": 1}
     assert found.best is not None
     assert (found.best.trial, found.best.value, found.best.is_feasible) == (1, 0.1, True)
-    assert found.problem is None
 
 
 def test_new_study_is_stopped_and_has_no_best_trial(tmp_path: Path) -> None:
@@ -91,13 +88,6 @@ def test_study_without_its_confirmation_is_not_finished(
     assert study_progress(tmp_path).state == state
 
 
-def test_looking_writes_nothing(tmp_path: Path) -> None:
-    write_study(tmp_path)
-    before = sorted(tmp_path.rglob("*"))
-    study_progress(tmp_path)
-    assert sorted(tmp_path.rglob("*")) == before
-
-
 def test_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
     write_study(tmp_path / "study")
     (tmp_path / "study" / LOCK_FILE).symlink_to(tmp_path / "elsewhere")
@@ -132,19 +122,16 @@ def test_damaged_space_file_is_a_problem_and_trials_are_counted(space: str, tmp_
 
 
 @pytest.mark.parametrize("table", ["trials", "confirmation"])
-def test_damaged_table_is_a_problem(table: str, tmp_path: Path) -> None:
+def test_damaged_table_and_missing_folder_are_problems(table: str, tmp_path: Path) -> None:
     write_study(tmp_path)
     (tmp_path / table / "a.parquet").write_bytes(b"PAR1")
     found = study_progress(tmp_path)
     assert f"{table}/a.parquet" in (found.problem or "")
     assert found.num_trials == 3
     assert (found.num_ended is None) == (table == "trials")
-
-
-def test_missing_folder_is_a_problem(tmp_path: Path) -> None:
-    found = study_progress(tmp_path / "nowhere")
-    assert found.state == "unknown"
-    assert "nowhere" in (found.problem or "")
+    missing = study_progress(tmp_path / "nowhere")
+    assert missing.state == "unknown"
+    assert "nowhere" in (missing.problem or "")
 
 
 def test_study_in_an_object_store(bucket: Path) -> None:

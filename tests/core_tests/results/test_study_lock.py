@@ -30,13 +30,6 @@ with StudyLock(Path(sys.argv[1])):
 """
 
 
-def test_folder_is_held_while_the_block_runs(tmp_path: Path) -> None:
-    assert not is_held(tmp_path)
-    with StudyLock(tmp_path):
-        assert is_held(tmp_path)
-    assert not is_held(tmp_path)
-
-
 def test_second_process_is_refused_until_the_first_is_dead(tmp_path: Path) -> None:
     first = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
@@ -57,12 +50,17 @@ def test_second_process_is_refused_until_the_first_is_dead(tmp_path: Path) -> No
         assert read_heartbeat(tmp_path)["pid"] == os.getpid()
 
 
-def test_heartbeat_names_what_runs(tmp_path: Path) -> None:
+def test_folder_is_held_while_the_block_runs_and_the_heartbeat_names_what_runs(
+    tmp_path: Path,
+) -> None:
+    assert not is_held(tmp_path)
     with StudyLock(tmp_path) as lock:
+        assert is_held(tmp_path)
         lock.enter_phase("trials")
         lock.progressed(3, 7, 2, 5)
         lock.progressed(4, 7, 1, 5)
         lock.ended(4)
+    assert not is_held(tmp_path)
     heartbeat = read_heartbeat(tmp_path)
     assert heartbeat["phase"] == "trials"
     assert heartbeat["running"] == {"3": {"7": {"epochs_done": 2, "epochs": 5}}}

@@ -47,39 +47,20 @@ def predicted(
 
 
 @pytest.mark.parametrize("known", [0.0, 0.02], ids=["unknown noise", "partly known noise"])
-def test_posterior_is_the_one_computed_element_by_element(known: float) -> None:
+def test_posterior_and_leave_one_out_are_those_computed_element_by_element(known: float) -> None:
     points, values = noisy(20, 0.2)
     variances = np.linspace(0, known, 20)
     surface = fit(points, values, variances)
     prior = surface.hyperparameters
     assert prior is not None
-    for place in (0, 7, 19):
-        mean, std = predicted(
-            prior,
-            points,
-            values,
-            prior.noise_variance + variances,
-            points[place],
-            float(values.mean()),
-        )
-        assert surface.mean[place] == pytest.approx(mean, abs=1e-6)
-        assert surface.std[place] == pytest.approx(std, abs=1e-5)
-
-
-@pytest.mark.parametrize("known", [0.0, 0.02], ids=["unknown noise", "partly known noise"])
-def test_leave_one_out_is_what_refitting_without_each_point_gives(known: float) -> None:
-    points, values = noisy(20, 0.2)
-    variances = np.linspace(0, known, 20)
-    surface = fit(points, values, variances)
-    prior = surface.hyperparameters
-    assert prior is not None
+    noise, center = prior.noise_variance + variances, float(values.mean())
     means, stds = [], []
     for place in range(20):
+        mean, std = predicted(prior, points, values, noise, points[place], center)
+        assert surface.mean[place] == pytest.approx(mean, abs=1e-6)
+        assert surface.std[place] == pytest.approx(std, abs=1e-5)
         rest = np.arange(20) != place
-        noise = prior.noise_variance + variances
-        mean, std = predicted(
-            prior, points[rest], values[rest], noise[rest], points[place], float(values.mean())
-        )
+        mean, std = predicted(prior, points[rest], values[rest], noise[rest], points[place], center)
         means.append(mean)
         stds.append(math.hypot(std, math.sqrt(noise[place])))
     found = surface.leave_one_out
@@ -158,17 +139,13 @@ def test_known_noise_is_not_fitted_away() -> None:
     assert abs(surface.mean[0] - smooth(points)[0]) < 0.4
 
 
-def test_scale_and_offset_of_the_values_do_not_matter() -> None:
+def test_scale_and_offset_of_the_values_do_not_matter_and_the_model_is_reproducible() -> None:
     points, values = noisy(20, 0.2)
     surface, other = fit(points, values), fit(points, 1000 + 0.01 * values)
+    assert np.array_equal(fit(points, values).mean, surface.mean)
     assert other.mean == pytest.approx(1000 + 0.01 * surface.mean, abs=1e-5)
     assert other.std == pytest.approx(0.01 * surface.std, rel=1e-2)
     assert other.leave_one_out.r2 == pytest.approx(surface.leave_one_out.r2, abs=1e-3)
-
-
-def test_same_arguments_give_the_same_model() -> None:
-    first, second = (fit(*noisy(20, 0.2), seed=3) for _ in range(2))
-    assert np.array_equal(first.mean, second.mean)
 
 
 # what there is no model of
@@ -193,6 +170,8 @@ def test_few_values_have_their_mean_as_model(number: int) -> None:
     assert surface.leave_one_out.mean == pytest.approx(others)
     assert surface.leave_one_out.r2 == pytest.approx(0)
     assert not surface.explains
+    without_inputs = fit(np.empty((6, 0)), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    assert without_inputs.mean == pytest.approx([3.5] * 6)
 
 
 def test_equal_values_are_a_constant_without_noise() -> None:
@@ -202,11 +181,6 @@ def test_equal_values_are_a_constant_without_noise() -> None:
     assert math.isnan(surface.leave_one_out.r2)
     assert surface.leave_one_out.coverage == 1
     assert not surface.explains
-
-
-def test_without_inputs_the_mean_is_the_model() -> None:
-    surface = fit(np.empty((6, 0)), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
-    assert surface.mean == pytest.approx([3.5] * 6)
 
 
 # missing values, many values, wrong values

@@ -84,11 +84,8 @@ def test_entry_of_a_table_is_read_from_its_text() -> None:
     assert found.points[:, 0].tolist() == pytest.approx([0, 0.5, 1])
 
 
-def test_text_in_a_range_is_refused_with_its_key() -> None:
+def test_text_in_a_range_is_refused_with_its_key_and_nothing_gives_no_points() -> None:
     with pytest.raises(ValueError, match=r"regularizer\.alpha: a value is no number"):
         columns({"type": "float", "low": 0, "high": 1}, ["much", 0.5])
-
-
-def test_no_rows_and_no_search() -> None:
     assert parameter_points({}, [{}, {}]).points.shape == (2, 0)
     assert parameter_points({"a": {"type": "categorical"}}, []).points.shape == (0, 0)

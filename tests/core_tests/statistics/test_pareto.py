@@ -72,21 +72,16 @@ def test_branch_that_runs(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ([[1, 2]], [True]),
+        (np.empty((0, 2)), []),
         ([[1, 2], [1, 2], [1, 2]], [True, True, True]),
-        ([[1, 2], [1, 3], [0, 3]], [False, True, False]),
         ([[0, 2], [2, 0], [1, 1], [1, 1], [0, 0]], [True, True, True, True, False]),
         ([[np.inf, 0], [1, 1], [0, np.inf]], [True, True, True]),
         ([[0.0, -0.0], [-0.0, 0.0]], [True, True]),
     ],
-    ids=["one point", "all equal", "ties", "duplicates", "infinite", "signed zeros"],
+    ids=["no point", "all equal", "duplicates", "infinite", "signed zeros"],
 )
-def test_front_by_hand(values: list[list[float]], expected: list[bool]) -> None:
+def test_front_by_hand(values: Any, expected: list[bool]) -> None:
     assert non_dominated(values, [True, True]).tolist() == expected
-
-
-def test_no_points_have_no_front() -> None:
-    assert non_dominated(np.empty((0, 2)), [True, True]).shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -101,14 +96,6 @@ def test_no_points_have_no_front() -> None:
 def test_integers_are_compared_exactly(values: Points) -> None:
     assert non_dominated(values, [True, True]).tolist() == [False, True]
     assert non_dominated(values, [False, True]).tolist() == [True, False]
-
-
-def test_order_of_points_does_not_matter() -> None:
-    rng = np.random.default_rng(0)
-    values = rng.integers(0, 30, (200, 2))
-    order = rng.permutation(200)
-    mask = non_dominated(values, [True, False])
-    assert (non_dominated(values[order], [True, False]) == mask[order]).all()
 
 
 @pytest.mark.parametrize(

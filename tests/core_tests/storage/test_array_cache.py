@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +31,14 @@ def _same(one: Arrays, two: Arrays) -> bool:
     return one.keys() == two.keys() and all(np.array_equal(one[k], two[k]) for k in one)
 
 
-def test_second_load_reads_what_the_first_built(folder: Path) -> None:
+def test_second_load_reads_what_the_first_built_whatever_is_written_to_it(folder: Path) -> None:
     build = _Builder()
-    first, second = cached_arrays(["a"], build, "key"), cached_arrays(["a"], build, "key")
+    for _ in range(3):
+        found = cached_arrays(["a"], build, "key")
+        assert _same(found, _Builder()())
+        assert found["images"].dtype == np.uint8
+        found["images"][:] = 255
     assert build.count == 1
-    assert _same(first, second)
-    assert second["images"].dtype == np.uint8
 
 
 def test_other_identity_is_built_again(folder: Path) -> None:
@@ -47,51 +48,27 @@ def test_other_identity_is_built_again(folder: Path) -> None:
     assert build.count == 5
 
 
-def test_writing_to_a_loaded_array_leaves_the_cache_alone(folder: Path) -> None:
-    build = _Builder()
-    cached_arrays(["a"], build, "key")
-    cached_arrays(["a"], build, "key")["images"][:] = 255
-    assert _same(cached_arrays(["a"], build, "key"), _Builder()())
-
-
-def _cut(content: bytes) -> bytes:
-    return content[: len(content) // 2]
-
-
-def _flip(content: bytes) -> bytes:
-    return content[:-1] + bytes([content[-1] ^ 1])
-
-
 @pytest.mark.parametrize("pattern", ["*.images.npy", "*.labels.npy", "*.json"])
-@pytest.mark.parametrize(
-    "damage",
-    [_cut, _flip, lambda content: b"", lambda content: b"[1]", lambda content: b"\xff" * 200],
-    ids=["cut", "one-bit", "empty", "list", "noise"],
-)
-def test_damaged_entry_is_built_again(
-    pattern: str,
-    damage: Callable[[bytes], bytes],
-    folder: Path,
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize("damage", ["cut", "one-bit", b"", b"[1]", b"\xff" * 200, None])
+def test_damaged_or_missing_entry_is_built_again(
+    pattern: str, damage: str | bytes | None, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     build = _Builder()
     cached_arrays(["a"], build, "key")
     (path,) = folder.glob(pattern)
-    path.write_bytes(damage(path.read_bytes()))
-    assert _same(cached_arrays(["a"], build, "key"), _Builder()())
-    assert _same(cached_arrays(["a"], build, "key"), _Builder()())
+    content = path.read_bytes()
+    if damage is None:
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "one-bit":
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif isinstance(damage, bytes):
+        path.write_bytes(damage)
+    for _ in range(2):
+        assert _same(cached_arrays(["a"], build, "key"), _Builder()())
     assert build.count == 2
-    assert "is damaged" in caplog.text
-
-
-@pytest.mark.parametrize("pattern", ["*.images.npy", "*.json"])
-def test_missing_part_is_built_again(pattern: str, folder: Path) -> None:
-    build = _Builder()
-    cached_arrays(["a"], build, "key")
-    (path,) = folder.glob(pattern)
-    path.unlink()
-    assert _same(cached_arrays(["a"], build, "key"), _Builder()())
-    assert build.count == 2
+    assert damage is None or "is damaged" in caplog.text
 
 
 def test_failed_build_leaves_no_entry(folder: Path) -> None:
@@ -132,18 +109,18 @@ def test_full_disk_is_tolerated(
     assert [path.suffix for path in folder.iterdir()] == [".lock"]
 
 
-def test_data_folder_is_the_environments_or_below_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SIMREG_DATA", "/some/folder")
-    assert data_folder("key") == Path("/some/folder")
+def test_data_folder_is_absolute_and_from_the_environment_or_below_home(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
-    for empty in (True, False):
-        monkeypatch.setenv("SIMREG_DATA", "") if empty else monkeypatch.delenv("SIMREG_DATA")
-        assert data_folder("key") == Path("/home/someone/.cache/simreg-tune")
-
-
-def test_relative_data_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    default = "/home/someone/.cache/simreg-tune"
+    for value, expected in (("/some/folder", "/some/folder"), ("", default)):
+        monkeypatch.setenv("SIMREG_DATA", value)
+        assert data_folder("key") == Path(expected)
+    monkeypatch.delenv("SIMREG_DATA")
+    assert data_folder("key") == Path(default)
     monkeypatch.setenv("SIMREG_DATA", "data")
-    with pytest.raises(ConfigError, match=r"^key: .* SIMREG_DATA is 'data'; allowed: the abs"):
+    with pytest.raises(ConfigError, match=r"^key: .* SIMREG_DATA is 'data'"):
         data_folder("key")
 
 

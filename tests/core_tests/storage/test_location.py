@@ -42,18 +42,15 @@ def test_missing_client_is_named_by_its_extra(
         as_place(text)
 
 
-def test_checkpoint_comes_back_from_a_store(bucket: Path) -> None:
+def test_checkpoint_of_a_store_comes_back_or_is_missing_or_damaged(bucket: Path) -> None:
     path = bucket / "state.pt"
+    with pytest.raises(checkpoint.CheckpointError, match="does not exist"):
+        checkpoint.load(path)
     checkpoint.save({"weights": torch.arange(3.0)}, path)
     assert torch.equal(checkpoint.load(path)["weights"], torch.arange(3.0))
-
-
-def test_missing_and_damaged_checkpoints_of_a_store_are_told_apart(bucket: Path) -> None:
-    with pytest.raises(checkpoint.CheckpointError, match="does not exist"):
-        checkpoint.load(bucket / "none.pt")
-    write_text(bucket / "bad.pt", "no zip file")
+    write_text(path, "no zip file")
     with pytest.raises(checkpoint.CheckpointError, match="damaged"):
-        checkpoint.load(bucket / "bad.pt")
+        checkpoint.load(path)
 
 
 def test_pickled_place_holds_no_secret_and_still_reads(bucket: Path) -> None:
@@ -68,13 +65,9 @@ def require_reachable(place: Path) -> None:
     storage_of(place).require_reachable(place)
 
 
-def test_place_with_nothing_in_it_is_reachable(bucket: Path) -> None:
-    require_reachable(bucket / "none" / "deep")
-    require_reachable(bucket)
-    require_reachable(Path("/absent"))
-
-
-def test_missing_bucket_is_refused(s3_server: str) -> None:
+def test_empty_place_is_reachable_and_a_missing_bucket_is_refused(bucket: Path) -> None:
+    for place in (bucket / "none" / "deep", bucket, Path("/absent")):
+        require_reachable(place)
     with pytest.raises(ConfigError, match="s3://absent/x: The specified bucket does not exist"):
         require_reachable(as_place("s3://absent/x"))
 

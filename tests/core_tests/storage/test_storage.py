@@ -87,12 +87,15 @@ def create(folder: Path, text: str) -> bool:
     return storage_of(folder).create_folder(folder, fill, "last", text)
 
 
-def test_folder_is_created_by_one(folder: Path) -> None:
-    assert create(folder / "new", "one")
-    assert not create(folder / "new", "two")
-    assert (folder / "new" / "last").read_text() == "one"
+def test_folder_is_created_by_one_and_removed_with_everything_in_it(folder: Path) -> None:
+    new = folder / "new"
+    assert create(new, "one")
+    assert not create(new, "two")
+    assert (new / "last").read_text() == "one"
     assert names_in(folder) == ["new"]
-    assert names_in(folder / "new") == ["last", "tables"]
+    assert names_in(new) == ["last", "tables"]
+    storage_of(folder).remove_folder(new)
+    assert not new.exists()
 
 
 def test_folder_that_cannot_be_filled_is_no_folder(folder: Path) -> None:
@@ -102,12 +105,6 @@ def test_folder_that_cannot_be_filled_is_no_folder(folder: Path) -> None:
     with pytest.raises(OSError, match="full"):
         storage_of(folder).create_folder(folder / "new", fail, "last", "")
     assert names_in(folder) == []
-
-
-def test_folder_is_removed_with_everything_in_it(folder: Path) -> None:
-    create(folder / "new", "one")
-    storage_of(folder).remove_folder(folder / "new")
-    assert not (folder / "new").exists()
 
 
 # locks
@@ -121,16 +118,22 @@ def is_held(path: Path) -> bool:
     return storage_of(path).is_held(path)
 
 
-def test_one_process_at_a_time(folder: Path) -> None:
+def test_one_process_at_a_time_even_behind_an_exception(folder: Path) -> None:
     path = folder / "a"
+
+    def fail() -> None:
+        with lock(path) as require_held:
+            assert is_held(path)
+            with pytest.raises(Held), lock(path, waits=False):
+                pass
+            assert is_held(path)
+            require_held()
+            raise ZeroDivisionError
+
     assert not is_held(path)
     assert names_in(folder) == []
-    with lock(path) as require_held:
-        assert is_held(path)
-        with pytest.raises(Held), lock(path, waits=False):
-            pass
-        assert is_held(path)
-        require_held()
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert not is_held(path)
     with lock(path, waits=False):
         assert is_held(path)
@@ -150,12 +153,6 @@ def test_waiting_ends_when_the_holder_does(folder: Path) -> None:
         order.append("first")
     waiter.join(10)
     assert order == ["first", "second"]
-
-
-def test_lock_ends_with_an_exception(folder: Path) -> None:
-    with pytest.raises(ZeroDivisionError), lock(folder / "a"):
-        raise ZeroDivisionError
-    assert not is_held(folder / "a")
 
 
 def test_heartbeat_shows_what_the_holder_does(

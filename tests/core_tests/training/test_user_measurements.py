@@ -37,11 +37,9 @@ def test_attack_is_named_without_numbers_and_has_a_metric(
     make_module: MakeModule, tiny_config: MakeConfig, tmp_path: Path
 ) -> None:
     make_module(ATTACK)
-    changes = {
-        "attacks": {"mine:stripes": {}, "gaussian": {}},
-        "reference": ["mine:stripes", "gaussian"],
-    }
-    config = tiny_config({f"robustness.{key}": value for key, value in changes.items()})
+    names = ["mine:stripes", "gaussian"]
+    attacks: dict[str, Any] = {name: {} for name in names}
+    config = tiny_config({"robustness.attacks": attacks, "robustness.reference": names})
     assert config.robustness.attacks["mine:stripes"].max_epsilon == 0.3
     assert config.robustness.attacks["gaussian"].max_epsilon == 0.1
     assert config.robustness.reference == {"mine:stripes": 0.2, "gaussian": 0.1}
@@ -55,7 +53,7 @@ def test_attack_is_named_without_numbers_and_has_a_metric(
         for point in points:
             assert result.metric(f"robust_accuracy.{point.attack}", split) == point.accuracy
     own = set(result.columns) - {column.name for column in TRIAL_COLUMNS}
-    assert own == {f"{s}.robust_accuracy.{n}" for s in SPLITS for n in config.robustness.attacks}
+    assert own == {f"{s}.robust_accuracy.{n}" for s in SPLITS for n in names}
 
 
 @pytest.mark.parametrize(

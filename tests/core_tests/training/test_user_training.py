@@ -92,28 +92,6 @@ def test_dataset_brings_its_test_set_and_regularizes(
     assert run(config, tmp_path / "cache").columns["num_test"] == 9
 
 
-@pytest.mark.parametrize(
-    ("function", "message"),
-    [
-        ("raises", "OSError: no disk$"),
-        ("images_alone", "expected an ImagePool, found Tensor$"),
-        ("floats", r"found torch\.float32 \(1797, 1, 8, 8\)"),
-        ("other_size", r"expected .*, 8, 8\), found .*, 9, 9\)"),
-        ("fewer_labels", r"expected int64 labels \(1797,\), found torch\.int64 \(9,\)$"),
-        ("fewer_classes", "expected labels 0 to 8, found 0 to 9$"),
-        ("wrong_test_labels", r"expected int64 labels \(9,\), found torch\.float32"),
-        ("one_class", "all training images have label 0$"),
-        ("absent", "has no function 'absent'"),
-    ],
-)
-def test_wrong_dataset_is_refused_by_its_key(
-    function: str, message: str, make_module: MakeModule, tiny_config: MakeConfig, tmp_path: Path
-) -> None:
-    make_module(DATASET)
-    config = tiny_config({"task.dataset": f"mine:{function}"})
-    assert_refused(config, tmp_path / "cache", rf"^task\.dataset: mine:{function}: .*{message}")
-
-
 # Targets
 
 TARGET = """
@@ -154,26 +132,6 @@ def test_target_is_followed(
     )
     assert_refused(
         unlabelled, tmp_path / "cache", r"^regularizer\.target: mine:halves needs labels"
-    )
-
-
-@pytest.mark.parametrize(
-    ("function", "message"),
-    [
-        ("raises", "KeyError: 'v4'$"),
-        ("no_function", "TypeError: "),
-        ("wrong_shape", "expected float32 similarities"),
-        ("no_similarities", "expected float32 similarities"),
-        ("numbers", r"found 0\.5$"),
-    ],
-)
-def test_wrong_target_is_refused_by_its_key(
-    function: str, message: str, make_module: MakeModule, tiny_config: MakeConfig, tmp_path: Path
-) -> None:
-    make_module(TARGET)
-    config = tiny_config({"regularizer.target": f"mine:{function}"})
-    assert_refused(
-        config, tmp_path / "cache", rf"^regularizer\.target: mine:{function}: .*{message}"
     )
     with pytest.raises(ConfigError, match=r"^regularizer\.target: mine:absent: "):
         check_target(config.regularizer.model_copy(update={"target": "mine:absent"}))
@@ -268,28 +226,6 @@ def test_network_is_trained_saved_and_trained_again_once_it_is_edited(
 
 
 @pytest.mark.parametrize(
-    ("function", "message"),
-    [
-        ("plain_module", "returned Linear, expected a .*FeatureNetwork$"),
-        ("other_logits", r"expected logits \(2, 10\), found \(2, 7\)$"),
-        ("no_features", "NotImplementedError: later$"),
-        ("flat_features", r"of the layers hidden, found \{'hidden': \(2, 64\)\}$"),
-        ("no_keywords", "TypeError: "),
-        ("bare", "not declared"),
-        ("absent", "has no function"),
-    ],
-)
-def test_wrong_network_is_refused_by_its_key(
-    function: str, message: str, make_module: MakeModule, tiny_config: MakeConfig, tmp_path: Path
-) -> None:
-    make_module(NETWORK)
-    config = tiny_config({"model.architecture": f"mine:{function}"})
-    assert_refused(
-        config, tmp_path / "cache", rf"^model\.architecture: mine:{function}: .*{message}"
-    )
-
-
-@pytest.mark.parametrize(
     "changes", [{"regularizer.layers": ["stem"]}, {"regularizer.gamma": "stem"}]
 )
 def test_layer_that_the_network_lacks_is_refused(
@@ -299,3 +235,55 @@ def test_layer_that_the_network_lacks_is_refused(
     config = tiny_config({"model.architecture": "mine:small", **changes})
     message = re.escape("regularizer.layers: unknown 'stem'; allowed: hidden")
     assert_refused(config, tmp_path / "cache", f"^{message}$")
+
+
+WRONG: dict[str, tuple[str, dict[str, str]]] = {
+    "task.dataset": (
+        DATASET,
+        {
+            "raises": "OSError: no disk$",
+            "images_alone": "expected an ImagePool, found Tensor$",
+            "floats": r"found torch\.float32 \(1797, 1, 8, 8\)",
+            "other_size": r"expected .*, 8, 8\), found .*, 9, 9\)",
+            "fewer_labels": r"expected int64 labels \(1797,\), found torch\.int64 \(9,\)$",
+            "fewer_classes": "expected labels 0 to 8, found 0 to 9$",
+            "wrong_test_labels": r"expected int64 labels \(9,\), found torch\.float32",
+            "one_class": "all training images have label 0$",
+            "absent": "has no function 'absent'",
+        },
+    ),
+    "regularizer.target": (
+        TARGET,
+        {
+            "raises": "KeyError: 'v4'$",
+            "no_function": "TypeError: ",
+            "wrong_shape": "expected float32 similarities",
+            "no_similarities": "expected float32 similarities",
+            "numbers": r"found 0\.5$",
+        },
+    ),
+    "model.architecture": (
+        NETWORK,
+        {
+            "plain_module": "returned Linear, expected a .*FeatureNetwork$",
+            "other_logits": r"expected logits \(2, 10\), found \(2, 7\)$",
+            "no_features": "NotImplementedError: later$",
+            "flat_features": r"of the layers hidden, found \{'hidden': \(2, 64\)\}$",
+            "no_keywords": "TypeError: ",
+            "bare": "not declared",
+            "absent": "has no function",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "function"), [(key, name) for key, (_, names) in WRONG.items() for name in names]
+)
+def test_wrong_function_is_refused_by_its_key(
+    key: str, function: str, make_module: MakeModule, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    source, messages = WRONG[key]
+    make_module(source)
+    message = rf"^{re.escape(key)}: mine:{function}: .*{messages[function]}"
+    assert_refused(tiny_config({key: f"mine:{function}"}), tmp_path / "cache", message)
