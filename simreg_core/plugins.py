@@ -85,16 +85,15 @@ def source_digest(name: str) -> str:
 
     Functions without a source file (compiled or frozen) have a constant digest.
     """
-    source = None
+    source = ""
     # A callable object has no source file, but its module does.
     for found in (load_function(name), sys.modules[name.partition(":")[0]]):
         with suppress(TypeError):
-            source = inspect.getsourcefile(found)
+            source = inspect.getsourcefile(found) or ""
             break
-    if source is not None and source.startswith("<frozen"):
-        source = None
     try:
-        content = Path(source).read_bytes() if source else b""
+        has_file = source and not source.startswith("<frozen")
+        content = Path(source).read_bytes() if has_file else b""
     except OSError as err:
         raise ConfigError(f"{name}: {source} cannot be read: {err.strerror or err}") from err
     return hashlib.sha256(content).hexdigest()[:16]

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -118,12 +119,7 @@ def decode_splits(splits: Sequence[EncodedSplit], request: ImageRequest) -> list
     Raises:
         ConfigError: an image is damaged, or images differ in size and the request has no size.
     """
-
-    def identity() -> Iterator[object]:
-        yield request.identity()
-        for split in splits:
-            yield split.num_images
-            yield from split.identity
+    identity = chain([request.identity()], *(chain([s.num_images], s.identity) for s in splits))
 
     def build() -> Arrays:
         arrays = {str(n): _decode_split(split, request) for n, split in enumerate(splits)}
@@ -135,7 +131,7 @@ def decode_splits(splits: Sequence[EncodedSplit], request: ImageRequest) -> list
                 )
         return arrays
 
-    found = cached_arrays(identity(), build, request.key)
+    found = cached_arrays(identity, build, request.key)
     return [torch.from_numpy(found[str(n)]) for n in range(len(splits))]
 
 

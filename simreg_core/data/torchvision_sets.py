@@ -228,10 +228,7 @@ mnist = _declare(
 fashion_mnist = _declare(
     _Source("fashion_mnist", "FashionMNIST", "FashionMNIST/raw", _IDX_FILES, has_checksums=False),
     side=28,
-    protocol={
-        "training": {"augmentation": NO_AUGMENTATION},
-        "robustness": _GREY_ROBUSTNESS,
-    },
+    protocol={"training": {"augmentation": NO_AUGMENTATION}, "robustness": _GREY_ROBUSTNESS},
 )
 # Not in the paper. As CIFAR-10, but without flips, because a mirrored digit is not a digit.
 svhn = _declare(

@@ -20,14 +20,7 @@ from simreg_core.storage.atomic import atomic_file
 from simreg_core.storage.location import readable
 
 CHECKPOINT_VERSION = 1
-_DAMAGED = (
-    RuntimeError,
-    ValueError,
-    EOFError,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    OSError,
-)
+_DAMAGED = (RuntimeError, ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, OSError)
 
 
 class CheckpointError(ValueError):

@@ -35,10 +35,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from simreg_core.data.registry import load_dataset
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, one_line
 from simreg_core.results.tables import read_parquet
 from simreg_core.storage.atomic import atomic_file
 
+_RESPONSES_FILE = "responses.parquet"
 _NOT_NEURONS = ("image", "trial", "repeat")
 _LISTS = (pa.ListType, pa.LargeListType, pa.FixedSizeListType)
 
@@ -83,10 +84,11 @@ def load_recordings(path: Path) -> Recordings:
         ConfigError: the recordings are unreadable or malformed. The message names the file and the
             array or column.
     """
+    file = path / _RESPONSES_FILE if path.is_dir() else path
+    if file.exists() and not file.is_file():  # reading a pipe would block
+        raise ConfigError(f"{file}: no regular file")
     if path.is_dir():
         return _read_folder(path)
-    if path.exists() and not path.is_file():  # reading a pipe would block
-        raise ConfigError(f"{path}: no regular file")
     arrays = _read_npz(path)
     images = _images(arrays["images"], f"{path}: images")
     responses, index = _trials(arrays, len(images), path)
@@ -121,7 +123,7 @@ def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
     except ConfigError:
         raise
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as err:
-        reason = " ".join((getattr(err, "strerror", None) or str(err)).split())
+        reason = getattr(err, "strerror", None) or one_line(err)
         raise ConfigError(f"{path}: not an .npz file or a Parquet folder: {reason}") from err
 
 
@@ -197,9 +199,7 @@ def _read_folder(folder: Path) -> Recordings:
     images = dataset.images
     if torch.equal(images[:, :1].expand_as(images), images):
         images = images[:, :1].contiguous()
-    path = folder / "responses.parquet"
-    if path.exists() and not path.is_file():
-        raise ConfigError(f"{path}: no regular file")
+    path = folder / _RESPONSES_FILE
     table = read_parquet(path)
     found = f"found: {', '.join(table.column_names)}"
     if "image" not in table.column_names:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from simreg_core.errors import ConfigError
 from simreg_core.plugins import foreign_code
@@ -65,75 +65,59 @@ def compute(measured: Measurements, foreign: Iterable[str] = ()) -> dict[str, fl
 
 
 def _value(metric: Metric, measured: Measurements) -> float | None:
-    is_foreign = metric.is_foreign
-    with foreign_code(f"robustness.metrics: {metric.name}") if is_foreign else nullcontext():
+    where = f"robustness.metrics: {metric.name}"
+    with foreign_code(where) if metric.is_foreign else nullcontext():
         value = metric(measured)
         return None if value is None or not math.isfinite(value) else float(value)
 
 
-def _of(name: str, measured: Measurements) -> float | None:
-    value: float | None = getattr(measured, name)
+def _measured(name: str, measured: Measurements) -> float | None:
+    value: float | None = measured.tradeoff.get(name, getattr(measured, name, None))
     return value
 
 
-def _of_tradeoff(name: str, measured: Measurements) -> float | None:
-    return measured.tradeoff.get(name)
+def _own(name: str, description: str, **properties: Any) -> Metric:
+    function = partial(_measured, name)
+    return Metric(name=name, function=function, description=description, **properties)
 
 
-def _accuracy(name: str, description: str, **properties: Any) -> Metric:
-    return Metric(
-        name=name,
-        function=partial(_of, name),
-        direction="maximize",
-        worst=0.0,
-        is_accuracy=True,
-        description=description,
-        **properties,
-    )
+_ACCURACY: dict[str, Any] = {"direction": "maximize", "worst": 0.0, "is_accuracy": True}
 
-
-def _compared(
-    name: str,
-    direction: Literal["maximize", "minimize"] | None,
-    worst: float | None,
-    description: str,
-) -> Metric:
-    return Metric(
-        name=name,
-        function=partial(_of_tradeoff, name),
-        direction=direction,
-        worst=worst,
-        against_baseline=True,
-        description=description,
-    )
-
-
-clean_accuracy = _accuracy("clean_accuracy", "C: accuracy at zero distortion")
-robust_accuracy = _accuracy(
-    "robust_accuracy", "R: mean accuracy over the reference attacks at their reference epsilons"
+clean_accuracy = _own("clean_accuracy", "C: accuracy at zero distortion", **_ACCURACY)
+robust_accuracy = _own(
+    "robust_accuracy",
+    "R: mean accuracy over the reference attacks at their reference epsilons",
+    **_ACCURACY,
 )
-tradeoff_score = _compared(
+tradeoff_score = _own(
     "tradeoff_score",
-    "maximize",
-    None,
     "robustness_gain - weight * accuracy_cost; the baseline scores 0",
+    direction="maximize",
+    against_baseline=True,
 )
-accuracy_cost = _compared("accuracy_cost", "minimize", 1.0, "C_0 - C_N")
-robustness_gain = _compared("robustness_gain", "maximize", -1.0, "R_N - R_0")
-tradeoff_ratio = _compared(
-    "tradeoff_ratio", None, None, "accuracy_cost / robustness_gain; null unless both are positive"
+accuracy_cost = _own(
+    "accuracy_cost", "C_0 - C_N", direction="minimize", worst=1.0, against_baseline=True
 )
-boundary_distance = Metric(
-    name="boundary_distance",
-    function=partial(_of, "boundary_distance"),
+robustness_gain = _own(
+    "robustness_gain", "R_N - R_0", direction="maximize", worst=-1.0, against_baseline=True
+)
+tradeoff_ratio = _own(
+    "tradeoff_ratio",
+    "accuracy_cost / robustness_gain; null unless both are positive",
+    direction=None,
+    against_baseline=True,
+)
+boundary_distance = _own(
+    "boundary_distance",
+    "median over images of the squared L2 distance per pixel to the decision boundary",
     direction="maximize",
     worst=0.0,
-    description="median over images of the squared L2 distance per pixel to the decision boundary",
     needs="robustness.boundary",
 )
-corruption_accuracy = _accuracy(
+corruption_accuracy = _own(
     "corruption_accuracy",
     "mean accuracy over the configured corruptions and severities",
     label="accuracy under corruptions",
     needs="robustness.corruptions",
+    **_ACCURACY,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -99,10 +99,10 @@ def study_progress(folder: Path) -> StudyProgress:
         state=_state(running, request, rows, heartbeat.get("phase")),
         phase=heartbeat.get("phase") if running else None,
         num_trials=request.num_trials if request else None,
-        trials=None if rows is None else _counts(row["status"] for row in rows),
+        trials=None if rows is None else dict(Counter(row["status"] for row in rows)),
         best=best,
-        failures=_counts(row["reason"] for row in rows or () if row["status"] == "failed"),
-        confirmation=_counts(row["status"] for row in networks or ()),
+        failures=dict(Counter(r["reason"] for r in rows or () if r["status"] == "failed")),
+        confirmation=dict(Counter(row["status"] for row in networks or ())),
         running=heartbeat.get("running", {}) if running else {},
         heartbeat={name: heartbeat[name] for name in _HOLDER if name in heartbeat},
         problem="; ".join(problems) or None,
@@ -150,10 +150,6 @@ def read_request(folder: Path) -> StudyRequest:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as err:
         raise ConfigError(f"{path}: damaged: {reason_of(err)}") from err
-
-
-def _counts(values: Iterable[str]) -> dict[str, int]:
-    return dict(Counter(values))
 
 
 def _state(

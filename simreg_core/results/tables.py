@@ -163,10 +163,7 @@ def _part_files(folder: Path, table: str) -> list[Path]:
 
 
 def _read_part(
-    path: Path,
-    source: Path | BinaryIO,
-    schema: pa.Schema,
-    columns: Sequence[str] | None = None,
+    path: Path, source: Path | BinaryIO, schema: pa.Schema, columns: Sequence[str] | None = None
 ) -> pa.Table:
     with _errors_of(path), pq.ParquetFile(source) as file:
         found = file.schema_arrow
