@@ -109,12 +109,21 @@ def test_cached_figures_are_plain_json(measured: Measured) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{}, {"seed": 9}, {"regularizer.alpha": 3}, {"regularizer.dataset": "natural"}],
-    ids=["the-same", "seed", "alpha", "regularization-images"],
+    ("changes", "num_trained", "is_shared"),
+    [
+        pytest.param({}, 2, True, id="the-same"),
+        pytest.param({"seed": 9}, 2, True, id="seed"),
+        pytest.param({"regularizer.alpha": 3}, 2, True, id="alpha"),
+        pytest.param({"regularizer.dataset": "natural"}, 2, True, id="regularization-images"),
+        pytest.param({"training.learning_rate": 0.05}, 4, False, id="training"),
+        pytest.param({"model.scale": 2.0}, 4, False, id="model"),
+        pytest.param({"robustness.noise_seed": 5}, 2, False, id="attacks"),  # of the same networks
+    ],
 )
-def test_trials_of_one_protocol_share_their_baselines(
+def test_trials_of_one_protocol_and_no_others_share_their_baselines(
     changes: dict[str, Any],
+    num_trained: int,
+    is_shared: bool,
     tiny_config: MakeConfig,
     tiny_data: TaskData,
     tmp_path: Path,
@@ -125,33 +134,11 @@ def test_trials_of_one_protocol_share_their_baselines(
     first = cache.load(tiny_config())
     before = _files(tmp_path)
     second = cache.load(tiny_config(changes))
-    assert len(trained) == 2
-    assert _files(tmp_path) == before
-    assert second.digest == first.digest == digest  # known before anything is trained
-    assert second.results == first.results
-
-
-@pytest.mark.parametrize(
-    ("changes", "num_trained"),
-    [
-        pytest.param({"training.learning_rate": 0.05}, 4, id="training"),
-        pytest.param({"model.scale": 2.0}, 4, id="model"),
-        pytest.param({"robustness.noise_seed": 5}, 2, id="attacks"),  # of the same networks
-    ],
-)
-def test_another_protocol_has_baselines_of_its_own(
-    changes: dict[str, Any],
-    num_trained: int,
-    tiny_config: MakeConfig,
-    tiny_data: TaskData,
-    tmp_path: Path,
-    trained: list[int],
-) -> None:
-    cache = BaselineCache(tmp_path, tiny_data, CPU)
-    first, second = cache.load(tiny_config()), cache.load(tiny_config(changes))
     assert len(trained) == num_trained
-    assert second.digest != first.digest
-    assert second.results != first.results
+    assert second.digest == digest  # known before anything is trained
+    assert (second.digest == first.digest) == is_shared
+    assert (second.results == first.results) == is_shared
+    assert (_files(tmp_path) == before) == is_shared
 
 
 def test_changed_images_have_baselines_of_their_own(
