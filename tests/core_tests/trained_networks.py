@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -36,7 +36,8 @@ def trained(config: TrialConfig, data: TaskData) -> TrainingState:
     return state
 
 
-def numbers_of(records: list[EpochRecord]) -> list[EpochRecord]:
+def numbers_of(records: Iterable[EpochRecord]) -> list[EpochRecord]:
+    """Records of epochs without the seconds that they took."""
     return [record._replace(seconds=0.0) for record in records]
 
 

@@ -98,7 +98,8 @@ def _regularizer(images: Tensor, model: ResNet, **options: Any) -> SimilarityReg
 
 
 def _compare(regularizer: SimilarityRegularizer, model: ResNet) -> PairBatch:
-    return regularizer(model, regularizer.draw(1, generator(7, "pairs"))[0])
+    batch: PairBatch = regularizer(model, regularizer.draw(1, generator(7, "pairs"))[0])
+    return batch
 
 
 @pytest.mark.parametrize(

@@ -161,10 +161,3 @@ def test_running_mean_carries_no_gradient() -> None:
 def test_type_of_the_features_is_followed(dtype: torch.dtype) -> None:
     module = FeatureSimilarity([3, 5, 2], mean_decay=0.9).to(dtype)
     assert module(_features(0, 2, dtype)).dtype == dtype
-
-
-def test_state_carries_the_running_means() -> None:
-    module, other = _similarity(), _similarity()
-    module(_features(0, 4))
-    other.load_state_dict(module.state_dict())
-    assert torch.equal(module(_features(1, 4)), other(_features(1, 4)))

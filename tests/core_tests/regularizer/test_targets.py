@@ -42,14 +42,12 @@ def pixel_similarities(source: RegularizationImages) -> list[float]:
     return [oracles.pixel_similarity(source.images.numpy(), i, j) for i, j in pairs]
 
 
-def test_pixel_target_is_the_thresholded_similarity(source: RegularizationImages) -> None:
-    expected = [oracles.target(s, 0.1) for s in pixel_similarities(source)]
+def test_pixel_targets_are_the_similarity_thresholded_or_raw(source: RegularizationImages) -> None:
+    similarities = pixel_similarities(source)
+    expected = [oracles.target(s, 0.1) for s in similarities]
     assert targets(source, target="pixel", threshold=0.1).tolist() == expected
-
-
-def test_raw_target_is_the_similarity_itself(source: RegularizationImages) -> None:
-    expected = pixel_similarities(source)
-    assert targets(source, target="pixel_raw").tolist() == pytest.approx(expected, abs=1e-6)
+    raw = targets(source, target="pixel_raw").tolist()
+    assert raw == pytest.approx(similarities, abs=1e-6)
 
 
 def test_label_target_is_one_within_a_class_and_zero_across(source: RegularizationImages) -> None:

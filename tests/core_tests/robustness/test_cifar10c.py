@@ -70,20 +70,17 @@ def test_subset_of_the_test_split_is_followed(stored: Path) -> None:
     assert found.order.tolist() != list(range(500))
 
 
-def test_grey_is_pillows(stored: Path) -> None:
+def test_images_have_the_tasks_size_and_pillows_grey(stored: Path) -> None:
+    smaller = open_folder(_config(stored), *_test_split(size=16))
     found = open_folder(_config(stored), *_test_split(channels=1))
+    assert smaller is not None
     assert found is not None
+    assert smaller.images("contrast", 1, 0, 4).shape == (4, 3, 16, 16)
     images = found.images("contrast", 2, 0, 30)
     assert images.shape == (30, 1, 32, 32)
     colors = np.array([_color(NUM + row) for row in range(30)], dtype=np.uint8)[None]
     grey = np.asarray(Image.fromarray(colors).convert("L"))[0]
     assert images[:, 0, 0, 0].tolist() == grey.tolist()
-
-
-def test_images_have_the_tasks_size(stored: Path) -> None:
-    found = open_folder(_config(stored), *_test_split(size=16))
-    assert found is not None
-    assert found.images("contrast", 1, 0, 4).shape == (4, 3, 16, 16)
 
 
 def test_without_a_folder_nothing_is_opened() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from simreg_core.config.robustness import AttackConfig, BoundaryConfig, RobustnessConfig
+from simreg_core.config.robustness import BoundaryConfig, RobustnessConfig
 from simreg_core.data.images import Split
 from simreg_core.results.schema import SPECTRUM_COLUMNS
 from simreg_core.robustness.frequency import (
@@ -84,6 +84,8 @@ def test_perturbation_without_power_is_refused(images: Tensor) -> None:
         radial_power(images)
     with pytest.raises(ValueError, match="at least 2x2 pixels, found 1x4"):
         band_edges(1, 4)
+    with pytest.raises(ValueError, match=r"8x8 have no frequency in \[0.01, 0.02\)"):
+        band_noise(torch.zeros(1, 1, 8, 8), 0.01, 0.02, 0.1, rng())
 
 
 # power
@@ -150,11 +152,6 @@ def test_noisy_images_are_clipped_to_pixels() -> None:
     assert (float(noisy.min()), float(noisy.max())) == (0, 1)
 
 
-def test_band_without_frequencies_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"8x8 have no frequency in \[0.01, 0.02\)"):
-        band_noise(torch.zeros(1, 1, 8, 8), 0.01, 0.02, 0.1, rng())
-
-
 # measuring
 
 
@@ -192,15 +189,12 @@ def test_network_of_one_frequency_is_disturbed_by_its_band_only() -> None:
     assert [point.value for point in others] == [1.0] * 4
     # The response to the noise is one of its coefficients, which share eps^2 evenly.
     assert corners.epsilon is not None
-    deviation = corners.epsilon / math.sqrt(num_corner_frequencies(8))
+    frequencies = np.fft.fftfreq(8)
+    num_corners = int((np.hypot(frequencies[:, None], frequencies) >= 0.5).sum())
+    deviation = corners.epsilon / math.sqrt(num_corners)
     expected = 0.5 * (1 + math.erf((10 / 255) / deviation / math.sqrt(2)))
     assert corners.value == pytest.approx(expected, abs=0.15)
     assert {point.num_images for point in noise_points(points)} == {100}
-
-
-def num_corner_frequencies(side: int) -> int:
-    f = np.fft.fftfreq(side)
-    return int((np.hypot(f[:, None], f[None, :]) >= 0.5).sum())
 
 
 def test_power_is_that_of_the_perturbations_that_move() -> None:
@@ -215,25 +209,16 @@ def test_power_is_that_of_the_perturbations_that_move() -> None:
     assert none == []
 
 
+MAX = {"max_epsilon": 0.4}
+
+
 @pytest.mark.parametrize(
     ("changes", "epsilon"),
     [
         ({"reference": {"gaussian": 0.07}}, 0.07),
         ({"reference": {"uniform": 0.1}}, 0.1),
-        (
-            {
-                "attacks": {
-                    "gaussian": AttackConfig(max_epsilon=0.4),
-                    "uniform": AttackConfig(max_epsilon=0.4),
-                },
-                "reference": {"uniform": 0.1},
-            },
-            0.4,
-        ),
-        (
-            {"attacks": {"uniform": AttackConfig(max_epsilon=0.4)}, "reference": {"uniform": 0.3}},
-            DEFAULT_EPSILON,
-        ),
+        ({"attacks": {"gaussian": MAX, "uniform": MAX}, "reference": {"uniform": 0.1}}, 0.4),
+        ({"attacks": {"uniform": MAX}, "reference": {"uniform": 0.3}}, DEFAULT_EPSILON),
     ],
     ids=["reference", "maximum of cifar10", "maximum", "neither"],
 )

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from simreg_core.config.trial import TrialConfig
 from simreg_core.data.images import Split
 from simreg_core.data.task import TaskData
 from simreg_core.errors import ConfigError
 from simreg_core.registry import ATTACKS, Attack
 from simreg_core.robustness.evaluate import SplitMeasurements, measure, precompute
 from simreg_core.training import baselines
-from simreg_core.training.baselines import BaselineCache, baseline_networks
+from simreg_core.training.baselines import BaselineCache, Baselines, baseline_networks
 from tests.core_tests.trained_networks import CPU, MakeConfig
 
 MEASURED = {
@@ -25,28 +27,37 @@ MEASURED = {
 }
 
 
+Load = Callable[[TrialConfig], Baselines]
+
+
+@pytest.fixture
+def load(tiny_data: TaskData, tmp_path: Path) -> Load:
+    """Loads baselines from the folder ``cache``, each time with a new object."""
+    return lambda config: BaselineCache(tmp_path / "cache", tiny_data, CPU).load(config)
+
+
 def test_baselines_are_measured_like_trials_and_read_back_the_same(
-    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
+    load: Load, tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
 ) -> None:
     config = tiny_config(MEASURED)
-    fresh = BaselineCache(tmp_path, tiny_data, CPU).load(config)
+    fresh = load(config)
     for network, result in zip(baseline_networks(config), fresh.results, strict=True):
-        model = BaselineCache(tmp_path, tiny_data, CPU).network(network)
+        model = BaselineCache(tmp_path / "cache", tiny_data, CPU).network(network)
         for split in ("validation", "test"):
             expected = measure(
                 model, tiny_data.split(split), split, config.robustness, fresh.surrogate
             )
             assert [point for point in result.curves if point.split == split] == expected.curves
             assert result.boundary_distance[split] == expected.boundary_distance is not None
-    assert BaselineCache(tmp_path, tiny_data, CPU).load(config).results == fresh.results
+    assert load(config).results == fresh.results
 
 
 def test_other_measurements_are_made_of_the_same_networks(
-    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path, trained: list[int]
+    load: Load, tiny_config: MakeConfig, trained: list[int]
 ) -> None:
-    plain = BaselineCache(tmp_path, tiny_data, CPU).load(tiny_config())
+    plain = load(tiny_config())
     for key, value in MEASURED.items():
-        more = BaselineCache(tmp_path, tiny_data, CPU).load(tiny_config({key: value}))
+        more = load(tiny_config({key: value}))
         assert more.results != plain.results
         assert more.accuracy("test") == plain.accuracy("test")
     assert len(trained) == 2
@@ -89,7 +100,7 @@ def test_what_cannot_be_measured_is_refused_before_any_training(
 
 
 def test_edited_plugin_is_measured_again(
-    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    load: Load, tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = "def attack(batch):\n    return lambda epsilon: batch.images * {}\n"
     (tmp_path / "edited_attack.py").write_text(source.format(1.0))
@@ -97,13 +108,12 @@ def test_edited_plugin_is_measured_again(
     name = "edited_attack:attack"
     table = {name: {"max_epsilon": 0.2}}
     config = tiny_config({"robustness.attacks": table, "robustness.reference": {name: 0.2}})
-    cache = tmp_path / "cache"
-    baseline = BaselineCache(cache, tiny_data, CPU).load(config).accuracy("test")
+    baseline = load(config).accuracy("test")
     assert baseline.robust_accuracy == baseline.clean_accuracy
     (tmp_path / "edited_attack.py").write_text(source.format("0.0"))
     monkeypatch.delitem(sys.modules, "edited_attack")
     importlib.invalidate_caches()
-    baseline = BaselineCache(cache, tiny_data, CPU).load(config).accuracy("test")
+    baseline = load(config).accuracy("test")
     assert baseline.robust_accuracy < baseline.clean_accuracy
 
 
@@ -132,7 +142,7 @@ def test_changed_file_of_corruptions_is_measured_again(
 
 
 def test_directions_of_fgsm_are_computed_once_and_read_back_the_same(
-    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    load: Load, tiny_config: MakeConfig, tiny_data: TaskData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     computed: list[int] = []
 
@@ -142,7 +152,7 @@ def test_directions_of_fgsm_are_computed_once_and_read_back_the_same(
 
     monkeypatch.setattr(baselines, "precompute", counted)
     for seed in (0, 1):
-        found = BaselineCache(tmp_path, tiny_data, CPU).load(tiny_config({"seed": seed}))
+        found = load(tiny_config({"seed": seed}))
         known = found.surrogate.precomputed
         assert sorted(known) == [("transfer_fgsm", "test"), ("transfer_fgsm", "validation")]
         for (name, split), directions in known.items():
@@ -151,23 +161,20 @@ def test_directions_of_fgsm_are_computed_once_and_read_back_the_same(
     assert computed == [64, 64]
 
 
-def test_without_fgsm_there_are_no_directions(
-    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
-) -> None:
+def test_without_fgsm_there_are_no_directions(load: Load, tiny_config: MakeConfig) -> None:
     attacks = {"gaussian": {"max_epsilon": 0.4}}
     changes = {"robustness.attacks": attacks, "robustness.reference": {"gaussian": 0.4}}
-    found = BaselineCache(tmp_path, tiny_data, CPU).load(tiny_config(changes))
-    assert found.surrogate.precomputed == {}
+    assert load(tiny_config(changes)).surrogate.precomputed == {}
 
 
 @pytest.mark.parametrize("content", [b"", b"PK damaged"])
 def test_damaged_directions_are_computed_again(
-    content: bytes, tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
+    content: bytes, load: Load, tiny_config: MakeConfig, tmp_path: Path
 ) -> None:
-    before = BaselineCache(tmp_path, tiny_data, CPU).load(tiny_config()).surrogate.precomputed
-    (path,) = tmp_path.glob("*.transfer_fgsm.pt")
+    before = load(tiny_config()).surrogate.precomputed
+    (path,) = tmp_path.glob("cache/*.transfer_fgsm.pt")
     whole = path.read_bytes()
     path.write_bytes(content or whole[: len(whole) // 2])
-    after = BaselineCache(tmp_path, tiny_data, CPU).load(tiny_config()).surrogate.precomputed
+    after = load(tiny_config()).surrogate.precomputed
     assert all(torch.equal(after[name], before[name]) for name in before)
     assert path.read_bytes() == whole

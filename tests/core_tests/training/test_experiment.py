@@ -16,9 +16,10 @@ from simreg_core.results.tradeoff import tradeoff
 from simreg_core.robustness.evaluate import evaluate
 from simreg_core.training.baselines import BaselineCache
 from simreg_core.training.experiment import Progress, TrialResult
-from simreg_core.training.fit import EpochRecord, mean_loss_and_accuracy
+from simreg_core.training.fit import mean_loss_and_accuracy
+from simreg_core.training.start import start
 from tests.core_tests.measuring import accuracies, run
-from tests.core_tests.trained_networks import CPU, MakeConfig
+from tests.core_tests.trained_networks import CPU, MakeConfig, numbers_of
 
 WEIGHTED = {"robustness.tradeoff_weight": 3.0}
 _CLOCK = {"train_seconds", "evaluate_seconds", "started_at", "finished_at"}
@@ -26,10 +27,6 @@ _CLOCK = {"train_seconds", "evaluate_seconds", "started_at", "finished_at"}
 
 def _figures(result: TrialResult) -> dict[str, Any]:
     return {name: value for name, value in result.columns.items() if name not in _CLOCK}
-
-
-def _epochs(result: TrialResult) -> list[EpochRecord]:
-    return [record._replace(seconds=0.0) for record in result.epochs]
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +104,7 @@ def test_result_is_a_function_of_the_configuration(
 ) -> None:
     fresh = run(tiny_config(WEIGHTED), tmp_path)
     assert _figures(fresh) == _figures(result)
-    assert _epochs(fresh) == _epochs(result)
+    assert numbers_of(fresh.epochs) == numbers_of(result.epochs)
     assert fresh.curves == result.curves
 
 
@@ -132,21 +129,30 @@ def test_run_that_is_killed_after_an_epoch_continues_to_the_same_result(
     whole = run(config, cache)
     assert seen == [2, 3]
     assert _figures(resumed) == _figures(whole)
-    assert _epochs(resumed) == _epochs(whole)
+    assert numbers_of(resumed.epochs) == numbers_of(whole.epochs)
     assert resumed.curves == whole.curves
 
 
-@pytest.mark.parametrize("is_damaged", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("damaged", r"state\.pt"),
+        ("weights", r"state\.pt belongs to another configuration"),
+        ("other trial", r"state\.pt belongs to another configuration"),
+    ],
+)
 def test_wrong_checkpoint_stops_the_run_instead_of_starting_over(
-    is_damaged: bool, tiny_config: MakeConfig, cache: Path, tmp_path: Path
+    kind: str, message: str, tiny_config: MakeConfig, cache: Path, tmp_path: Path
 ) -> None:
-    path = tmp_path / "state.pt"
-    if is_damaged:
+    path, other = tmp_path / "state.pt", tiny_config({"training.learning_rate": 0.2})
+    if kind == "damaged":
         path.write_bytes(b"half a file")
+    elif kind == "weights":
+        save({"weights": torch.zeros(3)}, path)
     else:
-        save({"config_digest": "another"}, path)
+        start(other, load_task(other.task), CPU).save(path, other.digest())
     content = path.read_bytes()
-    with pytest.raises(CheckpointError, match=r"state\.pt"):
+    with pytest.raises(CheckpointError, match=message):
         run(tiny_config(), cache, checkpoint=path)
     assert path.read_bytes() == content
 
@@ -230,6 +236,6 @@ def test_measuring_every_epoch_changes_no_figure(tiny_config: MakeConfig, cache:
     measured = run(config, cache, on_epoch=lambda progress: (progress.metrics(), None)[1])
     alone = run(config, cache)
     assert _figures(measured) == _figures(alone)
-    assert _epochs(measured) == _epochs(alone)
+    assert numbers_of(measured.epochs) == numbers_of(alone.epochs)
     own, other = measured.model.state_dict(), alone.model.state_dict()
     assert all(torch.equal(own[name], other[name]) for name in own)

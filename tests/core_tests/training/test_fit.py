@@ -128,17 +128,6 @@ def test_numbers_depend_on_the_seed_and_on_nothing_else(
     assert one.records[0].task_loss != other.records[0].task_loss
 
 
-def test_network_learns_what_can_be_learned(tiny_config: MakeConfig) -> None:
-    # Two flat images, one black and one white: separable by brightness alone.
-    images = torch.zeros(64, 1, 8, 8, dtype=torch.uint8)
-    images[::2] = 255
-    split = Split(images, torch.arange(64) % 2)
-    data = TaskData(split, split, split, num_classes=2, fingerprint="")
-    config = tiny_config({"regularizer.alpha": 0, "training.epochs": 8, "training.batch_size": 16})
-    _, accuracy = mean_loss_and_accuracy(trained(config, data).model, split)
-    assert accuracy == 1
-
-
 # Records
 
 

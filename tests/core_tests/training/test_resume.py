@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from simreg_core.data.task import TaskData
-from simreg_core.networks.checkpoint import CheckpointError, save
 from simreg_core.training.start import start
 from tests.core_tests.trained_networks import CPU, MakeConfig, epochs_of, snapshot_of, trained
 
@@ -47,16 +45,3 @@ def test_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     epochs = [record.epoch for record in epochs_of(config, resumed, tiny_data)]
     assert epochs == list(range(stop_after, 4))
     assert snapshot_of(resumed) == snapshot_of(trained(config, tiny_data))
-
-
-@pytest.mark.parametrize("is_state", [True, False])
-def test_checkpoint_of_something_else_is_refused(
-    is_state: bool, tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
-) -> None:
-    path, other = tmp_path / "state.pt", tiny_config({"training.learning_rate": 0.2})
-    if is_state:
-        start(other, tiny_data, CPU).save(path, other.digest())
-    else:
-        save({"weights": torch.zeros(3)}, path)
-    with pytest.raises(CheckpointError, match=r"state\.pt belongs to another configuration"):
-        start(tiny_config(), tiny_data, CPU).restore(path, tiny_config().digest())

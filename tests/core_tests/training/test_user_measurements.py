@@ -84,41 +84,17 @@ CORRUPTION = """
 """
 
 
-def _corrupted(tiny_config: MakeConfig, kind: str) -> TrialConfig:
-    return tiny_config({"robustness.corruptions": {"kinds": [kind], "severities": [1, 5]}})
-
-
 def test_corruption_has_a_curve(
     make_module: MakeModule, tiny_config: MakeConfig, tmp_path: Path
 ) -> None:
     make_module(CORRUPTION)
-    result = run(_corrupted(tiny_config, "mine:fade"), tmp_path / "cache")
+    corruptions = {"kinds": ["mine:fade"], "severities": [1, 5]}
+    result = run(tiny_config({"robustness.corruptions": corruptions}), tmp_path / "cache")
     points = [p for p in result.curves if p.attack == "corruption:mine:fade"]
     assert [(p.split, p.epsilon) for p in points] == [(s, e) for s in SPLITS for e in (1, 5)]
     for split in SPLITS:
         mean = sum(p.accuracy for p in points if p.split == split) / 2
         assert result.metric("corruption_accuracy", split) == pytest.approx(mean)
-
-
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("wrong_shape", r"^attack corruption:mine:wrong_shape: .*\(1, 1, 8, 8\)"),
-        ("raises", "^attack corruption:mine:raises: ValueError: boom$"),
-        ("absent", r"^robustness\.corruptions\.kinds: mine:absent: "),
-    ],
-)
-def test_wrong_corruption_is_refused_before_training(
-    kind: str,
-    message: str,
-    make_module: MakeModule,
-    tiny_config: MakeConfig,
-    tmp_path: Path,
-    trained: list[int],
-) -> None:
-    make_module(CORRUPTION)
-    assert_refused(_corrupted(tiny_config, f"mine:{kind}"), tmp_path / "cache", message)
-    assert trained == []
 
 
 # Metrics
@@ -159,20 +135,34 @@ def test_metric_is_recorded(
         assert result.metric("mine:endless", split) is None  # as where a value does not exist
 
 
+def _kind(name: str) -> dict[str, Any]:
+    return {"robustness.corruptions": {"kinds": [f"mine:{name}"]}}
+
+
+def _metric(name: str) -> dict[str, Any]:
+    return {"robustness.metrics": [f"mine:{name}"]}
+
+
 @pytest.mark.parametrize(
-    ("function", "message"),
+    ("changes", "message"),
     [
-        ("raises", "ZeroDivisionError"),
-        ("text", "TypeError"),
-        ("bare", "not declared"),
-        ("absent", "has no function"),
+        (_kind("wrong_shape"), r"^attack corruption:mine:wrong_shape: .*\(1, 1, 8, 8\)"),
+        (_kind("raises"), "^attack corruption:mine:raises: ValueError: boom$"),
+        (_kind("absent"), r"^robustness\.corruptions\.kinds: mine:absent: "),
+        (_metric("raises"), r"^robustness\.metrics: mine:raises: .*ZeroDivisionError"),
+        (_metric("text"), r"^robustness\.metrics: mine:text: .*TypeError"),
+        (_metric("bare"), r"^robustness\.metrics: mine:bare: .*not declared"),
+        (_metric("absent"), r"^robustness\.metrics: mine:absent: .*has no function"),
     ],
 )
-def test_wrong_metric_is_refused_by_its_key(
-    function: str, message: str, make_module: MakeModule, tiny_config: MakeConfig, tmp_path: Path
+def test_wrong_function_is_refused(
+    changes: dict[str, Any],
+    message: str,
+    make_module: MakeModule,
+    tiny_config: MakeConfig,
+    tmp_path: Path,
+    trained: list[int],
 ) -> None:
-    make_module(METRIC)
-    config = tiny_config({"robustness.metrics": [f"mine:{function}"]})
-    assert_refused(
-        config, tmp_path / "cache", rf"^robustness\.metrics: mine:{function}: .*{message}"
-    )
+    make_module(METRIC if "robustness.metrics" in changes else CORRUPTION)
+    assert_refused(tiny_config(changes), tmp_path / "cache", message)
+    assert trained == [] or "robustness.metrics" in changes

@@ -34,9 +34,17 @@ DATASET = """
         pool = digits(request)
         return pool._replace(images=255 - pool.images)
 
-    def with_test_set(request):
-        pool = digits(request)
-        return pool._replace(test=Split(pool.images[:9], pool.labels[:9]))
+    def changed(change):
+        return lambda request: digits(request)._replace(**change(digits(request)))
+
+    with_test_set = changed(lambda pool: {"test": Split(pool.images[:9], pool.labels[:9])})
+    floats = changed(lambda pool: {"images": pool.images / 255})
+    fewer_labels = changed(lambda pool: {"labels": pool.labels[:9]})
+    fewer_classes = changed(lambda pool: {"num_classes": 9})
+    wrong_test_labels = changed(
+        lambda pool: {"test": Split(pool.images[:9], pool.labels[:9].float())}
+    )
+    one_class = changed(lambda pool: {"labels": pool.labels * 0})
 
     def raises(request):
         raise OSError("no disk")
@@ -44,27 +52,8 @@ DATASET = """
     def images_alone(request):
         return digits(request).images
 
-    def floats(request):
-        pool = digits(request)
-        return pool._replace(images=pool.images / 255)
-
     def other_size(request):
         return digits(request._replace(size=9))
-
-    def fewer_labels(request):
-        pool = digits(request)
-        return pool._replace(labels=pool.labels[:9])
-
-    def fewer_classes(request):
-        return digits(request)._replace(num_classes=9)
-
-    def wrong_test_labels(request):
-        pool = digits(request)
-        return pool._replace(test=Split(pool.images[:9], pool.labels[:9].float()))
-
-    def one_class(request):
-        pool = digits(request)
-        return pool._replace(labels=pool.labels * 0)
 """
 
 
@@ -179,23 +168,15 @@ NETWORK = """
         return ("hidden",)
 
     def declared(build):
-        return network(build.__name__, layers=layers)(build)
+        return network("declared", layers=layers)(build)
 
-    @declared
-    def plain_module(config, *, channels, num_classes):
-        return nn.Linear(64, num_classes)
+    def built(build):
+        return declared(lambda config, *, channels, num_classes: build(channels, num_classes))
 
-    @declared
-    def other_logits(config, *, channels, num_classes):
-        return Small(4, channels, 7)
-
-    @declared
-    def no_features(config, *, channels, num_classes):
-        return NoFeatures(4, channels, num_classes)
-
-    @declared
-    def flat_features(config, *, channels, num_classes):
-        return FlatFeatures(4, channels, num_classes)
+    plain_module = built(lambda channels, num_classes: nn.Linear(64, num_classes))
+    other_logits = built(lambda channels, num_classes: Small(4, channels, 7))
+    no_features = built(lambda channels, num_classes: NoFeatures(4, channels, num_classes))
+    flat_features = built(lambda channels, num_classes: FlatFeatures(4, channels, num_classes))
 
     @declared
     def no_keywords(config):
