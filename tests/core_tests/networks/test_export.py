@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,10 +20,11 @@ from simreg_core.networks.export import (
 )
 from simreg_core.networks.network import FeatureNetwork, build_network
 from simreg_core.seeding import generator
+from tests.core_tests.trained_networks import MakeConfig
 
 
 @pytest.fixture
-def config(tiny_config: Callable[..., TrialConfig]) -> TrialConfig:
+def config(tiny_config: MakeConfig) -> TrialConfig:
     return tiny_config()
 
 
@@ -60,7 +60,7 @@ def test_classifier_survives_bit_for_bit(folder: Path, model: FeatureNetwork) ->
 
 @pytest.mark.parametrize("architecture", ["resnet34", "resnet50"])
 def test_other_architectures_and_colours_survive(
-    architecture: str, tmp_path: Path, tiny_config: Callable[..., TrialConfig]
+    architecture: str, tmp_path: Path, tiny_config: MakeConfig
 ) -> None:
     config = tiny_config({"model.architecture": architecture, "task.color": True})
     model = build_network(config.model, channels=3, num_classes=7, seed=1).eval()
@@ -154,7 +154,7 @@ def test_configuration_of_another_version_is_refused(folder: Path, config: Trial
 
 
 def test_weights_of_another_network_are_refused(
-    folder: Path, tiny_config: Callable[..., TrialConfig], model: FeatureNetwork
+    folder: Path, tiny_config: MakeConfig, model: FeatureNetwork
 ) -> None:
     write_network(folder, tiny_config({"model.base_channels": 8}), model)
     with pytest.raises(CheckpointError, match="configuration"):
