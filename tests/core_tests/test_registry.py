@@ -99,15 +99,18 @@ def test_function_of_a_module_is_a_component_with_or_without_a_declaration(
         ATTACKS.get("mine:sameness")
 
 
-@pytest.mark.parametrize("value", ["mine", "mine:stripes"])
-def test_entry_points_add_the_components_of_their_kind(
-    value: str, make_module: MakeModule, install: Install
+def test_entry_points_add_the_components_of_their_kind_once(
+    make_module: MakeModule, install: Install
 ) -> None:
-    make_module(SOURCE)
-    attacks = install(value)
-    assert list(attacks.known) == [*attacks.own, "stripes"]
-    assert attacks.get("stripes").is_foreign
-    attacks.require("stripes")
+    path = make_module(SOURCE)
+    for values in (["mine"], ["mine:stripes"], ["mine", "mine:stripes"]):
+        attacks = install(*values)
+        assert list(attacks.known) == [*attacks.own, "stripes"]
+        assert attacks.get("stripes").is_foreign
+        attacks.require("stripes")
+    path.with_name("mine_too.py").write_text(path.read_text())
+    with pytest.raises(ConfigError, match="'stripes' is declared twice"):
+        _ = install("mine", "mine_too").known
 
 
 @pytest.mark.parametrize(
@@ -127,16 +130,6 @@ def test_broken_entry_point_is_one_line(
     assert "gaussian" in attacks.own  # what belongs to this project needs no entry point
     with pytest.raises(ConfigError, match=message):
         attacks.get("gaussian")
-
-
-def test_name_that_two_entry_points_declare_is_refused(
-    make_module: MakeModule, install: Install
-) -> None:
-    path = make_module(SOURCE)
-    path.with_name("mine_too.py").write_text(path.read_text())
-    with pytest.raises(ConfigError, match="'stripes' is declared twice"):
-        _ = install("mine", "mine_too").known
-    assert "stripes" in install("mine", "mine:stripes").known  # one and the same
 
 
 def test_broken_entry_point_ends_a_command_with_one_line(

@@ -94,22 +94,17 @@ def test_damaged_image_is_refused_with_file_and_row(
         _load(folder)
 
 
-@pytest.mark.parametrize(
-    ("key", "advice"),
-    [("task.dataset", r"set task\.image_size"), ("--dataset", "images of one size are needed")],
-)
 def test_different_sizes_without_a_size_are_refused(
-    key: str, advice: str, write_images: WriteImages, make_png: MakePng
+    write_images: WriteImages, make_png: MakePng
 ) -> None:
     folder = write_images([0, 1], images={1: make_png(1, 9, 9)})
-    with pytest.raises(ConfigError, match=rf"different sizes; {advice}"):
-        _load(folder, key)
-
-
-def test_test_set_of_another_size_is_refused(write_images: WriteImages, make_png: MakePng) -> None:
+    for key, advice in (("task.dataset", "set task"), ("--dataset", "images of one size")):
+        with pytest.raises(ConfigError, match=rf"different sizes; {advice}"):
+            _load(folder, key)
+    write_images([0])
     write_images([0], "test", images={0: make_png(1, 9, 9)})
     with pytest.raises(ConfigError, match=r"\(1, 9, 9\).*\(1, 8, 8\); set task\.image_size"):
-        _load(write_images([0]))
+        _load(folder)
 
 
 @pytest.mark.parametrize(("label", "found"), [(None, "1 nulls"), (-3, "-3")])

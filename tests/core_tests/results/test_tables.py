@@ -269,10 +269,10 @@ def test_kill_at_any_moment_of_writing_leaves_whole_trials(store: ResultStore) -
             assert process.stdout is not None
             assert process.stdout.readline() == "0\n"
             while_written = pd.read_parquet(store.folder / "curves")
+            assert process.stdout.readline() == "1\n"
             time.sleep(0.05 + 0.0017 * kill)  # a write takes a few milliseconds
             process.send_signal(signal.SIGKILL)
-            done = [0, *(int(line) for line in process.stdout.read().split())]
-        assert len(done) > 1
+            done = [0, 1, *(int(line) for line in process.stdout.read().split())]
         after = pd.read_parquet(store.folder / "curves")
         for frame in (while_written, after):
             assert set(frame.groupby("trial")["epsilon"].agg(tuple)) == {tuple(range(300))}
