@@ -86,14 +86,10 @@ def tiny_trial() -> Callable[..., dict[str, Any]]:
     """
 
     def make(changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        sizes = {"image_size": 8, "num_train": 128, "num_validation": 64, "num_test": 64}
+        max_epsilons = {"gaussian": 0.4, "transfer_fgsm": 0.2}
         trial: dict[str, Any] = {
-            "task": {
-                "dataset": "digits",
-                "image_size": 8,
-                "num_train": 128,
-                "num_validation": 64,
-                "num_test": 64,
-            },
+            "task": {"dataset": "digits", **sizes},
             "model": {"base_channels": 4, "blocks": [1, 1]},
             "training": {"epochs": 2, "batch_size": 16},
             "regularizer": {"num_images": 64, "batch_size": 4},
@@ -101,10 +97,7 @@ def tiny_trial() -> Callable[..., dict[str, Any]]:
                 "num_epsilons": 3,
                 "batch_size": 40,
                 "baseline_seeds": [1],
-                "attacks": {
-                    "gaussian": {"max_epsilon": 0.4},
-                    "transfer_fgsm": {"max_epsilon": 0.2},
-                },
+                "attacks": {name: {"max_epsilon": e} for name, e in max_epsilons.items()},
                 "reference": {"gaussian": 0.4, "transfer_fgsm": 0.15},
             },
         }
@@ -144,9 +137,7 @@ def make_png() -> Callable[..., bytes]:
             wave = 127 + 80 * np.sin(a * x + b * y + phase) + rng.normal(0, 15, x.shape)
             channels.append(wave.clip(0, 255).astype(np.uint8))
         stream = io.BytesIO()
-        Image.fromarray(
-            np.stack(channels, axis=-1).squeeze(-1) if not color else np.stack(channels, axis=-1)
-        ).save(stream, "PNG")
+        Image.fromarray(np.stack(channels, axis=-1) if color else channels[0]).save(stream, "PNG")
         return stream.getvalue()
 
     return make
@@ -213,13 +204,13 @@ def make_dataset(
         color: bool = False,
         first: int = 0,
     ) -> Path:
-        folder = tmp_path / name
-        numbers = range(first, first + num_train + (num_test or 0))
-        images = [make_png(number, side, side, color=color) for number in numbers]
-        labels = [number % 3 for number in numbers]
-        write_parquet(folder / "train.parquet", images[:num_train], labels[:num_train])
-        if num_test is not None:
-            write_parquet(folder / "test.parquet", images[num_train:], labels[num_train:])
-        return folder
+        start = first
+        for split, count in (("train", num_train), ("test", num_test)):
+            if count is not None:
+                numbers = range(start, start := start + count)
+                images = [make_png(number, side, side, color=color) for number in numbers]
+                labels = [number % 3 for number in numbers]
+                write_parquet(tmp_path / name / f"{split}.parquet", images, labels)
+        return tmp_path / name
 
     return make

@@ -16,12 +16,11 @@ from simreg_core.training.experiment import TrialResult
 from tests.core_tests.measuring import run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+RunExample = Callable[[str], TrialResult]
 
 
 @pytest.fixture
-def run_example(
-    tmp_path: Path, tiny_trial: Callable[..., dict[str, Any]]
-) -> Callable[[str], TrialResult]:
+def run_example(tmp_path: Path, tiny_trial: Callable[..., dict[str, Any]]) -> RunExample:
     def make(name: str) -> TrialResult:
         text = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
         tree = parse_yaml("\n".join(re.findall(r"^#   (.*)$", text, re.MULTILINE)), name)
@@ -31,7 +30,7 @@ def run_example(
     return make
 
 
-def test_attack_is_measured_and_counts(run_example: Callable[[str], TrialResult]) -> None:
+def test_attack_is_measured_and_counts(run_example: RunExample) -> None:
     result = run_example("own_attack")
     name = "examples.own_attack:stripes"
     points = [p for p in result.curves if (p.split, p.attack) == ("test", name)]
@@ -40,14 +39,14 @@ def test_attack_is_measured_and_counts(run_example: Callable[[str], TrialResult]
     assert result.metric(f"robust_accuracy.{name}", "test") == points[-1].accuracy
 
 
-def test_dataset_is_the_task_with_its_protocol(run_example: Callable[[str], TrialResult]) -> None:
+def test_dataset_is_the_task_with_its_protocol(run_example: RunExample) -> None:
     result = run_example("own_dataset")
     assert result.config.task.protocol == "examples.own_dataset:gratings"
     assert result.baselines.surrogate.model.num_classes == 4
     assert result.columns["num_test"] == 200
 
 
-def test_metric_is_a_column_of_both_splits(run_example: Callable[[str], TrialResult]) -> None:
+def test_metric_is_a_column_of_both_splits(run_example: RunExample) -> None:
     result = run_example("own_metric")
     for split in ("validation", "test"):
         reference = [p.accuracy for p in result.curves if p.split == split and p.is_reference]

@@ -19,8 +19,10 @@ from simreg_core.networks.checkpoint import load_weights
 from simreg_core.results.measurements import CurvePoint
 from simreg_core.training.fit import EpochRecord, TrainingState, fit
 from tests.core_tests.measuring import accuracies
+from tests.core_tests.trained_networks import MakeConfig
 
 ROOT = Path(__file__).resolve().parents[2]
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -35,8 +37,15 @@ def output(tmp_path: Path) -> Path:
     return tmp_path / "results"
 
 
-def _arguments(trial_file: Path, output: Path, *more: str) -> list[str]:
-    return ["--config", str(trial_file), "--output", str(output), "--device", "cpu", *more]
+@pytest.fixture
+def run(trial_file: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the trial with more flags; returns the exit code and what it printed."""
+
+    def make(*more: str) -> tuple[int, str, str]:
+        flags = ["--config", str(trial_file), "--output", str(output), "--device", "cpu", *more]
+        return (main(flags), *capsys.readouterr())
+
+    return make
 
 
 def _files(output: Path) -> set[str]:
@@ -44,12 +53,10 @@ def _files(output: Path) -> set[str]:
 
 
 def test_trial_is_run_and_its_results_are_written(
-    trial_file: Path,
-    output: Path,
-    tiny_config: Callable[..., TrialConfig],
-    capsys: pytest.CaptureFixture[str],
+    run: Run, output: Path, tiny_config: MakeConfig
 ) -> None:
-    assert main(_arguments(trial_file, output, "--set", "seed=5")) == 0
+    code, printed, _ = run("--set", "seed=5")
+    assert code == 0
     folder = output / "single" / tiny_config({"seed": 5}).digest()
     assert {path.name for path in folder.iterdir()} == {"weights.pt", "result.json"}
 
@@ -60,26 +67,19 @@ def test_trial_is_run_and_its_results_are_written(
     assert [record["epoch"] for record in result["epochs"]] == [0, 1]
     assert not load_weights(folder / "weights.pt").training
 
-    printed = capsys.readouterr().out
     clean = [result["columns"][f"{split}.clean_accuracy"] for split in ("validation", "test")]
     assert re.search(rf"clean_accuracy +{clean[0]:.4f} +{clean[1]:.4f}\n", printed)
     assert str(folder) in printed
 
 
-def test_threads_are_set_before_anything_is_computed(
-    trial_file: Path, output: Path, tmp_path: Path
-) -> None:
+def test_threads_are_set_before_anything_is_computed(run: Run, tmp_path: Path) -> None:
     # The run stops at its missing data: two threads that compute would disturb other tests.
-    no_data = f"task.dataset=parquet:{tmp_path}"
-    assert main(_arguments(trial_file, output, "--threads", "2", "--set", no_data)) == 2
+    assert run("--threads", "2", "--set", f"task.dataset=parquet:{tmp_path}")[0] == 2
     assert torch.get_num_threads() == 2
 
 
 def test_interrupted_run_is_continued(
-    trial_file: Path,
-    output: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    run: Run, output: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
 
@@ -88,15 +88,15 @@ def test_interrupted_run_is_continued(
 
     with monkeypatch.context() as patch:
         patch.setattr("simreg_core.__main__._log_epoch", killed)
-        assert main(_arguments(trial_file, output)) == 130
+        assert run()[0] == 130
     assert "state.pt" in _files(output)
-    assert main(_arguments(trial_file, output)) == 0
+    assert run()[0] == 0
     assert re.findall(r"epoch (\d+):", caplog.text) == ["1"]
     assert "state.pt" not in _files(output)
 
 
-def test_interrupted_reference_is_continued(
-    trial_file: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+def test_interrupted_baseline_is_continued(
+    run: Run, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first_epochs: list[int] = []
 
@@ -111,31 +111,28 @@ def test_interrupted_reference_is_continued(
     save = TrainingState.save
     with monkeypatch.context() as patch:
         patch.setattr(TrainingState, "save", killed)
-        assert main(_arguments(trial_file, output)) == 130
+        assert run()[0] == 130
     assert [name for name in _files(output) if name.endswith(".state.pt")]
     monkeypatch.setattr("simreg_core.training.baselines.fit", counted)
-    assert main(_arguments(trial_file, output)) == 0
-    assert first_epochs == [1, 0]  # the interrupted baseline goes on, the surrogate begins
+    assert run()[0] == 0
+    assert first_epochs == [1, 0]  # the interrupted baseline resumes, the surrogate starts
     assert not [name for name in _files(output) if name.endswith("state.pt")]
 
 
 def test_data_folder_that_cannot_be_read_is_blamed_itself(
-    trial_file: Path,
-    output: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "/" + 300 * "x"
     monkeypatch.setenv("SIMREG_DATA", name)
-    assert main(_arguments(trial_file, output, "--set", "task.dataset=mnist")) == 2
-    assert capsys.readouterr().err.startswith(f"simreg_core: {name}/MNIST/")
+    code, _, error = run("--set", "task.dataset=mnist")
+    assert code == 2
+    assert error.startswith(f"simreg_core: {name}/MNIST/")
 
 
 @pytest.mark.parametrize(
     ("flags", "key"),
     [
         ("--set training.epoch=3", "training.epoch: "),
-        ("--set regularizer.alpha=1e-4", "regularizer.alpha: "),
         ("--set seed", "--set seed: "),
         ("--set task.dataset=parquet:/nowhere", "task.dataset: "),
         ("--set regularizer.num_images=129", "regularizer.num_images: "),
@@ -144,26 +141,21 @@ def test_data_folder_that_cannot_be_read_is_blamed_itself(
         ("--device tpu", "--device: "),
         ("--threads 0", "--threads: "),
         ("--threads two", "--threads: "),
+        ("--output {trial_file}", "--output: "),
         ("--frobnicate", "--frobnicate"),
     ],
 )
 def test_bad_input_is_exit_2_and_nothing_is_written(
-    flags: str,
-    key: str,
-    trial_file: Path,
-    output: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    flags: str, key: str, trial_file: Path, run: Run, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert main(_arguments(trial_file, output, *flags.split())) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    line = printed.err.splitlines()[-1]
+    code, printed, error = run(*flags.format(trial_file=trial_file).split())
+    assert (code, printed) == (2, "")
+    line = error.splitlines()[-1]
     assert line.startswith("simreg_core: ")
     assert key in line
-    assert "Traceback" not in printed.err
-    # Only the number of images is known late: the reference networks are there by then.
+    assert "Traceback" not in error
+    # Only the number of images is known late: the baseline networks exist by then.
     assert not {"result.json", "weights.pt", "state.pt"} & _files(output)
     assert not _files(output) or "num_images" in flags
 
@@ -173,34 +165,22 @@ def test_configuration_is_required(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--config" in capsys.readouterr().err
 
 
-def test_output_that_is_a_file_is_exit_2(
-    trial_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(_arguments(trial_file, trial_file)) == 2
-    assert "--output: " in capsys.readouterr().err
-
-
 def test_damaged_checkpoint_is_exit_2_and_kept(
-    trial_file: Path,
-    output: Path,
-    tiny_config: Callable[..., TrialConfig],
-    capsys: pytest.CaptureFixture[str],
+    run: Run, output: Path, tiny_config: MakeConfig
 ) -> None:
     state = output / "single" / tiny_config().digest() / "state.pt"
     state.parent.mkdir(parents=True)
     state.write_bytes(b"half a file")
-    assert main(_arguments(trial_file, output)) == 2
-    assert f"{state} is damaged" in capsys.readouterr().err
+    code, _, error = run()
+    assert code == 2
+    assert f"{state} is damaged" in error
     assert state.read_bytes() == b"half a file"
 
 
-def test_divergence_is_exit_1_and_no_result_is_written(
-    trial_file: Path, output: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(_arguments(trial_file, output, "--set", "training.learning_rate=1.0e+30")) == 1
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert re.search("simreg_core: training failed: .* in epoch 0", printed.err)
+def test_divergence_is_exit_1_and_no_result_is_written(run: Run, output: Path) -> None:
+    code, printed, error = run("--set", "training.learning_rate=1.0e+30")
+    assert (code, printed) == (1, "")
+    assert re.search("simreg_core: training failed: .* in epoch 0", error)
     assert not {"result.json", "weights.pt"} & _files(output)
 
 

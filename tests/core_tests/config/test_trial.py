@@ -19,7 +19,7 @@ from simreg_core.config.robustness import RobustnessConfig
 from simreg_core.config.trial import TrialConfig, field_paths
 from simreg_core.networks.network import build_network
 from simreg_core.registry import ATTACKS, NETWORKS
-from tests.core_tests.trained_networks import as_resnet
+from tests.core_tests.trained_networks import MakeConfig, as_resnet
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -161,9 +161,7 @@ WRONG_VALUES: dict[str, list[Any]] = {
 @pytest.mark.parametrize(
     ("key", "value"), [(key, value) for key, values in WRONG_VALUES.items() for value in values]
 )
-def test_wrong_value_is_refused_by_its_key(
-    key: str, value: Any, tiny_config: Callable[..., TrialConfig]
-) -> None:
+def test_wrong_value_is_refused_by_its_key(key: str, value: Any, tiny_config: MakeConfig) -> None:
     with pytest.raises(ValidationError) as caught:
         tiny_config({key: value})
     places = {".".join(str(part) for part in error["loc"]) for error in caught.value.errors()}
@@ -185,20 +183,20 @@ def test_wrong_value_is_refused_by_its_key(
     ],
 )
 def test_values_that_do_not_go_together_are_refused(
-    key: str, value: Any, message: str, tiny_config: Callable[..., TrialConfig]
+    key: str, value: Any, message: str, tiny_config: MakeConfig
 ) -> None:
     with pytest.raises(ValidationError, match=message):
         tiny_config({key: value})
 
 
-def test_configuration_cannot_be_changed(tiny_config: Callable[..., TrialConfig]) -> None:
+def test_configuration_cannot_be_changed(tiny_config: MakeConfig) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         tiny_config().seed = 7  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(("given", "blocks"), [(None, [3, 4, 6, 3]), ([1, 3], [1, 3])])
 def test_sections_are_the_given_ones_or_those_of_the_architecture(
-    given: list[int] | None, blocks: list[int], tiny_config: Callable[..., TrialConfig]
+    given: list[int] | None, blocks: list[int], tiny_config: MakeConfig
 ) -> None:
     config = tiny_config({"model.architecture": "resnet34", "model.blocks": given})
     network = as_resnet(build_network(config.model, channels=1, num_classes=2, seed=0))
@@ -228,7 +226,7 @@ def test_reference_epsilon_is_measured_once(
 
 
 def test_unregularized_changes_regularizer_and_seed_only(
-    tiny_config: Callable[..., TrialConfig],
+    tiny_config: MakeConfig,
 ) -> None:
     config = tiny_config({"seed": 3, "regularizer.threshold": 0.3})
     plain = config.unregularized(9)
@@ -243,15 +241,13 @@ CHANGED = "robustness.noise_seed training.epochs regularizer.num_images task.spl
 
 
 @pytest.mark.parametrize("key", ["seed", *CHANGED.split()])
-def test_network_digest_depends_on_all_but_the_attacks(
-    key: str, tiny_config: Callable[..., TrialConfig]
-) -> None:
+def test_network_digest_depends_on_all_but_the_attacks(key: str, tiny_config: MakeConfig) -> None:
     same = tiny_config({key: 5}).network_digest() == tiny_config().network_digest()
     assert same == key.startswith("robustness")
 
 
 def test_flat_has_every_field_in_order_as_scalars_or_json_text(
-    tiny_config: Callable[..., TrialConfig],
+    tiny_config: MakeConfig,
 ) -> None:
     flat = tiny_config({"model.blocks": [1, 2]}).flat()
     assert list(flat) == [path for path, _ in field_paths()]

@@ -19,12 +19,14 @@ from simreg_core.config.yaml_io import (
     set_dotted,
 )
 from simreg_core.errors import ConfigError
+from tests.core_tests.trained_networks import MakeConfig
 
 MINIMAL = "task:\n  dataset: digits\n"
+TrialFile = Callable[[str], Path]
 
 
 @pytest.fixture
-def trial_file(tmp_path: Path) -> Callable[[str], Path]:
+def trial_file(tmp_path: Path) -> TrialFile:
     def write(text: str) -> Path:
         path = tmp_path / "trial.yaml"
         path.write_text(text, encoding="utf-8")
@@ -42,8 +44,8 @@ def _one_line(caught: pytest.ExceptionInfo[ConfigError]) -> str:
 @pytest.mark.parametrize("dump", [json.dumps, yaml.safe_dump])
 def test_every_configuration_survives_a_file(
     dump: Callable[[Any], str],
-    trial_file: Callable[[str], Path],
-    tiny_config: Callable[..., TrialConfig],
+    trial_file: TrialFile,
+    tiny_config: MakeConfig,
 ) -> None:
     config = tiny_config({"training.learning_rate": 0.001, "robustness.tradeoff_weight": 2})
     assert load_trial_config(trial_file(dump(config.to_dict()))) == config
@@ -62,7 +64,7 @@ NO_NUMBERS = {
     ("key", "written"), [(key, value) for key, values in NO_NUMBERS.items() for value in values]
 )
 def test_what_is_no_number_is_refused_with_its_key(
-    key: str, written: str, trial_file: Callable[[str], Path]
+    key: str, written: str, trial_file: TrialFile
 ) -> None:
     path = trial_file(MINIMAL + f"training:\n  {key}: {written}\n")
     with pytest.raises(ConfigError, match="found") as caught:
@@ -74,7 +76,7 @@ def test_what_is_no_number_is_refused_with_its_key(
     ("written", "hint"), [("1e-4", "1.0e-4"), ("1e4", "1.0e+4"), ("1.5e4", "1.5e+4")]
 )
 def test_exponents_of_other_languages_are_refused_with_their_yaml(
-    written: str, hint: str, trial_file: Callable[[str], Path]
+    written: str, hint: str, trial_file: TrialFile
 ) -> None:
     with pytest.raises(ConfigError) as caught:
         load_trial_config(trial_file(MINIMAL + f"training: {{learning_rate: {written}}}\n"))
@@ -147,7 +149,7 @@ def test_file_that_is_no_mapping_is_refused(
     ],
 )
 def test_wrong_trial_is_refused_by_its_key(
-    text: str, key: str, fragment: str, trial_file: Callable[[str], Path]
+    text: str, key: str, fragment: str, trial_file: TrialFile
 ) -> None:
     path = trial_file(f"{MINIMAL}{text}\n")
     with pytest.raises(ConfigError) as caught:
@@ -165,7 +167,7 @@ def test_wrong_trial_is_refused_by_its_key(
     ],
 )
 def test_missing_key_and_unknown_key_of_an_override_are_refused(
-    text: str, overrides: list[str], message: str, trial_file: Callable[[str], Path]
+    text: str, overrides: list[str], message: str, trial_file: TrialFile
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         load_trial_config(trial_file(text), overrides)
@@ -180,7 +182,7 @@ def test_missing_key_and_unknown_key_of_an_override_are_refused(
     ],
 )
 def test_last_override_wins(
-    overrides: list[str], key: str, value: Any, trial_file: Callable[[str], Path]
+    overrides: list[str], key: str, value: Any, trial_file: TrialFile
 ) -> None:
     path = trial_file(MINIMAL + "training: {epochs: 7}\n")
     assert load_trial_config(path, overrides).flat()[key] == value

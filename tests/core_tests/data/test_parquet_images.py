@@ -17,15 +17,14 @@ from simreg_core.errors import ConfigError
 
 MakeDataset = Callable[..., Path]
 WriteImages = Callable[..., Path]
+MakePng = Callable[..., bytes]
 
 
 def _load(folder: Path, key: str = "task.dataset") -> ImagePool:
     return load_dataset(f"parquet:{folder}", color=False, size=None, key=key)
 
 
-def test_parquet_images_are_the_encoded_ones(
-    make_dataset: MakeDataset, make_png: Callable[..., bytes]
-) -> None:
+def test_parquet_images_are_the_encoded_ones(make_dataset: MakeDataset, make_png: MakePng) -> None:
     pool = _load(make_dataset(num_train=5))
     for number, image in enumerate(pool.images):
         expected = np.array(Image.open(io.BytesIO(make_png(number))))
@@ -83,7 +82,7 @@ GIANT = b"GIF89a" + SIZE + bytes(3) + b"\x2c" + bytes(4) + SIZE + b"\x00\x02\x02
 
 @pytest.mark.parametrize("damage", ["half", b"", b"not an image", "flip", GIANT, None])
 def test_damaged_image_is_refused_with_file_and_row(
-    damage: str | bytes | None, write_images: WriteImages, make_png: Callable[..., bytes]
+    damage: str | bytes | None, write_images: WriteImages, make_png: MakePng
 ) -> None:
     data = make_png(2)
     if damage == "half":
@@ -95,24 +94,17 @@ def test_damaged_image_is_refused_with_file_and_row(
         _load(folder)
 
 
-@pytest.mark.parametrize(
-    ("key", "advice"),
-    [("task.dataset", r"set task\.image_size"), ("--dataset", "images of one size are needed")],
-)
 def test_different_sizes_without_a_size_are_refused(
-    key: str, advice: str, write_images: WriteImages, make_png: Callable[..., bytes]
+    write_images: WriteImages, make_png: MakePng
 ) -> None:
     folder = write_images([0, 1], images={1: make_png(1, 9, 9)})
-    with pytest.raises(ConfigError, match=rf"different sizes; {advice}"):
-        _load(folder, key)
-
-
-def test_test_set_of_another_size_is_refused(
-    write_images: WriteImages, make_png: Callable[..., bytes]
-) -> None:
+    for key, advice in (("task.dataset", "set task"), ("--dataset", "images of one size")):
+        with pytest.raises(ConfigError, match=rf"different sizes; {advice}"):
+            _load(folder, key)
+    write_images([0])
     write_images([0], "test", images={0: make_png(1, 9, 9)})
     with pytest.raises(ConfigError, match=r"\(1, 9, 9\).*\(1, 8, 8\); set task\.image_size"):
-        _load(write_images([0]))
+        _load(folder)
 
 
 @pytest.mark.parametrize(("label", "found"), [(None, "1 nulls"), (-3, "-3")])

@@ -20,6 +20,7 @@ from simreg_core.data.task import (
 from simreg_core.errors import ConfigError
 
 MakeDataset = Callable[..., Path]
+MakePng = Callable[..., bytes]
 
 
 def _load(folder: Path) -> ImagePool:
@@ -161,7 +162,7 @@ def test_more_regularization_images_than_there_are_is_refused(
 
 
 @pytest.fixture
-def folders(tmp_path: Path, make_png: Callable[..., bytes]) -> Path:
+def folders(tmp_path: Path, make_png: MakePng) -> Path:
     """Class folders below ``train`` and ``test``; every image once."""
     for number in range(40):
         split = "test" if number >= 30 else "train"
@@ -192,9 +193,7 @@ def test_too_few_images_beside_the_held_out_ones_are_refused(
         _load_images(task, f"folder:{folders / part}", asked, data, (data.validation, data.test))
 
 
-def test_oblong_held_out_images_are_left_out(
-    make_png: Callable[..., bytes], write_images: Callable[..., Path]
-) -> None:
+def test_oblong_held_out_images_are_left_out(make_png: MakePng, write_images: MakeDataset) -> None:
     images = {number: make_png(number, 12, 8) for number in range(20)}
     folder = write_images([number % 2 for number in range(20)], images=images)
     (folder / "link").mkdir()
@@ -228,7 +227,7 @@ def test_without_held_out_images_the_draw_is_the_datasets(
     ],
 )
 def test_labels_that_cannot_be_learned_are_refused(
-    train: list[int], test: list[int] | None, message: str, write_images: Callable[..., Path]
+    train: list[int], test: list[int] | None, message: str, write_images: MakeDataset
 ) -> None:
     folder = write_images(train)
     if test is not None:
@@ -238,16 +237,14 @@ def test_labels_that_cannot_be_learned_are_refused(
 
 
 @pytest.mark.parametrize("without", ["train", "test"])
-def test_task_without_labels_is_refused(without: str, write_images: Callable[..., Path]) -> None:
+def test_task_without_labels_is_refused(without: str, write_images: MakeDataset) -> None:
     for name in ("train", "test"):
         folder = write_images(None if name == without else [0, 1], name, num=2)
     with pytest.raises(ConfigError, match=r"task\.dataset: parquet:.* has no labels"):
         load_task(TaskConfig(dataset=f"parquet:{folder}"))
 
 
-def test_images_without_labels_can_regularize(
-    task: TaskConfig, write_images: Callable[..., Path]
-) -> None:
+def test_images_without_labels_can_regularize(task: TaskConfig, write_images: MakeDataset) -> None:
     found = _load_images(task, f"parquet:{write_images(None, num=6)}", 6, load_task(task))
     assert (len(found.images), found.labels) == (6, None)
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from simreg_core.config.trial import TrialConfig
 from simreg_core.networks.checkpoint import CheckpointError, load, load_weights, save, save_weights
 from simreg_core.networks.network import build_network
 from simreg_core.seeding import generator
+from tests.core_tests.trained_networks import MakeConfig
 
 
 @pytest.fixture
@@ -123,9 +123,7 @@ def test_malicious_pickle_is_refused_and_not_run(kind: str, tmp_path: Path) -> N
 # Weights files
 
 
-def test_classifier_survives_bit_for_bit(
-    path: Path, tiny_config: Callable[..., TrialConfig]
-) -> None:
+def test_classifier_survives_bit_for_bit(path: Path, tiny_config: MakeConfig) -> None:
     model = build_network(tiny_config().model, channels=1, num_classes=10, seed=4)
     model(torch.rand(8, 1, 8, 8, generator=generator(0, "pixels")))  # moves the running statistics
     save_weights(path, tiny_config(), model)

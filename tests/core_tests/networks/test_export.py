@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,23 +20,19 @@ from simreg_core.networks.export import (
 )
 from simreg_core.networks.network import FeatureNetwork, build_network
 from simreg_core.seeding import generator
+from tests.core_tests.trained_networks import MakeConfig
 
 
 @pytest.fixture
-def config(tiny_config: Callable[..., TrialConfig]) -> TrialConfig:
-    return tiny_config()
-
-
-@pytest.fixture
-def model(config: TrialConfig) -> FeatureNetwork:
-    model = build_network(config.model, channels=1, num_classes=10, seed=4)
+def model(tiny_config: MakeConfig) -> FeatureNetwork:
+    model = build_network(tiny_config().model, channels=1, num_classes=10, seed=4)
     model(torch.rand(8, 1, 8, 8, generator=generator(0, "pixels")))  # moves the running statistics
     return model.eval()
 
 
 @pytest.fixture
-def folder(tmp_path: Path, config: TrialConfig, model: FeatureNetwork) -> Path:
-    write_network(tmp_path / "network", config, model)
+def folder(tmp_path: Path, tiny_config: MakeConfig, model: FeatureNetwork) -> Path:
+    write_network(tmp_path / "network", tiny_config(), model)
     return tmp_path / "network"
 
 
@@ -58,11 +53,8 @@ def test_classifier_survives_bit_for_bit(folder: Path, model: FeatureNetwork) ->
         assert torch.equal(found(_pixels()), model(_pixels()))
 
 
-@pytest.mark.parametrize("architecture", ["resnet34", "resnet50"])
-def test_other_architectures_and_colours_survive(
-    architecture: str, tmp_path: Path, tiny_config: Callable[..., TrialConfig]
-) -> None:
-    config = tiny_config({"model.architecture": architecture, "task.color": True})
+def test_other_architectures_and_colours_survive(tmp_path: Path, tiny_config: MakeConfig) -> None:
+    config = tiny_config({"model.architecture": "resnet50", "task.color": True})
     model = build_network(config.model, channels=3, num_classes=7, seed=1).eval()
     write_network(tmp_path, config, model)
     with torch.no_grad():
@@ -141,24 +133,20 @@ def test_changed_configuration_is_refused(folder: Path) -> None:
         load_exported(folder)
 
 
-def test_configuration_of_another_version_is_refused(folder: Path, config: TrialConfig) -> None:
-    """A later version wrote a field that this one does not know."""
-
+def test_configuration_of_another_version_or_network_is_refused(
+    folder: Path, tiny_config: MakeConfig, model: FeatureNetwork
+) -> None:
     class Later(TrialConfig):
         novelty: int = 1
 
-    later = Later.model_validate({**config.to_dict(), "novelty": 1})
-    write_network(folder, later, build_network(config.model, channels=1, num_classes=2, seed=0))
-    with pytest.raises(CheckpointError, match="another version"):
-        load_exported(folder)
-
-
-def test_weights_of_another_network_are_refused(
-    folder: Path, tiny_config: Callable[..., TrialConfig], model: FeatureNetwork
-) -> None:
-    write_network(folder, tiny_config({"model.base_channels": 8}), model)
-    with pytest.raises(CheckpointError, match="configuration"):
-        load_exported(folder)
+    later = Later.model_validate({**tiny_config().to_dict(), "novelty": 1})
+    for config, message in (
+        (later, "another version"),
+        (tiny_config({"model.base_channels": 8}), "configuration"),
+    ):
+        write_network(folder, config, model)
+        with pytest.raises(CheckpointError, match=message):
+            load_exported(folder)
 
 
 def test_weights_without_a_head_are_refused(folder: Path) -> None:

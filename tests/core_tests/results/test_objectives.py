@@ -18,8 +18,12 @@ from simreg_core.results.objectives import (
 def test_directions_are_those_of_the_metrics() -> None:
     names = ["clean_accuracy", "accuracy_cost", "robust_accuracy.gaussian"]
     assert directions(names) == ["maximize", "minimize", "maximize"]
-    allowed = [name for name, metric in METRICS.own.items() if metric.direction is not None]
+    own = {name: metric.direction for name, metric in METRICS.own.items()}
+    assert [name for name, found in own.items() if found is None] == ["tradeoff_ratio"]
+    assert [name for name, found in own.items() if found == "minimize"] == ["accuracy_cost"]
+    allowed = [name for name, found in own.items() if found is not None]
     assert len(directions(allowed)) == len(allowed)
+    assert all(m.worst is None or math.isfinite(m.worst) for m in METRICS.own.values())
 
 
 def test_values_are_those_of_the_validation_split_as_floats_in_the_order_asked() -> None:

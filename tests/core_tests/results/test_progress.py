@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from simreg_core.results.progress import SPACE_FILE, StudyProgress, study_progress
+from simreg_core.results.progress import SPACE_FILE, study_progress
 from simreg_core.results.study_lock import HEARTBEAT_FILE, LOCK_FILE, StudyLock
 from simreg_core.results.tables import ResultStore
 from simreg_core.storage import base
@@ -51,11 +51,6 @@ def test_counts_best_trial_and_reasons(tmp_path: Path) -> None:
     assert (found.best.trial, found.best.value, found.best.is_feasible) == (1, 0.1, True)
 
 
-def test_new_study_is_stopped_and_has_no_best_trial(tmp_path: Path) -> None:
-    write_study(tmp_path, 0)
-    assert study_progress(tmp_path) == StudyProgress("demo", "stopped", num_trials=3, trials={})
-
-
 def test_running_study_says_what_it_does_until_it_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,12 +90,16 @@ def test_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"pid": 3}', "[1]", "garbage"])
-def test_damaged_heartbeat_is_no_obstacle(content: str, tmp_path: Path) -> None:
-    write_study(tmp_path)
-    (tmp_path / HEARTBEAT_FILE).write_text(content)
+@pytest.mark.parametrize("content", ["", "{}", '{"pid": 3}', "[1]", "garbage", None])
+def test_new_study_is_stopped_even_with_a_damaged_heartbeat(
+    content: str | None, tmp_path: Path
+) -> None:
+    write_study(tmp_path, 0)
+    if content is not None:
+        (tmp_path / HEARTBEAT_FILE).write_text(content)
     found = study_progress(tmp_path)
-    assert (found.state, found.problem) == ("stopped", None)
+    assert (found.state, found.num_trials, found.trials) == ("stopped", 3, {})
+    assert (found.best, found.problem) == (None, None)
 
 
 @pytest.mark.parametrize(
