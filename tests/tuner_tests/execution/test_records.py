@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +28,12 @@ WEIGHT = 2.0
 
 
 @pytest.fixture(scope="session")
-def records(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def records(
+    tmp_path_factory: pytest.TempPathFactory, tiny_config: Callable[..., TrialConfig]
+) -> list[dict[str, Any]]:
     """Three networks of one configuration, really trained."""
-    trial = {
-        "task": {"dataset": "digits", "image_size": 8}
-        | {"num_train": 64, "num_validation": 48, "num_test": 32},
-        "model": {"base_channels": 4, "blocks": [1]},
-        "training": {"epochs": 1, "batch_size": 16},
-        "regularizer": {"num_images": 32, "batch_size": 4},
-        "robustness": {
-            "attacks": {"gaussian": {"max_epsilon": 0.4}, "transfer_fgsm": {"max_epsilon": 0.2}},
-            "reference": {"gaussian": 0.4, "transfer_fgsm": 0.15},
-            "num_epsilons": 3,
-            "baseline_seeds": [1],
-            "tradeoff_weight": WEIGHT,
-        },
-    }
-    configs = [TrialConfig.from_dict({**trial, "seed": seed}) for seed in (0, 1, 2)]
+    changes = {"robustness.tradeoff_weight": WEIGHT, "model.blocks": [1], "training.epochs": 1}
+    configs = [tiny_config({**changes, "seed": seed}) for seed in (0, 1, 2)]
     folder, data = tmp_path_factory.mktemp("cache"), load_task(configs[0].task)
     cache = BaselineCache(folder, data, torch.device("cpu"))
     return [trial_record(run_experiment(config, cache), 7) for config in configs]

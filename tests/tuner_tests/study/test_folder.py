@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +57,10 @@ def make_search(tmp_path: Path) -> MakeSearch:
     return make
 
 
-def test_consistent_results_can_be_resumed(make_search: MakeSearch) -> None:
+def test_consistent_results_and_a_new_folder_can_be_resumed(make_search: MakeSearch) -> None:
     plan = make_search(finished=2, begun=1)
     check_resumable(resume_plan(plan.folder, None, ()))
-
-
-def test_folder_in_which_nothing_has_begun_can_be_resumed(tmp_path: Path) -> None:
-    space = make_space(tmp_path)
-    plan = create_folder(SearchPlan(space, tmp_path / "new", tmp_path / "baselines"))
+    plan = create_folder(replace(plan, folder=plan.folder.with_name("new")))
     check_resumable(resume_plan(plan.folder, None, ()))
 
 
@@ -78,28 +75,22 @@ def test_lost_study_is_refused_before_anything_is_overwritten(
     assert sorted(path.name for path in plan.folder.iterdir()) == before
 
 
-def test_study_that_was_cut_short_is_refused(make_search: MakeSearch) -> None:
+def test_lost_trials_and_rows_and_a_damaged_study_are_refused(make_search: MakeSearch) -> None:
     plan = make_search()
     journal = plan.folder / "study.journal"
-    lines = journal.read_text().splitlines(keepends=True)
+    whole = journal.read_text()
+    lines = whole.splitlines(keepends=True)
     cut = max(n for n, line in enumerate(lines) if json.loads(line)["op_code"] == 4)  # a new trial
-    journal.write_text("".join(lines[:cut]))
-    with pytest.raises(ConfigError, match="its study has lost trial 2, which trials/ has"):
-        check_resumable(resume_plan(plan.folder, None, ()))
-
-
-def test_study_that_is_damaged_is_told_by_its_file(make_search: MakeSearch) -> None:
-    plan = make_search()
-    journal = plan.folder / "study.journal"
-    journal.write_text("garbage\n" + journal.read_text())
-    with pytest.raises(ConfigError, match=r"study\.journal: damaged: "):
-        check_resumable(resume_plan(plan.folder, None, ()))
-
-
-def test_lost_row_is_refused(make_search: MakeSearch) -> None:
-    plan = make_search()
+    for content, message in (
+        ("".join(lines[:cut]), "its study has lost trial 2"),
+        ("garbage\n" + whole, r"study\.journal: damaged: "),
+    ):
+        journal.write_text(content)
+        with pytest.raises(ConfigError, match=message):
+            check_resumable(resume_plan(plan.folder, None, ()))
+    journal.write_text(whole)
     ResultStore(plan.folder).write_trial("trials", 1, [])
-    with pytest.raises(ConfigError, match="trials/ has lost the row of trial 1, which its study"):
+    with pytest.raises(ConfigError, match="trials/ has lost the row of trial 1"):
         check_resumable(resume_plan(plan.folder, None, ()))
 
 
@@ -128,55 +119,48 @@ def test_warm_starts_beyond_the_first_trials_are_tried_when_there_are_more(tmp_p
     assert [t.params["regularizer.alpha"] for t in study.trials] == [0.1, 0.2, 0.3]
 
 
-def test_name_cannot_be_changed(make_search: MakeSearch) -> None:
-    plan = make_search()
-    with pytest.raises(ConfigError, match="--set name: a search keeps its name, tiny"):
-        resume_plan(plan.folder, None, ["name=other"])
-
-
-def test_storage_of_a_study_that_is_a_file_is_refused_by_the_dry_run(
+def test_name_and_storage_cannot_be_changed(
     make_search: MakeSearch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = make_search()
+    folder = make_search().folder
+    with pytest.raises(ConfigError, match="--set name: "):
+        resume_plan(folder, None, ["name=other"])
     url = "postgresql://me@127.0.0.1:1/absent"
-    assert run(["--resume", str(plan.folder), "--storage", url, "--dry-run"]) == 2
+    assert run(["--resume", str(folder), "--storage", url, "--dry-run"]) == 2
     assert "leave it out" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1"])
-def test_damaged_table_is_told_by_its_file(
-    content: bytes, make_search: MakeSearch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("content", [b"", b"PAR1", None])
+def test_damaged_or_missing_table_is_named(
+    content: bytes | None, make_search: MakeSearch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = make_search()
-    (path,) = (plan.folder / "trials").glob("0*.parquet")
-    path.write_bytes(content)
+    folder = make_search().folder
+    (path,) = (folder / "trials").glob("0*.parquet")
+    if content is None:
+        shutil.rmtree(folder / "trials")
+    else:
+        path.write_bytes(content)
     for main in (status, lambda words: run(["--resume", *words])):
-        assert main([str(plan.folder)]) == 2
+        assert main([str(folder)]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert str(path) in line
-
-
-def test_missing_table_is_told(make_search: MakeSearch, capsys: pytest.CaptureFixture[str]) -> None:
-    plan = make_search()
-    shutil.rmtree(plan.folder / "trials")
-    for main in (status, lambda words: run(["--resume", *words])):
-        assert main([str(plan.folder)]) == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        assert f"{plan.folder}: no trials/" in line
+        assert (f"{folder}: no trials/" if content is None else str(path)) in line
 
 
 # status
 
 
-def test_stopped_search_says_how_to_resume(
+def test_status_of_a_stopped_search(
     make_search: MakeSearch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = make_search()
-    assert status([str(plan.folder)]) == 0
+    folder = str(make_search().folder)
+    assert status([folder]) == 0
     shown = capsys.readouterr().out
-    assert f"--resume {plan.folder}" in shown
-    assert "3 of 4 (3 complete)" in shown
-    assert "(trial 2)" in shown
+    for part in (f"--resume {folder}", "3 of 4 (3 complete)", "(trial 2)"):
+        assert part in shown
+    assert status([folder, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["state"], found["trials"], found["num_trials"]) == ("stopped", {"complete": 3}, 4)
+    assert found["best"]["trial"] == 2
 
 
 def test_running_search_says_what_runs(
@@ -193,12 +177,3 @@ def test_running_search_says_what_runs(
             shown = capsys.readouterr().out
     assert "running: trials" in shown
     assert "trial 3: 1 of 5 epochs" in shown
-
-
-def test_status_for_programs_is_json(
-    make_search: MakeSearch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert status([str(make_search().folder), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["state"], found["trials"], found["num_trials"]) == ("stopped", {"complete": 3}, 4)
-    assert found["best"]["trial"] == 2

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -52,17 +53,16 @@ def test_database_of_postgresql_is_taken(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "fragment"),
+    ("text", "found"),
     [
-        ("sqlite:///a.db", "found SQLite: leave --storage out"),
-        ("mysql://u:secret@h/d", "found mysql://"),
-        ("a secret that is no URL", "found no URL"),
+        ("sqlite:///a.db", "SQLite"),
+        ("mysql://u:secret@h/d", "mysql://"),
+        ("a secret that is no URL", "no URL"),
     ],
 )
-def test_other_storage_is_refused(text: str, fragment: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError) as error:
+def test_other_storage_is_refused(text: str, found: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=f"found {found}") as error:
         database_url(text)
-    assert fragment in str(error.value)
     assert "secret" not in str(error.value)
 
 
@@ -88,26 +88,17 @@ def test_folder_remembers_the_url_without_its_password(
     with pytest.raises(ConfigError, match="no password supplied"):
         read_study(plan.folder, plan.space)
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
-    assert len(read_study(plan.folder, plan.space).trials) == 1
-    assert resume_plan(plan.folder, None, ()).storage is None
+    moved = plan.folder.rename(plan.folder.with_name("renamed"))
+    assert len(read_study(moved, plan.space).trials) == 1
+    assert resume_plan(moved, None, ()).storage is None
 
 
 def test_password_in_the_query_is_not_remembered(
     make_plan: Callable[..., SearchPlan], postgres: str
 ) -> None:
-    plan = make_plan("query")
     other = database_url(f"{postgres}?password={PASSWORD}&connect_timeout=9")
-    plan = create_folder(SearchPlan(plan.space, plan.folder, plan.cache, storage=other))
+    plan = create_folder(replace(make_plan("query"), storage=other))
     assert (plan.folder / URL_FILE).read_text() == f"{postgres}?connect_timeout=9\nquery\n"
-
-
-def test_search_goes_on_after_its_folder_was_renamed(
-    make_plan: Callable[..., SearchPlan], url: str
-) -> None:
-    plan = create_folder(make_plan("before"))
-    ask_and_tell(open_study(plan.folder, plan.space, url), plan.space)
-    moved = plan.folder.rename(plan.folder.with_name("after"))
-    assert len(open_study(moved, plan.space, url).trials) == 1
 
 
 def test_name_that_the_database_has_is_refused_and_nothing_is_written(
@@ -117,6 +108,10 @@ def test_name_that_the_database_has_is_refused_and_nothing_is_written(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     create_folder(make_plan("twice"))
+    late = make_plan("twice", output="late")
+    with pytest.raises(ConfigError, match="already has a study twice"):
+        create_folder(late)
+    assert not late.folder.exists()
     space = write_space(tmp_path)
     flags = ["--space", str(space), "--name", "twice", "--storage", url]
     assert main([*flags, "--output", str(tmp_path / "other"), "--dry-run"]) == 2
@@ -126,16 +121,6 @@ def test_name_that_the_database_has_is_refused_and_nothing_is_written(
     assert errors.count("\n") == 1
     assert PASSWORD not in errors
     assert not (tmp_path / "other").exists()
-
-
-def test_name_taken_in_the_last_moment_leaves_no_folder(
-    make_plan: Callable[..., SearchPlan],
-) -> None:
-    create_folder(make_plan("race"))
-    late = make_plan("race", output="late")
-    with pytest.raises(ConfigError, match="already has a study race"):
-        create_folder(late)
-    assert not late.folder.exists()
 
 
 def test_study_that_was_deleted_is_not_begun_again(
