@@ -12,15 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from docs.generate import pages
 from simreg_core.config.protocols import merge
 from simreg_core.config.trial import TrialConfig
 from simreg_core.config.yaml_io import parse_yaml
-from simreg_core.data.task import load_task
-from simreg_core.training.baselines import BaselineCache
-from simreg_core.training.experiment import run_experiment
+from tests.core_tests.measuring import run
 from tests.documents import PAGES, ROOT, Block, blocks, parser_of, prose, space_text
 from tuner.simreg import COMMANDS
 from tuner.space.loading import load_space
@@ -125,9 +122,7 @@ def test_own_components_work_in_a_trial(
         if "my_module" in block.text:
             trial = merge(trial, parse_yaml(block.text, "block")["trial"])
     trial = merge(trial, {"robustness": {"metrics": ["my_module:worst_accuracy"]}})
-    config = TrialConfig.from_dict(trial)
-    cache = BaselineCache(tmp_path, load_task(config.task), torch.device("cpu"))
-    result = run_experiment(config, cache)
+    result = run(TrialConfig.from_dict(trial), tmp_path)
     assert result.metric("my_module:worst_accuracy", "test") is not None
     assert result.model.layer_names == ("first", "second")
     assert "corruption:my_module:fading" in {point.attack for point in result.curves}

@@ -160,11 +160,6 @@ def test_bad_input_is_exit_2_and_nothing_is_written(
     assert not _files(output) or "num_images" in flags
 
 
-def test_configuration_is_required(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 2
-    assert "--config" in capsys.readouterr().err
-
-
 def test_damaged_checkpoint_is_exit_2_and_kept(
     run: Run, output: Path, tiny_config: MakeConfig
 ) -> None:
@@ -184,15 +179,14 @@ def test_divergence_is_exit_1_and_no_result_is_written(run: Run, output: Path) -
     assert not {"result.json", "weights.pt"} & _files(output)
 
 
-def test_module_runs_as_a_program(tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", [["--config", "absent.yaml"], []])
+def test_module_runs_as_a_program(arguments: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "simreg_core", *arguments]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(
-        [sys.executable, "-m", "simreg_core", "--config", str(tmp_path / "absent.yaml")],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
     )
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("simreg_core: ")
+    assert (arguments or ["--config"])[-1] in result.stderr
     assert list(tmp_path.iterdir()) == []

@@ -51,10 +51,11 @@ def test_every_configuration_survives_a_file(
     assert load_trial_config(trial_file(dump(config.to_dict()))) == config
 
 
+EXPONENTS = {"1e-4": "1.0e-4", "1e4": "1.0e+4", "1.5e4": "1.5e+4"}  # as YAML writes them
 NO_NUMBERS = {
     "learning_rate": [
         *("8/255", "no", "012", "0x1F", "1:30", "1_000", "2024-01-02", "'0.1'", ".nan", ".inf"),
-        *("[0.1]", "", "1e-4"),
+        *("[0.1]", "", *EXPONENTS),
     ],
     "epochs": ["012", "1e3", "5.0", "no", "1:30"],
 }
@@ -69,19 +70,9 @@ def test_what_is_no_number_is_refused_with_its_key(
     path = trial_file(MINIMAL + f"training:\n  {key}: {written}\n")
     with pytest.raises(ConfigError, match="found") as caught:
         load_trial_config(path)
-    assert _one_line(caught).startswith(f"{path}: training.{key}: ")
-
-
-@pytest.mark.parametrize(
-    ("written", "hint"), [("1e-4", "1.0e-4"), ("1e4", "1.0e+4"), ("1.5e4", "1.5e+4")]
-)
-def test_exponents_of_other_languages_are_refused_with_their_yaml(
-    written: str, hint: str, trial_file: TrialFile
-) -> None:
-    with pytest.raises(ConfigError) as caught:
-        load_trial_config(trial_file(MINIMAL + f"training: {{learning_rate: {written}}}\n"))
-    assert repr(written) in str(caught.value)
-    assert hint in str(caught.value)
+    message = _one_line(caught)
+    assert message.startswith(f"{path}: training.{key}: ")
+    assert EXPONENTS.get(written, "") in message
 
 
 @pytest.mark.parametrize(

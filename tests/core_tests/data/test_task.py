@@ -244,13 +244,8 @@ def test_task_without_labels_is_refused(without: str, write_images: MakeDataset)
         load_task(TaskConfig(dataset=f"parquet:{folder}"))
 
 
-def test_images_without_labels_can_regularize(task: TaskConfig, write_images: MakeDataset) -> None:
-    found = _load_images(task, f"parquet:{write_images(None, num=6)}", 6, load_task(task))
-    assert (len(found.images), found.labels) == (6, None)
-
-
-def test_regularization_images_carry_their_labels(
-    task: TaskConfig, make_dataset: MakeDataset
+def test_regularization_images_carry_their_labels_if_they_have_some(
+    task: TaskConfig, make_dataset: MakeDataset, write_images: MakeDataset
 ) -> None:
     data = load_task(task)
     own = _load_images(task, "task", 7, data)
@@ -258,6 +253,8 @@ def test_regularization_images_carry_their_labels(
     assert own.labels.tolist() == data.train.labels[:7].tolist()
     folder = make_dataset("other", num_train=30, first=500)
     _assert_labelled_alike(_load_images(task, f"parquet:{folder}", 7, data), _load(folder))
+    without = _load_images(task, f"parquet:{write_images(None, num=6)}", 6, data)
+    assert (len(without.images), without.labels) == (6, None)
 
 
 def test_another_name_of_the_tasks_files_gives_its_training_images(

@@ -45,20 +45,14 @@ def test_failed_save_keeps_the_old_file_and_cleans_up(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_file_truncated_anywhere_is_refused(path: Path) -> None:
+def test_file_truncated_anywhere_or_with_a_flipped_bit_is_refused(path: Path) -> None:
     save(_payload(), path)
-    content = path.read_bytes()
+    content = bytearray(path.read_bytes())
     for length in range(0, len(content), 23):
         path.write_bytes(content[:length])
         with pytest.raises(CheckpointError, match="damaged"):
             load(path)
-
-
-def test_flipped_bit_in_a_tensor_is_refused(path: Path) -> None:
-    save(_payload(), path)
-    content = bytearray(path.read_bytes())
-    tensor = torch.arange(50.0).numpy().tobytes()
-    content[content.index(tensor) + 100] ^= 1
+    content[content.index(torch.arange(50.0).numpy().tobytes()) + 100] ^= 1
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="checksum"):
         load(path)

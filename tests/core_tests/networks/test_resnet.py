@@ -50,21 +50,18 @@ def test_number_of_weights_is_that_of_the_architecture(
     assert found == expected + 7 * channels_in + 7
 
 
-@pytest.mark.parametrize("architecture", ["resnet18", "resnet50"])
-def test_sections_halve_the_side_and_double_the_width(architecture: str) -> None:
-    expansion = 4 if architecture == "resnet50" else 1
-    model = _model(architecture=architecture, blocks=[1, 1, 1, 1])
-    shapes = [tuple(layer.shape) for layer in model.features(_pixels(2, side=16)).values()]
-    sections = [(2, expansion * 4 * 2**n, 16 // 2**n, 16 // 2**n) for n in range(4)]
-    assert shapes == [(2, 4, 16, 16), *sections]
-
-
-@pytest.mark.parametrize("blocks", [[1], [1, 2], [1, 1, 1, 1, 1]], ids=str)
-def test_layers_are_the_stem_and_every_section(blocks: list[int]) -> None:
-    model = _model(blocks=blocks)
-    expected = ("stem", *(f"section{number + 1}" for number in range(len(blocks))))
-    assert model.layer_names == expected
-    assert tuple(model.features(_pixels())) == expected
+@pytest.mark.parametrize("num_sections", [1, 4, 5])
+@pytest.mark.parametrize(("architecture", "expansion"), [("resnet18", 1), ("resnet50", 4)])
+def test_sections_halve_the_side_and_double_the_width(
+    architecture: str, expansion: int, num_sections: int
+) -> None:
+    model = _model(architecture=architecture, blocks=[1] * num_sections)
+    expected = {"stem": (2, 4, 16, 16)}
+    for n in range(num_sections):
+        expected[f"section{n + 1}"] = (2, expansion * 4 * 2**n, 16 // 2**n, 16 // 2**n)
+    features = model.features(_pixels(2, side=16))
+    assert {name: tuple(layer.shape) for name, layer in features.items()} == expected
+    assert model.layer_names == tuple(features) == tuple(expected)
 
 
 def test_logits_are_the_head_on_the_pooled_last_section() -> None:

@@ -44,13 +44,6 @@ def store(tmp_path: Path) -> ResultStore:
     return store
 
 
-def test_parts_carry_schema_version_and_descriptions(store: ResultStore) -> None:
-    store.write("trials", "00000", [{"trial": 0}])
-    schema = pq.read_schema(store.folder / "trials" / "00000.parquet")
-    assert schema.metadata[VERSION_KEY] == str(SCHEMA_VERSION).encode()
-    assert schema.field("status").metadata[b"description"].startswith(b"complete")
-
-
 @pytest.mark.parametrize("table", TABLES)
 def test_empty_table_is_readable_and_has_its_columns(table: str, store: ResultStore) -> None:
     names = {"float64": "double", "list<float64>": "list<item: double>"}
@@ -77,12 +70,15 @@ def test_writing_a_part_again_replaces_it(store: ResultStore) -> None:
         assert [row["status"] for row in store.read("trials")] == [status]
 
 
-def test_columns_that_are_null_everywhere_keep_their_type(store: ResultStore) -> None:
-    # The first part says nothing of these columns; a guessed type would be null, and the folder
-    # unreadable as soon as another part has numbers.
+def test_parts_carry_the_schema_and_the_types_of_columns_that_are_null_everywhere(
+    store: ResultStore,
+) -> None:
+    # A type that is guessed from the first part would make the folder unreadable after the second.
     store.write("trials", "00000", [{"trial": 0, "status": "failed"}])
     store.write("trials", "00001", [{"trial": 1, "validation.clean_accuracy": 0.5, "seed": 4}])
     schema = pq.read_schema(store.folder / "trials" / "00000.parquet")
+    assert schema.metadata[VERSION_KEY] == str(SCHEMA_VERSION).encode()
+    assert schema.field("status").metadata[b"description"].startswith(b"complete")
     assert schema.field("validation.clean_accuracy").type == pa.float64()
     frame = pd.read_parquet(store.folder / "trials")
     assert sorted(frame["validation.clean_accuracy"].dropna()) == [0.5]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,25 +27,27 @@ class _Builder:
         self.count += 1
         return {"images": np.arange(24, dtype=np.uint8).reshape(2, 3, 4), "labels": np.arange(2)}
 
+    def load(self, *identity: Any) -> Arrays:
+        """The cached arrays of an identity, after checking them."""
+        found, expected = cached_arrays(list(identity), self, "key"), _Builder()()
+        np.testing.assert_equal(found, expected)
+        assert [array.dtype for array in found.values()] == [a.dtype for a in expected.values()]
+        return found
 
-def _same(one: Arrays, two: Arrays) -> bool:
-    return one.keys() == two.keys() and all(np.array_equal(one[k], two[k]) for k in one)
 
-
-def test_second_load_reads_what_the_first_built_whatever_is_written_to_it(folder: Path) -> None:
+@pytest.mark.usefixtures("folder")
+def test_second_load_reads_what_the_first_built_whatever_is_written_to_it() -> None:
     build = _Builder()
     for _ in range(3):
-        found = cached_arrays(["a"], build, "key")
-        assert _same(found, _Builder()())
-        assert found["images"].dtype == np.uint8
-        found["images"][:] = 255
+        build.load("a")["images"][:] = 255
     assert build.count == 1
 
 
-def test_other_identity_is_built_again(folder: Path) -> None:
+@pytest.mark.usefixtures("folder")
+def test_other_identity_is_built_again() -> None:
     build = _Builder()
     for identity in (["a"], ["b"], ["a", "b"], [["a", "b"]], ["a", None]):
-        cached_arrays(identity, build, "key")
+        build.load(*identity)
     assert build.count == 5
 
 
@@ -54,7 +57,7 @@ def test_damaged_or_missing_entry_is_built_again(
     pattern: str, damage: str | bytes | None, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     build = _Builder()
-    cached_arrays(["a"], build, "key")
+    build.load("a")
     (path,) = folder.glob(pattern)
     content = path.read_bytes()
     if damage is None:
@@ -66,19 +69,20 @@ def test_damaged_or_missing_entry_is_built_again(
     elif isinstance(damage, bytes):
         path.write_bytes(damage)
     for _ in range(2):
-        assert _same(cached_arrays(["a"], build, "key"), _Builder()())
+        build.load("a")
     assert build.count == 2
     assert damage is None or "is damaged" in caplog.text
 
 
-def test_failed_build_leaves_no_entry(folder: Path) -> None:
+@pytest.mark.usefixtures("folder")
+def test_failed_build_leaves_no_entry() -> None:
     def fail() -> Arrays:
         raise ConfigError("damaged image")
 
     with pytest.raises(ConfigError, match="damaged image"):
         cached_arrays(["a"], fail, "key")
     build = _Builder()
-    cached_arrays(["a"], build, "key")
+    build.load("a")
     assert build.count == 1
 
 
@@ -89,7 +93,7 @@ def test_folder_that_cannot_be_made_is_tolerated_with_one_warning(
     monkeypatch.setenv("SIMREG_DATA", str(tmp_path / "file" / "data"))
     build = _Builder()
     for _ in range(3):
-        assert _same(cached_arrays(["a"], build, "key"), _Builder()())
+        build.load("a")
     assert build.count == 3
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
@@ -103,8 +107,7 @@ def test_full_disk_is_tolerated(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", full)
-    build = _Builder()
-    assert _same(cached_arrays(["a"], build, "key"), _Builder()())
+    _Builder().load("a")
     assert "No space left on device" in caplog.text
     assert [path.suffix for path in folder.iterdir()] == [".lock"]
 

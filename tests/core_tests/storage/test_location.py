@@ -23,8 +23,7 @@ __all__ = ["bucket", "make_bucket", "s3_server"]
 def test_path_of_this_machine_is_a_plain_path(text: str) -> None:
     place = as_place(text)
     assert type(place) is type(Path())
-    assert place == Path(text)
-    assert local_path(place) == place
+    assert place == local_path(place) == Path(text)
 
 
 @pytest.mark.parametrize(
