@@ -8,13 +8,16 @@ fills.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.charts.style import TRIAL, Dash, Look, Symbol
-from analysis.results.parameters import Array
+from analysis.results.load import Array
+
+Ticks = tuple[tuple[float, str], ...]
+"""Position and text; empty: the backend chooses."""
 
 
 class Shade(NamedTuple):
@@ -23,8 +26,7 @@ class Shade(NamedTuple):
     values: Array
     """(N,), NaN is drawn muted."""
     label: str
-    ticks: tuple[tuple[float, str], ...] = ()
-    """Position among ``values`` and text; empty: the backend chooses."""
+    ticks: Ticks = ()
 
 
 class Series(NamedTuple):
@@ -45,7 +47,7 @@ class Series(NamedTuple):
     trials: NDArray[np.int64] | None = None
     """(N,), the trial of each point; such points can be pinned."""
     x_bounds: Array | None = None
-    """(2, N), the ends of an interval; NaN where there is none."""
+    """(2, N), the ends of an interval; NaN for points without one."""
     y_bounds: Array | None = None
     shade: Shade | None = None
     texts: tuple[str, ...] = ()
@@ -63,8 +65,7 @@ class AxisSpec(NamedTuple):
     is_log: bool = False
     limits: tuple[float, float] | None = None
     """In the axis's units; None: as the series need. May descend."""
-    ticks: tuple[tuple[float, str], ...] = ()
-    """Position and text; empty: the backend chooses."""
+    ticks: Ticks = ()
 
 
 class Panel(NamedTuple):
@@ -94,8 +95,8 @@ class Dimension(NamedTuple):
 
     label: str
     values: Array
-    """(N,), logarithms where the parameter is searched on a logarithmic scale."""
-    ticks: tuple[tuple[float, str], ...] = ()
+    """(N,), logarithms if the parameter is searched on a logarithmic scale."""
+    ticks: Ticks = ()
 
 
 class ParallelChart(NamedTuple):
@@ -121,39 +122,35 @@ class Missing(NamedTuple):
 Figure = Chart | ParallelChart | Missing
 
 
-def mean_line(
-    label: str,
-    x: Array,
-    mean: Array,
-    std: Array | None,
-    look: Look,
-    trials: NDArray[np.int64] | None = None,
-) -> list[Series]:
-    """A line above a band of one standard deviation where that is known; nothing of no points."""
-    if not len(x):
-        return []
-    line = Series(label, x, mean, "line", *look, size=6, trials=trials)
-    known = np.isfinite(mean if std is None else std)
-    if std is None or not known.any():
-        return [line]
-    bounds = np.stack([mean - std, mean + std])[:, known]
-    return [
-        Series(
-            f"{label} ± SD",
-            x[known],
-            mean[known],
-            "band",
-            look.color,
-            y_bounds=bounds,
-            in_legend=False,
-        ),
-        line,
-    ]
+def scatter(label: str, points: Array, bounds: Array | None = None, **options: Any) -> Series:
+    """Points (N, 2) with intervals that end at ``bounds`` (2, N, 2); options of a series."""
+    if bounds is not None:
+        options |= {"x_bounds": bounds[..., 0], "y_bounds": bounds[..., 1]}
+    return Series(label, *points.T, **options)
+
+
+def mean_line(label: str, x: Array, mean: Array, std: Array, look: Look) -> list[Series]:
+    """A line on a band of ± one SD where that is known; nothing if there are no points."""
+    known = np.isfinite(std)
+    band = Series(f"{label} ± SD", x[known], mean[known], "band", look.color, in_legend=False)
+    band = band._replace(y_bounds=np.stack([mean - std, mean + std])[:, known])
+    return [*not_empty([band, Series(label, x, mean, "line", *look, size=6)])]
 
 
 def not_empty(series: Sequence[Series]) -> tuple[Series, ...]:
     """The series that have points."""
     return tuple(one for one in series if len(one.x))
+
+
+def values_in(series: Sequence[Series], column: int) -> Array:
+    """All x (column 0) or y (column 1) of some series."""
+    return np.concatenate([(s.x, s.y)[column] for s in series] or [np.empty(0)])
+
+
+def bounds_in(series: Sequence[Series], column: int) -> Array:
+    """All ends of intervals in x (column 0) or y (column 1) of some series."""
+    bounds = [(s.x_bounds, s.y_bounds)[column] for s in series]
+    return np.concatenate([own.ravel() for own in bounds if own is not None] or [np.empty(0)])
 
 
 def categories(names: Sequence[str], *, from_top: bool = False) -> AxisSpec:
@@ -164,7 +161,7 @@ def categories(names: Sequence[str], *, from_top: bool = False) -> AxisSpec:
 
 
 def labels_are_shared(panels: Sequence[Panel]) -> bool:
-    """Whether one legend explains all panels: some panel's labels include those of every other.
+    """Whether one legend explains all panels: one panel has all the labels.
 
     Otherwise one look may mean different things in different panels.
     """

@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
+
+from analysis.charts.chart import Chart
 from analysis.findings.fronts import NoCompleteTrialsError
-from analysis.results.load import ResultsError
 from simreg_core import cli
 from simreg_core.errors import ConfigError
 from simreg_core.results.schema import SPLITS
 from simreg_core.storage.atomic import atomic_file
+from simreg_core.storage.location import as_place
 
 NOTHING_COMPLETE = 1
 
@@ -33,8 +36,6 @@ def run(
         except NoCompleteTrialsError as err:
             print(f"{parser.module}: {err}", file=sys.stderr)
             return NOTHING_COMPLETE
-        except ResultsError as err:
-            raise ConfigError(str(err)) from err
 
     return cli.run(parser, argv, work)
 
@@ -59,6 +60,25 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
             with atomic_file(folder / name) as stream:
                 stream.write(content)
     return [folder / name for name in files]
+
+
+def write_chart(folder: Path, chart: Chart, table: pd.DataFrame, text: str) -> None:
+    """Write a chart as PNG and PDF and its table as CSV; print the text and the paths."""
+    from analysis.charts.matplotlib_backend import render_pictures  # slow to import
+
+    csv = table.to_csv(index=False, lineterminator="\n").encode()
+    paths = write_files(folder, {**render_pictures([chart]), f"{chart.name}.csv": csv})
+    print("\n".join([text, *(f"wrote {path}" for path in paths)]))
+
+
+def add_folder(parser: cli.Parser) -> None:
+    """The folder of a search."""
+    parser.add_argument("folder", type=as_place, help="folder of the search, OUTPUT/NAME")
+
+
+def add_out(parser: cli.Parser, default: str) -> None:
+    """``--out``."""
+    parser.add_argument("--out", type=as_place, help=f"folder to write to (default: {default})")
 
 
 def add_split(parser: cli.Parser, default: str = "validation") -> None:

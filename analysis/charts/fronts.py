@@ -7,7 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.charts.chart import AxisSpec, Chart, Missing, Panel, Series, Shade, not_empty
+from analysis.charts.chart import (
+    AxisSpec,
+    Chart,
+    Missing,
+    Panel,
+    Series,
+    Shade,
+    bounds_in,
+    not_empty,
+    scatter,
+    values_in,
+)
 from analysis.charts.style import (
     BASELINE,
     CATEGORIES,
@@ -21,11 +32,19 @@ from analysis.charts.style import (
     point_size,
     shorten,
 )
-from analysis.charts.wording import baseline_text, conditions, interval_text, number
+from analysis.charts.wording import (
+    axis_values,
+    baseline_text,
+    conditions,
+    counted,
+    interval_text,
+    range_text,
+)
 from analysis.findings.front_uncertainty import t_half_width
-from analysis.findings.fronts import Axis, ParetoInfo
+from analysis.findings.fronts import Axis, ParetoInfo, by_axes
 from analysis.findings.study import Study
-from analysis.results.parameters import Array, ContinuousColor
+from analysis.results.load import Array
+from analysis.results.parameters import CategoricalColor, ContinuousColor
 from analysis.results.seed_groups import SeedGroup
 
 BASELINE_SYMBOLS: tuple[Symbol, ...] = ("diamond", "triangle-up", "triangle-down", "cross")
@@ -46,7 +65,7 @@ def front_chart(study: Study) -> Chart | Missing:
         )
     if outside := _num_outside(panels):
         caption += (
-            f" {outside} trial{'s lie' if outside > 1 else ' lies'} far outside the axes shown "
+            f" {counted(outside, 'trial')} lie{'s' * (outside == 1)} far outside the axes shown "
             "(Reset or Autoscale in the chart's toolbar shows all)."
         )
     if study.split != "test" and study.confirmation.candidates:
@@ -70,11 +89,10 @@ def front_panel(
 
     Args:
         info: The search.
-        on_front: (N,), the trials to ring if others than those of the front in these two metrics.
+        on_front: (N,), the trials to ring; None: the front in these two metrics.
         model: Series to draw between the front and the baselines.
         with_front: False leaves the front and its intervals out.
-        is_focused: Whether the axes may leave out trials far from the front and the baselines,
-            which would squeeze everything else.
+        is_focused: Whether the axes may leave out trials far from the front and the baselines.
     """
     front = _front_series(info, info.on_front if on_front is None else on_front)
     others = [
@@ -84,32 +102,30 @@ def front_panel(
         *_confirmed_series(info),
     ]
     core = not_empty([*front, *others] if with_front else others)
-    spread = core if is_focused else (*core, *trial_series(info))
+    trials = trial_series(info)
+    spread = core if is_focused else (*core, *trials)
     x_axis, y_axis = (
         axis_spec(axis, _limits(info.points[:, column], spread, column))
         for column, axis in enumerate(info.axes)
     )
-    return Panel("", x_axis, y_axis, (*trial_series(info), *core))
+    return Panel("", x_axis, y_axis, (*trials, *core))
 
 
 def trial_series(info: ParetoInfo) -> tuple[Series, ...]:
     """All trials, coloured by a parameter; crosses miss a constraint."""
     color, size = info.color, point_size(len(info.points))
-    if color is None:
-        series = [points_of(info, info.feasible, "trial", TRIAL, size=size)]
-    elif isinstance(color, ContinuousColor):
-        shade = _shade(color)
-        shade = shade._replace(values=shade.values[info.feasible])
-        points = points_of(info, info.feasible, "trial", TRIAL, size=size)
-        series = [points._replace(shade=shade)]
-    else:
-        series = []
+    series = []
+    if isinstance(color, CategoricalColor):
         for code, value in enumerate(color.labels):
             rounds, place = divmod(code, len(CATEGORIES))
             label = f"{color.parameter} = {shorten(value)}"
             mask = info.feasible & (color.codes == code)
             look = CATEGORIES[place], CATEGORY_SYMBOLS[rounds]
             series.append(points_of(info, mask, label, *look, size=size))
+    else:
+        points = points_of(info, info.feasible, "trial", TRIAL, size=size)
+        shade = None if color is None else _shade(color, info.feasible)
+        series.append(points._replace(shade=shade))
     crosses = points_of(info, ~info.feasible, "misses the constraints", MUTED, "x", size=size)
     return not_empty([*series, crosses])
 
@@ -123,23 +139,22 @@ def points_of(
     size: float = 8.0,
 ) -> Series:
     """The trials of a mask (N,) as points that can be pinned."""
-    x, y = info.points[mask].T
-    trials = info.table["trial"].to_numpy(dtype=np.int64)[mask]
-    return Series(label, x, y, color=color, symbol=symbol, size=size, trials=trials)
+    points, trials = info.points[mask], info.trials[mask]
+    return scatter(label, points, color=color, symbol=symbol, size=size, trials=trials)
 
 
-def _shade(color: ContinuousColor) -> Shade:
-    """A parameter's values on the scale that spreads them most evenly."""
+def _shade(color: ContinuousColor, mask: NDArray[np.bool_]) -> Shade:
+    """A parameter's values, for a mask (N,), on the scale that spreads all most evenly."""
     values = color.values
     if color.scale == "linear":
-        return Shade(values, color.parameter)
+        return Shade(values[mask], color.parameter)
     positive = values[values > 0]
     ticks = log_ticks(positive.min(), positive.max())
     zero = float(np.log10(positive.min())) - 1  # a decade below the smallest
     if color.scale == "symlog":
         ticks = ((zero, "0"), *ticks)
     logs = np.log10(values, out=np.full(len(values), zero), where=values > 0)
-    return Shade(logs, color.parameter, ticks)
+    return Shade(logs[mask], color.parameter, ticks)
 
 
 def staircase(
@@ -162,12 +177,11 @@ def staircase(
 
 def _front_series(info: ParetoInfo, on_front: NDArray[np.bool_]) -> list[Series]:
     """The front as a staircase, ringed, with its intervals."""
-    order = np.lexsort((info.points[:, 1], info.points[:, 0]))
-    ringed = order[on_front[order]]
+    ringed = by_axes(info.points, on_front)
     rings = staircase(info.points[ringed], info.x.maximize, "Pareto front", INK, "circle-open")
     rings = rings._replace(
         size=point_size(len(info.points)) + 5,
-        trials=info.table["trial"].to_numpy(dtype=np.int64)[ringed],
+        trials=info.trials[ringed],
         x_bounds=info.intervals[:, ringed, 0],
         y_bounds=info.intervals[:, ringed, 1],
     )
@@ -180,7 +194,7 @@ def _front_series(info: ParetoInfo, on_front: NDArray[np.bool_]) -> list[Series]
 def baseline_series(
     groups: Sequence[SeedGroup], label: str = "baseline", symbol: Symbol | None = None
 ) -> list[Series]:
-    """Baselines with their intervals and single seeds; of more than four the first, means else."""
+    """Baselines with intervals and single seeds; of more than four only the first, then means."""
     series = []
     shown = groups[:1] if len(groups) > len(BASELINE_SYMBOLS) else groups
     for group, own in zip(shown, BASELINE_SYMBOLS, strict=False):
@@ -188,12 +202,11 @@ def baseline_series(
         series.append(group_series([group], name, BASELINE, symbol or own))
         if len(group.seeds) > 1:
             name = "baseline, single seeds"
-            x, y = group.points.T
-            series.append(Series(name, x, y, color=BASELINE, symbol="x", size=7))
+            series.append(scatter(name, group.points, color=BASELINE, symbol="x", size=7))
     if rest := groups[len(shown) :]:
-        x, y = np.array([group.mean for group in rest]).T
+        means = np.array([group.mean for group in rest])
         name = f"{len(rest)} other {label}s, mean"
-        series.append(Series(name, x, y, color=BASELINE, symbol="square-open", size=7))
+        series.append(scatter(name, means, color=BASELINE, symbol="square-open", size=7))
     return series
 
 
@@ -202,33 +215,20 @@ def group_series(
 ) -> Series:
     """Means over seeds with their 95 % intervals by Student's t."""
     means = np.array([group.mean for group in groups])
-    bounds = np.full((2, *means.shape), np.nan)
-    for place, group in enumerate(groups):
-        n = len(group.seeds)
-        if group.std is not None:
-            half = t_half_width(n) * group.std / np.sqrt(n)
-            bounds[:, place] = group.mean - half, group.mean + half
-    counts = sorted({len(group.seeds) for group in groups})
-    seeds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
-    of = "1 seed" if seeds == "1" else f"mean of {seeds} seeds"
-    x, y = means.T
-    return Series(
-        f"{label}, {of}",
-        x,
-        y,
-        color=color,
-        symbol=symbol,
-        size=13,
-        x_bounds=bounds[..., 0],
-        y_bounds=bounds[..., 1],
+    counts = [len(group.seeds) for group in groups]
+    halves = np.array(
+        [t_half_width(n) * group.std / np.sqrt(n) for n, group in zip(counts, groups, strict=True)]
     )
+    of = "1 seed" if max(counts) == 1 else f"mean of {range_text(counts)} seeds"
+    bounds = np.stack([means - halves, means + halves])
+    return scatter(f"{label}, {of}", means, bounds, color=color, symbol=symbol, size=13)
 
 
 def _confirmed_series(info: ParetoInfo) -> list[Series]:
     """The confirmed trials, numbered."""
     if not info.confirmed:
         return []
-    # They often lie close together: from the top, the backends put each text on another side.
+    # They often lie close together: the backends put the texts, from the top, on different sides.
     groups = sorted(info.confirmed, key=lambda group: -group.mean[1])
     series = group_series(groups, "confirmed", INK, "star")
     trials = np.array([int(group.name) for group in groups])
@@ -254,10 +254,8 @@ def _limits(values: Array, core: Sequence[Series], column: int) -> tuple[float, 
         core: Series to show.
         column: 0 for x, 1 for y.
     """
-    known = np.concatenate([(series.x, series.y)[column] for series in core] or [values])
-    known = known[np.isfinite(known)]
-    bounds = [(series.x_bounds, series.y_bounds)[column] for series in core]
-    ends = np.concatenate([own.ravel() for own in bounds if own is not None] or [known])
+    known = values_in(core, column) if core else values
+    known, ends = known[np.isfinite(known)], bounds_in(core, column)
     span = float(np.ptp(known)) or np.inf
     low, high = known.min() - span, known.max() + span
     near = values[(values >= low) & (values <= high)]
@@ -282,11 +280,7 @@ def _members_text(study: Study) -> str:
     if not len(front):
         return "No trial meets the search's constraints, so there is no front."
     best = "; ".join(
-        f"trial {study.trials['trial'].iloc[row]}: "
-        + ", ".join(
-            f"{axis.metric.title} {number(study.points[row, column])}"
-            for column, axis in enumerate(study.axes)
-        )
+        f"trial {study.numbers[row]}: {axis_values(study.axes, study.points[row])}"
         for row in front[:5]
     )
     more = f" (the best 5 of {len(front)} by {study.score_name.replace('_', ' ')})"

@@ -8,10 +8,10 @@ import numpy as np
 
 from analysis.charts.chart import AxisSpec, Chart, Missing, Panel, Series
 from analysis.charts.style import INK, LINES, Dash, limits_of
-from analysis.charts.wording import conditions, number
-from analysis.findings.hypervolume_growth import Growth, growth
+from analysis.charts.wording import axis_values, conditions, number
+from analysis.findings.fronts import reference_point
+from analysis.findings.hypervolume_growth import HOURS, Growth, growth
 from analysis.findings.study import Study
-from analysis.results.parameters import Array
 
 Grown = tuple[str, str, Dash, Growth]  # label, colour, dash, what to draw
 
@@ -23,24 +23,21 @@ def hypervolume_chart(study: Study, reference: Study | None) -> Chart | Missing:
         return Missing(name, title, "no trial is complete with the metrics of this split")
     if len(study.objectives) > 3:
         return Missing(name, title, "it is computed for at most three objectives")
-    corner = _corner([study, reference])
+    known = [s.points for s in (study, reference) if s is not None and len(s.points)]
+    corner = reference_point(study.axes, np.concatenate(known))
     grown: list[Grown] = [("this search", INK, "solid", growth(study, corner))]
     if reference is not None and reference.pairs:
-        tuning = reference.space.get("tuning")
-        sampler = tuning.get("sampler", "tpe") if isinstance(tuning, dict) else "unknown"
+        tuning = reference.section("tuning")
+        sampler = tuning.get("sampler", "tpe") if tuning else "unknown"
         label = f"reference: {reference.results.study} (sampler: {sampler})"
         grown.append((label, LINES[1], "dash", growth(reference, corner)))
     unit = grown[0][3].unit
     # The first trial's jump from 0 would flatten what follows.
-    known = np.concatenate([found.volume[found.volume > 0] for _, _, _, found in grown])
-    axis = AxisSpec("hypervolume", limits=limits_of(known))
+    positive = np.concatenate([found.volume[found.volume > 0] for _, _, _, found in grown])
+    axis = AxisSpec("hypervolume", limits=limits_of(positive))
     panels = (
         Panel("", AxisSpec("trials ended"), axis, _steps(grown, False)),
         Panel("", AxisSpec(unit), axis, _steps(grown, True)),
-    )
-    at = ", ".join(
-        f"{axis.metric.title} {number(value)}"
-        for axis, value in zip(study.axes, corner, strict=True)
     )
     ends = "; ".join(
         f"{label}: {number(found.volume[-1], 6)} after {int(found.trials[-1])} trials and "
@@ -48,39 +45,18 @@ def hypervolume_chart(study: Study, reference: Study | None) -> Chart | Missing:
         for label, _, _, found in grown
     )
     caption = (
-        f"Volume that the trials so far dominate, bounded by {at}. At the end: {ends}. "
-        f"{grown[0][3].how} With one noisy value per trial, the maximum of the noise grows, too."
+        f"Volume that the trials so far dominate, bounded by {axis_values(study.axes, corner)}. "
+        f"At the end: {ends}. {HOURS} With one noisy value per trial, the maximum of the noise "
+        "grows, too."
         + ("" if len(grown) > 1 else " --reference adds another search, by random sampling say.")
     )
     return Chart(name, title, panels, caption, conditions(study.pairs[0]))
 
 
-def _corner(studies: Sequence[Study | None]) -> Array:
-    """The values of a useless network, or where a metric has none the worst of all studies."""
-    known = [study for study in studies if study is not None and len(study.points)]
-    points = np.concatenate([study.points for study in known])
-    return np.array(
-        [
-            axis.metric.worst
-            if axis.metric.worst is not None
-            else (values.min() if axis.maximize else values.max())
-            for axis, values in zip(known[0].axes, points.T, strict=True)
-        ]
-    )
-
-
 def _steps(grown: Sequence[Grown], by_hours: bool) -> tuple[Series, ...]:
-    return tuple(
-        Series(
-            label,
-            found.hours if by_hours else found.trials,
-            found.volume,
-            "line",
-            color,
-            "none",
-            dash,
-            steps="after",
-            in_legend=not by_hours,
-        )
-        for label, color, dash, found in grown
-    )
+    series = []
+    for label, color, dash, found in grown:
+        x = found.hours if by_hours else found.trials
+        line = Series(label, x, found.volume, "line", color, "none", dash, steps="after")
+        series.append(line._replace(in_legend=not by_hours))
+    return tuple(series)

@@ -20,7 +20,7 @@ from analysis.charts.chart import (
     Missing,
     Panel,
     ParallelChart,
-    Series,
+    Shade,
     labels_are_shared,
 )
 from analysis.charts.matplotlib_parallel import draw_parallel
@@ -53,8 +53,7 @@ def render_pictures(figures: Iterable[Figure]) -> dict[str, bytes]:
 def saved(picture: Picture, kind: str) -> bytes:
     """A picture as a file of this kind."""
     stream = BytesIO()
-    metadata = {"CreationDate": None} if kind == "pdf" else None
-    picture.savefig(stream, format=kind, metadata=metadata)
+    picture.savefig(stream, format=kind, metadata={"CreationDate": None} if kind == "pdf" else None)
     return stream.getvalue()
 
 
@@ -63,8 +62,8 @@ def draw(chart: Chart | ParallelChart) -> Picture:
     if isinstance(chart, ParallelChart):
         return draw_parallel(chart, DPI)
     width = natural_width(chart)
-    size = (width, natural_height(chart, width))
-    picture = Picture(figsize=size, dpi=DPI, layout="constrained")
+    height = natural_height(chart, width)
+    picture = Picture(figsize=(width, height), dpi=DPI, layout="constrained")
     fill(picture, chart, width)
     return picture
 
@@ -95,13 +94,18 @@ def fill(figure: FigureBase, chart: Chart, width: float) -> None:
     figure.suptitle(chart.title, fontsize=12, weight="bold", x=0.01, ha="left")
     ratios = _widths(chart.panels[:columns])
     grid = figure.subplots(rows, columns, squeeze=False, width_ratios=ratios).ravel()
-    shades: dict[str, tuple[PathCollection, Series]] = {}
+    shades: dict[str, tuple[PathCollection, Shade]] = {}
     for axes, panel in zip(grid, chart.panels, strict=False):
         shades |= _draw_panel(axes, panel)
     for axes in grid[len(chart.panels) :]:
         axes.set_axis_off()
-    for points, series in shades.values():
-        _add_color_bar(figure, list(grid), points, series)
+    for points, shade in shades.values():
+        bar = figure.colorbar(points, ax=list(grid), pad=0.02, aspect=30)
+        bar.set_label(shade.label, fontsize=9)
+        if shade.ticks:
+            positions, texts = zip(*shade.ticks, strict=True)
+            bar.set_ticks(positions, labels=texts)
+        bar.ax.tick_params(labelsize=8)
     _explain(figure, list(grid[: len(chart.panels)]), chart, width)
 
 
@@ -117,13 +121,13 @@ def _widths(panels: Sequence[Panel]) -> list[int]:
     return [2 if panel.y.ticks and len(panels) > 1 else 1 for panel in panels]
 
 
-def _draw_panel(axes: Axes, panel: Panel) -> dict[str, tuple[PathCollection, Series]]:
+def _draw_panel(axes: Axes, panel: Panel) -> dict[str, tuple[PathCollection, Shade]]:
     """The panel's series; returns coloured points by what their colour means."""
     shades = {}
     for number, series in enumerate(panel.series):
         points = draw_series(axes, series, zorder=2 + number / 10)
         if points is not None and series.shade is not None:
-            shades[series.shade.label] = points, series
+            shades[series.shade.label] = points, series.shade
     axes.set_title(panel.title, fontsize=10)
     _set_axis(axes, "x", panel.x)
     _set_axis(axes, "y", panel.y)
@@ -144,18 +148,6 @@ def _set_axis(axes: Axes, which: str, spec: AxisSpec) -> None:
         positions, texts = zip(*spec.ticks, strict=True)
         getattr(axes, f"set_{which}ticks")(positions, labels=texts)
         getattr(axes, f"{which}axis").set_minor_locator(NullLocator())
-
-
-def _add_color_bar(
-    figure: FigureBase, grid: list[Axes], points: PathCollection, series: Series
-) -> None:
-    assert series.shade is not None
-    bar = figure.colorbar(points, ax=grid, pad=0.02, aspect=30)
-    bar.set_label(series.shade.label, fontsize=9)
-    if series.shade.ticks:
-        positions, texts = zip(*series.shade.ticks, strict=True)
-        bar.set_ticks(positions, labels=texts)
-    bar.ax.tick_params(labelsize=8)
 
 
 def _explain(figure: FigureBase, grid: list[Axes], chart: Chart, width: float) -> None:

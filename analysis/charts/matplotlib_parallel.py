@@ -11,14 +11,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from analysis.charts.chart import Dimension, ParallelChart
-from analysis.results.parameters import Array
+from analysis.results.load import Array
 
 
 def draw_parallel(chart: ParallelChart, dpi: int) -> Figure:
     """Trials as lines across the axes."""
     count = len(chart.dimensions)
-    size = (max(1.5 * count, 6.4), 4.6)
-    picture = Figure(figsize=size, dpi=dpi, layout="constrained")
+    width = max(1.5 * count, 6.4)
+    picture = Figure(figsize=(width, 4.6), dpi=dpi, layout="constrained")
     axes = picture.add_subplot()
     heights = [_draw_dimension(axes, place, d) for place, d in enumerate(chart.dimensions)]
     places = np.broadcast_to(np.arange(count), (len(heights[0]), count))
@@ -41,8 +41,7 @@ def draw_parallel(chart: ParallelChart, dpi: int) -> Figure:
     axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
     picture.colorbar(drawn, ax=axes, label=chart.shade.label)
     picture.suptitle(chart.title, fontsize=12, weight="bold", x=0.01, ha="left")
-    note = textwrap.fill(chart.note, int(size[0] * 15))
-    picture.supxlabel(note, fontsize=8, x=0.01, ha="left")
+    picture.supxlabel(textwrap.fill(chart.note, int(width * 15)), fontsize=8, x=0.01, ha="left")
     return picture
 
 
@@ -57,13 +56,7 @@ def _draw_dimension(axes: Axes, place: int, dimension: Dimension) -> Array:
         for values in (dimension.values, marks)
     )
     for y, (_, text) in zip(at, ticks, strict=True):
-        axes.text(
-            place + 0.03,
-            y,
-            textwrap.shorten(text, 18, placeholder="..."),
-            fontsize=7,
-            zorder=4,
-            va="center",
-            bbox={"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 0.5},
-        )
+        box = {"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 0.5}
+        short = textwrap.shorten(text, 18, placeholder="...")
+        axes.text(place + 0.03, y, short, fontsize=7, zorder=4, va="center", bbox=box)
     return heights

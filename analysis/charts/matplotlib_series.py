@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
@@ -33,50 +35,31 @@ def draw_series(axes: Axes, series: Series, zorder: float) -> PathCollection | N
     """Returns the points that a colour bar explains."""
     color = _COLORS.get(series.color, series.color)
     label = series.label if series.in_legend else f"_{series.label}"
+    style: dict[str, Any] = {"color": color, "label": label, "zorder": zorder}
     _draw_intervals(axes, series, color, zorder)
     _draw_texts(axes, series)
     match series.kind:
         case "band":
             assert series.y_bounds is not None
-            axes.fill_between(
-                series.x,
-                *series.y_bounds,
-                color=color,
-                alpha=0.18,
-                lw=0,
-                label=label,
-                zorder=zorder,
-            )
+            axes.fill_between(series.x, *series.y_bounds, alpha=0.18, lw=0, **style)
         case "bars":
-            axes.barh(
-                series.y, series.x, height=series.size, color=color, label=label, zorder=zorder
-            )
+            axes.barh(series.y, series.x, height=series.size, **style)
         case "line":
             axes.plot(
                 series.x,
                 series.y,
-                color=color,
                 linewidth=1.4,
                 linestyle=_DASHES[series.dash],
                 drawstyle=_DRAW_STYLES[series.steps],
-                marker=_marker(series),
+                marker=_MARKERS[series.symbol.removesuffix("-open")],
                 markersize=series.size * _POINTS_PER_PIXEL,
-                markerfacecolor="none" if _is_open(series) else color,
+                markerfacecolor="none" if series.symbol.endswith("-open") else color,
                 alpha=series.opacity,
-                label=label,
-                zorder=zorder,
+                **style,
             )
         case "points":
             return _draw_points(axes, series, color, label, zorder)
     return None
-
-
-def _marker(series: Series) -> str:
-    return _MARKERS[series.symbol.removesuffix("-open")]
-
-
-def _is_open(series: Series) -> bool:
-    return series.symbol.endswith("-open")
 
 
 def _draw_intervals(axes: Axes, series: Series, color: str, zorder: float) -> None:
@@ -88,17 +71,9 @@ def _draw_intervals(axes: Axes, series: Series, color: str, zorder: float) -> No
     ]
     if series.kind == "band" or all(error is None for error in errors):
         return
-    axes.errorbar(
-        series.x,
-        series.y,
-        xerr=errors[0],
-        yerr=errors[1],
-        fmt="none",
-        ecolor=color,
-        elinewidth=0.9,
-        alpha=0.6,
-        zorder=zorder - 0.05,
-    )
+    style: dict[str, Any] = {"fmt": "none", "ecolor": color, "elinewidth": 0.9, "alpha": 0.6}
+    xerr, yerr = errors
+    axes.errorbar(series.x, series.y, xerr=xerr, yerr=yerr, zorder=zorder - 0.05, **style)
 
 
 def _draw_texts(axes: Axes, series: Series) -> None:
@@ -121,12 +96,14 @@ def _draw_points(
     axes: Axes, series: Series, color: str, label: str, zorder: float
 ) -> PathCollection | None:
     is_shaded = series.shade is not None and bool(np.isfinite(series.shade.values).any())
-    has_edge = _is_open(series) or series.symbol == "x"
+    is_open = series.symbol.endswith("-open")
+    has_edge = is_open or series.symbol == "x"
+    area = (series.size * _POINTS_PER_PIXEL) ** 2
     points = axes.scatter(
         series.x,
         series.y,
-        s=(series.size * _POINTS_PER_PIXEL) ** 2,
-        marker=_marker(series),
+        s=area,
+        marker=_MARKERS[series.symbol.removesuffix("-open")],
         c=series.shade.values if is_shaded and series.shade else color,
         cmap="viridis" if is_shaded else None,
         alpha=series.opacity,
@@ -135,12 +112,12 @@ def _draw_points(
         zorder=zorder,
         rasterized=len(series.x) > _MANY,
     )
-    if _is_open(series):
+    if is_open:
         points.set(facecolor="none", edgecolor=color)
     elif not has_edge:
         points.set_edgecolor("white")
     if not is_shaded:
         return None
     # One point's colour in the legend would stand for all.
-    axes.scatter([], [], s=(series.size * _POINTS_PER_PIXEL) ** 2, color="0.45", label=label)
+    axes.scatter([], [], s=area, color="0.45", label=label)
     return points

@@ -7,7 +7,16 @@ from itertools import combinations
 
 import numpy as np
 
-from analysis.charts.chart import Chart, Missing, Panel, Series, not_empty
+from analysis.charts.chart import (
+    Chart,
+    Missing,
+    Panel,
+    Series,
+    bounds_in,
+    not_empty,
+    scatter,
+    values_in,
+)
 from analysis.charts.fronts import axis_spec, staircase
 from analysis.charts.style import INK, MODEL, MUTED, limits_of
 from analysis.charts.uncertainty import NONE_FEASIBLE
@@ -33,19 +42,15 @@ def study_model(study: Study) -> NoiseAwareFront | Missing:
 
 
 def model_chart(study: Study, model: NoiseAwareFront | Missing) -> Chart | Missing:
-    """The modelled front beside the raw one, if the model explains anything.
-
-    A panel per two of the first three objectives.
-    """
+    """The modelled and the raw front in a panel per two of the first three objectives."""
     if isinstance(model, Missing):
         return model
     if not len(model.trials):
         return Missing(NAME, TITLE, NONE_FEASIBLE)
     fewest = min(found.num_trials for found in model.models)
     if fewest < MIN_POINTS:
-        return Missing(
-            NAME, TITLE, f"it needs {MIN_POINTS} complete trials, and there are {fewest}"
-        )
+        reason = f"it needs {MIN_POINTS} complete trials, and there are {fewest}"
+        return Missing(NAME, TITLE, reason)
     if not model.parameters:
         return Missing(NAME, TITLE, "nothing that was searched varies among the complete trials")
     if not model.is_trustworthy:
@@ -77,15 +82,8 @@ def _thinned(model: NoiseAwareFront) -> NoiseAwareFront:
     rows = [np.flatnonzero(mask) for mask in (on_raw, front & ~on_raw, ~front & ~on_raw)]
     steps = [np.linspace(0, len(r) - 1, min(len(r), MAX_DRAWN)).astype(np.int64) for r in rows]
     kept = np.sort(np.concatenate([r[s] for r, s in zip(rows, steps, strict=True)]))
-    return model._replace(
-        trials=model.trials[kept],
-        raw=model.raw[kept],
-        means=model.means[kept],
-        deviations=model.deviations[kept],
-        on_raw_front=on_raw[kept],
-        on_front=front[kept],
-        probability=model.probability[kept],
-    )
+    fields = ("trials", "raw", "means", "deviations", "on_raw_front", "on_front", "probability")
+    return model._replace(**{name: getattr(model, name)[kept] for name in fields})
 
 
 def _panel(model: NoiseAwareFront, columns: list[int]) -> Panel:
@@ -93,36 +91,22 @@ def _panel(model: NoiseAwareFront, columns: list[int]) -> Panel:
     axes = [Axis(model.metrics[column], model.split) for column in columns]
     maximize = (axes[0].maximize, axes[1].maximize)
     front = raw[on_raw][non_dominated(raw[on_raw], maximize)]
-    x, y = raw.T
-    series = (
-        Series("trial, raw", x[~on_raw], y[~on_raw], color=MUTED, trials=model.trials[~on_raw]),
+    others = scatter("trial, raw", raw[~on_raw], color=MUTED, trials=model.trials[~on_raw])
+    rings = scatter("on the raw front", raw[on_raw], color=INK, symbol="circle-open", size=12)
+    shown = (
         staircase(front, maximize[0], "raw front", INK),
-        Series(
-            "on the raw front",
-            x[on_raw],
-            y[on_raw],
-            color=INK,
-            symbol="circle-open",
-            size=12,
-            trials=model.trials[on_raw],
-        ),
+        rings._replace(trials=model.trials[on_raw]),
         *model_series(model, columns),
     )
     x_axis, y_axis = (
-        axis_spec(axis, _limits(series[1:], place)) for place, axis in enumerate(axes)
+        axis_spec(axis, limits_of(np.append(values_in(shown, place), bounds_in(shown, place))))
+        for place, axis in enumerate(axes)
     )
-    return Panel("", x_axis, y_axis, not_empty(series))
-
-
-def _limits(series: Sequence[Series], place: int) -> tuple[float, float] | None:
-    """Limits that show the series and their intervals."""
-    values = [(s.x, s.y)[place] for s in series]
-    bounds = [(s.x_bounds, s.y_bounds)[place] for s in series]
-    return limits_of(np.concatenate([*values, *(b.ravel() for b in bounds if b is not None)]))
+    return Panel("", x_axis, y_axis, not_empty([others, *shown]))
 
 
 def model_series(model: NoiseAwareFront, columns: Sequence[int] = (0, 1)) -> list[Series]:
-    """The front of two modelled metrics: means with intervals, tied to the same trials' raw values.
+    """The front of two modelled metrics: means with intervals and lines to the raw values.
 
     Args:
         model: The front of all its metrics.
@@ -135,21 +119,12 @@ def model_series(model: NoiseAwareFront, columns: Sequence[int] = (0, 1)) -> lis
     gaps = np.full(raw.shape, np.nan)
     links = np.stack([means, raw, gaps], axis=1).reshape(-1, 2)
     trust = "" if model.is_trustworthy else " (not to be trusted: see text)"
-    bounds = np.stack([means - half, means + half])
-    squares = Series(
-        "mean by the model",
-        means[:, 0],
-        means[:, 1],
-        color=MODEL,
-        symbol="square",
-        trials=model.trials[front],
-        x_bounds=bounds[..., 0],
-        y_bounds=bounds[..., 1],
-    )
     ends = links[:, 0], links[:, 1]
+    bounds = np.stack([means - half, means + half])
+    squares = scatter("mean by the model", means, bounds, color=MODEL, symbol="square")
     boundary = means[non_dominated(means, maximize)]
     return [
         Series("from mean to raw value", *ends, "line", MUTED, "none", "dot", reacts=False),
         staircase(boundary, maximize[0], f"modelled front{trust}", MODEL),
-        squares,
+        squares._replace(trials=model.trials[front]),
     ]

@@ -11,11 +11,10 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from analysis.charts.chart import AxisSpec, Chart, Panel, ParallelChart, Series, Shade
+from analysis.charts.chart import AxisSpec, Chart, ParallelChart, Series, Shade, Ticks
 from analysis.charts.style import MUTED
-from analysis.results.parameters import Array
+from analysis.results.load import Array
 
 WEBGL_POINTS = 1500  # more points of one series are drawn by WebGL
 MAX_COLUMNS = 3
@@ -24,6 +23,8 @@ SMALL_PANEL_HEIGHT = 270
 BAR_HEIGHT = 22
 DIGITS = 6
 MAX_TICK = 28  # characters of a category on an axis of parallel coordinates
+_ABOVE = {"yanchor": "bottom"}
+_SIDES = ["top right", "bottom left", "bottom right", "top left"]  # neighbours do not overlap
 
 
 def plotly_figure(chart: Chart | ParallelChart) -> dict[str, Any]:
@@ -40,12 +41,7 @@ def plotly_figure(chart: Chart | ParallelChart) -> dict[str, Any]:
         "height": height,
         "barmode": "overlay",
         "hovermode": "closest",
-        "legend": {
-            "orientation": "h",
-            "x": 0,
-            "y": 1 + above / (height - 110),
-            "yanchor": "bottom",
-        },
+        "legend": {"orientation": "h", "x": 0, "y": 1 + above / (height - 110)} | _ABOVE,
         "margin": {"l": 64, "r": 16, "t": 24, "b": 52},
         "annotations": [],
     }
@@ -57,7 +53,9 @@ def plotly_figure(chart: Chart | ParallelChart) -> dict[str, Any]:
         layout[f"xaxis{suffix}"] = _axis(panel.x)
         layout[f"yaxis{suffix}"] = _axis(panel.y)
         if panel.title:
-            layout["annotations"].append(_panel_title(panel, suffix))
+            place = {"xref": f"x{suffix} domain", "yref": f"y{suffix} domain", "x": 0, "y": 1.02}
+            title = {"text": panel.title, **place, **_ABOVE, "showarrow": False}
+            layout["annotations"].append(title)
         for series in panel.series:
             trace = _trace(series)
             trace["showlegend"] &= series.label not in explained
@@ -86,21 +84,11 @@ def _axis(axis: AxisSpec) -> dict[str, Any]:
     if axis.limits is not None:
         limits = np.log10(axis.limits) if axis.is_log else axis.limits
         found |= {"range": [plain(v) for v in limits], "autorange": False}
-    if axis.ticks:
-        found |= {"tickvals": [v for v, _ in axis.ticks], "ticktext": [t for _, t in axis.ticks]}
-    return found
+    return found | _ticks(axis.ticks)
 
 
-def _panel_title(panel: Panel, suffix: str) -> dict[str, Any]:
-    return {
-        "text": panel.title,
-        "xref": f"x{suffix} domain",
-        "yref": f"y{suffix} domain",
-        "x": 0,
-        "y": 1.02,
-        "yanchor": "bottom",
-        "showarrow": False,
-    }
+def _ticks(ticks: Ticks) -> dict[str, Any]:
+    return {"tickvals": [v for v, _ in ticks], "ticktext": [t for _, t in ticks]} if ticks else {}
 
 
 def _trace(series: Series) -> dict[str, Any]:
@@ -108,48 +96,28 @@ def _trace(series: Series) -> dict[str, Any]:
         "name": series.label,
         "legendgroup": series.label,
         "showlegend": series.in_legend,
+        "x": plain_list(series.x),
+        "y": plain_list(series.y),
     }
     if not series.reacts:
-        trace |= {"hoverinfo": "skip"}
+        trace["hoverinfo"] = "skip"
     if series.opacity < 1:
-        trace |= {"opacity": series.opacity}
+        trace["opacity"] = series.opacity
     if series.trials is not None:
-        trace |= {"customdata": [int(trial) for trial in series.trials]}
-    match series.kind:
-        case "band":
-            return trace | _band(series)
-        case "bars":
-            return trace | _bars(series)
-        case "line":
-            trace |= _line(series)
-        case "points":
-            trace |= _points(series)
+        trace["customdata"] = series.trials.tolist()
+    trace |= _DRAWN[series.kind](series)
     if series.texts:
         trace["mode"] += "+text"
-        trace |= {"text": list(series.texts), "textposition": _sides(len(series.texts))}
-    for name, values, bounds in (
-        ("error_x", series.x, series.x_bounds),
-        ("error_y", series.y, series.y_bounds),
-    ):
-        if bounds is not None and np.isfinite(bounds).any():
-            trace[name] = _error(values, bounds, series.color)
+        sides = (_SIDES * len(series.texts))[: len(series.texts)]
+        trace |= {"text": list(series.texts), "textposition": sides}
+    if series.kind in ("line", "points"):
+        trace |= _errors(series)
     return trace
 
 
-def _sides(number: int) -> list[str]:
-    """Where texts stand, so that neighbours do not overlap."""
-    sides = ("top right", "bottom left", "bottom right", "top left")
-    return [sides[place % len(sides)] for place in range(number)]
-
-
 def _points(series: Series) -> dict[str, Any]:
-    return {
-        "type": "scattergl" if len(series.x) > WEBGL_POINTS else "scatter",
-        "mode": "markers",
-        "x": plain_list(series.x),
-        "y": plain_list(series.y),
-        "marker": _marker(series),
-    }
+    kind = "scattergl" if len(series.x) > WEBGL_POINTS else "scatter"
+    return {"type": kind, "mode": "markers", "marker": _marker(series)}
 
 
 def _marker(series: Series) -> dict[str, Any]:
@@ -162,23 +130,23 @@ def _marker(series: Series) -> dict[str, Any]:
     return marker
 
 
-def _error(values: Array, bounds: Array, color: str) -> dict[str, Any]:
-    below, above = np.nan_to_num(values - bounds[0]), np.nan_to_num(bounds[1] - values)
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": plain_list(above.clip(min=0)),
-        "arrayminus": plain_list(below.clip(min=0)),
-        "thickness": 1,
-        "width": 2,
-        "color": color,
-    }
+def _errors(series: Series) -> dict[str, Any]:
+    errors = {}
+    for name, values, bounds in (
+        ("error_x", series.x, series.x_bounds),
+        ("error_y", series.y, series.y_bounds),
+    ):
+        if bounds is None or not np.isfinite(bounds).any():
+            continue
+        below, above = np.nan_to_num([values - bounds[0], bounds[1] - values]).clip(min=0)
+        lengths = {"array": plain_list(above), "arrayminus": plain_list(below)}
+        look = {"thickness": 1, "width": 2, "color": series.color}
+        errors[name] = {"type": "data", "symmetric": False, **lengths, **look}
+    return errors
 
 
 def _shade(shade: Shade) -> dict[str, Any]:
-    bar: dict[str, Any] = {"title": {"text": shade.label, "side": "right"}, "thickness": 14}
-    if shade.ticks:
-        bar |= {"tickvals": [v for v, _ in shade.ticks], "ticktext": [t for _, t in shade.ticks]}
+    bar = {"title": {"text": shade.label, "side": "right"}, "thickness": 14, **_ticks(shade.ticks)}
     return {
         "color": plain_list(shade.values),
         "colorscale": "Viridis",
@@ -190,13 +158,8 @@ def _shade(shade: Shade) -> dict[str, Any]:
 
 def _line(series: Series) -> dict[str, Any]:
     shape = {"none": "linear", "before": "vh", "after": "hv"}[series.steps]
-    trace: dict[str, Any] = {
-        "type": "scatter",
-        "mode": "lines",
-        "x": plain_list(series.x),
-        "y": plain_list(series.y),
-        "line": {"color": series.color, "width": 2, "dash": series.dash, "shape": shape},
-    }
+    line = {"color": series.color, "width": 2, "dash": series.dash, "shape": shape}
+    trace: dict[str, Any] = {"type": "scatter", "mode": "lines", "line": line}
     if series.symbol != "none":
         trace |= {"mode": "lines+markers", "marker": _marker(series)}
     return trace
@@ -204,44 +167,33 @@ def _line(series: Series) -> dict[str, Any]:
 
 def _band(series: Series) -> dict[str, Any]:
     assert series.y_bounds is not None
+    low, high = series.y_bounds
+    red, green, blue = (int(series.color[place : place + 2], 16) for place in (1, 3, 5))
     return {
         "type": "scatter",
         "mode": "lines",
-        "x": plain_list(np.concatenate([series.x, series.x[::-1]])),
-        "y": plain_list(np.concatenate([series.y_bounds[0], series.y_bounds[1][::-1]])),
+        "x": plain_list(np.append(series.x, series.x[::-1])),
+        "y": plain_list(np.append(low, high[::-1])),
         "fill": "toself",
-        "fillcolor": _faint(series.color),
+        "fillcolor": f"rgba({red},{green},{blue},0.18)",
         "line": {"width": 0},
         "hoverinfo": "skip",
     }
 
 
 def _bars(series: Series) -> dict[str, Any]:
-    return {
-        "type": "bar",
-        "orientation": "h",
-        "x": plain_list(series.x),
-        "y": plain_list(series.y),
-        "width": series.size,
-        "marker": {"color": series.color},
-    }
+    bar = {"type": "bar", "orientation": "h", "width": series.size}
+    return bar | {"marker": {"color": series.color}}
 
 
-def _faint(color: str) -> str:
-    red, green, blue = (int(color[place : place + 2], 16) for place in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.18)"
+_DRAWN = {"points": _points, "line": _line, "band": _band, "bars": _bars}
 
 
 def _parallel(chart: ParallelChart) -> dict[str, Any]:
-    dimensions = []
-    for dimension in chart.dimensions:
-        entry: dict[str, Any] = {"label": dimension.label, "values": plain_list(dimension.values)}
-        if dimension.ticks:
-            entry |= {
-                "tickvals": [value for value, _ in dimension.ticks],
-                "ticktext": [_tick(text) for _, text in dimension.ticks],
-            }
-        dimensions.append(entry)
+    dimensions: list[dict[str, Any]] = []
+    for label, values, ticks in chart.dimensions:
+        own = _ticks(tuple((value, _short(text)) for value, text in ticks))
+        dimensions.append({"label": label, "values": plain_list(values), **own})
     trace = {
         "type": "parcoords",
         "dimensions": dimensions,
@@ -251,13 +203,11 @@ def _parallel(chart: ParallelChart) -> dict[str, Any]:
     }
     # Labels stand at the left of their axis; plotly itself makes no room for those of the first.
     left = max(90, 16 + 6 * max(map(len, dimensions[0].get("ticktext", [""]))))
-    return {
-        "data": [trace],
-        "layout": {"height": 420, "margin": {"l": left, "r": 30, "t": 90, "b": 30}},
-    }
+    layout = {"height": 420, "margin": {"l": left, "r": 30, "t": 90, "b": 30}}
+    return {"data": [trace], "layout": layout}
 
 
-def _tick(text: str) -> str:
+def _short(text: str) -> str:
     half = MAX_TICK // 2
     return text if len(text) <= MAX_TICK else f"{text[: half - 1]}…{text[-half:]}"
 
@@ -267,6 +217,6 @@ def plain(value: float) -> float | None:
     return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
 
 
-def plain_list(values: NDArray[np.float64]) -> list[float | None]:
+def plain_list(values: Array) -> list[float | None]:
     """:func:`plain` of every number."""
     return [plain(value) for value in values.tolist()]

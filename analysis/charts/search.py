@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,26 +22,26 @@ from analysis.charts.chart import (
 from analysis.charts.style import INK, LINES, MUTED, log_ticks, point_size
 from analysis.charts.wording import conditions, number
 from analysis.findings.importance import NoImportanceError, importances
-from analysis.findings.study import Study, numbers, search_of
-from analysis.results.parameters import PREFERRED, Array, format_value, scale_of, varying_parameters
-from simreg_core.results.schema import PARAMETERS
+from analysis.findings.study import Study
+from analysis.results.load import Array, numbers
+from analysis.results.parameters import (
+    PREFERRED,
+    format_value,
+    is_numeric,
+    preferred_first,
+    scale_of,
+    varying_parameters,
+)
 
 MAX_LINES = 500
 MAX_DIMENSIONS = 10
 MAX_CATEGORIES = 24
 MAX_TICKS = 8
-_DTYPES = {column.name: column.dtype for column in PARAMETERS}
-
-
-def is_numeric(study: Study, parameter: str) -> bool:
-    """Whether every usable trial has a number of the parameter."""
-    column = study.trials[parameter]
-    return _DTYPES[parameter] in ("int64", "float64") and not column.isna().any()
 
 
 def is_log(study: Study, parameter: str, values: Array) -> bool:
     """Whether a parameter belongs on a logarithmic axis: as searched, else by its values."""
-    asked = search_of(study, parameter)
+    asked = study.search_of(parameter)
     if "type" in asked and asked["type"] != "categorical":
         return bool(asked.get("log")) and bool((values > 0).all())
     return len(values) > 0 and scale_of(values) == "log"
@@ -51,28 +50,26 @@ def is_log(study: Study, parameter: str, values: Array) -> bool:
 def landscape_chart(study: Study) -> Chart | Missing:
     """The score over threshold and alpha, or over the first two numbers that vary."""
     name, title = "landscape", "Landscape of the score"
-    varying = [p for p in varying_parameters(study.trials) if is_numeric(study, p)]
-    order = [*(p for p in PREFERRED if p in varying), *(p for p in varying if p not in PREFERRED)]
-    if not order:
+    varying = preferred_first(varying_parameters(study.trials))
+    shown = [p for p in varying if is_numeric(study.trials, p)][:2]
+    if not shown:
         return Missing(name, title, "no number was varied among the complete trials")
-    if len(order) > 1 and order[:2] == list(PREFERRED):
+    if shown == list(PREFERRED):
         title = "Th-alpha landscape"
     metric = study.metrics[study.score_name]
-    score = numbers(study.trials, f"{study.split}.{metric.name}")
-    x, x_axis = _parameter_axis(study, order[0])
-    y, y_axis = score, AxisSpec(metric.title)
-    if len(order) > 1:
-        y, y_axis = _parameter_axis(study, order[1])
-    trials, front = study.trials["trial"].to_numpy(dtype=np.int64), study.on_front
+    score = study.values(metric.name)
+    (x, x_axis), *second = [_parameter_axis(study, parameter) for parameter in shown]
+    y, y_axis = second[0] if second else (score, AxisSpec(metric.title))
+    trials, front = study.numbers, study.on_front
     points = Series("trial", x, y, size=point_size(len(x)) + 1, trials=trials, in_legend=False)
     rings = Series("on the front", x[front], y[front], color=INK, symbol="circle-open", size=15)
     series = (
         points._replace(color=MUTED, shade=Shade(score, metric.title)),
         rings._replace(trials=trials[front]),
     )
-    others = [p for p in study.parameters if p not in order[:2]]
+    others = [p for p in study.parameters if p not in shown]
     also = f" Also varied, and not shown: {', '.join(others)}." if others else ""
-    caption = f"Observed values, one point per trial.{_best_text(study, score, order[:2])}{also}"
+    caption = f"Observed values, one point per trial.{_best_text(study, score, shown)}{also}"
     panel = Panel("", x_axis, y_axis, not_empty(series))
     return Chart(name, title, (panel,), caption, conditions(study.pairs[0]))
 
@@ -102,7 +99,7 @@ def parallel_chart(study: Study) -> ParallelChart | Missing:
     parameters = [
         p
         for p in varying_parameters(study.trials)
-        if is_numeric(study, p) or study.trials[p].nunique(dropna=False) <= MAX_CATEGORIES
+        if is_numeric(study.trials, p) or study.trials[p].nunique(dropna=False) <= MAX_CATEGORIES
     ]
     if not parameters:
         return Missing(name, title, "no parameter varies among the complete trials")
@@ -134,8 +131,7 @@ def parallel_chart(study: Study) -> ParallelChart | Missing:
         f"{metric.title}. Drag along an axis to select lines; drag its name to move it. "
         f"{' '.join(notes)}"
     )
-    shade = Shade(score, metric.title)
-    note = conditions(study.pairs[0])
+    shade, note = Shade(score, metric.title), conditions(study.pairs[0])
     return ParallelChart(name, title, tuple(dimensions), shade, caption, note)
 
 
@@ -143,25 +139,23 @@ def _chosen_lines(study: Study) -> NDArray[np.int64]:
     """Rows to draw, worst score first, so that the best lie on top."""
     order = np.argsort(np.where(np.isfinite(study.score), -study.score, np.inf), kind="stable")
     if len(order) > MAX_LINES:
-        first = list(dict.fromkeys([*study.front[: MAX_LINES // 2], *order[: MAX_LINES // 4]]))
+        first = np.union1d(study.front[: MAX_LINES // 2], order[: MAX_LINES // 4])
         rest = np.setdiff1d(order, first)
         others = np.random.default_rng(0).choice(rest, MAX_LINES - len(first), replace=False)
-        chosen = {*map(int, first), *map(int, others)}
-        order = np.array([row for row in order if int(row) in chosen])
+        order = order[np.isin(order, [*first, *others])]
     return order[::-1].copy()
 
 
 def _dimension(study: Study, parameter: str, rows: NDArray[np.int64]) -> Dimension:
     label = parameter.removeprefix("regularizer.")
-    if is_numeric(study, parameter):
+    if is_numeric(study.trials, parameter):
         values = numbers(study.trials, parameter)
         distinct = np.unique(values)
-        few = distinct if len(distinct) <= MAX_TICKS else np.empty(0)
+        few = distinct if len(distinct) <= MAX_TICKS else distinct[:0]
         if is_log(study, parameter, values):
             ticks = tuple((float(np.log10(v)), f"{v:g}") for v in few)
-            return Dimension(
-                label, np.log10(values[rows]), ticks or log_ticks(values.min(), values.max())
-            )
+            ticks = ticks or log_ticks(values.min(), values.max())
+            return Dimension(label, np.log10(values[rows]), ticks)
         return Dimension(label, values[rows], tuple((float(v), f"{v:g}") for v in few))
     texts = [format_value(value) for value in study.trials[parameter]]
     known = sorted(set(texts))
@@ -172,13 +166,12 @@ def _dimension(study: Study, parameter: str, rows: NDArray[np.int64]) -> Dimensi
 def importance_chart(study: Study) -> Chart | Missing:
     """PED-ANOVA importance of each parameter for each objective and for the score."""
     name, title = "importance", "Parameter importance"
-    search = study.space.get("search")
     metrics = list(dict.fromkeys([*study.searched, study.score_name, *study.objectives]))
     found: dict[str, dict[str, float]] = {}
     reason = "no trial is complete"
     for metric in metrics:
         try:
-            found[study.metrics[metric].title] = _importances(study, metric, search)
+            found[study.metrics[metric].title] = _importances(study, metric)
         except NoImportanceError as err:
             reason = str(err)
     if not found:
@@ -186,17 +179,10 @@ def importance_chart(study: Study) -> Chart | Missing:
     parameters = list(next(iter(found.values())))[::-1]
     width = 0.8 / len(found)
     y: Array = np.arange(len(parameters), dtype=np.float64) + (len(found) - 1) * width / 2
-    series = tuple(
-        Series(
-            label,
-            np.array([shares[p] for p in parameters]),
-            y - place * width,
-            "bars",
-            LINES[place % len(LINES)],
-            size=width,
-        )
-        for place, (label, shares) in enumerate(found.items())
-    )
+    series = []
+    for place, (label, shares) in enumerate(found.items()):
+        x, color = np.array([shares[p] for p in parameters]), LINES[place % len(LINES)]
+        series.append(Series(label, x, y - place * width, "bars", color, size=width))
     words = ". ".join(
         f"For {label}: " + ", ".join(f"{p} {v:.2f}" for p, v in list(shares.items())[:4])
         for label, shares in found.items()
@@ -206,19 +192,13 @@ def importance_chart(study: Study) -> Chart | Missing:
         f"parameter, as shares of 1. {words}. With few trials the order is a hint."
     )
     x_axis = AxisSpec("share of the importance", limits=(0.0, 1.0))
-    panel = Panel("", x_axis, categories(parameters), series)
+    panel = Panel("", x_axis, categories(parameters), tuple(series))
     return Chart(name, title, (panel,), caption, conditions(study.pairs[0]))
 
 
-def _importances(study: Study, metric: str, search: Any) -> dict[str, float]:
-    values = numbers(study.trials, f"{study.split}.{metric}")
+def _importances(study: Study, metric: str) -> dict[str, float]:
+    values = study.values(metric)
     known = np.isfinite(values)
-    trials = study.trials[known]
-    return importances(
-        trials,
-        values[known],
-        varying_parameters(trials),
-        _DTYPES,
-        search if isinstance(search, Mapping) else {},
-        maximize=study.metrics[metric].direction != "minimize",
-    )
+    trials, maximize = study.trials[known], study.metrics[metric].direction != "minimize"
+    parameters, search = varying_parameters(trials), study.section("search")
+    return importances(trials, values[known], parameters, search, maximize=maximize)

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from analysis.results.parameters import Array
+from analysis.results.load import Array
 
 INK = "ink"  # the text's colour: black on white, white on black
 MUTED = "muted"

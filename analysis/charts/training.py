@@ -9,10 +9,9 @@ import pandas as pd
 
 from analysis.charts.chart import AxisSpec, Chart, Missing, Panel, Series, mean_line, not_empty
 from analysis.charts.style import BASELINE, BASELINE_LOOK, MUTED, Look, look
-from analysis.charts.wording import images_text, list_trials, number, seeds_text
+from analysis.charts.wording import counted, images_text, list_trials, number, seeds_text
 from analysis.findings.study import Study
 from analysis.results.load import load_table
-from analysis.results.parameters import Array
 from analysis.results.seed_groups import over_seeds
 
 MAX_FRONT = 5
@@ -36,20 +35,23 @@ class Shown(NamedTuple):
     """All warm starts."""
     note: str
 
-    def line(self, trial: int, x: Array, y: Array) -> list[Series]:
-        """A curve of one of the trials; nothing of no points."""
-        place = [*self.front, *self.warm].index(trial)
-        own = look(place) if trial in self.front else Look(MUTED, look(place).symbol, "solid")
-        label = f"trial {trial}" + (" (warm start)" if trial in self.given else "")
-        return mean_line(label, x, y, None, own, np.full(len(x), trial))
+    def lines(self, rows: pd.DataFrame, x: str, value: str) -> list[Series]:
+        """The mean curve of each of the trials that has rows."""
+        series = []
+        for place, trial in enumerate([*self.front, *self.warm]):
+            own = look(place) if trial in self.front else Look(MUTED, look(place).symbol, "solid")
+            label = f"trial {trial}" + (" (warm start)" if trial in self.given else "")
+            places, mean, _ = over_seeds(rows[rows["trial"] == trial], x, value)
+            line = Series(label, places, mean, "line", *own, size=6)
+            series.append(line._replace(trials=np.full(len(mean), trial)))
+        return [*not_empty(series)]
 
 
 def shown_trials(study: Study) -> Shown:
     """A few trials of the front, best score first, and the first warm starts."""
-    of_row = study.trials["trial"].to_numpy(dtype=np.int64)
-    every = [int(of_row[row]) for row in study.front]
+    every = study.numbers[study.front].tolist()
     front = every[:MAX_FRONT]
-    given = [int(of_row[row]) for row in study.warm_starts]
+    given = study.numbers[study.warm_starts].tolist()
     warm = [trial for trial in given if trial not in front][:MAX_WARM]
     left = len(every) - len(front)
     note = f"Shown of the front: {list_trials(front)}" if front else "Nothing is on the front"
@@ -68,7 +70,7 @@ def load_epochs(study: Study) -> pd.DataFrame:
     if not (study.folder / "epochs").is_dir():
         return pd.DataFrame(columns=["role", "trial", "epoch", "gamma"])
     shown = shown_trials(study)
-    of_front = [int(study.trials["trial"].iloc[row]) for row in study.front[:MAX_GAMMA]]
+    of_front = study.numbers[study.front[:MAX_GAMMA]].tolist()
     return load_table(study.folder, "epochs", {*shown.front, *shown.warm, *of_front})
 
 
@@ -80,24 +82,16 @@ def curves_chart(study: Study) -> Chart | Missing:
     shown = shown_trials(study)
     own = curves[(curves["role"] == "trial") & curves["trial"].isin([*shown.front, *shown.warm])]
     baselines = _first_baseline(study, curves[curves["role"] == "baseline"])
-    attacks = list(dict.fromkeys([*baselines["attack"], *own["attack"]]))
-    if not attacks:
+    rows = pd.concat([baselines, own])
+    if rows.empty:
         return Missing(name, title, "there are no curves of the front or of a baseline")
-    panels = [
-        _curves_panel(
-            str(attack),
-            own[own["attack"] == attack],
-            baselines[baselines["attack"] == attack],
-            shown,
-        )
-        for attack in attacks
-    ]
-    seeds = baselines["seed"].nunique()
+    attacks = rows["attack"].unique()
+    panels = [_curves_panel(str(a), rows[rows["attack"] == a], shown) for a in attacks]
     caption = f"Epsilon in pixel units of [0, 1]. {shown.note} {' '.join(map(_ends_text, panels))}"
     note = (
         f"{study.split.capitalize()} split, {images_text(curves['num_images'].dropna())}; "
-        f"{seeds_text(study.trials['num_seeds'])}; baseline: mean ± SD of {seeds} "
-        f"seed{'s' if seeds != 1 else ''}."
+        f"{seeds_text(study.trials['num_seeds'])}; baseline: mean ± SD of "
+        f"{counted(baselines['seed'].nunique(), 'seed')}."
     )
     return Chart(name, title, tuple(panels), caption, note)
 
@@ -109,11 +103,10 @@ def _first_baseline(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def _curves_panel(attack: str, own: pd.DataFrame, baseline: pd.DataFrame, shown: Shown) -> Panel:
+def _curves_panel(attack: str, rows: pd.DataFrame, shown: Shown) -> Panel:
+    baseline, own = rows[rows["role"] == "baseline"], rows[rows["role"] == "trial"]
     series = mean_line("baseline", *over_seeds(baseline, "epsilon", "accuracy"), BASELINE_LOOK)
-    for trial in (*shown.front, *shown.warm):
-        x, y, _ = over_seeds(own[own["trial"] == trial], "epsilon", "accuracy")
-        series += shown.line(trial, x, y)
+    series += shown.lines(own, "epsilon", "accuracy")
     axes = AxisSpec("epsilon"), AxisSpec("accuracy", limits=(-0.02, 1.02))
     return Panel(attack, *axes, tuple(series))
 
@@ -128,7 +121,7 @@ def _ends_text(panel: Panel) -> str:
 def gamma_chart(study: Study, epochs: pd.DataFrame) -> Chart | Missing:
     """Weights of the layers over the epochs; a panel per trial of the front."""
     name, title = "gamma", "Layer weights gamma over the epochs"
-    front = [int(trial) for trial in study.trials["trial"].iloc[study.front]]
+    front = study.numbers[study.front].tolist()
     rows = epochs[(epochs["role"] == "trial") & epochs["gamma"].notna()]
     panels = [
         _gamma_panel(trial, rows[rows["trial"] == trial])
@@ -146,7 +139,8 @@ def gamma_chart(study: Study, epochs: pd.DataFrame) -> Chart | Missing:
     left = len(front) - len(panels)
     more = f" {left} more trials of the front are left out." if left > 0 else ""
     caption = f"After each epoch; the weights of a network add up to 1. {ends}{more}"
-    return Chart(name, title, tuple(panels), caption, f"{_seeds_sentence(study)}.")
+    note = seeds_text(study.trials["num_seeds"])
+    return Chart(name, title, tuple(panels), caption, f"{note[0].upper()}{note[1:]}.")
 
 
 def _gamma_panel(trial: int, rows: pd.DataFrame) -> Panel:
@@ -154,17 +148,13 @@ def _gamma_panel(trial: int, rows: pd.DataFrame) -> Panel:
     values = pd.DataFrame(rows["gamma"].tolist(), index=rows["epoch"].to_numpy())
     mean = values.groupby(level=0).mean()
     epochs = mean.index.to_numpy(dtype=np.float64)
-    series: list[Series] = []
+    series = []
     for place, gamma in enumerate(mean.to_numpy(dtype=np.float64).T):
         label = LAYER_NAMES[place] if place < len(LAYER_NAMES) else f"layer {place}"
-        series += mean_line(label, epochs, gamma, None, look(place), np.full(len(gamma), trial))
+        line = Series(label, epochs, gamma, "line", *look(place), size=6)
+        series.append(line._replace(trials=np.full(len(gamma), trial)))
     axes = AxisSpec("epoch"), AxisSpec("gamma", limits=(-0.02, 1.02))
     return Panel(f"trial {trial}", *axes, tuple(series))
-
-
-def _seeds_sentence(study: Study) -> str:
-    text = seeds_text(study.trials["num_seeds"])
-    return text[0].upper() + text[1:]
 
 
 def learning_chart(study: Study, epochs: pd.DataFrame) -> Chart | Missing:
@@ -191,9 +181,6 @@ def learning_chart(study: Study, epochs: pd.DataFrame) -> Chart | Missing:
 def _learning_series(epochs: pd.DataFrame, column: str, shown: Shown) -> tuple[Series, ...]:
     known = epochs.dropna(subset=[column])
     x, y, _ = over_seeds(known[known["role"] == "baseline"], "epoch", column)
-    series = [Series("baseline", x, y, "line", BASELINE, "none", "dash")]
-    of_trials = known[known["role"] == "trial"]
-    for trial in (*shown.front, *shown.warm):
-        x, y, _ = over_seeds(of_trials[of_trials["trial"] == trial], "epoch", column)
-        series += shown.line(trial, x, y)
-    return not_empty(series)
+    baseline = Series("baseline", x, y, "line", BASELINE, "none", "dash")
+    lines = shown.lines(known[known["role"] == "trial"], "epoch", column)
+    return not_empty([baseline, *lines])

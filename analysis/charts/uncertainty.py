@@ -11,7 +11,7 @@ from analysis.charts.wording import NOISE, conditions, number
 from analysis.findings.front_uncertainty import Attainment, attainment
 from analysis.findings.fronts import ParetoInfo
 from analysis.findings.study import Study
-from analysis.results.parameters import Array
+from analysis.results.load import Array
 from simreg_core.statistics.pareto import hypervolume, non_dominated
 
 MAX_PROBABLE = 30
@@ -28,7 +28,7 @@ def probability_chart(study: Study) -> Chart | Missing:
         return Missing(name, title, NONE_FEASIBLE)
     rows = np.argsort(-study.probability, kind="stable")[:MAX_PROBABLE]
     rows = rows[(study.probability[rows] > 0) | study.on_front[rows]][::-1]
-    trials = study.trials["trial"].to_numpy(dtype=np.int64)[rows]
+    trials = study.numbers[rows]
     y = np.arange(len(rows), dtype=np.float64)
     x, is_observed = study.probability[rows], study.on_front[rows]
     series = [
@@ -47,13 +47,12 @@ def probability_chart(study: Study) -> Chart | Missing:
         + (f" The {len(rows)} most probable are shown." if len(study.points) > len(rows) else "")
     )
     axes = AxisSpec("probability", limits=(0.0, 1.0)), categories([f"trial {n}" for n in trials])
-    return Chart(
-        name, title, (Panel("", *axes, not_empty(series)),), caption, conditions(study.pairs[0])
-    )
+    panel = Panel("", *axes, not_empty(series))
+    return Chart(name, title, (panel,), caption, conditions(study.pairs[0]))
 
 
 def attainment_chart(study: Study) -> Chart | Missing:
-    """What the front of the first two objectives attains, and what of it beats the baseline."""
+    """What the front of the first two objectives attains, and how much of it beats the baseline."""
     name, title = "attainment", "Attainment against the baseline"
     if not study.feasible.any():
         return Missing(name, title, NONE_FEASIBLE)
@@ -66,14 +65,11 @@ def attainment_chart(study: Study) -> Chart | Missing:
     draws = AREA_DRAWS if len(points) <= _MANY else AREA_DRAWS_OF_MANY
     found = attainment(points, noise, maximize, (mean, error), draws)
     low, median, high = np.quantile(found.areas, [0.05, 0.5, 0.95])
-    others = (
-        f" (without the other {len(study.objectives) - 2} objectives)"
-        if len(study.objectives) > 2
-        else ""
-    )
+    others = len(study.objectives) - 2
+    note = f" (without the other {others} objectives)" if others else ""
     caption = (
         f"The best {pair.y.metric.title} that is attained together with each "
-        f"{pair.x.metric.title}{others}. The observed front attains an area of "
+        f"{pair.x.metric.title}{note}. The observed front attains an area of "
         f"{number(hypervolume(points, mean, maximize), 5)} beyond the baseline's mean in both. "
         f"Over {draws} draws of the noise (seed 0; the baseline's, too) the area is "
         f"{number(low, 5)} to {number(high, 5)} (5 % to 95 %, median {number(median, 5)}). "

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from analysis.findings.fronts import ParetoInfo
+from analysis.findings.fronts import Axis, ParetoInfo
 from analysis.findings.modelled_front import NoiseAwareFront
 from analysis.findings.study import Study
 
@@ -33,9 +33,27 @@ def signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:+.3f}"
 
 
-def percent(share: float) -> str:
-    """A share as a whole percentage; ``-`` for NaN."""
-    return "-" if np.isnan(share) else f"{share:.0%}"
+def with_error(value: float, error: float = np.nan) -> str:
+    """A value ± its error with four decimals; no error if it is NaN, ``-`` for a value of NaN."""
+    # Adding 0.0 turns the rounded minus zero of a baseline's own cost into zero.
+    text = "-" if np.isnan(value) else f"{round(float(value), 4) + 0.0:.4f}"
+    return text if np.isnan(error) else f"{text} ± {error:.4f}"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 trial``, ``3 trials``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def goals(axes: Iterable[Axis], between: str = " against ") -> str:
+    """The metrics of some axes and which direction is better."""
+    return between.join(f"{axis.metric.title} ({axis.metric.direction})" for axis in axes)
+
+
+def axis_values(axes: Sequence[Axis], values: Iterable[float], digits: int = 4) -> str:
+    """A value per axis with the name of its metric."""
+    pairs = zip(axes, values, strict=True)
+    return ", ".join(f"{axis.metric.title} {number(value, digits)}" for axis, value in pairs)
 
 
 def range_text(numbers: Iterable[int]) -> str:
@@ -68,7 +86,8 @@ def counts_text(info: ParetoInfo) -> str:
         notes.append(f"{info.num_left_out} without finite values left out")
     note = f" ({', '.join(notes)})" if notes else ""
     return (
-        f"{counts.complete} complete{note}, {counts.pruned} pruned, {counts.failed} failed trials"
+        f"{counts['complete']} complete{note}, {counts['pruned']} pruned, "
+        f"{counts['failed']} failed trials"
     )
 
 
@@ -101,19 +120,20 @@ def baseline_text(study: Study) -> str:
     )
     others = study.num_baselines - 1
     more = f" {others} other baselines are drawn as well." if others > 0 else ""
-    return f"Baseline ({'1 seed' if seeds == 1 else f'mean of {seeds} seeds'}): {values}.{more}"
+    return f"Baseline ({'' if seeds == 1 else 'mean of '}{counted(seeds, 'seed')}): {values}.{more}"
 
 
 def model_lines(front: NoiseAwareFront) -> list[str]:
     """How well each metric is modelled, and whether to trust that."""
     lines = [
         f"model of {model.metric.title}, each of {model.num_trials} trials predicted by the "
-        f"others: R2_LOO {number(model.r2)}, mean error {number(model.mean_absolute_error)}, "
-        f"{percent(model.coverage)} within 95 % intervals; noise of one trial "
-        f"{number(model.noise_std)}"
+        f"others: R2_LOO {number(found.r2)}, mean error {number(found.mean_absolute_error)}, "
+        f"{'-' if np.isnan(found.coverage) else f'{found.coverage:.0%}'} within 95 % intervals; "
+        f"noise of one trial {number(model.surface.noise_std)}"
         for model in front.models
+        for found in [model.surface.leave_one_out]
     ]
-    if blind := [model.metric.title for model in front.models if not model.explains]:
+    if blind := [model.metric.title for model in front.models if not model.surface.explains]:
         lines.append(
             f"WARNING: the parameters explain nothing of {' and '.join(blind)} here: "
             "do not trust the modelled front."
@@ -126,7 +146,7 @@ def list_trials(numbers: Iterable[int]) -> str:
     known = [str(n) for n in numbers]
     if len(known) > MAX_LISTED:
         return f"trials {', '.join(known[:MAX_LISTED])} and {len(known) - MAX_LISTED} more"
-    text = " and ".join(filter(None, [", ".join(known[:-1]), known[-1] if known else "none"]))
+    text = " and ".join([*filter(None, [", ".join(known[:-1])]), *(known[-1:] or ["none"])])
     return f"trial{'s' if len(known) > 1 else ''} {text}"
 
 

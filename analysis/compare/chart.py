@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from analysis.charts.chart import Chart, Panel, Series, not_empty
+from analysis.charts.chart import Chart, Panel, Series, not_empty, values_in
 from analysis.charts.fronts import axis_spec, baseline_series, group_series, points_of, staircase
 from analysis.charts.style import BASELINE, limits_of, look, point_size, shorten
 from analysis.charts.wording import images_text
@@ -21,12 +19,12 @@ def comparison_chart(comparison: Comparison) -> Chart:
     for number, study in enumerate(comparison.studies):
         series += _study_series(study, number)
     if comparison.same_baselines:
-        series += baseline_series([baseline.group for baseline in comparison.baselines])
+        series += baseline_series([group for group, _ in comparison.baselines])
     else:
         series += _different_baselines(comparison)
     shown = not_empty(series)
     x_axis, y_axis = (
-        axis_spec(axis, limits_of(np.concatenate([(s.x, s.y)[column] for s in shown])))
+        axis_spec(axis, limits_of(values_in(shown, column)))
         for column, axis in enumerate(comparison.axes)
     )
     x, y = comparison.axes
@@ -35,13 +33,9 @@ def comparison_chart(comparison: Comparison) -> Chart:
         "Faint: trials that are not on the front (x: they miss the constraints). Bars: 95 % "
         "intervals of means over seeds (Student's t)."
     )
-    return Chart(
-        f"compare_{x.metric.name}_{y.metric.name}_{x.split}",
-        f"Pareto fronts of {len(comparison.studies)} studies",
-        (Panel("", x_axis, y_axis, shown),),
-        "",
-        note,
-    )
+    name = f"compare_{x.metric.name}_{y.metric.name}_{x.split}"
+    title = f"Pareto fronts of {len(comparison.studies)} studies"
+    return Chart(name, title, (Panel("", x_axis, y_axis, shown),), "", note)
 
 
 def _study_series(study: Study, number: int) -> list[Series]:

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from analysis.charts.wording import counted
 from analysis.findings.bootstrap import SEED, Interval, percentile_interval, resampled_hypervolumes
 from analysis.findings.comparable import WEIGHT, check_comparable, conditions
 from analysis.findings.fronts import Axis, ParetoInfo, pareto_info, reference_point
-from analysis.results.load import Results, ResultsError, load_results
+from analysis.results.load import Array, Results, ResultsError, load_results
 from analysis.results.parameters import varying_parameters
 from analysis.results.seed_groups import SeedGroup
 from simreg_core.statistics.pareto import hypervolume
@@ -21,18 +21,11 @@ from simreg_core.statistics.pareto import hypervolume
 MAX_STUDIES = 15  # that a picture can tell apart
 
 
-class Best(NamedTuple):
-    """The trial with the best tradeoff score among those that meet the constraints."""
-
-    trial: int
-    tradeoff_score: float
-
-
 class Study(NamedTuple):
     """One study of a comparison."""
 
     label: str
-    """Name of its folder; the whole path where two folders have one name."""
+    """Name of its folder; the whole path if two folders have the same name."""
     info: ParetoInfo
     hypervolume: float
     """With the comparison's reference point."""
@@ -41,19 +34,12 @@ class Study(NamedTuple):
     difference: float
     """Of the hypervolume to that of the first study."""
     difference_interval: Interval
-    best: Best | None
+    best: tuple[int, float] | None
+    """Trial and score of the best tradeoff score among those that meet the constraints."""
     wall_hours: float
     """From the first start of a trial to the last end, pauses included; NaN if unknown."""
     network_hours: float
     """Training and evaluation of all trials, added up; NaN if unknown."""
-
-
-class Baseline(NamedTuple):
-    """A baseline and the studies that are compared with it."""
-
-    group: SeedGroup
-    places: tuple[int, ...]
-    """Of the studies, ascending."""
 
 
 class Comparison(NamedTuple):
@@ -61,15 +47,15 @@ class Comparison(NamedTuple):
 
     studies: tuple[Study, ...]
     """In the given order; the others are compared with the first."""
-    reference: tuple[float, float]
-    """The corner that bounds all hypervolumes."""
+    reference: Array
+    """(2,), the corner that bounds all hypervolumes."""
     table: pd.DataFrame
     """One row per complete trial: study, trial, on_front, feasible, the parameters that vary
     within or between the studies, the split's metrics, seed, num_seeds."""
-    baselines: tuple[Baseline, ...]
-    """Distinct ones, in order of the studies."""
+    baselines: tuple[tuple[SeedGroup, list[int]], ...]
+    """Distinct ones in order of the studies, with the places of the studies that have them."""
     same_weight: bool
-    """Whether the tradeoff scores weigh the accuracy cost alike."""
+    """Whether all tradeoff scores weigh the accuracy cost alike."""
 
     @property
     def axes(self) -> tuple[Axis, Axis]:
@@ -79,7 +65,7 @@ class Comparison(NamedTuple):
     @property
     def same_baselines(self) -> bool:
         """Whether every study has all the baselines."""
-        return all(len(baseline.places) == len(self.studies) for baseline in self.baselines)
+        return all(len(places) == len(self.studies) for _, places in self.baselines)
 
 
 def compare(folders: Sequence[Path], x: str, y: str, split: str) -> Comparison:
@@ -99,7 +85,10 @@ def compare(folders: Sequence[Path], x: str, y: str, split: str) -> Comparison:
     _check_folders(folders)
     results = [load_results(folder) for folder in folders]
     infos = [pareto_info(result, x, y, split, None) for result in results]
-    complete = [_shown(result, info) for result, info in zip(results, infos, strict=True)]
+    complete = [
+        result.trials[result.trials["trial"].isin(info.trials)].reset_index(drop=True)
+        for result, info in zip(results, infos, strict=True)
+    ]
     check_comparable(folders, [conditions(trials, (x, y)) for trials in complete])
     axes = infos[0].axes
     reference = reference_point(axes, np.concatenate([info.points for info in infos]))
@@ -116,22 +105,14 @@ def compare(folders: Sequence[Path], x: str, y: str, split: str) -> Comparison:
 
 def _check_folders(folders: Sequence[Path]) -> None:
     if not 2 <= len(folders) <= MAX_STUDIES:
-        raise ResultsError(
-            f"{len(folders)} result folder{'s' if len(folders) != 1 else ''} given; "
-            f"allowed: 2 to {MAX_STUDIES}"
-        )
+        given = counted(len(folders), "result folder")
+        raise ResultsError(f"{given} given; allowed: 2 to {MAX_STUDIES}")
     seen: dict[str, Path] = {}
     for folder in folders:
         own = str(folder.resolve())
         if own in seen:
             raise ResultsError(f"{folder} is given twice (also as {seen[own]})")
         seen[own] = folder
-
-
-def _shown(results: Results, info: ParetoInfo) -> pd.DataFrame:
-    """The trials of a front's table, with all their columns."""
-    trials = results.trials
-    return trials[trials["trial"].isin(info.table["trial"])].reset_index(drop=True)
 
 
 def _labels(folders: Sequence[Path]) -> list[str]:
@@ -142,13 +123,11 @@ def _labels(folders: Sequence[Path]) -> list[str]:
     ]
 
 
-def _baselines(infos: Sequence[ParetoInfo]) -> tuple[Baseline, ...]:
-    found: dict[tuple[object, ...], Baseline] = {}
+def _baselines(infos: Sequence[ParetoInfo]) -> tuple[tuple[SeedGroup, list[int]], ...]:
+    found: dict[tuple[object, ...], tuple[SeedGroup, list[int]]] = {}
     for place, info in enumerate(infos):
         for group in info.baselines:
-            key = (group.seeds, group.points.tobytes())
-            before = found.get(key, Baseline(group, ()))
-            found[key] = before._replace(places=(*before.places, place))
+            found.setdefault((group.seeds, group.points.tobytes()), (group, []))[1].append(place)
     return tuple(found.values())
 
 
@@ -156,7 +135,7 @@ def _studies(
     labels: Sequence[str],
     results: Sequence[Results],
     infos: Sequence[ParetoInfo],
-    reference: tuple[float, float],
+    reference: Array,
 ) -> tuple[Study, ...]:
     maximize = [axis.maximize for axis in infos[0].axes]
     # A stream for each place: the first study's interval is the same whatever it is compared with.
@@ -189,19 +168,19 @@ def _studies(
     )
 
 
-def _interval(samples: NDArray[np.float64], *infos: ParetoInfo) -> Interval:
-    """Of the samples; none where a study has a single trial, whose samples are all the same."""
+def _interval(samples: Array, *infos: ParetoInfo) -> Interval:
+    """Of the samples; NaN if a study has a single trial, whose samples are all the same."""
     if any(len(info.points) < 2 for info in infos):
         return Interval(np.nan, np.nan)
     return percentile_interval(samples)
 
 
-def _best(info: ParetoInfo) -> Best | None:
-    scores = info.table.loc[info.feasible, f"{info.split}.tradeoff_score"].dropna()
-    if scores.empty:
+def _best(info: ParetoInfo) -> tuple[int, float] | None:
+    scores = info.table[f"{info.split}.tradeoff_score"].where(info.feasible).to_numpy(dtype=float)
+    if np.isnan(scores).all():
         return None
-    place = int(scores.to_numpy().argmax())
-    return Best(int(info.table["trial"].loc[scores.index].iloc[place]), float(scores.iloc[place]))
+    best = int(np.nanargmax(scores))
+    return int(info.trials[best]), float(scores[best])
 
 
 def _wall_hours(trials: pd.DataFrame) -> float:
@@ -209,8 +188,6 @@ def _wall_hours(trials: pd.DataFrame) -> float:
         pd.to_datetime(trials[name].dropna(), utc=True, format="ISO8601", errors="coerce").dropna()
         for name in ("started_at", "finished_at")
     )
-    if start.empty or end.empty:
-        return float("nan")
     return float((end.max() - start.min()).total_seconds()) / 3600
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.charts.wording import counts_text, images_text
+from analysis.charts.wording import axis_values, counts_text, goals, images_text
 from analysis.compare.comparison import Comparison, Study
 from analysis.findings.bootstrap import NUM_RESAMPLES, SEED, Interval
 from analysis.pareto.text import align
@@ -25,20 +25,15 @@ _HEADER = (
 def comparison_text(comparison: Comparison) -> str:
     """The table of studies, the reference point, and how far to trust the values."""
     first = comparison.studies[0].info
-    x, y = comparison.axes
     rows = [_row(study, is_first=study.info is first) for study in comparison.studies]
     lines = [
-        f"{x.metric.title} ({x.metric.direction}) against {y.metric.title} "
-        f"({y.metric.direction}); {first.split} split, {images_text(first.num_images)}",
+        f"{goals(comparison.axes)}; {first.split} split, {images_text(first.num_images)}",
         "",
         *align([_HEADER, *rows]),
         "",
         *(f"{study.label}: {counts_text(study.info)}" for study in comparison.studies),
         "reference point of all hypervolumes: "
-        + ", ".join(
-            f"{axis.metric.title} {value:.6g}"
-            for axis, value in zip(comparison.axes, comparison.reference, strict=True)
-        ),
+        + axis_values(comparison.axes, comparison.reference, 6),
         f"intervals: bootstrap over the complete trials of a study ({NUM_RESAMPLES} samples, "
         f"seed {SEED}). They show how far a value depends on single trials, not what another "
         "search would find; the interval of a hypervolume ends at or below it.",
@@ -51,27 +46,20 @@ def _row(study: Study, *, is_first: bool) -> list[str]:
     difference = ["-", "-"]
     if not is_first:
         difference = [f"{study.difference:+.5f}", _interval(study.difference_interval, "+.5f")]
-    best = study.best
     return [
         study.label,
         str(len(study.info.points)),
         f"{study.hypervolume:.5f}",
         _interval(study.interval, ".5f"),
         *difference,
-        "-" if best is None else f"{best.tradeoff_score:+.4f} (trial {best.trial})",
-        _hours(study.wall_hours),
-        _hours(study.network_hours),
+        "-" if study.best is None else f"{study.best[1]:+.4f} (trial {study.best[0]})",
+        *("-" if np.isnan(h) else f"{h:.3g}" for h in (study.wall_hours, study.network_hours)),
     ]
 
 
 def _interval(interval: Interval, form: str) -> str:
-    if np.isnan(interval.low):
-        return "-"
-    return f"{interval.low:{form}} to {interval.high:{form}}"
-
-
-def _hours(hours: float) -> str:
-    return "-" if np.isnan(hours) else f"{hours:.3g}"
+    is_known = not np.isnan(interval.low)
+    return f"{interval.low:{form}} to {interval.high:{form}}" if is_known else "-"
 
 
 def _warnings(comparison: Comparison) -> list[str]:

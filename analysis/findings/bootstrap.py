@@ -17,7 +17,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from analysis.results.load import Array
 
 NUM_RESAMPLES = 2000
 COVERAGE = 0.95
@@ -26,7 +28,7 @@ _CELLS = 2_000_000  # of a block of resamples: bounds the memory
 
 
 class Interval(NamedTuple):
-    """A percentile interval; NaN where it does not exist."""
+    """A percentile interval; NaN if it does not exist."""
 
     low: float
     high: float
@@ -34,11 +36,11 @@ class Interval(NamedTuple):
 
 def resampled_hypervolumes(
     points: ArrayLike,
-    reference: Sequence[float],
+    reference: ArrayLike,
     maximize: Sequence[bool],
     rng: np.random.Generator,
     num_resamples: int = NUM_RESAMPLES,
-) -> NDArray[np.float64]:
+) -> Array:
     """Hypervolumes of samples of as many trials, drawn with replacement; exact.
 
     Args:
@@ -69,7 +71,7 @@ def resampled_hypervolumes(
     return np.concatenate(volumes)
 
 
-def percentile_interval(samples: NDArray[np.float64]) -> Interval:
+def percentile_interval(samples: Array) -> Interval:
     """The middle 95 % of the samples."""
     tail = (1 - COVERAGE) / 2
     low, high = np.quantile(samples, (tail, 1 - tail))

@@ -29,28 +29,26 @@ _CONDITIONS_OF_METRIC = {
 
 
 def conditions(complete: pd.DataFrame, metrics: Sequence[str]) -> Mapping[str, str]:
-    """What has to be equal for values to be comparable: task, sizes of splits, evaluation.
+    """What must be equal for values to be comparable: task, sizes of splits, evaluation.
 
     Args:
         complete: Complete trials of one study.
         metrics: Names of the metrics that are compared.
 
     Returns:
-        Text by name; where the trials of the study differ, all their values.
+        Text by name; all values if the trials of the study differ.
     """
     own = [column for name, column in _CONDITIONS_OF_METRIC.items() if name in metrics]
-    found = {name: _values(complete[name]) for name in (*_CONDITIONS, *own)}
+    texts = {name: set(map(format_value, complete[name])) for name in (*_CONDITIONS, *own)}
     pairs = complete[["robustness.reference", "robustness.attacks"]].drop_duplicates()
-    texts = {_reference_text(*pair) for pair in pairs.itertuples(index=False)}
-    return found | {"robustness.reference": " or ".join(sorted(texts))}
-
-
-def _values(column: pd.Series) -> str:
-    return " or ".join(sorted({format_value(value) for value in column}))
+    texts["robustness.reference"] = {
+        _reference_text(*pair) for pair in pairs.itertuples(index=False)
+    }
+    return {name: " or ".join(sorted(found)) for name, found in texts.items()}
 
 
 def _reference_text(reference: object, attacks: object) -> str:
-    """The attacks behind R with their epsilons, and with their options where they have any."""
+    """The attacks behind R with their epsilons and options."""
     if not isinstance(reference, str):
         return "none"
     options = json.loads(attacks) if isinstance(attacks, str) else {}

@@ -14,9 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.results.load import Array
 from simreg_core.statistics.pareto import non_dominated
-
-Array = NDArray[np.float64]
 
 Z95 = 1.959963984540054
 """Half the width of a 95 % interval of a normal distribution, in standard deviations."""
@@ -112,11 +111,8 @@ def attainment(
     sign = np.where(maximize, 1.0, -1.0)
     candidates = _may_matter(points, noise, maximize)
     signed = points[candidates] * sign
-    grid = np.linspace(
-        min(signed[:, 0].min(), baseline[0][0] * sign[0]),
-        max(signed[:, 0].max(), baseline[0][0] * sign[0]),
-        81,
-    )
+    ends = [*signed[:, 0], baseline[0][0] * sign[0]]
+    grid = np.linspace(min(ends), max(ends), 81)
     base_rng = np.random.default_rng([seed, 1])
     reached, areas = [], []
     for drawn in _draws(signed, noise[candidates], draws, seed):
@@ -156,6 +152,5 @@ def _may_matter(points: Array, noise: Array, maximize: Sequence[bool]) -> NDArra
 
 def _draws(points: Array, noise: Array, draws: int, seed: int) -> Iterator[Array]:
     rng = np.random.default_rng(seed)
-    scale = np.nan_to_num(noise)
     for _ in range(draws):
-        yield points + rng.normal(size=points.shape) * scale
+        yield points + rng.normal(size=points.shape) * np.nan_to_num(noise)

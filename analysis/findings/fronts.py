@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.findings.front_uncertainty import t_half_width, wilson
-from analysis.results.load import Results, ResultsError
+from analysis.results.load import Array, Results, ResultsError
 from analysis.results.parameters import Color, choose_color, varying_parameters
 from analysis.results.seed_groups import (
     SeedGroup,
@@ -51,30 +52,20 @@ class Axis(NamedTuple):
         return self.metric.name.startswith(("clean_accuracy", "robust_accuracy"))
 
 
-class Counts(NamedTuple):
-    """How many trials ended how."""
-
-    complete: int
-    pruned: int
-    failed: int
-
-
 class ParetoInfo(NamedTuple):
-    """One search seen through two metrics; N complete trials, F of them on the front.
-
-    Complete trials that lack a finite value of a metric are left out and counted.
-    """
+    """One search in two metrics; N complete trials with finite values of both."""
 
     study: str
     x: Axis
     y: Axis
     num_images: tuple[int, int]
     """Fewest and most images that a trial's accuracies are over."""
-    counts: Counts
+    counts: Counter[str]
+    """Number of trials by status, also of those without values."""
     table: pd.DataFrame
     """One row per complete trial, by number: trial, on_front, feasible, the varying parameters,
     the metrics of the split, seed, num_seeds."""
-    points: NDArray[np.float64]
+    points: Array
     """(N, 2), x and y."""
     feasible: NDArray[np.bool_]
     """(N,), False for trials that miss the search's constraints."""
@@ -82,12 +73,12 @@ class ParetoInfo(NamedTuple):
     """(N,), among the feasible trials."""
     num_seeds: tuple[int, int]
     """Fewest and most networks of a trial, whose mean it is."""
-    standard_errors: NDArray[np.float64]
-    """(N, 2), over a trial's seeds. Of a single network binomial, which is an upper bound for a
+    standard_errors: Array
+    """(N, 2), over a trial's seeds. For a single network binomial, which is an upper bound for a
     mean over attacks, since they share their images; NaN for metrics that are no accuracy."""
-    intervals: NDArray[np.float64]
+    intervals: Array
     """(2, N, 2), ends of 95 % intervals of x and y: Student's t over a trial's seeds, Wilson's for
-    an accuracy of a single network; NaN where there is neither."""
+    an accuracy of a single network; NaN for other metrics of a single network."""
     parameters: tuple[str, ...]
     """Those that vary among the complete trials."""
     color: Color | None
@@ -99,14 +90,13 @@ class ParetoInfo(NamedTuple):
     num_failed_confirmations: int
     """0 on the validation split."""
     hypervolume: float
-    reference: tuple[float, float]
-    """The corner that bounds the hypervolume: a useless network's value where there is one, else
-    the worst value of a complete trial."""
+    reference: Array
+    """(2,), see :func:`reference_point`."""
 
     @property
     def num_left_out(self) -> int:
         """Complete trials that lack a finite value of a metric."""
-        return self.counts.complete - len(self.points)
+        return self.counts["complete"] - len(self.points)
 
     @property
     def split(self) -> str:
@@ -117,6 +107,11 @@ class ParetoInfo(NamedTuple):
     def axes(self) -> tuple[Axis, Axis]:
         """Both axes."""
         return self.x, self.y
+
+    @property
+    def trials(self) -> NDArray[np.int64]:
+        """(N,), the numbers of the trials."""
+        return self.table["trial"].to_numpy(dtype=np.int64)
 
 
 def pareto_info(results: Results, x: str, y: str, split: str, color: str | None) -> ParetoInfo:
@@ -145,22 +140,27 @@ def pareto_info(results: Results, x: str, y: str, split: str, color: str | None)
     feasible, maximize = complete["feasible"].to_numpy(dtype=np.bool_), [a.maximize for a in axes]
     on_front = front_among(points, feasible, maximize)
     errors = _standard_errors(results, complete, axes, points, num_images)
+    parameters = varying_parameters(complete)
+    metrics = [f"{split}.{name}" for name in results.metrics]
+    table = complete[["trial", *parameters, *metrics, "seed", "num_seeds"]].copy()
+    table.insert(1, "on_front", on_front)
+    table.insert(2, "feasible", feasible)
     reference = reference_point(axes, points)
     is_test = split == "test"
     return ParetoInfo(
         study=results.study,
         x=axes[0],
         y=axes[1],
-        num_images=_range(num_images),
-        counts=_counts(results.trials),
-        table=_table(results, complete, on_front, feasible, split),
+        num_images=(int(num_images.min()), int(num_images.max())),
+        counts=Counter(results.trials["status"]),
+        table=table,
         points=points,
         feasible=feasible,
         on_front=on_front,
-        num_seeds=_range(num_seeds),
+        num_seeds=(int(num_seeds.min()), int(num_seeds.max())),
         standard_errors=errors,
         intervals=_intervals(axes, points, errors, num_images, num_seeds),
-        parameters=varying_parameters(complete),
+        parameters=parameters,
         color=choose_color(complete, color),
         baselines=baseline_groups(results, complete, (x, y), split),
         confirmed=confirmed_groups(results, columns) if is_test else (),
@@ -172,7 +172,7 @@ def pareto_info(results: Results, x: str, y: str, split: str, color: str | None)
 
 
 def front_among(
-    points: NDArray[np.float64], feasible: NDArray[np.bool_], maximize: Sequence[bool]
+    points: Array, feasible: NDArray[np.bool_], maximize: Sequence[bool]
 ) -> NDArray[np.bool_]:
     """Which of the points (N, M) are on the front of the feasible ones, (N,)."""
     on_front = np.zeros(len(points), dtype=np.bool_)
@@ -181,36 +181,37 @@ def front_among(
     return on_front
 
 
+def by_axes(points: Array, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Rows of a mask (N,), ordered by x, then y of their points (N, 2)."""
+    order = np.lexsort((points[:, 1], points[:, 0]))
+    return order[mask[order]]
+
+
+def check_split(split: str) -> None:
+    """Refuse an unknown split with a :class:`ResultsError`."""
+    if split not in SPLITS:
+        raise ResultsError(f"unknown split {split!r}; allowed: {', '.join(SPLITS)}")
+
+
 def axis_of(name: str, split: str, metrics: Mapping[str, Metric], where: str = "") -> Axis:
     """A metric that a front can have as an axis.
 
     Args:
-        name: Of the metric.
+        name: Name of the metric.
         split: ``validation`` or ``test``.
-        metrics: Those of the study, by name.
+        metrics: Metrics of the study, by name.
         where: Put before the message of an error.
 
     Raises:
         ResultsError: unknown split or metric, or a metric without a direction.
     """
-    if split not in SPLITS:
-        raise ResultsError(f"unknown split {split!r}; allowed: {', '.join(SPLITS)}")
+    check_split(split)
     directed = [metric.name for metric in metrics.values() if metric.direction is not None]
-    if name not in metrics:
-        raise ResultsError(f"{where}unknown metric {name!r}; allowed: {', '.join(directed)}")
-    if name not in directed:
-        raise ResultsError(
-            f"{where}{name} has no direction, so no front; allowed: {', '.join(directed)}"
-        )
-    return Axis(metrics[name], split)
-
-
-def _range(numbers: NDArray[np.int64]) -> tuple[int, int]:
-    return int(numbers.min()), int(numbers.max())
-
-
-def _counts(trials: pd.DataFrame) -> Counts:
-    return Counts(*(int((trials["status"] == status).sum()) for status in Counts._fields))
+    if name in directed:
+        return Axis(metrics[name], split)
+    is_known = name in metrics
+    problem = f"{name} has no direction, so no front" if is_known else f"unknown metric {name!r}"
+    raise ResultsError(f"{where}{problem}; allowed: {', '.join(directed)}")
 
 
 def complete_trials(results: Results) -> pd.DataFrame:
@@ -222,10 +223,11 @@ def complete_trials(results: Results) -> pd.DataFrame:
     trials = results.trials
     complete = trials[trials["status"] == "complete"].reset_index(drop=True)
     if complete.empty:
-        counts = _counts(trials)
+        counts = Counter(trials["status"])
         raise NoCompleteTrialsError(
             f"{results.folder}: none of {len(trials)} trials is complete "
-            f"({counts.failed} failed, {counts.pruned} pruned); {_most_frequent_reason(trials)}"
+            f"({counts['failed']} failed, {counts['pruned']} pruned); "
+            f"{_most_frequent_reason(trials)}"
         )
     return complete
 
@@ -238,53 +240,57 @@ def _most_frequent_reason(trials: pd.DataFrame) -> str:
     return f"most frequent reason ({tally.max()} times): {str(tally.idxmax())[:300]}"
 
 
+def finite_rows(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The rows whose values in all columns are finite, numbered from 0."""
+    values = rows[list(columns)].to_numpy(dtype=np.float64, na_value=np.nan)
+    finite: pd.DataFrame = rows[np.isfinite(values).all(axis=1)].reset_index(drop=True)
+    return finite
+
+
 def _with_values(
     results: Results, complete: pd.DataFrame, columns: Sequence[str], split: str
 ) -> pd.DataFrame:
     """The complete trials whose values are finite; at least one."""
-    needed = complete[[*columns, f"num_{split}"]].to_numpy(dtype=np.float64, na_value=np.nan)
-    is_finite = np.isfinite(needed)
-    usable = complete.iloc[np.flatnonzero(is_finite.all(axis=1))].reset_index(drop=True)
+    usable = finite_rows(complete, [*columns, f"num_{split}"])
     if len(usable):
         return usable
-    known = [
-        m.name for m in results.metrics.values() if complete[f"{split}.{m.name}"].notna().any()
-    ]
-    for column, is_known in zip(columns, is_finite.T, strict=False):
-        if not is_known.any():
+    names = [m for m in results.metrics if complete[f"{split}.{m}"].notna().any()]
+    for column in columns:
+        if finite_rows(complete, [column]).empty:
             raise ResultsError(
                 f"{results.folder}: no complete trial has a value of {column}; "
-                f"metrics with values: {', '.join(known) or 'none'}"
+                f"metrics with values: {', '.join(names) or 'none'}"
             )
     raise ResultsError(
         f"{results.folder}: no complete trial has finite {', '.join(columns)} and num_{split}"
     )
 
 
-def reference_point(axes: tuple[Axis, Axis], points: NDArray[np.float64]) -> tuple[float, float]:
-    """The corner that bounds a hypervolume.
+def reference_point(axes: Sequence[Axis], points: Array) -> Array:
+    """The corner that bounds a hypervolume, (M,).
 
-    Of each metric the value of a useless network, or where there is no bound the worst among the
-    points (N, 2).
+    For each metric the value of a useless network, or if it has no bound the worst among the
+    points (N, M).
     """
-    observed = [
+    observed = (
         values.min() if axis.maximize else values.max()
         for axis, values in zip(axes, points.T, strict=True)
-    ]
-    first, second = (
-        float(seen) if axis.metric.worst is None else axis.metric.worst
-        for axis, seen in zip(axes, observed, strict=True)
     )
-    return first, second
+    return np.array(
+        [
+            seen if axis.metric.worst is None else axis.metric.worst
+            for axis, seen in zip(axes, observed, strict=True)
+        ]
+    )
 
 
 def _standard_errors(
     results: Results,
     complete: pd.DataFrame,
     axes: tuple[Axis, Axis],
-    points: NDArray[np.float64],
+    points: Array,
     num_images: NDArray[np.int64],
-) -> NDArray[np.float64]:
+) -> Array:
     errors = np.full(points.shape, np.nan)
     for column, axis in enumerate(axes):
         if axis.is_accuracy:
@@ -298,11 +304,11 @@ def _standard_errors(
 
 def _intervals(
     axes: tuple[Axis, Axis],
-    points: NDArray[np.float64],
-    errors: NDArray[np.float64],
+    points: Array,
+    errors: Array,
     num_images: NDArray[np.int64],
     num_seeds: NDArray[np.int64],
-) -> NDArray[np.float64]:
+) -> Array:
     bounds = np.full((2, *points.shape), np.nan)
     single = num_seeds == 1
     for column, axis in enumerate(axes):
@@ -314,18 +320,3 @@ def _intervals(
         half = t_half_width(int(n)) * errors[of_n]
         bounds[:, of_n] = points[of_n] - half, points[of_n] + half
     return bounds
-
-
-def _table(
-    results: Results,
-    complete: pd.DataFrame,
-    on_front: NDArray[np.bool_],
-    feasible: NDArray[np.bool_],
-    split: str,
-) -> pd.DataFrame:
-    metrics = [f"{split}.{name}" for name in results.metrics]
-    parameters = varying_parameters(complete)
-    table = complete[["trial", *parameters, *metrics, "seed", "num_seeds"]].copy()
-    table.insert(1, "on_front", on_front)
-    table.insert(2, "feasible", feasible)
-    return table

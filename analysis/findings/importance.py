@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from analysis.results.parameters import format_value, scale_of
+from analysis.results.load import Array
+from analysis.results.parameters import DTYPES, format_value, is_numeric, scale_of
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
 MIN_TRIALS = 10
-_NUMERIC = ("int64", "float64")
 
 
 class NoImportanceError(ValueError):
@@ -32,9 +31,8 @@ class NoImportanceError(ValueError):
 
 def importances(
     trials: pd.DataFrame,
-    values: NDArray[np.float64],
+    values: Array,
     parameters: Sequence[str],
-    dtypes: Mapping[str, str],
     search: Mapping[str, Any],
     *,
     maximize: bool,
@@ -45,9 +43,8 @@ def importances(
         trials: Complete trials, (N rows).
         values: (N,), of the metric.
         parameters: Columns that vary among the trials.
-        dtypes: The column's dtype as of :mod:`simreg_core.results.schema`.
-        search: The space file's ``search``, for ranges and logarithmic scales; those that it
-            lacks are taken from the values.
+        search: The space file's ``search``, for ranges and logarithmic scales; missing ones are
+            taken from the values.
         maximize: Whether larger values are better.
 
     Raises:
@@ -55,9 +52,8 @@ def importances(
             values are equal.
     """
     if len(trials) < MIN_TRIALS:
-        raise NoImportanceError(
-            f"it needs {MIN_TRIALS} complete trials, and there are {len(trials)}"
-        )
+        reason = f"it needs {MIN_TRIALS} complete trials, and there are {len(trials)}"
+        raise NoImportanceError(reason)
     if len(parameters) < 2:
         raise NoImportanceError(f"it needs two parameters that vary, found {len(parameters)}")
     if np.ptp(values) == 0:
@@ -70,7 +66,7 @@ def importances(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             study = optuna.create_study(direction="maximize" if maximize else "minimize")
-            study.add_trials(_trials(trials[list(parameters)], values, dtypes, search))
+            study.add_trials(_trials(trials[list(parameters)], values, search))
             evaluator = optuna.importance.PedAnovaImportanceEvaluator()
             found = optuna.importance.get_param_importances(study, evaluator=evaluator)
     finally:
@@ -80,15 +76,10 @@ def importances(
     return dict(found)
 
 
-def _trials(
-    rows: pd.DataFrame,
-    values: NDArray[np.float64],
-    dtypes: Mapping[str, str],
-    search: Mapping[str, Any],
-) -> list[FrozenTrial]:
+def _trials(rows: pd.DataFrame, values: Array, search: Mapping[str, Any]) -> list[FrozenTrial]:
     from optuna.trial import create_trial
 
-    columns = {str(name): _encode(rows[name], dtypes[str(name)]) for name in rows}
+    columns = {str(name): _encode(rows, str(name)) for name in rows}
     distributions = {
         name: _distribution(column, search.get(name, {})) for name, column in columns.items()
     }
@@ -102,12 +93,10 @@ def _trials(
     ]
 
 
-def _encode(column: pd.Series, dtype: str) -> list[Any]:
-    """Numbers as they are where there are no nulls, everything else as text."""
-    if dtype in _NUMERIC and not column.isna().any():
-        kind = int if dtype == "int64" else float
-        return [kind(value) for value in column]
-    return [format_value(value) for value in column]
+def _encode(rows: pd.DataFrame, parameter: str) -> list[Any]:
+    """Numbers if no trial lacks one, else text."""
+    kind: Any = int if DTYPES[parameter] == "int64" else float
+    return list(map(kind if is_numeric(rows, parameter) else format_value, rows[parameter]))
 
 
 def _distribution(values: Sequence[Any], asked: Any) -> BaseDistribution:

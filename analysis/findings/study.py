@@ -6,72 +6,58 @@ N usable trials (complete, with finite objectives on the split), M objectives.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.findings.front_uncertainty import front_probability, num_draws
-from analysis.findings.fronts import Axis, ParetoInfo, front_among, pareto_info
+from analysis.findings.fronts import (
+    Axis,
+    ParetoInfo,
+    check_split,
+    finite_rows,
+    front_among,
+    pareto_info,
+)
 from analysis.results.evidence import Audit, Confirmation, read_audits, read_confirmation
-from analysis.results.load import Results, ResultsError, load_started
-from analysis.results.parameters import Array, varying_parameters
+from analysis.results.load import Array, Results, load_started, numbers
+from analysis.results.parameters import DTYPES, varying_parameters
 from simreg_core.config.yaml_io import read_yaml_mapping
-from simreg_core.errors import ConfigError
 from simreg_core.registry import Metric
 from simreg_core.results.objectives import ranking_metric
-from simreg_core.results.schema import PARAMETERS, SPLITS
 from simreg_core.results.study_lock import read_heartbeat
 
 ACCURACIES = ("clean_accuracy", "robust_accuracy")
 _MAX_SEARCHED = 1000  # trials among which warm starts are looked for; they come first
-_PARAMETER_NAMES = {column.name for column in PARAMETERS}
 
 
-class Study(NamedTuple):
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Study:
     """One search as its report sees it."""
 
     folder: Path
     split: str
     results: Results
     space: Mapping[str, Any]
-    """Its space file; empty where there is none."""
+    """The space file; empty if there is none."""
     objectives: tuple[str, ...]
     """Metrics that span the front: those of the search, or the accuracies if it has only one."""
     searched: tuple[str, ...]
-    """The search's own objectives; empty if unknown."""
-    parameters: tuple[str, ...]
-    """Those that vary among all trials."""
+    """The objectives of the search; empty if unknown."""
     trials: pd.DataFrame
     """The N usable trials, by number."""
-    warm_starts: NDArray[np.int64]
-    """Rows of the usable trials that the search was given to start with."""
     num_unusable: int
     """Complete trials that lack a finite value of an objective."""
     pairs: tuple[ParetoInfo, ...]
     """The usable trials in every two of the first three objectives; empty if N = 0. Their fronts
     are those of two objectives only; see ``on_front``."""
-    points: Array
-    """(N, M)."""
-    errors: Array
-    """(N, M), standard errors over seeds, of single networks binomial; NaN where unknown."""
-    noise: Array
-    """(N, M), ``errors``, but for single networks at least the SD over the baseline's seeds."""
-    baseline: tuple[Array, Array, int] | None
-    """Mean (M,), sample SD over seeds (M,; NaN if one) and their number, of the first baseline;
-    NaN for metrics that its curves do not give, None if they give none."""
-    num_baselines: int
-    feasible: NDArray[np.bool_]
-    """(N,)."""
-    on_front: NDArray[np.bool_]
-    """(N,), by all objectives, among the feasible."""
-    probability: Array
-    """(N,), of being on the front under ``noise``; 0 for the infeasible."""
-    draws: int
     confirmation: Confirmation
     audits: tuple[Audit, ...]
     heartbeat: Mapping[str, Any]
@@ -92,29 +78,131 @@ class Study(NamedTuple):
         """One per objective."""
         return [axis.maximize for axis in self.axes]
 
+    @cached_property
+    def parameters(self) -> tuple[str, ...]:
+        """Those that vary among all trials."""
+        return varying_parameters(self.results.trials)
+
     @property
+    def numbers(self) -> NDArray[np.int64]:
+        """(N,), the numbers of the trials."""
+        return self.trials["trial"].to_numpy(dtype=np.int64)
+
+    @cached_property
+    def warm_starts(self) -> NDArray[np.int64]:
+        """Rows of the warm starts: for each one the first trial that has its values."""
+        starts = self.section("tuning").get("warm_starts")
+        rows: set[int] = set()
+        for start in starts if isinstance(starts, list) else []:
+            if isinstance(start, Mapping) and set(start) <= set(DTYPES):
+                first = self.trials.head(_MAX_SEARCHED)[list(start)].itertuples(index=False)
+                same = (n for n, row in enumerate(first) if all(map(_is_same, row, start.values())))
+                rows |= set(islice(same, 1))
+        return np.array(sorted(rows), dtype=np.int64)
+
+    @cached_property
+    def points(self) -> Array:
+        """(N, M)."""
+        return np.column_stack([numbers(self.trials, axis.column) for axis in self.axes])
+
+    @cached_property
+    def errors(self) -> Array:
+        """(N, M), standard errors over seeds, binomial for single networks; NaN if unknown."""
+        errors = np.full(self.points.shape, np.nan)
+        for columns, pair in self._placed_pairs():
+            errors[:, columns] = pair.standard_errors
+        return errors
+
+    @cached_property
+    def noise(self) -> Array:
+        """(N, M), ``errors``, but for single networks at least the SD over the baseline's seeds."""
+        is_single = self.trials["num_seeds"].to_numpy(dtype=np.int64)[:, None] == 1
+        deviations = 0.0 if self.baseline is None else np.nan_to_num(self.baseline[1])
+        return np.maximum(np.nan_to_num(self.errors), np.where(is_single, deviations, 0.0))
+
+    @cached_property
+    def baseline(self) -> tuple[Array, Array, int] | None:
+        """Mean (M,), sample SD over seeds (M,; NaN if one) and their number, of the first baseline.
+
+        NaN for metrics that its curves do not give; None if they give none.
+        """
+        means, deviations = np.full((2, len(self.objectives)), np.nan)
+        num_seeds = 0
+        for columns, pair in self._placed_pairs():
+            for group in pair.baselines[:1]:
+                means[columns], deviations[columns] = group.mean, group.std
+                num_seeds = len(group.seeds)
+        return (means, deviations, num_seeds) if np.isfinite(means).any() else None
+
+    @property
+    def num_baselines(self) -> int:
+        """How many different baselines the trials are compared with."""
+        return len(self.pairs[0].baselines) if self.pairs else 0
+
+    @cached_property
+    def feasible(self) -> NDArray[np.bool_]:
+        """(N,), False for trials that miss the search's constraints."""
+        return self.trials["feasible"].to_numpy(dtype=np.bool_)
+
+    @cached_property
+    def on_front(self) -> NDArray[np.bool_]:
+        """(N,), by all objectives, among the feasible trials."""
+        return front_among(self.points, self.feasible, self.maximize)
+
+    @cached_property
+    def draws(self) -> int:
+        """How many draws of the noise ``probability`` rests on."""
+        if not self.feasible.any():
+            return 0
+        return num_draws(self.points[self.feasible], self.noise[self.feasible], self.maximize)
+
+    @cached_property
+    def probability(self) -> Array:
+        """(N,), of being on the front under ``noise``; 0 for the infeasible."""
+        probability, own = np.zeros(len(self.points)), self.feasible
+        if own.any():
+            probability[own] = front_probability(
+                self.points[own], self.noise[own], self.maximize, self.draws
+            )
+        return probability
+
+    @cached_property
     def front(self) -> NDArray[np.int64]:
         """Rows of the front, by score (or first objective), best first."""
         rows = np.flatnonzero(self.on_front)
         return rows[np.argsort(-self.score[rows], kind="stable")]
 
-    @property
+    @cached_property
     def score_name(self) -> str:
         """The metric that ranks trials if it is known, else the first objective."""
         name = ranking_metric(self.searched)
         known = self.trials[f"{self.split}.{name}"].notna().any()
         return name if known else self.objectives[0]
 
-    @property
+    @cached_property
     def score(self) -> Array:
         """(N,), larger is better; NaN where a trial has none."""
         sign = 1.0 if self.metrics[self.score_name].direction == "maximize" else -1.0
-        return sign * numbers(self.trials, f"{self.split}.{self.score_name}")
+        return sign * self.values(self.score_name)
 
+    def values(self, metric: str) -> Array:
+        """A metric of the usable trials on the split, (N,); NaN where a trial has none."""
+        return numbers(self.trials, f"{self.split}.{metric}")
 
-def numbers(rows: pd.DataFrame, column: str) -> Array:
-    """A numeric column as floats, null as NaN."""
-    return rows[column].to_numpy(dtype=np.float64, na_value=np.nan)
+    def section(self, name: str) -> Mapping[str, Any]:
+        """A section of the space file; empty if it is missing or no mapping."""
+        found = self.space.get(name)
+        return found if isinstance(found, Mapping) else {}
+
+    def search_of(self, parameter: str) -> Mapping[str, Any]:
+        """The space file's entry of a searched parameter; empty if there is none."""
+        found = self.section("search").get(parameter)
+        return found if isinstance(found, Mapping) else {}
+
+    def _placed_pairs(self) -> Iterator[tuple[list[int], ParetoInfo]]:
+        """Every pair with the places of its two objectives."""
+        for columns, pair in zip(combinations(range(3), 2), self.pairs, strict=False):
+            yield list(columns), pair
 
 
 def load_study(folder: Path, split: str) -> Study:
@@ -125,25 +213,18 @@ def load_study(folder: Path, split: str) -> Study:
         split: ``validation`` or ``test``.
 
     Raises:
-        ResultsError: it is no search's folder, or a table in it is unusable; an unknown split.
+        ConfigError: it is no search's folder, or a file in it is unusable; an unknown split.
     """
-    if split not in SPLITS:
-        raise ResultsError(f"unknown split {split!r}; allowed: {', '.join(SPLITS)}")
+    check_split(split)
     results = load_started(folder)
     space = read_space(folder)
     searched = _searched_objectives(space, results.metrics)
     objectives = searched if len(searched) > 1 else ACCURACIES
     complete = results.trials[results.trials["status"] == "complete"]
-    columns = [f"{split}.{name}" for name in objectives] + [f"num_{split}"]
-    is_usable = np.isfinite(np.column_stack([numbers(complete, c) for c in columns])).all(axis=1)
-    usable = complete.iloc[np.flatnonzero(is_usable)].reset_index(drop=True)
+    usable = finite_rows(complete, [*(f"{split}.{name}" for name in objectives), f"num_{split}"])
     ended = results.trials[results.trials["status"] != "complete"]
     clean = results._replace(trials=pd.concat([usable, ended]) if len(ended) else usable)
-    pairs = (
-        tuple(pareto_info(clean, x, y, split, None) for x, y in combinations(objectives[:3], 2))
-        if len(usable)
-        else ()
-    )
+    pairs = combinations(objectives[:3], 2) if len(usable) else ()
     return Study(
         folder=folder,
         split=split,
@@ -151,12 +232,9 @@ def load_study(folder: Path, split: str) -> Study:
         space=space,
         objectives=objectives,
         searched=searched,
-        parameters=varying_parameters(results.trials),
         trials=usable,
-        warm_starts=_warm_starts(space, usable),
         num_unusable=len(complete) - len(usable),
-        pairs=pairs,
-        **_arrays(usable, pairs, objectives, split, results.metrics),
+        pairs=tuple(pareto_info(clean, x, y, split, None) for x, y in pairs),
         confirmation=read_confirmation(folder),
         audits=read_audits(folder, results.trials),
         heartbeat=read_heartbeat(folder),
@@ -164,16 +242,13 @@ def load_study(folder: Path, split: str) -> Study:
 
 
 def read_space(folder: Path) -> Mapping[str, Any]:
-    """The space file of a search; empty where there is none.
+    """The space file of a search; empty if there is none.
 
     Raises:
-        ResultsError: it is not valid YAML, or no mapping.
+        ConfigError: it is not valid YAML, or no mapping.
     """
     path = folder / "space.yaml"
-    try:
-        return read_yaml_mapping(path) if path.exists() else {}
-    except ConfigError as err:
-        raise ResultsError(str(err)) from err
+    return read_yaml_mapping(path) if path.exists() else {}
 
 
 def _searched_objectives(
@@ -183,50 +258,6 @@ def _searched_objectives(
     if not isinstance(names, list):
         return ()
     return tuple(n for n in names if n in metrics and metrics[n].direction is not None)
-
-
-def _arrays(
-    trials: pd.DataFrame,
-    pairs: tuple[ParetoInfo, ...],
-    objectives: tuple[str, ...],
-    split: str,
-    metrics: Mapping[str, Metric],
-) -> dict[str, Any]:
-    """The fields of a :class:`Study` that are arrays over its trials."""
-    maximize = [metrics[name].direction == "maximize" for name in objectives]
-    points = np.column_stack([numbers(trials, f"{split}.{name}") for name in objectives])
-    errors = np.full(points.shape, np.nan)
-    means, deviations = np.full((2, len(objectives)), np.nan)
-    num_seeds = 0
-    for pair in pairs:
-        for column, axis in enumerate(pair.axes):
-            place = objectives.index(axis.metric.name)
-            errors[:, place] = pair.standard_errors[:, column]
-            if pair.baselines:
-                group = pair.baselines[0]
-                means[place], num_seeds = group.mean[column], len(group.seeds)
-                deviations[place] = np.nan if group.std is None else group.std[column]
-    is_single = trials["num_seeds"].to_numpy(dtype=np.int64)[:, None] == 1
-    floor = np.where(is_single, np.nan_to_num(deviations), 0.0)
-    noise = np.maximum(np.nan_to_num(errors), floor)
-    feasible = trials["feasible"].to_numpy(dtype=np.bool_)
-    probability, draws = np.zeros(len(points)), 0
-    if feasible.any():
-        draws = num_draws(points[feasible], noise[feasible], maximize)
-        probability[feasible] = front_probability(
-            points[feasible], noise[feasible], maximize, draws
-        )
-    return {
-        "points": points,
-        "errors": errors,
-        "noise": noise,
-        "baseline": (means, deviations, num_seeds) if np.isfinite(means).any() else None,
-        "num_baselines": len(pairs[0].baselines) if pairs else 0,
-        "feasible": feasible,
-        "on_front": front_among(points, feasible, maximize),
-        "probability": probability,
-        "draws": draws,
-    }
 
 
 def noise_of_score(study: Study) -> Array | None:
@@ -249,27 +280,8 @@ def noise_of_score(study: Study) -> Array | None:
     return np.asarray(np.sqrt(own + of_baseline))
 
 
-def search_of(study: Study, parameter: str) -> Mapping[str, Any]:
-    """The space file's entry of a searched parameter; empty if there is none."""
-    search = study.space.get("search")
-    found = search.get(parameter) if isinstance(search, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
-
-
-def _warm_starts(space: Mapping[str, Any], trials: pd.DataFrame) -> NDArray[np.int64]:
-    """Rows of the trials that are warm starts: for each one the first that has its values."""
-    tuning = space.get("tuning")
-    starts = tuning.get("warm_starts") if isinstance(tuning, Mapping) else None
-    rows: set[int] = set()
-    for start in starts if isinstance(starts, list) else []:
-        if isinstance(start, Mapping) and set(start) <= _PARAMETER_NAMES:
-            first = trials.head(_MAX_SEARCHED)[list(start)].itertuples(index=False)
-            same = (n for n, row in enumerate(first) if all(map(_is_same, row, start.values())))
-            rows |= set(islice(same, 1))
-    return np.array(sorted(rows), dtype=np.int64)
-
-
 def _is_same(found: Any, asked: Any) -> bool:
+    """Whether a trial's value of a parameter is that of a warm start."""
     if isinstance(asked, list | dict):
         return isinstance(found, str) and found == json.dumps(asked, sort_keys=True)
     if pd.isna(found) or isinstance(asked, str) != isinstance(found, str):

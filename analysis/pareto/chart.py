@@ -15,25 +15,20 @@ Which = Literal["raw", "model", "both"]
 
 
 def pareto_chart(
-    info: ParetoInfo, model_front: NoiseAwareFront | None = None, which: Which = "raw"
+    info: ParetoInfo, model: NoiseAwareFront | None = None, which: Which = "raw"
 ) -> Chart:
     """All complete trials, the front, the baselines and the confirmed trials.
 
     Args:
         info: The search.
-        model_front: The front by models of its two metrics; needed unless ``which`` is ``raw``.
+        model: The modelled front of the same two metrics; needed unless ``which`` is ``raw``.
         which: The front to draw.
     """
-    model = model_series(model_front) if model_front is not None else []
-    panel = front_panel(info, model=model, with_front=which != "model")
+    series = model_series(model) if model is not None else []
+    panel = front_panel(info, model=series, with_front=which != "model")
     note = f"{conditions(info)} {interval_text(info)}"
-    if model_front is not None:
+    if model is not None:
         note += " Squares: means by a model of each metric with their 95 % intervals."
     name = f"pareto_{info.x.metric.name}_{info.y.metric.name}_{info.split}"
-    return Chart(
-        name if which == "raw" else f"{name}_{which}",
-        f"{info.study}: Pareto front",
-        (panel,),
-        "",
-        note,
-    )
+    name += "" if which == "raw" else f"_{which}"
+    return Chart(name, f"{info.study}: Pareto front", (panel,), "", note)

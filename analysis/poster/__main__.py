@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from analysis.charts.chart import Chart
-from analysis.charts.commands import add_split, output_errors, run, write_files
+from analysis.charts.commands import add_out, add_split, output_errors, run, write_files
 from analysis.charts.matplotlib_backend import render_pictures, saved
 from analysis.poster.curve_panels import (
     curves_panel,
@@ -25,7 +25,6 @@ from analysis.poster.curve_panels import (
 )
 from analysis.poster.layout import draw_poster
 from analysis.poster.setting_panels import components_panel, cost_panel, tradeoff_panel
-from analysis.results.load import ResultsError
 from simreg_core import cli
 from simreg_core.errors import ConfigError
 from simreg_core.storage.location import as_place
@@ -94,7 +93,7 @@ def collect(output: Path, split: str) -> tuple[dict[str, Chart], dict[Source, st
             continue
         try:
             panel = source.build(path, split)
-        except ResultsError as err:
+        except ConfigError as err:
             missing[source] = str(err)
         else:
             panels[panel.name] = panel
@@ -131,7 +130,7 @@ def _parser() -> cli.Parser:
     parser = cli.Parser("analysis.poster", "Draw the poster's panels from the searches in OUTPUT.")
     parser.add_argument("output", type=as_place, metavar="OUTPUT", help="folder of the searches")
     add_split(parser, "test")
-    parser.add_argument("--out", type=as_place, help="folder to write to (default: OUTPUT/figures)")
+    add_out(parser, "OUTPUT/figures")
     return parser
 
 

@@ -27,8 +27,8 @@ from analysis.poster.variants import (
     mean_over_seeds,
     short_value,
 )
-from analysis.results.load import ResultsError
-from analysis.results.parameters import Array, scale_of
+from analysis.results.load import Array, ResultsError
+from analysis.results.parameters import scale_of
 
 MAX_TICKS = 8  # of a searched grid; more would overlap
 _SHORT = {
@@ -124,7 +124,7 @@ def _baseline_level(study: Study, metric: str) -> tuple[float, float] | None:
     group = baseline(study, metric)
     if group is None:
         return None
-    return float(group.mean[0]), np.nan if group.std is None else float(group.std[0])
+    return float(group.mean[0]), float(group.std[0])
 
 
 def components_panel(folder: Path, split: str) -> Chart:

@@ -11,8 +11,15 @@ import pandas as pd
 
 from analysis.charts.wording import range_text
 from analysis.findings.fronts import complete_trials
-from analysis.results.load import Results, ResultsError, load_results, load_table, require_finite
-from analysis.results.parameters import Array, format_value, varying_parameters
+from analysis.results.load import (
+    Array,
+    Results,
+    ResultsError,
+    load_results,
+    load_table,
+    require_finite,
+)
+from analysis.results.parameters import format_value, varying_parameters
 from analysis.results.seed_groups import SeedGroup, baseline_groups, over_seeds, trial_networks
 
 _SYMBOLS = {

@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 
 from analysis.charts.chart import Missing
-from analysis.charts.commands import add_split, run, write_files
+from analysis.charts.commands import add_folder, add_out, add_split, run, write_files
 from analysis.report.answer import answer
 from analysis.report.caveats import warnings_of
 from analysis.report.page import build_report, render_page
@@ -47,7 +47,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _parser() -> cli.Parser:
     parser = cli.Parser("analysis.report", "Write the report of a search as one page.")
-    parser.add_argument("folder", type=as_place, help="folder of the search, OUTPUT/NAME")
+    add_folder(parser)
     add_split(parser)
     parser.add_argument(
         "--reference",
@@ -61,7 +61,7 @@ def _parser() -> cli.Parser:
         default=True,
         help="also write the figures as PNG and PDF",
     )
-    parser.add_argument("--out", type=as_place, help="folder to write to (default: FOLDER/report)")
+    add_out(parser, "FOLDER/report")
     return parser
 
 

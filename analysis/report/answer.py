@@ -12,7 +12,7 @@ import numpy as np
 from analysis.charts.wording import conditions, number, signed
 from analysis.findings.front_uncertainty import expected_maximum
 from analysis.findings.modelled_front import NoiseAwareFront
-from analysis.findings.study import Study, noise_of_score, numbers
+from analysis.findings.study import Study, noise_of_score
 from analysis.results.evidence import Confirmed
 
 CONFIRM_SEEDS = 5
@@ -159,7 +159,7 @@ def _listed(trials: Iterable[int]) -> str:
 
 
 def _screening(study: Study, row: int, trial: int) -> tuple[str, list[str]]:
-    score = numbers(study.trials, f"{study.split}.tradeoff_score")
+    score = study.values("tradeoff_score")
     if not np.isfinite(score[row]):
         return "Screening only", [
             f"Trial {trial} is the best of the front by {study.metrics[study.score_name].title}. "

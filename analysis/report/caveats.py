@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from analysis.charts.wording import list_trials, number, signed
-from analysis.findings.study import Study, noise_of_score, numbers
+from analysis.findings.study import Study, noise_of_score
 
 LIKELY = 0.5
 
@@ -54,7 +54,7 @@ def _noise(study: Study) -> list[str]:
         )
     noise = noise_of_score(study)
     if len(front) and noise is not None:
-        score = numbers(study.trials, f"{study.split}.tradeoff_score")[front[0]]
+        score = study.values("tradeoff_score")[front[0]]
         error = float(noise[front[0]])
         if 0 < score < 2 * error:
             found.append(

@@ -10,9 +10,10 @@ import numpy as np
 
 from analysis.charts.wording import list_trials, number, one_line
 from analysis.findings.hypervolume_growth import device_hours, hours_unit
-from analysis.findings.study import Study, numbers
+from analysis.findings.study import Study
 from analysis.report.header import distinct
 from analysis.report.trials import known_metrics, short_name
+from analysis.results.load import numbers
 from analysis.results.parameters import format_value
 
 MAX_FRONT_ROWS = 50

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from simreg_core.errors import reason_of
 from simreg_core.storage.location import local_path
 
 _AUDIT_KEYS = {"weights", "config_digest", "clean_accuracy", "num_images", "curves", "warnings"}
@@ -41,18 +42,18 @@ class Confirmed(NamedTuple):
     trial: int
     estimates: dict[str, Estimate]
     """``clean_accuracy``, ``robust_accuracy`` and, paired with the baseline of the same seed,
-    ``accuracy_cost``, ``robustness_gain`` and ``score``; empty if nothing is complete."""
+    ``accuracy_cost``, ``robustness_gain`` and ``tradeoff_score``; empty if nothing is complete."""
     num_failed: int
 
 
 class Confirmation(NamedTuple):
     """``confirmation.json``."""
 
-    candidates: tuple[Confirmed, ...]
+    candidates: tuple[Confirmed, ...] = ()
     """By score, best first; those without one last."""
-    seeds: tuple[int, ...]
-    problem: str | None
-    """Why a file that is there is not used."""
+    seeds: tuple[int, ...] = ()
+    problem: str | None = None
+    """Why an existing file is not used."""
 
 
 class Audit(NamedTuple):
@@ -60,10 +61,10 @@ class Audit(NamedTuple):
 
     file: str
     """Relative to the folder of the search."""
-    trial: int | None
+    trial: int | None = None
     """The trial of the network; None if it belongs to another search."""
-    num_images: int
-    warnings: tuple[str, ...]
+    num_images: int = 0
+    warnings: tuple[str, ...] = ()
     problem: str | None = None
     """Why a file with the name of an audit is not used."""
 
@@ -72,14 +73,13 @@ def read_confirmation(folder: Path) -> Confirmation:
     """The summary of a search's confirmation; without candidates if there is none."""
     path = folder / "confirmation.json"
     if not path.exists():
-        return Confirmation((), (), None)
+        return Confirmation()
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        candidates = [_confirmed(candidate) for candidate in content["candidates"]]
-        seeds = tuple(int(seed) for seed in content["seeds"])
+        candidates = sorted(map(_confirmed, content["candidates"]), key=_rank)
+        return Confirmation(tuple(candidates), tuple(map(int, content["seeds"])))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
-        return Confirmation((), (), f"{path.name} is damaged: {type(err).__name__}: {err}")
-    return Confirmation(tuple(sorted(candidates, key=_rank)), seeds, None)
+        return Confirmation(problem=f"{path.name} is damaged: {reason_of(err)}")
 
 
 def _confirmed(candidate: dict[str, Any]) -> Confirmed:
@@ -105,8 +105,8 @@ def read_audits(folder: Path, trials: pd.DataFrame) -> tuple[Audit, ...]:
     A file that is no audit is a problem if its name or folder begins with ``audit``.
 
     Args:
-        folder: Of the search. Its top, ``audit*`` and ``checkpoints/NUMBER`` are searched (of an
-            object store only the top).
+        folder: Folder of the search. Its top, ``audit*`` and ``checkpoints/NUMBER`` are searched
+            (in an object store only the top).
         trials: Rows of the trials table.
     """
     # A glob over folders asks an object store once for each.
@@ -119,7 +119,7 @@ def read_audits(folder: Path, trials: pd.DataFrame) -> tuple[Audit, ...]:
             found.append(_audit(name, json.loads(path.read_text(encoding="utf-8")), by_digest))
         except (OSError, ValueError, TypeError) as err:
             if name.startswith("audit"):
-                found.append(Audit(name, None, 0, (), f"{type(err).__name__}: {err}"))
+                found.append(Audit(name, problem=reason_of(err)))
     return tuple(found)
 
 

@@ -1,8 +1,8 @@
 """Result folders as pandas tables.
 
 A folder holds one sub-folder per table of :data:`simreg_core.results.schema.TABLES`
-(:mod:`simreg_core.results.tables` reads them). Columns come back with one dtype each, whatever is
-null in them:
+(:mod:`simreg_core.results.tables` reads them). Each column has one dtype, whether it holds nulls or
+not:
 
     int64 -> Int64    bool -> boolean    string -> string    (null: ``pandas.NA``)
     float64 -> float64 (null: NaN)       list<float64> -> object (null: None)
@@ -16,11 +16,14 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from simreg_core.errors import ConfigError
 from simreg_core.registry import Metric
 from simreg_core.results.schema import SPLITS, TABLES, Status, metrics_in
 from simreg_core.results.tables import read_parquet, read_table
+
+Array = NDArray[np.float64]
 
 _PANDAS_TYPES = {
     "int64": pd.Int64Dtype(),
@@ -30,8 +33,8 @@ _PANDAS_TYPES = {
 PAIR_COLUMNS = ("pixel_similarity", "neural_similarity", "v1_gabor_similarity")
 
 
-class ResultsError(ValueError):
-    """Results that cannot be read, or that do not hold what is asked of them."""
+class ResultsError(ConfigError):
+    """Results that do not hold what a command needs."""
 
 
 class Results(NamedTuple):
@@ -39,23 +42,24 @@ class Results(NamedTuple):
 
     folder: Path
     study: str
-    """Its name; all names, where the folder was renamed between two runs of the search."""
+    """Its name; all names, if the folder was renamed between two runs of the search."""
     trials: pd.DataFrame
-    """One row per trial, in order of the trial's number."""
+    """One row per trial, by number."""
     curves: pd.DataFrame
     confirmation: pd.DataFrame
     """No rows while nothing is confirmed."""
     seeds: pd.DataFrame
-    """One row per network of the trials that have several, columns as of ``trials``."""
+    """One row per network of the trials that have several, with the columns of ``trials``."""
     metrics: Mapping[str, Metric]
-    """What the trials table measures, by name."""
+    """The metrics of the trials table, by name."""
 
 
 def load_results(folder: Path) -> Results:
-    """The tables of the search that was written to ``folder``; the search may still be running.
+    """The tables of the search in ``folder``, which may still be running.
 
     Raises:
-        ResultsError: no trial has ended, or as of :func:`load_started`.
+        ResultsError: no trial has ended.
+        ConfigError: see :func:`load_started`.
     """
     results = load_started(folder)
     if results.trials.empty:
@@ -64,16 +68,16 @@ def load_results(folder: Path) -> Results:
 
 
 def load_started(folder: Path) -> Results:
-    """The tables of a search of which perhaps no trial has ended yet: ``trials`` may be empty.
+    """Like :func:`load_results`, but ``trials`` may be empty.
 
     Raises:
-        ResultsError: a table cannot be read (see :func:`load_table`), or a trial has no number, an
+        ConfigError: a table cannot be read (see :func:`load_table`), or a trial has no number, an
             unknown status, or two rows.
     """
     content = _read(folder, "trials")
     trials, metrics = _to_pandas(content), metrics_in(content.schema)
     _check_trials(trials, folder / "trials")
-    # Read after the trials: a baseline's curves are written before the trials that it serves.
+    # Read after the trials: a baseline's curves are written before the trials that need it.
     curves = load_table(folder, "curves")
     return Results(
         folder=folder,
@@ -87,7 +91,7 @@ def load_started(folder: Path) -> Results:
 
 
 def _with_metrics(frame: pd.DataFrame, metrics: Iterable[str]) -> pd.DataFrame:
-    """A table with a column for every metric of the trials, null where it has none."""
+    """The table with a column for every metric of the trials, null where it has none."""
     columns = [f"{split}.{name}" for split in SPLITS for name in metrics]
     return frame.assign(**{name: np.nan for name in columns if name not in frame})
 
@@ -96,15 +100,15 @@ def load_table(folder: Path, table: str, trials: Collection[int] | None = None) 
     """All rows of one table, in order of its file names.
 
     Args:
-        folder: Of the search (the parent of the table's own folder).
+        folder: Folder of the search.
         table: A name in :data:`simreg_core.results.schema.TABLES`.
         trials: Only the rows of these trials, and those of none (baselines, the surrogate).
 
     Returns:
-        One column per column of the schema, in its order, with the dtypes listed above.
+        The columns of the schema, in its order, with the dtypes listed above.
 
     Raises:
-        ResultsError: the folder is missing, or a file is unreadable, of another schema version, or
+        ConfigError: the folder is missing, or a file is unreadable, of another schema version, or
             has a missing, unknown or mistyped column.
     """
     return _to_pandas(_read(folder, table, trials))
@@ -113,18 +117,18 @@ def load_table(folder: Path, table: str, trials: Collection[int] | None = None) 
 def _read(folder: Path, table: str, trials: Collection[int] | None = None) -> Any:
     if table not in TABLES:
         raise ResultsError(f"unknown table {table!r}; allowed: {', '.join(TABLES)}")
-    try:
-        return read_table(folder, table, trials=trials)
-    except ConfigError as err:
-        raise ResultsError(str(err)) from err
+    return read_table(folder, table, trials=trials)
 
 
 def _to_pandas(content: Any) -> pd.DataFrame:
     plain = content.replace_schema_metadata(None)
-    frame: Any = plain.to_pandas(types_mapper=lambda kind: _PANDAS_TYPES.get(str(kind)))
-    if not isinstance(frame, pd.DataFrame):
-        raise TypeError(f"expected a DataFrame, got {type(frame).__name__}")
+    frame: pd.DataFrame = plain.to_pandas(types_mapper=lambda kind: _PANDAS_TYPES.get(str(kind)))
     return frame
+
+
+def numbers(rows: pd.DataFrame, column: str) -> Array:
+    """A numeric column as floats, null as NaN."""
+    return rows[column].to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def load_pairs(path: Path) -> pd.DataFrame:
@@ -135,12 +139,9 @@ def load_pairs(path: Path) -> pd.DataFrame:
         file does not have is NaN.
 
     Raises:
-        ResultsError: the file is missing, unreadable or empty, or a column has no numbers.
+        ConfigError: the file is missing, unreadable or empty, or a column has no numbers.
     """
-    try:
-        table = read_parquet(path).to_pandas()
-    except ConfigError as err:
-        raise ResultsError(str(err)) from err
+    table = read_parquet(path).to_pandas()
     if PAIR_COLUMNS[0] not in table or table.empty:
         raise ResultsError(f"{path}: holds no pairs with a column {PAIR_COLUMNS[0]}")
     try:
@@ -152,7 +153,7 @@ def load_pairs(path: Path) -> pd.DataFrame:
 
 
 def require_finite(rows: pd.DataFrame, columns: Sequence[str], where: Path) -> None:
-    """Refuse null, NaN and infinite values in columns that a finished trial must have.
+    """Refuse null, NaN and infinite values in columns that a complete trial must have.
 
     Args:
         rows: Complete trials, with their number in ``trial``.
@@ -163,14 +164,14 @@ def require_finite(rows: pd.DataFrame, columns: Sequence[str], where: Path) -> N
         ResultsError: names the first trial and column at fault, and the value.
     """
     for column in columns:
-        values = rows[column].to_numpy(dtype=np.float64, na_value=np.nan)
-        for trial, value in zip(rows["trial"], values, strict=True):
-            if not np.isfinite(value):
-                found = "null or NaN" if np.isnan(value) else repr(float(value))
-                raise ResultsError(
-                    f"{where}: trial {trial} is complete, but its {column} is {found}; "
-                    "allowed: a finite number"
-                )
+        values = numbers(rows, column)
+        if len(bad := np.flatnonzero(~np.isfinite(values))):
+            value = float(values[bad[0]])
+            found = "null or NaN" if np.isnan(value) else repr(value)
+            raise ResultsError(
+                f"{where}: trial {rows['trial'].iloc[bad[0]]} is complete, but its {column} is "
+                f"{found}; allowed: a finite number"
+            )
 
 
 def _check_trials(trials: pd.DataFrame, where: Path) -> None:
@@ -179,9 +180,10 @@ def _check_trials(trials: pd.DataFrame, where: Path) -> None:
     if (twice := trials["trial"].duplicated()).any():
         raise ResultsError(f"{where}: trial {trials['trial'][twice].iloc[0]} occurs twice")
     allowed = get_args(Status)
-    for trial, status in zip(trials["trial"], trials["status"], strict=True):
-        if pd.isna(status) or status not in allowed:
-            found = "null" if pd.isna(status) else repr(status)
-            raise ResultsError(
-                f"{where}: trial {trial} has status {found}; allowed: {', '.join(allowed)}"
-            )
+    bad = trials[~trials["status"].isin(allowed)]
+    if len(bad):
+        trial, status = bad[["trial", "status"]].iloc[0]
+        found = "null" if pd.isna(status) else repr(status)
+        raise ResultsError(
+            f"{where}: trial {trial} has status {found}; allowed: {', '.join(allowed)}"
+        )

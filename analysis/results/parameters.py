@@ -8,16 +8,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.results.load import ResultsError
+from analysis.results.load import Array, ResultsError
 from simreg_core.results.schema import PARAMETERS
-
-Array = NDArray[np.float64]
 
 PREFERRED = ("regularizer.threshold", "regularizer.alpha")
 MAX_CATEGORIES = 12
 LOG_MIN_RATIO = 8.0  # a doubling grid of four values (1, 2, 4, 8) already spans this
 
-_DTYPES = {column.name: column.dtype for column in PARAMETERS}
+DTYPES = {column.name: column.dtype for column in PARAMETERS}
 
 Scale = Literal["linear", "log", "symlog"]
 
@@ -26,7 +24,7 @@ class ContinuousColor(NamedTuple):
     """Numbers that a colour bar explains."""
 
     parameter: str
-    values: NDArray[np.float64]
+    values: Array
     """(N,), finite, at least two distinct."""
     scale: Scale
 
@@ -47,8 +45,18 @@ Color = ContinuousColor | CategoricalColor
 def varying_parameters(trials: pd.DataFrame) -> tuple[str, ...]:
     """Parameters with more than one value among the trials (null is a value), without the seed."""
     return tuple(
-        name for name in _DTYPES if name != "seed" and trials[name].nunique(dropna=False) > 1
+        name for name in DTYPES if name != "seed" and trials[name].nunique(dropna=False) > 1
     )
+
+
+def is_numeric(trials: pd.DataFrame, parameter: str) -> bool:
+    """Whether every trial has a number of the parameter."""
+    return DTYPES[parameter] in ("int64", "float64") and not trials[parameter].isna().any()
+
+
+def preferred_first(parameters: tuple[str, ...]) -> list[str]:
+    """The parameters with threshold and alpha before the others."""
+    return sorted(parameters, key=[*PREFERRED, *parameters].index)
 
 
 def choose_color(trials: pd.DataFrame, parameter: str | None) -> Color | None:
@@ -67,13 +75,13 @@ def choose_color(trials: pd.DataFrame, parameter: str | None) -> Color | None:
     """
     if parameter is not None:
         return _color(trials, parameter)
-    varying = varying_parameters(trials)
-    in_order = [*(name for name in PREFERRED if name in varying), *varying]
-    shown = (name for name in in_order if _can_be_shown(trials[name], _DTYPES[name]))
-    return next((_color(trials, name) for name in shown), None)
+    for name in preferred_first(varying_parameters(trials)):
+        if is_numeric(trials, name) or trials[name].nunique(dropna=False) <= MAX_CATEGORIES:
+            return _color(trials, name)
+    return None
 
 
-def scale_of(values: NDArray[np.float64]) -> Scale:
+def scale_of(values: Array) -> Scale:
     """The scale on which the values are spread most evenly.
 
     Logarithmic if they are positive, span a factor of at least ``LOG_MIN_RATIO`` and have their
@@ -90,44 +98,29 @@ def scale_of(values: NDArray[np.float64]) -> Scale:
     return "log" if len(positive) == len(values) else "symlog"
 
 
-def _median_place(values: NDArray[np.float64]) -> float:
+def _median_place(values: Array) -> float:
     low, high = values.min(), values.max()
     return float((np.median(values) - low) / (high - low))
 
 
 def _color(trials: pd.DataFrame, parameter: str) -> Color:
-    if parameter not in _DTYPES:
-        allowed = ", ".join(varying_parameters(trials) or _DTYPES)
+    if parameter not in DTYPES:
+        allowed = ", ".join(varying_parameters(trials) or DTYPES)
         raise ResultsError(f"unknown parameter {parameter!r} to colour by; allowed: {allowed}")
     column = trials[parameter]
-    if _is_continuous(column, _DTYPES[parameter]):
+    if is_numeric(trials, parameter) and column.nunique() > 1:
         values = column.to_numpy(dtype=np.float64)
         return ContinuousColor(parameter, values, scale_of(values))
-    if column.nunique(dropna=False) > MAX_CATEGORIES:
+    codes, known = pd.factorize(column, sort=True)
+    if column.isna().any():
+        codes, known = np.where(codes < 0, len(known), codes), known.append(pd.Index([None]))
+    if len(known) > MAX_CATEGORIES:
         raise ResultsError(
-            f"{parameter} has {column.nunique(dropna=False)} categories to colour by; "
+            f"{parameter} has {len(known)} categories to colour by; "
             f"allowed: at most {MAX_CATEGORIES}"
         )
-    return _categories(parameter, column)
-
-
-def _is_continuous(column: pd.Series, dtype: str) -> bool:
-    is_number = dtype in ("int64", "float64") and not column.isna().any()
-    return is_number and column.nunique() > 1
-
-
-def _can_be_shown(column: pd.Series, dtype: str) -> bool:
-    return _is_continuous(column, dtype) or column.nunique(dropna=False) <= MAX_CATEGORIES
-
-
-def _categories(parameter: str, column: pd.Series) -> CategoricalColor:
-    present = sorted(column.dropna().unique().tolist())
-    position = {value: code for code, value in enumerate(present)}
-    codes = [len(present) if pd.isna(value) else position[value] for value in column]
-    labels = [format_value(value) for value in present]
-    if column.isna().any():
-        labels.append("none")
-    return CategoricalColor(parameter, tuple(labels), np.array(codes, dtype=np.int64))
+    labels = tuple(map(format_value, known))
+    return CategoricalColor(parameter, labels, np.asarray(codes, dtype=np.int64))
 
 
 def format_value(value: object) -> str:
@@ -136,6 +129,4 @@ def format_value(value: object) -> str:
         return "none"
     if isinstance(value, bool | np.bool_):
         return str(bool(value)).lower()
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -16,7 +16,6 @@ from flask import Flask, Response, abort, render_template_string, request, url_f
 from markupsafe import Markup
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed
 
-from analysis.results.load import ResultsError
 from analysis.serve.hosts import allowed_host
 from analysis.serve.pages import ERROR, INDEX, REFRESHER, SCRIPT, STYLE, as_text
 from analysis.serve.reports import Page, Render, Reports, digest, one_line
@@ -118,7 +117,7 @@ def _add_studies(app: Flask, root: Path, reports: Reports) -> None:
         status = 200
         try:
             page = reports.page(folder, split)
-        except (ResultsError, ConfigError, OSError) as err:
+        except (ConfigError, OSError) as err:
             status = InternalServerError.code
             page = Page(version, _error_page(name, _relative(one_line(err), root)))
         url = url_for("study_version_of", name=name)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from analysis.results.load import ResultsError
 from analysis.serve.studies import find_studies, study_version
+from simreg_core.errors import ConfigError
 from simreg_core.results.schema import SPLITS
 
 Render = Callable[[Path, str], str]
@@ -83,7 +83,7 @@ class Reports:
         """Version of a study's files, or of what keeps them from being listed."""
         try:
             return study_version(folder, self._root)
-        except (ResultsError, OSError) as err:
+        except (ConfigError, OSError) as err:
             return digest(str(err))
 
     def index_version(self) -> str:

@@ -51,7 +51,7 @@ def test_lines_are_the_means_and_bands_the_deviations() -> None:
     (band,) = axes.collections
     heights = np.asarray(band.get_paths()[0].vertices)[:, 1]
     assert (heights.min(), heights.max()) == pytest.approx((0.01 - 0.1, 1.1))
-    assert mean_line("c", np.empty(0), np.empty(0), None, look(2)) == []
+    assert mean_line("c", NAN[:0], NAN[:0], NAN[:0], look(2)) == []
 
 
 def test_fifteen_lines_and_the_baseline_differ() -> None:

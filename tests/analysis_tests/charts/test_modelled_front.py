@@ -62,7 +62,7 @@ def test_caption_names_the_trials_of_each_front_and_the_fit(report: Report) -> N
     caption = chart(report).caption  # type: ignore[union-attr]
     assert report.model is not None
     assert "on the modelled one only: trial" in caption
-    assert f"R2_LOO {report.model.models[0].r2:.4g}" in caption
+    assert f"R2_LOO {report.model.models[0].surface.leave_one_out.r2:.4g}" in caption
 
 
 def test_either_front_can_be_confirmed(report: Report) -> None:

@@ -74,19 +74,19 @@ def test_table_has_what_varies_and_every_metric_of_the_split(tmp_path: Path) -> 
 def test_failed_and_pruned_trials_are_counted_and_left_out(tmp_path: Path) -> None:
     ended = [ended_row(4, "failed", "no memory"), ended_row(5, "pruned", "below the median")]
     info = info_of(tmp_path, [*TRIALS, *ended, ended_row(6, "pruned", "below the median")])
-    assert info.counts == (4, 2, 1)
+    assert info.counts == {"complete": 4, "pruned": 2, "failed": 1}
     assert len(info.points) == 4
 
 
 def test_hypervolume_against_useless_networks(tmp_path: Path) -> None:
     info = info_of(tmp_path)
-    assert info.reference == (0.0, 0.0)
+    assert info.reference.tolist() == [0.0, 0.0]
     assert info.hypervolume == pytest.approx(0.9 * 0.5 + 0.8 * 0.2)
 
 
 def test_hypervolume_of_cost_and_gain(tmp_path: Path) -> None:
     info = info_of(tmp_path, [TRIALS[0]], x="accuracy_cost", y="robustness_gain")
-    assert info.reference == (1.0, -1.0)
+    assert info.reference.tolist() == [1.0, -1.0]
     assert info.hypervolume == pytest.approx((1 - 0.02) * (0.08 + 1))
 
 
@@ -198,4 +198,5 @@ def test_no_reason_recorded(tmp_path: Path) -> None:
 def test_worst_value_that_was_seen_follows_the_direction() -> None:
     down = Axis(Metric(name="a", function=float, direction="minimize"), "test")
     up = Axis(Metric(name="b", function=float, direction="maximize"), "test")
-    assert reference_point((down, up), np.array([[1.0, 2.0], [3.0, 4.0]])) == (3.0, 2.0)
+    found = reference_point((down, up), np.array([[1.0, 2.0], [3.0, 4.0]]))
+    assert found.tolist() == [3.0, 2.0]

@@ -53,7 +53,7 @@ def test_modelled_means_are_nearer_to_the_truth_than_raw_figures(tmp_path: Path)
     for column in (0, 1):
         error = np.abs(front.means - expected)[:, column].mean()
         assert error < 0.7 * np.abs(front.raw - expected)[:, column].mean()
-    assert front.models[1].noise_std == pytest.approx(0.05, rel=0.4)
+    assert front.models[1].surface.noise_std == pytest.approx(0.05, rel=0.4)
     assert front.is_trustworthy
     assert front.parameters == (THRESHOLD, ALPHA)
 
@@ -120,7 +120,7 @@ def test_seeds_of_trials_bound_the_noise_from_below(tmp_path: Path) -> None:
             networks.append({**row, "seed": seed, "validation.robust_accuracy": robust})
     write_part(folder, "seeds", "a.parquet", networks)
     # Deviations of 0.1 from each mean of two: variance 0.02 of a network, half of it of the mean.
-    assert front_of(folder).models[1].noise_std >= 0.1
+    assert front_of(folder).models[1].surface.noise_std >= 0.1
 
 
 def test_noise_of_seeds_that_are_searched_is_no_input(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_both_fronts_and_how_well_the_models_fit(
     assert "Modelled front, clean accuracy" in printed
     front = modelled(folder)
     for model in front.models:
-        assert f"R2_LOO {model.r2:.4g}" in printed
+        assert f"R2_LOO {model.surface.leave_one_out.r2:.4g}" in printed
     assert "WARNING" not in printed
     assert files_in(folder / "figures") == {f"{STEM}_both.{e}" for e in ("csv", "pdf", "png")}
     table = pd.read_csv(folder / "figures" / f"{STEM}_both.csv")

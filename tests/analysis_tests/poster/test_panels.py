@@ -23,6 +23,7 @@ from analysis.poster.curve_panels import (
 )
 from analysis.poster.setting_panels import components_panel, cost_panel, tradeoff_panel
 from analysis.results.load import ResultsError
+from simreg_core.errors import ConfigError
 from tests.analysis_tests.posters import EDGES, curve_rows, trial_row, write_pairs, write_study
 from tests.analysis_tests.result_rows import Row, ended_row, write_part
 
@@ -332,7 +333,7 @@ def test_file_without_usable_pairs_is_refused(
 
 def test_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pairs.parquet").write_bytes(b"PAR0")
-    with pytest.raises(ResultsError, match="not a readable Parquet file"):
+    with pytest.raises(ConfigError, match="not a readable Parquet file"):
         similarity_panel(tmp_path / "pairs.parquet", "test")
 
 

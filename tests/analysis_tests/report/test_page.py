@@ -14,7 +14,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from analysis.report.page import report_html
-from analysis.results.load import ResultsError
+from simreg_core.errors import ConfigError
 from tests.analysis_tests.reports import (
     small_results,
     small_trials,
@@ -123,12 +123,12 @@ def test_search_without_trials_yet(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nowhere", "."])
 def test_other_folders_are_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="expected the folder of a search"):
+    with pytest.raises(ConfigError, match="expected the folder of a search"):
         report_html(tmp_path / name, "validation")
 
 
 def test_unknown_split_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="unknown split 'train'; allowed: validation, test"):
+    with pytest.raises(ConfigError, match="unknown split 'train'; allowed: validation, test"):
         report_html(tmp_path, "train")
 
 

@@ -14,6 +14,7 @@ from analysis.results.load import (
     load_table,
     require_finite,
 )
+from simreg_core.errors import ConfigError
 from simreg_core.results.schema import TABLES
 from tests.analysis_tests.result_rows import (
     baseline_curves,
@@ -84,13 +85,13 @@ def test_confirmation_is_read(results: Path) -> None:
 
 def test_unreadable_table_is_an_error_of_the_results(results: Path) -> None:
     (results / "trials" / "00005.parquet").write_bytes(b"PAR1")
-    with pytest.raises(ResultsError, match=r"00005\.parquet"):
+    with pytest.raises(ConfigError, match=r"00005\.parquet"):
         load_table(results, "trials")
 
 
 def test_missing_folder_is_refused(tmp_path: Path) -> None:
     for load in (load_results, load_started):
-        with pytest.raises(ResultsError, match="nowhere"):
+        with pytest.raises(ConfigError, match="nowhere"):
             load(tmp_path / "nowhere")
 
 
