@@ -23,14 +23,10 @@ from analysis.poster.variants import (
     mean_over_seeds,
     trial_rows,
 )
-from analysis.results.load import ResultsError, load_pairs
+from analysis.results.load import PAIR_COLUMNS, ResultsError, load_pairs
 from simreg_core.results.measurements import CORRUPTION_PREFIX
 
 MAX_POINTS_DRAWN = 4000
-_NEURAL_LABELS = {
-    "neural_similarity": "similarity of predicted neural responses",
-    "v1_gabor_similarity": "similarity of V1 Gabor responses",
-}
 
 
 def similarity_panel(path: Path, split: str) -> Chart:
@@ -44,7 +40,7 @@ def similarity_panel(path: Path, split: str) -> Chart:
         ResultsError: the file cannot be read or holds too few pairs.
     """
     pairs = load_pairs(path)
-    columns = [name for name in _NEURAL_LABELS if pairs[name].notna().any()]
+    columns = [name for name in PAIR_COLUMNS[1:] if pairs[name].notna().any()]
     plots = tuple(_scatter(pairs[["pixel_similarity", name]].dropna(), path) for name in columns)
     if not plots:
         raise ResultsError(f"{path}: no pair has a neural or V1 Gabor similarity")
@@ -60,7 +56,8 @@ def similarity_panel(path: Path, split: str) -> Chart:
 
 
 def _scatter(pairs: pd.DataFrame, path: Path) -> Panel:
-    response = pairs.columns[1]
+    response = str(pairs.columns[1])
+    name = response.removesuffix("_similarity").replace("_", " ")
     values = pairs.to_numpy(dtype=np.float64)
     if len(values) < 3 or not np.isfinite(values).all() or not values.std(axis=0).all():
         raise ResultsError(f"{path}: {response} needs 3 or more finite pairs that differ")
@@ -68,7 +65,7 @@ def _scatter(pairs: pd.DataFrame, path: Path) -> Panel:
     x, y = values[:: -(-len(values) // MAX_POINTS_DRAWN)].T
     size = 0.6 * point_size(len(x))
     points = Series("pairs", x, y, size=size, opacity=0.4, in_legend=False)
-    axes = AxisSpec("similarity of pixels"), AxisSpec(_NEURAL_LABELS[response])
+    axes = AxisSpec("similarity of pixels"), AxisSpec(f"similarity of {name} responses")
     return Panel(f"r = {correlation:.3f}", *axes, (points,))
 
 

@@ -45,7 +45,7 @@ def search() -> Search:
 
 
 def test_run_has_its_parameters_as_numbers_or_text(search: Search) -> None:
-    params = {
+    params: dict[str, bool | int | float | str] = {
         "regularizer.alpha": 0.5,
         "regularizer.layers": "[1, 2]",
         "regularizer.dataset": "null",
