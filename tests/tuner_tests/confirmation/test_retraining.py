@@ -42,8 +42,8 @@ def test_fresh_seeds_skip_used_ones_and_more_begin_with_the_same() -> None:
 
 def test_interval_of_two_values_is_the_one_computed_by_hand() -> None:
     # Mean 0.5, standard error 0.1, and the t quantile for one degree of freedom is tan(0.475 pi).
-    half_width = pytest.approx(0.1 * math.tan(0.475 * math.pi))
-    assert tuple(estimate([0.4, 0.6])) == (pytest.approx(0.5), half_width, 2)
+    half_width = 0.1 * math.tan(0.475 * math.pi)
+    assert estimate([0.4, 0.6])[:2] == pytest.approx((0.5, half_width))
     assert estimate([1.0, 1.0]) == (1.0, 0.0, 2)
     assert estimate([0.7]) == (0.7, None, 1)
 
@@ -52,8 +52,8 @@ def test_interval_of_two_values_is_the_one_computed_by_hand() -> None:
 def test_interval_is_that_of_scipy(values: list[float]) -> None:
     mean = sum(values) / len(values)
     low, high = stats.t.interval(0.95, len(values) - 1, loc=mean, scale=stats.sem(values))
-    expected = (pytest.approx(mean), pytest.approx((high - low) / 2), len(values))
-    assert tuple(estimate(values)) == expected
+    assert estimate(values)[:2] == pytest.approx((mean, (high - low) / 2))
+    assert estimate(values).n == len(values)
 
 
 # the whole confirmation, with real training
