@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.charts.wording import conditions, number, signed
+from analysis.charts.wording import conditions, counted, number, signed
 from analysis.findings.front_uncertainty import expected_maximum
 from analysis.findings.modelled_front import NoiseAwareFront
 from analysis.findings.study import Study, noise_of_score
@@ -51,12 +51,11 @@ def answer(study: Study, model: NoiseAwareFront | None = None) -> Answer:
 
 
 def _nothing_yet(study: Study) -> Answer:
-    num = len(study.results.trials)
-    why = (
-        f"{study.num_unusable} complete trials lack finite {' and '.join(study.objectives)}."
-        if study.num_unusable
-        else f"{num} trial{'s have' if num != 1 else ' has'} ended, none of them complete."
-    )
+    number = len(study.results.trials)
+    has = "has" if number == 1 else "have"
+    why = f"{counted(number, 'trial')} {has} ended, none of them complete."
+    if study.num_unusable:
+        why = f"{study.num_unusable} complete trials lack finite {' and '.join(study.objectives)}."
     folder = shlex.quote(str(study.folder))
     commands = (
         Command("How far is it?", f"python -m tuner.status {folder}"),
@@ -66,36 +65,30 @@ def _nothing_yet(study: Study) -> Answer:
 
 
 def _confirmed_answer(study: Study, scored: list[Confirmed]) -> Answer:
-    best = max(scored, key=lambda c: _low(c) if math.isfinite(_low(c)) else -math.inf)
-    estimate = best.estimates["tradeoff_score"]
-    above = [c.trial for c in scored if _low(c) > 0]
+    scores = [c.estimates["tradeoff_score"] for c in scored]
+    lows = [score.low if math.isfinite(score.low) else -math.inf for score in scores]
+    best, estimate = scored[int(np.argmax(lows))], scores[int(np.argmax(lows))]
+    above = sum(low > 0 for low in lows)
     if above:
         verdict = "Yes, confirmed with fresh seeds"
-    elif all(c.estimates["tradeoff_score"].high < 0 for c in scored):
+    elif all(score.high < 0 for score in scores):
         verdict = "No: every confirmed configuration is worse"
     else:
         verdict = "Not shown: the confirmed differences are within their intervals"
     sentences = [
-        f"Trial {best.trial}: tradeoff score {_interval(best, 'score')} against the baseline of "
-        f"the same seed, cost {_interval(best, 'accuracy_cost')}, gain "
+        f"Trial {best.trial}: tradeoff score {_interval(best, 'tradeoff_score')} against the "
+        f"baseline of the same seed, cost {_interval(best, 'accuracy_cost')}, gain "
         f"{_interval(best, 'robustness_gain')} (test split, 95 % intervals by Student's t over "
         f"{estimate.n} fresh seeds; the baseline scores 0).",
-        f"Score interval above 0: {len(above)} of {len(scored)} confirmed configuration"
-        f"{'s' if len(scored) > 1 else ''}"
+        f"Score interval above 0: {above} of {counted(len(scored), 'confirmed configuration')}"
         + ("; intervals are not corrected for multiple comparisons." if len(scored) > 1 else "."),
     ]
     more = max(2 * max(len(study.confirmation.seeds), CONFIRM_SEEDS), 10)
-    again = Command(
-        "Narrow the intervals (existing seeds are kept)",
-        _confirm(study, f"--trials {_listed(c.trial for c in scored[:MAX_CONFIRMED])}", more),
-    )
+    trials = [c.trial for c in scored[:MAX_CONFIRMED]]
+    again = _confirm(study, "Narrow the intervals (existing seeds are kept)", trials, more)
     usual = [_export(study, best.trial), *_audit(study, best.trial)]
     commands = [*usual, again] if above else [again, *usual]
     return Answer(verdict, tuple(sentences), best.trial, tuple(commands))
-
-
-def _low(candidate: Confirmed) -> float:
-    return candidate.estimates["tradeoff_score"].low
 
 
 def _interval(candidate: Confirmed, name: str) -> str:
@@ -113,7 +106,7 @@ def _screened_answer(study: Study, model: NoiseAwareFront | None) -> Answer:
         why = f"None of {len(study.points)} complete trials meets the search's constraints."
         return Answer("No trial to recommend", (why,), None, ())
     row = int(front[0])
-    trial = int(study.trials["trial"].iloc[row])
+    trial = int(study.numbers[row])
     commands = [_confirm_front(study), _export(study, trial), *_audit(study, trial)]
     if model is not None and model.is_trustworthy and (model.on_front != model.on_raw_front).any():
         commands.insert(1, _confirm_modelled(study, model))
@@ -125,15 +118,10 @@ def _confirm_front(study: Study) -> Command:
     """Confirms the front shown, or for test values what the search itself would choose."""
     why = "with fresh seeds beside the baseline's"
     if study.split == "test":
-        return Command(
-            f"Confirm the best three by validation {why}", _confirm(study, "--top 3", CONFIRM_SEEDS)
-        )
+        return _confirm(study, f"Confirm the best three by validation {why}")
     is_small = len(study.front) <= MAX_CONFIRMED
-    shown = study.trials["trial"].iloc[study.front if is_small else study.front[:3]]
-    return Command(
-        f"Confirm {'the front' if is_small else 'its best three'} {why}",
-        _confirm(study, f"--trials {_listed(shown)}", CONFIRM_SEEDS),
-    )
+    shown = study.numbers[study.front if is_small else study.front[:3]]
+    return _confirm(study, f"Confirm {'the front' if is_small else 'its best three'} {why}", shown)
 
 
 def _confirm_modelled(study: Study, model: NoiseAwareFront) -> Command:
@@ -143,19 +131,17 @@ def _confirm_modelled(study: Study, model: NoiseAwareFront) -> Command:
     if not is_small:
         rows = rows[np.argsort(-model.probability[rows], kind="stable")[:3]]
     which = "the modelled front" if is_small else "the three most probable of the modelled front"
-    return Command(
-        f"Or confirm {which}, which averages out the luck of single seeds",
-        _confirm(study, f"--trials {_listed(model.trials[rows])}", CONFIRM_SEEDS),
-    )
+    why = f"Or confirm {which}, which averages out the luck of single seeds"
+    return _confirm(study, why, model.trials[rows])
 
 
-def _confirm(study: Study, which: str, seeds: int) -> str:
+def _confirm(
+    study: Study, why: str, trials: Iterable[int] | None = None, seeds: int = CONFIRM_SEEDS
+) -> Command:
+    """Confirms some trials; None: the best three by validation."""
+    which = "--top 3" if trials is None else f"--trials {' '.join(map(str, trials))}"
     folder = shlex.quote(str(study.folder))
-    return f"python -m tuner.confirm {folder} {which} --seeds {seeds}"
-
-
-def _listed(trials: Iterable[int]) -> str:
-    return " ".join(map(str, trials))
+    return Command(why, f"python -m tuner.confirm {folder} {which} --seeds {seeds}")
 
 
 def _screening(study: Study, row: int, trial: int) -> tuple[str, list[str]]:
@@ -168,9 +154,9 @@ def _screening(study: Study, row: int, trial: int) -> tuple[str, list[str]]:
     known = score[np.isfinite(score)]
     verdict = "Perhaps: screening only" if score[row] > 0 else "Not found: screening only"
     sentences = [
-        f"{int((known > 0).sum())} of {len(known)} complete trial{'s' if len(known) > 1 else ''} "
-        f"score above the baseline's 0. The best one of the front is trial {trial} with a tradeoff "
-        f"score of {signed(score[row])}. {conditions(study.pairs[0])}"
+        f"{int((known > 0).sum())} of {counted(len(known), 'complete trial')} score above the "
+        f"baseline's 0. The best one of the front is trial {trial} with a tradeoff score of "
+        f"{signed(score[row])}. {conditions(study.pairs[0])}"
     ]
     noise = noise_of_score(study)
     if noise is not None and noise[row] > 0:
@@ -206,16 +192,9 @@ def _audit(study: Study, trial: int) -> list[Command]:
     """Attacks the network of a trial; nothing if that has been done."""
     if any(audit.trial == trial for audit in study.audits):
         return []
-    rows = study.trials[study.trials["trial"] == trial]
-    seed = ""
-    if len(rows) and (rows["num_seeds"] > 1).any():
-        seed = f"/seed-{rows['seed'].iloc[0]}"
-    folder = study.folder
-    weights = shlex.quote(str(folder / "checkpoints" / f"{trial:05d}{seed}" / "weights.pt"))
-    output = shlex.quote(str(folder / f"audit-{trial:05d}.json"))
-    return [
-        Command(
-            f"Attack the network of trial {trial} as a white box",
-            f"python -m simreg_core.audit {weights} --output {output}",
-        )
-    ]
+    rows = study.trials[(study.trials["trial"] == trial) & (study.trials["num_seeds"] > 1)]
+    network = "/".join([f"{trial:05d}", *(f"seed-{seed}" for seed in rows["seed"])])
+    weights = shlex.quote(str(study.folder / "checkpoints" / network / "weights.pt"))
+    output = shlex.quote(str(study.folder / f"audit-{trial:05d}.json"))
+    command = f"python -m simreg_core.audit {weights} --output {output}"
+    return [Command(f"Attack the network of trial {trial} as a white box", command)]

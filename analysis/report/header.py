@@ -4,42 +4,54 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.charts.wording import images_text, seeds_text
+from analysis.charts.wording import counted, goals, images_text, seeds_text
 from analysis.findings.study import Study
-from analysis.results.parameters import format_value
-from simreg_core.results.schema import PARAMETERS
+from analysis.results.parameters import DTYPES, format_value
+
+_VERSIONS = {
+    "simreg_version": "simreg-tune",
+    "commit": "commit",
+    "torch_version": "torch",
+    "python_version": "Python",
+}
 
 
 def header(study: Study) -> list[tuple[str, str]]:
     """The conditions of everything in the report, as names and texts."""
     trials = study.results.trials
-    counts = trials["status"].value_counts()
-    running = study.heartbeat.get("running")
-    phase = study.heartbeat.get("phase")
-    under_way = len(running) if isinstance(running, dict) and phase not in (None, "done") else 0
-    heard = study.heartbeat.get("updated_at")
-    parts = [f"{int(counts.get(name, 0))} {name}" for name in ("complete", "pruned", "failed")]
-    parts.append(f"{under_way} running" + (f" (as of {heard})" if under_way and heard else ""))
-    tuning = study.space.get("tuning")
-    asked = tuning.get("num_trials") if isinstance(tuning, dict) else None
+    versions = [
+        f"{label} {distinct(trials[name])}"
+        for name, label in _VERSIONS.items()
+        if trials[name].notna().any()
+    ]
+    starts, ends = trials["started_at"].dropna(), trials["finished_at"].dropna()
     return [
         ("Search", study.results.study),
-        ("Trials", ", ".join(parts) + (f"; {asked} asked for" if asked else "")),
+        ("Trials", _trials(study)),
         ("Split", f"{study.split}, {images_text(trials[f'num_{study.split}'].dropna())}"),
         ("Objectives", _objectives(study)),
         ("Seeds", f"{seeds_text(study.trials['num_seeds'])} ({distinct(trials['seed'])})"),
         ("Baseline", _baseline_seeds(study)),
         *([("Audits", _audits(study))] if study.audits else []),
         ("Device", distinct(trials["device"])),
-        ("Versions", _versions(trials)),
-        ("Run", f"{_first(trials['started_at'], 'min')} to {_first(trials['finished_at'], 'max')}"),
+        ("Versions", ", ".join(versions) or "none recorded"),
+        ("Run", f"{min(starts, default='?')} to {max(ends, default='?')}"),
     ]
 
 
+def _trials(study: Study) -> str:
+    counts = study.results.trials["status"].value_counts()
+    running, phase = study.heartbeat.get("running"), study.heartbeat.get("phase")
+    number = len(running) if isinstance(running, dict) and phase not in (None, "done") else 0
+    heard = study.heartbeat.get("updated_at")
+    parts = [f"{int(counts.get(name, 0))} {name}" for name in ("complete", "pruned", "failed")]
+    parts.append(f"{number} running" + (f" (as of {heard})" if number and heard else ""))
+    asked = study.section("tuning").get("num_trials")
+    return ", ".join(parts) + (f"; {asked} asked for" if asked else "")
+
+
 def _objectives(study: Study) -> str:
-    names = ", ".join(
-        f"{study.metrics[n].title} ({study.metrics[n].direction})" for n in study.objectives
-    )
+    names = goals(study.axes, ", ")
     if len(study.searched) == 1:
         return f"{study.metrics[study.searched[0]].label} was searched; the front is of {names}"
     return names if study.searched else f"{names} (no space file says what was searched)"
@@ -59,8 +71,7 @@ def _audits(study: Study) -> str:
     texts = []
     for audit in sorted(study.audits, key=lambda a: (a.trial is None, a.trial or 0, a.file)):
         whose = "another search's network" if audit.trial is None else f"trial {audit.trial}"
-        signs = len(audit.warnings)
-        found = f"{signs} sign{'s' if signs > 1 else ''}" if signs else "no signs"
+        found = counted(len(audit.warnings), "sign") if audit.warnings else "no signs"
         texts.append(
             f"{audit.file} is damaged"
             if audit.problem
@@ -69,30 +80,12 @@ def _audits(study: Study) -> str:
     return "; ".join(texts)
 
 
-def _versions(trials: pd.DataFrame) -> str:
-    names = ("simreg_version", "commit", "torch_version", "python_version")
-    labels = ("simreg-tune", "commit", "torch", "Python")
-    return (
-        ", ".join(
-            f"{label} {distinct(trials[name])}"
-            for name, label in zip(names, labels, strict=True)
-            if trials[name].notna().any()
-        )
-        or "none recorded"
-    )
-
-
 def distinct(column: pd.Series, limit: int = 3) -> str:
     """The values of a column as text; of many the first ones and how many more."""
     values = [format_value(value) for value in column.dropna().unique()]
     if len(values) > limit:
         return f"{', '.join(values[:limit])} and {len(values) - limit} more"
     return ", ".join(values) or "none recorded"
-
-
-def _first(column: pd.Series, which: str) -> str:
-    known = column.dropna()
-    return "?" if known.empty else str(known.min() if which == "min" else known.max())
 
 
 def configuration(study: Study, trial: int | None) -> list[tuple[str, str]]:
@@ -106,9 +99,7 @@ def configuration(study: Study, trial: int | None) -> list[tuple[str, str]]:
 def constants(study: Study) -> list[tuple[str, str]]:
     """Parameters that all trials share, and their value."""
     trials = study.results.trials
-    if trials.empty:
-        return []
-    names = [c.name for c in PARAMETERS if c.name not in (*study.parameters, "seed")]
+    names = [name for name in DTYPES if name not in (*study.parameters, "seed")]
     return [
         (name, format_value(trials[name].iloc[0])) for name in names if trials[name].notna().any()
     ]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from analysis.charts.chart import Figure, Missing
 from analysis.charts.fronts import front_chart
@@ -46,7 +46,7 @@ def report_html(folder: Path, split: str) -> str:
         split: ``validation`` or ``test``.
 
     Raises:
-        ResultsError: it is no search's folder, a table in it is unusable, or the split is unknown.
+        ConfigError: it is no search's folder, a file in it is unusable, or the split is unknown.
     """
     return render_page(build_report(folder, split))
 
@@ -60,7 +60,7 @@ def build_report(folder: Path, split: str, reference: Path | None = None) -> Rep
         reference: Folder of another search (by random sampling, say) to compare hypervolumes with.
 
     Raises:
-        ResultsError: as of :func:`report_html`, or the reference has other objectives, no usable
+        ConfigError: see :func:`report_html`; or the reference has other objectives, no usable
             trial, or another task or evaluation.
     """
     study = load_study(folder, split)
@@ -114,11 +114,12 @@ def render_page(report: Report) -> str:
         recommended=configuration(study, found.recommended),
         warnings=warnings_of(study),
         confirmed=confirmed_table(study),
-        figures=[_entry(figure, charts.get(figure.name)) for figure in report.figures],
+        figures=report.figures,
         front=front_table(study),
         failures=failures(study),
         cost=cost(study),
         constants=constants(study),
+        charts=charts,
         data={"table": trial_table(study, report.model), "figures": charts},
         plotlyjs=get_plotlyjs(),
     )
@@ -126,25 +127,11 @@ def render_page(report: Report) -> str:
 
 @cache
 def _template() -> Template:
-    folder = Path(__file__).parent / "templates"
     environment = Environment(
-        loader=FileSystemLoader(folder),
+        loader=PackageLoader("analysis.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     return environment.get_template(TEMPLATE)
-
-
-def _entry(figure: Figure, drawn: dict[str, Any] | None) -> dict[str, Any]:
-    """What the template shows of a figure."""
-    if isinstance(figure, Missing):
-        return {"name": figure.name, "title": figure.title, "reason": figure.reason}
-    assert drawn is not None
-    return {
-        "name": figure.name,
-        "title": figure.title,
-        "caption": f"{figure.caption} {figure.note}",
-        "height": drawn["layout"]["height"],
-    }

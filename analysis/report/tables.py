@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.charts.wording import list_trials, number, one_line
+from analysis.charts.wording import list_trials, number, one_line, with_error
 from analysis.findings.hypervolume_growth import device_hours, hours_unit
-from analysis.findings.study import Study
+from analysis.findings.study import ACCURACIES, Study
 from analysis.report.header import distinct
 from analysis.report.trials import known_metrics, short_name
 from analysis.results.load import numbers
@@ -24,26 +24,20 @@ class TextTable(NamedTuple):
     """A small table of the report."""
 
     caption: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
 
 def front_table(study: Study) -> TextTable | None:
     """The front, for print and for readers without scripts; None if it is empty."""
-    front = study.front
-    if not len(front):
+    if not len(study.front):
         return None
-    metrics = dict.fromkeys([*study.objectives, "clean_accuracy", "robust_accuracy"])
-    metrics["tradeoff_score"] = None
+    metrics = dict.fromkeys([*study.objectives, *ACCURACIES, "tradeoff_score"])
     shown = [name for name in metrics if name in known_metrics(study)]
-    head = (
-        "trial",
-        *map(short_name, study.parameters),
-        *(study.metrics[name].title for name in shown),
-        "P(front)",
-    )
-    rows = tuple(_front_row(study, row, shown) for row in front[:MAX_FRONT_ROWS])
-    left = len(front) - len(rows)
+    titles = [study.metrics[name].title for name in shown]
+    head = ["trial", *map(short_name, study.parameters), *titles, "P(front)"]
+    rows = [_front_row(study, row, shown) for row in study.front[:MAX_FRONT_ROWS]]
+    left = len(study.front) - len(rows)
     caption = (
         "The front by score, best first (± standard error: over seeds, or binomial for a single "
         f"network). {study.split.capitalize()} split."
@@ -52,19 +46,15 @@ def front_table(study: Study) -> TextTable | None:
     return TextTable(caption, head, rows)
 
 
-def _front_row(study: Study, row: int, metrics: Sequence[str]) -> tuple[str, ...]:
+def _front_row(study: Study, row: int, metrics: Sequence[str]) -> list[str]:
     trial = study.trials.iloc[row]
-    mark = " (warm start)" if row in study.warm_starts else ""
-    cells = [f"{trial['trial']}{mark}", *(format_value(trial[p]) for p in study.parameters)]
-    for name in metrics:
-        known = name in study.objectives
-        error = study.errors[row, study.objectives.index(name)] if known else math.nan
-        cells.append(_with_error(float(trial[f"{study.split}.{name}"]), error))
-    return (*cells, f"{study.probability[row]:.2f}")
-
-
-def _with_error(value: float, error: float) -> str:
-    return f"{value:.4f}" + ("" if math.isnan(error) else f" ± {error:.4f}")
+    errors = dict(zip(study.objectives, study.errors[row], strict=True))
+    return [
+        f"{trial['trial']}{' (warm start)' if row in study.warm_starts else ''}",
+        *(format_value(trial[name]) for name in study.parameters),
+        *(with_error(trial[f"{study.split}.{m}"], errors.get(m, math.nan)) for m in metrics),
+        f"{study.probability[row]:.2f}",
+    ]
 
 
 def failures(study: Study) -> TextTable | None:
@@ -82,7 +72,7 @@ def failures(study: Study) -> TextTable | None:
     return TextTable(
         f"{len(ended)} of {len(study.results.trials)} trials are not complete.",
         ("status", "reason", "number", "which"),
-        tuple((s, r, str(n), which) for s, r, n, which in rows[:MAX_REASONS]),
+        [[*map(str, row)] for row in rows[:MAX_REASONS]],
     )
 
 
@@ -96,44 +86,31 @@ def cost(study: Study) -> TextTable:
         some = (values.mean(), np.median(values), values.max()) if len(values) else [math.nan] * 3
         cells = (*(number(value, 3) for value in some), number(values.sum(), 4))
         rows.append((label, str(len(values)), *cells))
-    unit = hours_unit(trials)
     hours = float(device_hours(trials).sum())
     return TextTable(
         "Wall-clock seconds per trial (summed over its networks), on "
-        f"{distinct(trials['device'])}. In all {number(hours, 3)} {unit}, without baselines, "
-        "surrogate, confirmation and trials that recorded no time.",
+        f"{distinct(trials['device'])}. In all {number(hours, 3)} {hours_unit(trials)}, without "
+        "baselines, surrogate, confirmation and trials that recorded no time.",
         ("what", "trials", "mean, s", "median, s", "longest, s", "total, s"),
-        tuple(rows),
+        rows,
     )
 
 
 def confirmed_table(study: Study) -> TextTable | None:
     """What confirmation found, best score first; None if nothing was confirmed."""
-    candidates = study.confirmation.candidates
-    if not candidates:
+    if not study.confirmation.candidates:
         return None
-    names = (
-        "clean_accuracy",
-        "robust_accuracy",
-        "accuracy_cost",
-        "robustness_gain",
-        "tradeoff_score",
-    )
+    names = (*ACCURACIES, "accuracy_cost", "robustness_gain", "tradeoff_score")
     rows = []
-    for candidate in candidates:
-        estimates = candidate.estimates
-        n = str(estimates["tradeoff_score"].n) if "tradeoff_score" in estimates else "0"
-        cells = [
-            _with_error(estimates[name].mean, estimates[name].half_width)
-            if name in estimates
-            else "-"
-            for name in names
-        ]
-        rows.append((str(candidate.trial), n, *cells, str(candidate.num_failed)))
+    for trial, estimates, num_failed in study.confirmation.candidates:
+        found = [estimates.get(name) for name in names]
+        cells = ["-" if own is None else with_error(own.mean, own.half_width) for own in found]
+        n = 0 if found[-1] is None else found[-1].n
+        rows.append([str(trial), str(n), *cells, str(num_failed)])
     seeds = ", ".join(map(str, study.confirmation.seeds[:10]))
     return TextTable(
         "Confirmed on the test split: mean ± half the 95 % interval (Student's t) over fresh seeds "
         f"({seeds}); cost, gain and score against the baseline of the same seed.",
         ("trial", "seeds", "clean", "robust", "cost", "gain", "score", "failed"),
-        tuple(rows),
+        rows,
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,15 +21,6 @@ RUN_COLUMNS = {
 }
 
 
-class Column(NamedTuple):
-    """One column of the table; one cell per trial."""
-
-    key: str
-    label: str
-    group: str
-    cells: list[Any]
-
-
 def trial_table(study: Study, model: NoiseAwareFront | None) -> dict[str, Any]:
     """All trials that ended, by column, as JSON types.
 
@@ -40,81 +32,46 @@ def trial_table(study: Study, model: NoiseAwareFront | None) -> dict[str, Any]:
         ``columns`` (``key``, ``label``, ``group`` and which values are ``best``: ``low`` or
         ``high``), ``rows`` (lists by ``key``, null where a trial has no value) and ``split``.
     """
-    columns = [*_identity(study, model), *_values(study)]
+    trials = study.results.trials
     # tradeoff_ratio has no direction: it is cost per gain, and noise where the gain is small.
-    low = {
-        "tradeoff_ratio",
-        *(m.name for m in study.metrics.values() if m.direction == "minimize"),
-    }
-    return {
-        "columns": [
-            {
-                "key": column.key,
-                "label": column.label,
-                "group": column.group,
-                "best": "low" if column.key in low else "high",
-            }
-            for column in columns
-        ],
-        "rows": {column.key: column.cells for column in columns},
-        "split": study.split,
-    }
+    low = {m.name for m in study.metrics.values() if m.direction == "minimize"} | {"tradeoff_ratio"}
+    columns: list[dict[str, str]] = []
+    rows: dict[str, list[Any]] = {}
 
+    def add(key: str, label: str, group: str, cells: Iterable[Any]) -> None:
+        best = "low" if key in low else "high"
+        columns.append({"key": key, "label": label, "group": group, "best": best})
+        rows[key] = [_cell(cell) for cell in cells]
 
-def _identity(study: Study, model: NoiseAwareFront | None) -> list[Column]:
-    """What a trial is, and whether it is on the front."""
-    trials = study.results.trials
-    numbers = [int(trial) for trial in trials["trial"]]
-    usable = study.trials["trial"]
-    front, given = set(usable.iloc[study.front]), set(usable.iloc[study.warm_starts])
-    probability = dict(zip(usable, study.probability.round(4).tolist(), strict=True))
-    columns = [
-        Column("trial", "trial", "identity", numbers),
-        Column("status", "status", "identity", _cells(trials["status"])),
-        Column("front", "front", "identity", ["front" if n in front else "" for n in numbers]),
-        Column("probability", "P(front)", "metric", [probability.get(n) for n in numbers]),
-    ]
+    add("trial", "trial", "identity", trials["trial"])
+    add("status", "status", "identity", trials["status"])
+    add("front", "front", "identity", _marks(study, study.front, "front"))
+    probability = pd.Series(study.probability.round(4), study.numbers)
+    add("probability", "P(front)", "metric", trials["trial"].map(probability))
     if model is not None and model.is_trustworthy:
-        modelled = dict(zip(model.trials.tolist(), model.probability.tolist(), strict=True))
-        cells = [modelled.get(n) for n in numbers]
-        columns.append(Column("model_probability", "P(front), model", "metric", cells))
-    if given:
-        cells = ["warm start" if n in given else "" for n in numbers]
-        columns.append(Column("origin", "origin", "identity", cells))
+        probability = pd.Series(model.probability, model.trials)
+        add("model_probability", "P(front), model", "metric", trials["trial"].map(probability))
+    if len(study.warm_starts):
+        add("origin", "origin", "identity", _marks(study, study.warm_starts, "warm start"))
     if not study.feasible.all():
-        columns.append(Column("feasible", "feasible", "identity", _cells(trials["feasible"])))
-    return columns
-
-
-def _values(study: Study) -> list[Column]:
-    """What was searched and measured, and how the run went."""
-    trials = study.results.trials
-    columns = [
-        Column(name, short_name(name), "parameter", _cells(trials[name]))
-        for name in study.parameters
-    ]
-    columns += [
-        Column(
-            name,
-            study.metrics[name].title,
-            "metric",
-            _cells(trials[f"{study.split}.{name}"]),
-        )
-        for name in known_metrics(study)
-    ]
-    columns += [
-        Column(name, label, "run", _cells(trials[name]))
-        for name, label in RUN_COLUMNS.items()
-        if trials[name].notna().any()
-    ]
+        add("feasible", "feasible", "identity", trials["feasible"])
+    for name in study.parameters:
+        add(name, short_name(name), "parameter", trials[name])
+    for name in known_metrics(study):
+        add(name, study.metrics[name].title, "metric", trials[f"{study.split}.{name}"])
+    for name, label in RUN_COLUMNS.items():
+        if trials[name].notna().any():
+            add(name, label, "run", trials[name])
     if trials["reason"].notna().any():
-        reasons = ["" if pd.isna(r) else one_line(r, 200) for r in trials["reason"]]
-        columns.append(Column("reason", "reason", "run", reasons))
-    return columns
+        reasons = ("" if pd.isna(r) else one_line(r, 200) for r in trials["reason"])
+        add("reason", "reason", "run", reasons)
+    return {"columns": columns, "rows": rows, "split": study.split}
 
 
-def _cells(column: pd.Series) -> list[Any]:
-    return [_cell(value) for value in column.astype(object)]
+def _marks(study: Study, usable_rows: Iterable[int], text: str) -> list[str]:
+    """The text for each trial in some rows of the usable ones, empty for the others."""
+    marked = set(study.numbers[list(usable_rows)].tolist())
+    return [text if trial in marked else "" for trial in study.results.trials["trial"]]
 
 
 def _cell(value: Any) -> Any:
@@ -133,7 +90,7 @@ def known_metrics(study: Study) -> list[str]:
     """Metrics of the split that any trial has, those of the front first."""
     rows = study.results.trials
     known = [name for name in study.metrics if rows[f"{study.split}.{name}"].notna().any()]
-    return [*study.objectives, *(name for name in known if name not in study.objectives)]
+    return list(dict.fromkeys([*study.objectives, *known]))
 
 
 def short_name(parameter: str) -> str:

@@ -13,11 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from flask import Flask, Response, abort, render_template_string, request, url_for
-from markupsafe import Markup
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed
 
 from analysis.serve.hosts import allowed_host
-from analysis.serve.pages import ERROR, INDEX, REFRESHER, SCRIPT, STYLE, as_text
+from analysis.serve.pages import PAGE, REFRESHER, SCRIPT, STYLE
 from analysis.serve.reports import Page, Render, Reports, digest, one_line
 from analysis.serve.studies import find_studies, listed_study
 from simreg_core.errors import ConfigError
@@ -90,20 +89,15 @@ def _add_index(app: Flask, root: Path, reports: Reports) -> None:
                 found = listed_study(folder, root)
                 problem = found.progress.problem or reports.problem(folder)
                 rows.append((name, found, problem and _relative(problem, root)))
-        page = render_template_string(
-            INDEX,
-            title=root.resolve().name or str(root),
-            rows=rows,
-            splits=SPLITS,
-            version=version,
-            as_text=as_text,
-            refresher=_refresher,
-        )
+        title = root.resolve().name or str(root)
+        page = render_template_string(PAGE, title=title, rows=rows, splits=SPLITS)
+        page = _refreshing(page, url_for("index_version"), version)
         return _tagged(page, version, "text/html")
 
     @app.get("/version")
     def index_version() -> Response:
-        return _version(reports.index_version())
+        version = reports.index_version()
+        return _tagged(version, version, "text/plain")
 
 
 def _add_studies(app: Flask, root: Path, reports: Reports) -> None:
@@ -121,14 +115,15 @@ def _add_studies(app: Flask, root: Path, reports: Reports) -> None:
             status = InternalServerError.code
             page = Page(version, _error_page(name, _relative(one_line(err), root)))
         url = url_for("study_version_of", name=name)
-        html = _before_end(page.html, _refresher(url, page.version, url_for("index")))
+        html = _refreshing(page.html, url, page.version, url_for("index"))
         response = _tagged(html, f"{page.version}-{split}", "text/html", status)
         response.headers["Content-Security-Policy"] = _REPORT_POLICY
         return response
 
     @app.get("/study/<path:name>/version")
     def study_version_of(name: str) -> Response:
-        return _version(reports.version(_folder(root, name)))
+        version = reports.version(_folder(root, name))
+        return _tagged(version, version, "text/plain")
 
 
 def _add_files(app: Flask) -> None:
@@ -162,7 +157,7 @@ def _failed(err: Exception) -> Response:
 
 
 def _error_page(title: str, message: str | None) -> str:
-    return render_template_string(ERROR, title=title, message=message)
+    return render_template_string(PAGE, title=title, message=message or title)
 
 
 def _folder(root: Path, name: str) -> Path:
@@ -177,23 +172,15 @@ def _relative(message: str, root: Path) -> str:
     return message.replace(f"{root}{os.sep}", "")
 
 
-def _refresher(url: str, version: str, index: str = "") -> Markup:
-    return Markup(render_template_string(REFRESHER, url=url, version=version, index=index))
-
-
-def _before_end(html: str, extra: str) -> str:
-    """A page with something more at the end of its body, where its own policy does not forbid it.
+def _refreshing(html: str, url: str, version: str, index: str = "") -> str:
+    """A page that asks ``url`` for its version and reloads when it has changed.
 
     A report that is a file states its policy in its head; here a header does, which lets it ask
     this server for the version and is otherwise the same.
     """
-    html = _OWN_META.sub("", html, count=1)
-    before, end, after = html.rpartition("</body>")
-    return f"{before}{extra}{end}{after}" if end else f"{html}{extra}"
-
-
-def _version(version: str) -> Response:
-    return _tagged(version, version, "text/plain")
+    script = render_template_string(REFRESHER, url=url, version=version, index=index)
+    before, end, after = _OWN_META.sub("", html, count=1).rpartition("</body>")
+    return f"{before}{script}{end}{after}"
 
 
 def _tagged(text: str, tag: str, kind: str, status: int = 200) -> Response:

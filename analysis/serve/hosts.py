@@ -32,21 +32,19 @@ def allowed_host(bound: str) -> Callable[[str], bool]:
             host, _, port = host.partition(":")
         if port and not (port.isascii() and port.isdigit()):
             return False
-        return host in names or (is_loopback(host) if is_local else _is_address(host))
+        return host in names or (is_loopback(host) if is_local else _address(host) is not None)
 
     return allowed
 
 
 def is_loopback(host: str) -> bool:
     """Whether only programs on this machine can reach an address."""
-    if host == "localhost":
-        return True
-    return _is_address(host) and ipaddress.ip_address(host).is_loopback
+    address = _address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
 
 
-def _is_address(host: str) -> bool:
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        ipaddress.ip_address(host)
+        return ipaddress.ip_address(host)
     except ValueError:
-        return False
-    return True
+        return None

@@ -4,22 +4,21 @@ The script asks for the version of the page shown and reloads it when that has c
 its reader has begun to use (a click, a key) gets a button instead.
 """
 
-from __future__ import annotations
-
-from datetime import datetime
-
-INDEX = """<!doctype html>
+PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}: studies</title>
+<title>{{ title }}{% if not message %}: studies{% endif %}</title>
 <link rel="stylesheet" href="{{ url_for('style') }}">
 </head>
 <body>
 <main>
 <h1>{{ title }}</h1>
-{% if rows %}
+{% if message %}
+<p class="problem">{{ message }}</p>
+<p><a href="{{ url_for('index') }}">all studies</a></p>
+{% elif rows %}
 <table>
 <thead><tr><th scope="col">study</th><th scope="col">state</th><th scope="col">trials</th>
 <th scope="col">best trial</th><th scope="col">last change</th>
@@ -35,7 +34,7 @@ INDEX = """<!doctype html>
 {{ "?" if progress.num_trials is none else progress.num_trials }}</td>
 <td>{{ "-" if progress.best is none else progress.best }}</td>
 <td><time datetime="{{ found.changed_at.isoformat() }}">
-{{- as_text(found.changed_at) }}</time></td>
+{{- found.changed_at.strftime("%Y-%m-%d %H:%M:%S UTC") }}</time></td>
 <td>{% for split in splits %}
 <a href="{{ url_for('study', name=name, split=split) }}">{{ split }}</a>
 {% endfor %}</td>
@@ -47,25 +46,6 @@ INDEX = """<!doctype html>
 {% else %}
 <p>There is no study here yet. A study is a folder with space.yaml and trials/.</p>
 {% endif %}
-</main>
-{{ refresher(url_for('index_version'), version) }}
-</body>
-</html>
-"""
-
-ERROR = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<link rel="stylesheet" href="{{ url_for('style') }}">
-</head>
-<body>
-<main>
-<h1>{{ title }}</h1>
-<p class="problem">{{ message }}</p>
-<p><a href="{{ url_for('index') }}">all studies</a></p>
 </main>
 </body>
 </html>
@@ -152,8 +132,3 @@ SCRIPT = """
   document.addEventListener("visibilitychange", ask);
 })();
 """
-
-
-def as_text(moment: datetime) -> str:
-    """A moment for people, to the second."""
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -32,28 +31,36 @@ class Reports:
     def __init__(self, root: Path, render: Render) -> None:
         self._root = root
         self._render = render
-        self._pages: OrderedDict[tuple[Path, str], Page] = OrderedDict()
+        self._rendering = threading.Lock()  # held to change the two below
+        self._pages: dict[tuple[Path, str], Page] = {}
         self._failures: dict[tuple[Path, str], tuple[str, str]] = {}
-        self._access = threading.Lock()
-        self._rendering = threading.Lock()
 
     def page(self, folder: Path, split: str) -> Page:
         """The report of a study as its files are now."""
         found = self._kept(folder, split)
-        if found is None:
-            with self._rendering:
-                found = self._kept(folder, split)  # another request may have waited for the same
-                if found is None:
-                    # Before the files are read: what changes meanwhile makes the page an old one.
-                    version = study_version(folder, self._root)
-                    try:
-                        found = Page(version, self._render(folder, split))
-                    except Exception as err:
-                        self._failures[folder, split] = version, one_line(err)
-                        raise
-                    self._failures.pop((folder, split), None)
-                    self._keep(folder, split, found)
-        return found
+        if found is not None:
+            return found
+        with self._rendering:
+            found = self._kept(folder, split)  # another request may have waited for the same
+            if found is not None:
+                return found
+            # Before the files are read: what changes meanwhile makes the page an old one.
+            version = study_version(folder, self._root)
+            self._pages.pop((folder, split), None)
+            try:
+                page = Page(version, self._render(folder, split))
+            except Exception as err:
+                self._failures[folder, split] = version, one_line(err)
+                raise
+            self._failures.pop((folder, split), None)
+            self._pages[folder, split] = page
+            for oldest in list(self._pages)[:-MAX_PAGES]:
+                del self._pages[oldest]
+            return page
+
+    def _kept(self, folder: Path, split: str) -> Page | None:
+        version, found = study_version(folder, self._root), self._pages.get((folder, split))
+        return found if found is not None and found.version == version else None
 
     def problem(self, folder: Path) -> str | None:
         """Why a report of a study's files as they are now could not be made, if one was tried."""
@@ -62,22 +69,6 @@ class Reports:
             if message and version == self.version(folder):
                 return f"no {split} report: {message}"
         return None
-
-    def _kept(self, folder: Path, split: str) -> Page | None:
-        version = study_version(folder, self._root)
-        with self._access:
-            found = self._pages.get((folder, split))
-            if found is None or found.version != version:
-                return None
-            self._pages.move_to_end((folder, split))
-            return found
-
-    def _keep(self, folder: Path, split: str, page: Page) -> None:
-        with self._access:
-            self._pages[folder, split] = page
-            self._pages.move_to_end((folder, split))
-            while len(self._pages) > MAX_PAGES:
-                self._pages.popitem(last=False)
 
     def version(self, folder: Path) -> str:
         """Version of a study's files, or of what keeps them from being listed."""

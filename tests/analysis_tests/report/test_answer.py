@@ -110,6 +110,7 @@ def test_front_of_test_figures_chooses_nothing_to_confirm(folder: Path) -> None:
 
 def test_confirmed_trials_with_their_intervals(folder: Path) -> None:
     write_confirmation(folder, {0: (0.1, 0.05), 1: (0.2, 0.3)})
+    assert "tradeoff score +0.100 (+0.050 to +0.150)" in answer(load(folder)).sentences[0]
     table = confirmed_table(load(folder))
     assert table is not None
     assert [row[0] for row in table.rows] == ["1", "0"]
@@ -204,11 +205,11 @@ def test_failures_are_counted_by_reason(tmp_path: Path) -> None:
     ]
     table = failures(load(small_results(tmp_path / "demo", trials)))
     assert table is not None
-    assert table.rows == (
-        ("failed", "no memory", "2", "trials 1 and 2"),
-        ("failed", "none recorded", "1", "trial 4"),
-        ("pruned", "asha", "1", "trial 3"),
-    )
+    assert table.rows == [
+        ["failed", "no memory", "2", "trials 1 and 2"],
+        ["failed", "none recorded", "1", "trial 4"],
+        ["pruned", "asha", "1", "trial 3"],
+    ]
 
 
 def test_cost_of_the_search(folder: Path) -> None:
