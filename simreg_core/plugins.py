@@ -5,6 +5,7 @@ Modules are found on Python's path and in the working directory.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import inspect
@@ -56,10 +57,11 @@ def load_function(name: str) -> Callable[..., Any]:
         ) from err
     function = getattr(module, function_name, None)
     if not callable(function):
-        names = [n for n, f in vars(module).items() if inspect.isfunction(f) and n[0] != "_"]
+        names = [n for n, found in vars(module).items() if callable(found) and n[0] != "_"]
+        close = difflib.get_close_matches(function_name, names) or names[:10]
         raise ConfigError(
-            f"{name}: module {module_name!r} has no function {function_name!r}; "
-            f"it has: {', '.join(names) or 'none'}"
+            f"{name}: module {module_name!r} has no function or class {function_name!r}; "
+            f"it has: {', '.join(close) or 'none'}"
         )
     return typing.cast(Callable[..., Any], function)
 

@@ -87,8 +87,16 @@ def _search(plan: SearchPlan, args: argparse.Namespace) -> int:
                 raise
             raise OSError(f"{problem}; {resume}") from err
     if code == 0:
-        print(f"\nresults: {folder}\npicture: python -m analysis.pareto {folder}")
+        axes = _axes(plan.space.objectives)
+        print(f"\nresults: {folder}\npicture: python -m analysis.pareto {folder}{axes}")
     return code
+
+
+def _axes(objectives: Sequence[str]) -> str:
+    """Flags of ``analysis.pareto`` for the first two objectives; empty for its defaults."""
+    if len(objectives) < 2 or set(objectives[:2]) == {"clean_accuracy", "robust_accuracy"}:
+        return ""
+    return shlex.join(["", "--x", objectives[0], "--y", objectives[1]]).removeprefix("''")
 
 
 def _run_phases(plan: SearchPlan, store: ResultStore, resources: Resources, lock: StudyLock) -> int:

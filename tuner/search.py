@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -19,6 +21,7 @@ from simreg_core.results.tables import ResultStore
 from simreg_core.robustness.attack import check_attacks
 from simreg_core.robustness.cifar10c import open_folder
 from simreg_core.storage.atomic import write_text
+from simreg_core.training.baselines import BaselineCache
 from tuner.execution.baseline_networks import train_baselines
 from tuner.execution.progress import SearchView, console_table
 from tuner.execution.ray_session import Resources
@@ -34,7 +37,7 @@ _NUM_NEAREST = 3  # trials to show if none meets the constraints
 
 
 def check_data(space: SearchSpace, where: str) -> None:
-    """Load everything that a trial of the space may need: datasets, attacks, corruptions.
+    """Load everything that a trial of the space may need, and try what is not our own code.
 
     Raises:
         ConfigError: something is missing, damaged or too small; names file and key.
@@ -49,6 +52,7 @@ def check_data(space: SearchSpace, where: str) -> None:
             regularizer.target,
             regularizer.neural_model,
             config.robustness.model_dump_json(),
+            config.model,
         )
         if key in checked:
             continue
@@ -62,6 +66,7 @@ def check_data(space: SearchSpace, where: str) -> None:
                 held_out = (data.validation, data.test)
                 load_regularization_images(regularizer, config.task, data.train, held_out)
             check_target(regularizer)
+            BaselineCache(Path(), data, torch.device("cpu")).check(config)
         except ConfigError as err:
             raise ConfigError(f"{where}: trial.{err}") from err
 

@@ -11,12 +11,14 @@ import math
 from collections.abc import Iterable
 from contextlib import nullcontext
 from functools import partial
+from numbers import Real
 from typing import Any
 
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, describe
 from simreg_core.plugins import foreign_code
 from simreg_core.registry import METRICS, Metric
-from simreg_core.results.measurements import Measurements
+from simreg_core.results.measurements import CurvePoint, Measurements
+from simreg_core.results.tradeoff import BaselineAccuracy
 
 ATTACK_FAMILY = "robust_accuracy."
 
@@ -43,12 +45,21 @@ def is_foreign(name: str) -> bool:
 
 
 def check(foreign: Iterable[str]) -> None:
-    """Check that foreign metrics can be imported; a :class:`ConfigError` names the key."""
+    """Try foreign metrics on made-up measurements, before anything is trained.
+
+    Raises:
+        ConfigError: one cannot be imported, raises, or returns no number.
+    """
+    points = [
+        CurvePoint("test", "gaussian", epsilon, epsilon > 0, 0.5, 2) for epsilon in (0.0, 0.1)
+    ]
+    measured = Measurements(points, 0.01, BaselineAccuracy(0.9, 0.4, 0.01, 0.01))
     for name in foreign:
         try:
-            METRICS.get(name)
+            found = METRICS.get(name)
         except ConfigError as err:
             raise ConfigError(f"robustness.metrics: {err}") from err
+        _value(found, measured)
 
 
 def compute(measured: Measurements, foreign: Iterable[str] = ()) -> dict[str, float | None]:
@@ -68,6 +79,8 @@ def _value(metric: Metric, measured: Measurements) -> float | None:
     where = f"robustness.metrics: {metric.name}"
     with foreign_code(where) if metric.is_foreign else nullcontext():
         value = metric(measured)
+        if value is not None and not isinstance(value, Real):
+            raise ConfigError(f"{where}: expected a number, found {describe(value)}")
         return None if value is None or not math.isfinite(value) else float(value)
 
 

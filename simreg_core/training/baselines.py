@@ -23,7 +23,13 @@ from simreg_core.config.trial import TrialConfig
 from simreg_core.data.images import Split
 from simreg_core.data.task import TaskData
 from simreg_core.networks import checkpoint
-from simreg_core.networks.network import FeatureNetwork, architecture_of, build_network, freeze
+from simreg_core.networks.network import (
+    FeatureNetwork,
+    architecture_of,
+    build_network,
+    check_network,
+    freeze,
+)
 from simreg_core.plugins import is_plugin, source_digest
 from simreg_core.registry import ATTACKS, Attack
 from simreg_core.results.measurements import CurvePoint, Measurements
@@ -199,7 +205,7 @@ class BaselineCache:
             ConfigError: a configured measurement is not possible; raised before any training.
             NonFiniteLossError: training diverged.
         """
-        self._check(network.config)
+        self.check(network.config)
         weights = self.weights_file(network)
         path = weights.with_suffix(f".{_measured_digest(network.config)}.curves.json")
 
@@ -222,13 +228,23 @@ class BaselineCache:
             tuple(SpectrumPoint(*p) for split in SPLITS for p in measured[split]["spectra"]),
         )
 
-    def _check(self, config: TrialConfig) -> None:
-        def untrained() -> FeatureNetwork:
-            channels, classes = self.data.test.images.shape[1], self.data.num_classes
-            model = build_network(config.model, channels=channels, num_classes=classes, seed=0)
-            return freeze(model.to(self.device))
+    def check(self, config: TrialConfig) -> None:
+        """Try a foreign network and foreign attacks on two images, before anything is trained.
 
+        Raises:
+            ConfigError: one of them fails, or a configured measurement is not possible.
+        """
         images, labels = (values[:2].to(self.device) for values in self.data.test)
+
+        def untrained() -> FeatureNetwork:
+            channels, classes = images.shape[1], self.data.num_classes
+            model = build_network(config.model, channels=channels, num_classes=classes, seed=0)
+            model.to(self.device)
+            check_network(config.model, model, images)
+            return freeze(model)
+
+        if architecture_of(config.model).is_foreign:
+            untrained()
         check_measurable(config.robustness, Split(images, labels), untrained)
 
     def _train(self, network: BaselineNetwork, path: Path) -> None:

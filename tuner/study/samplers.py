@@ -20,8 +20,12 @@ def _tpe(*, seed: int, **options: Any) -> BaseSampler:
 NSGAII = sampler("nsgaii")(NSGAIISampler)
 GP = sampler("gp")(GPSampler)
 RANDOM = sampler("random")(RandomSampler)
-# Never asked for a value: the combinations are queued when the study is created.
-GRID = sampler("grid", is_exhaustive=True)(RandomSampler)
+
+
+@sampler("grid", is_exhaustive=True)
+def _grid(*, seed: int) -> BaseSampler:
+    """Every combination once; all are queued when the study is created."""
+    return RandomSampler(seed=seed)  # never asked for a value
 
 
 def sampler_seed(study: optuna.Study, seed: int) -> int:
