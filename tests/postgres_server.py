@@ -34,7 +34,7 @@ class PostgresServer:
 
     @property
     def url(self) -> str:
-        """Of the database, without the password."""
+        """Address of the database, without the password."""
         return f"postgresql://{USER}@127.0.0.1:{self._port}/postgres"
 
     def start(self) -> None:

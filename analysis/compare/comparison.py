@@ -30,9 +30,9 @@ class Study(NamedTuple):
     hypervolume: float
     """With the comparison's reference point."""
     interval: Interval
-    """Of :mod:`analysis.findings.bootstrap`; NaN with a single trial."""
+    """Percentile interval of :mod:`analysis.findings.bootstrap`; NaN with a single trial."""
     difference: float
-    """Of the hypervolume to that of the first study."""
+    """Hypervolume minus that of the first study."""
     difference_interval: Interval
     best: tuple[int, float] | None
     """Trial and score of the best tradeoff score among those that meet the constraints."""
@@ -169,7 +169,7 @@ def _studies(
 
 
 def _interval(samples: Array, *infos: ParetoInfo) -> Interval:
-    """Of the samples; NaN if a study has a single trial, whose samples are all the same."""
+    """Percentile interval; NaN if a study has a single trial, which makes all samples the same."""
     if any(len(info.points) < 2 for info in infos):
         return Interval(np.nan, np.nan)
     return percentile_interval(samples)

@@ -56,7 +56,7 @@ class Group(NamedTuple):
     label: str
     """What distinguishes it from the other groups; empty if it is the only one."""
     values: dict[str, Any]
-    """Of the parameters that vary among the groups."""
+    """Values of the parameters that vary among the groups."""
     trials: tuple[int, ...]
 
 

@@ -24,7 +24,7 @@ _DIGITS_PROTOCOL = {
     "regularizer": {"alpha": 0.1, "threshold": 0.2, "num_images": 1000},
     "robustness": {"attacks": WIDE_RANGES, "reference": {"gaussian": 0.4, "transfer_fgsm": 0.15}},
 }
-"""Not in the paper; chosen by measurements for this project (benchmarks/RESULTS.md)."""
+"""Not in the paper; chosen by measurements for this project (docs/benchmarks.md)."""
 
 
 @dataset("digits", classes=10, side=8, protocol=_DIGITS_PROTOCOL)

@@ -58,7 +58,7 @@ def test_hypervolumes_by_hand(two: list[Path]) -> None:
 
 
 def test_intervals_of_two_trials_by_hand(two: list[Path]) -> None:
-    """Of the second study's samples a quarter each has only one of its trials.
+    """A quarter of the second study's samples has only its first trial, another only its second.
 
     They dominate 0.9 x 0.6 = 0.54 and 0.5 x 0.65 = 0.325.
     """

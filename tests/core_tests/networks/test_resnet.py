@@ -23,7 +23,7 @@ def _pixels(batch: int = 3, channels: int = 1, side: int = 12) -> Tensor:
 
 
 def _num_weights(channels_in: int, width: int, stride: int, expansion: int) -> int:
-    """Of a basic block, or (``expansion`` 4) of a bottleneck."""
+    """Weights of a basic block, or of a bottleneck if ``expansion`` is 4."""
     out = expansion * width
     shortcut = channels_in * out + 2 * out if stride > 1 or channels_in != out else 0
     if expansion == 1:

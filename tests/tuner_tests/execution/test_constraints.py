@@ -45,7 +45,7 @@ def test_violations_do_not_make_up_for_each_other() -> None:
     assert total_violation(row, bounds) == pytest.approx(0.1 + 0.2)
 
 
-# what Optuna is told
+# what Optuna receives
 
 
 def test_study_has_the_violations_of_complete_trials(tmp_path: Path) -> None:
