@@ -230,7 +230,7 @@ WRONG: dict[str, tuple[str, dict[str, str]]] = {
             "fewer_classes": "expected labels 0 to 8, found 0 to 9$",
             "wrong_test_labels": r"expected int64 labels \(9,\), found torch\.float32",
             "one_class": "all training images have label 0$",
-            "absent": "has no function 'absent'",
+            "absent": "has no function or class 'absent'; it has: ",
         },
     ),
     "regularizer.target": (
