@@ -96,7 +96,7 @@ def _axes(objectives: Sequence[str]) -> str:
     """Flags of ``analysis.pareto`` for the first two objectives; empty for its defaults."""
     if len(objectives) < 2 or set(objectives[:2]) == {"clean_accuracy", "robust_accuracy"}:
         return ""
-    return shlex.join(["", "--x", objectives[0], "--y", objectives[1]]).removeprefix("''")
+    return f" --x {shlex.quote(objectives[0])} --y {shlex.quote(objectives[1])}"
 
 
 def _run_phases(plan: SearchPlan, store: ResultStore, resources: Resources, lock: StudyLock) -> int:

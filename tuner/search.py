@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -21,7 +20,7 @@ from simreg_core.results.tables import ResultStore
 from simreg_core.robustness.attack import check_attacks
 from simreg_core.robustness.cifar10c import open_folder
 from simreg_core.storage.atomic import write_text
-from simreg_core.training.baselines import BaselineCache
+from simreg_core.training.baselines import check_before_training
 from tuner.execution.baseline_networks import train_baselines
 from tuner.execution.progress import SearchView, console_table
 from tuner.execution.ray_session import Resources
@@ -66,7 +65,7 @@ def check_data(space: SearchSpace, where: str) -> None:
                 held_out = (data.validation, data.test)
                 load_regularization_images(regularizer, config.task, data.train, held_out)
             check_target(regularizer)
-            BaselineCache(Path(), data, torch.device("cpu")).check(config)
+            check_before_training(config, data, torch.device("cpu"))
         except ConfigError as err:
             raise ConfigError(f"{where}: trial.{err}") from err
 

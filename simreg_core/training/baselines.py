@@ -137,6 +137,26 @@ def measure_splits(
     }
 
 
+def check_before_training(config: TrialConfig, data: TaskData, device: torch.device) -> None:
+    """Try a foreign network and foreign attacks on two images, before anything is trained.
+
+    Raises:
+        ConfigError: one of them fails, or a configured measurement is not possible.
+    """
+    images, labels = (values[:2].to(device) for values in data.test)
+
+    def untrained() -> FeatureNetwork:
+        channels, classes = images.shape[1], data.num_classes
+        model = build_network(config.model, channels=channels, num_classes=classes, seed=0)
+        model.to(device)
+        check_network(config.model, model, images)
+        return freeze(model)
+
+    if architecture_of(config.model).is_foreign:
+        untrained()
+    check_measurable(config.robustness, Split(images, labels), untrained)
+
+
 class BaselineCache:
     """A folder of baselines and surrogates, for trials on one task.
 
@@ -205,7 +225,7 @@ class BaselineCache:
             ConfigError: a configured measurement is not possible; raised before any training.
             NonFiniteLossError: training diverged.
         """
-        self.check(network.config)
+        check_before_training(network.config, self.data, self.device)
         weights = self.weights_file(network)
         path = weights.with_suffix(f".{_measured_digest(network.config)}.curves.json")
 
@@ -227,25 +247,6 @@ class BaselineCache:
             {split: measured[split]["boundary_distance"] for split in SPLITS},
             tuple(SpectrumPoint(*p) for split in SPLITS for p in measured[split]["spectra"]),
         )
-
-    def check(self, config: TrialConfig) -> None:
-        """Try a foreign network and foreign attacks on two images, before anything is trained.
-
-        Raises:
-            ConfigError: one of them fails, or a configured measurement is not possible.
-        """
-        images, labels = (values[:2].to(self.device) for values in self.data.test)
-
-        def untrained() -> FeatureNetwork:
-            channels, classes = images.shape[1], self.data.num_classes
-            model = build_network(config.model, channels=channels, num_classes=classes, seed=0)
-            model.to(self.device)
-            check_network(config.model, model, images)
-            return freeze(model)
-
-        if architecture_of(config.model).is_foreign:
-            untrained()
-        check_measurable(config.robustness, Split(images, labels), untrained)
 
     def _train(self, network: BaselineNetwork, path: Path) -> None:
         config = network.config

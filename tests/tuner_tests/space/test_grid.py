@@ -48,7 +48,7 @@ def test_every_combination_occurs_once_however_many_run_at_once(
     for _ in range(24 // at_once):
         batch = asked(study, space, at_once)
         seen += [values(trial.params) for trial in batch]
-        for trial in reversed(batch):  # the last combination too is told without complaint
+        for trial in reversed(batch):  # reporting the last combination raises nothing either
             study.tell(trial, [0.5, 0.5])
     assert len(seen) == 24
     assert set(seen) == EVERY
