@@ -26,8 +26,6 @@ from simreg_core.networks import checkpoint
 from simreg_core.networks.network import (
     FeatureNetwork,
     architecture_of,
-    build_network,
-    check_network,
     freeze,
 )
 from simreg_core.plugins import is_plugin, source_digest
@@ -48,7 +46,7 @@ from simreg_core.seeding import derive_seed
 from simreg_core.storage.atomic import write_text
 from simreg_core.storage.location import storage_of
 from simreg_core.training.fit import EpochRecord, fit
-from simreg_core.training.start import start
+from simreg_core.training.start import new_network, start
 from simreg_core.version import __version__
 
 
@@ -146,11 +144,7 @@ def check_before_training(config: TrialConfig, data: TaskData, device: torch.dev
     images, labels = (values[:2].to(device) for values in data.test)
 
     def untrained() -> FeatureNetwork:
-        channels, classes = images.shape[1], data.num_classes
-        model = build_network(config.model, channels=channels, num_classes=classes, seed=0)
-        model.to(device)
-        check_network(config.model, model, images)
-        return freeze(model)
+        return freeze(new_network(config.model, data, device, seed=0))
 
     if architecture_of(config.model).is_foreign:
         untrained()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from simreg_core.config.trial import RegularizerConfig, TaskConfig, TrialConfig
+from simreg_core.config.trial import ModelConfig, RegularizerConfig, TaskConfig, TrialConfig
 from simreg_core.data.task import RegularizationImages, TaskData, load_regularization_images
 from simreg_core.errors import ConfigError
 from simreg_core.networks.network import FeatureNetwork, build_network, check_network
@@ -28,19 +28,27 @@ def start(config: TrialConfig, data: TaskData, device: torch.device) -> Training
         raise ConfigError(
             f"training.augmentation.crop_padding: {padding} must be below the images' side, {side}"
         )
-    model = build_network(
-        config.model,
-        channels=data.train.images.shape[1],
-        num_classes=data.num_classes,
-        seed=config.seed,
-    ).to(device)
-    check_network(config.model, model, data.train.images[:2].to(device))
+    model = new_network(config.model, data, device, seed=config.seed)
     regularizer = None
     if config.regularizer.alpha > 0:
         regularizer = build_regularizer(
             config.regularizer, config.task, data, model, seed=config.seed
         )
     return TrainingState.begin(model, regularizer, config.training)
+
+
+def new_network(
+    config: ModelConfig, data: TaskData, device: torch.device, *, seed: int
+) -> FeatureNetwork:
+    """An untrained network for a task, on the device, after a check on two training images.
+
+    Raises:
+        ConfigError: a foreign network fails.
+    """
+    channels, num_classes = data.train.images.shape[1], data.num_classes
+    model = build_network(config, channels=channels, num_classes=num_classes, seed=seed).to(device)
+    check_network(config, model, data.train.images[:2].to(device))
+    return model
 
 
 def build_regularizer(
