@@ -17,6 +17,7 @@ from analysis.results.load import ResultsError
 from analysis.serve.__main__ import create_listener, main, url
 from simreg_core.errors import ConfigError
 from simreg_core.storage.location import storage_of
+from tests.analysis_tests.programs import assert_refused
 from tests.analysis_tests.result_rows import complete_row, write_part, write_results
 from tests.analysis_tests.servers import Answer, Client, Renderer, serve
 
@@ -351,10 +352,8 @@ def test_requests_at_once_render_once(get: Client) -> None:
 def test_port_that_is_taken(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with create_listener("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-        assert main([str(output), "--port", str(port)]) == 2
-    out, err = capsys.readouterr()
-    assert f"--port: {port} is taken on 127.0.0.1" in err
-    assert (out, err.count("\n")) == ("", 1)
+        message = f"--port: {port} is taken on 127.0.0.1"
+        assert_refused(main, [output, "--port", port], message, capsys)
 
 
 @pytest.mark.parametrize(
@@ -372,10 +371,7 @@ def test_bad_option_is_one_line(
     options: list[str], message: str, output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     places = {"OUTPUT": str(output), "NOWHERE": str(output / "nowhere")}
-    assert main([places.get(option, option) for option in options]) == 2
-    err = capsys.readouterr().err
-    assert message in err
-    assert err.count("\n") == 1
+    assert_refused(main, [places.get(option, option) for option in options], message, capsys)
 
 
 def test_address_for_a_browser() -> None:
