@@ -281,27 +281,17 @@ def write_columns(path: Path, **columns: Any) -> Path:
     return path
 
 
-def test_correlation_is_pearsons(tmp_path: Path) -> None:
+def test_correlation_is_pearsons_of_the_pairs_with_a_response(tmp_path: Path) -> None:
     path = write_columns(
         tmp_path / "pairs.parquet",
-        pixel_similarity=[-1.0, 0.0, 1.0, 0.0],
-        neural_similarity=[-0.5, 0.5, 0.5, -0.5],
-    )
-    (panel,) = similarity_panel(path, "test").panels
-    assert panel.title == "r = 0.707"  # 1 / sqrt(2 * 1)
-    assert points(panel) == [[-1, -0.5], [0, 0.5], [1, 0.5], [0, -0.5]]
-
-
-def test_pairs_without_a_response_are_left_out_of_its_plot(tmp_path: Path) -> None:
-    path = write_columns(
-        tmp_path / "pairs.parquet",
-        pixel_similarity=[0.1, 0.2, 0.3, 0.4],
-        neural_similarity=[None, 0.2, 0.3, 0.4],
-        v1_gabor_similarity=[0.1, 0.2, 0.3, 0.5],
+        pixel_similarity=[-1.0, 0.0, 1.0, 0.0, 0.3],
+        neural_similarity=[-0.5, 0.5, 0.5, -0.5, None],
+        v1_gabor_similarity=[-1.0, 0.0, 1.0, 0.0, 0.3],
     )
     neural, gabor = similarity_panel(path, "test").panels
-    assert (len(points(neural)), len(points(gabor))) == (3, 4)
-    assert neural.title == "r = 1.000"
+    assert neural.title == "r = 0.707"  # 1 / sqrt(2 * 1)
+    assert points(neural) == [[-1, -0.5], [0, 0.5], [1, 0.5], [0, -0.5]]
+    assert (gabor.title, len(points(gabor))) == ("r = 1.000", 5)
 
 
 def test_of_many_pairs_a_part_is_drawn_and_the_note_says_so(tmp_path: Path) -> None:
