@@ -140,32 +140,29 @@ def _studies(
     maximize = [axis.maximize for axis in infos[0].axes]
     # A stream for each place: the first study's interval is the same whatever it is compared with.
     streams = np.random.SeedSequence(SEED).spawn(len(infos))
-    samples = [
-        resampled_hypervolumes(
-            np.where(info.feasible[:, None], info.points, reference),
-            reference,
-            maximize,
-            np.random.default_rng(stream),
-        )
-        for info, stream in zip(infos, streams, strict=True)
-    ]
     volumes = [hypervolume(info.points[info.feasible], reference, maximize) for info in infos]
-    return tuple(
-        Study(
+    studies: list[Study] = []
+    first = np.empty(0)
+    for label, result, info, volume, stream in zip(
+        labels, results, infos, volumes, streams, strict=True
+    ):
+        points = np.where(info.feasible[:, None], info.points, reference)
+        rng = np.random.default_rng(stream)
+        samples = resampled_hypervolumes(points, reference, maximize, rng)
+        first = first if studies else samples
+        study = Study(
             label=label,
             info=info,
             hypervolume=volume,
-            interval=_interval(own, info),
+            interval=_interval(samples, info),
             difference=volume - volumes[0],
-            difference_interval=_interval(own - samples[0], info, infos[0]),
+            difference_interval=_interval(samples - first, info, infos[0]),
             best=_best(info),
             wall_hours=_wall_hours(result.trials),
             network_hours=_network_hours(result.trials),
         )
-        for label, result, info, volume, own in zip(
-            labels, results, infos, volumes, samples, strict=True
-        )
-    )
+        studies.append(study)
+    return tuple(studies)
 
 
 def _interval(samples: Array, *infos: ParetoInfo) -> Interval:
@@ -203,9 +200,8 @@ def _table(
     split = f"{infos[0].split}."
     tables = []
     for label, info, trials in zip(labels, infos, complete, strict=True):
-        table = info.table[["trial", "on_front", "feasible"]].copy()
-        table.insert(0, "study", label)
         metrics = [c for c in map(str, trials) if c.startswith(split) and ".baseline_" not in c]
-        own = trials[[*parameters, *metrics, "seed"]]
-        tables.append(table.join(own).assign(num_seeds=info.table["num_seeds"]))
+        columns = ["study", "trial", "on_front", "feasible", *parameters, *metrics]
+        own = trials.assign(study=label, on_front=info.on_front)
+        tables.append(own[[*columns, "seed", "num_seeds"]])
     return pd.concat(tables, ignore_index=True)

@@ -1,9 +1,8 @@
 """How far noise moves a front: intervals, probabilities and attainment; numpy arrays in and out.
 
 N points, M objectives, D draws. A draw adds independent normal noise to every value. The values
-carry noise already, so draws are spread more widely than the truth: what they call certain is very
-likely so. Networks that are judged on the same images share part of their noise, which makes the
-results more cautious still.
+carry noise already, so draws are spread more widely than the truth, and results are cautious.
+Networks that are judged on the same images share part of their noise, which adds to the caution.
 """
 
 from __future__ import annotations
@@ -24,26 +23,18 @@ _MANY = 1000  # points that may matter; of more, fewer draws are made
 
 
 class Attainment(NamedTuple):
-    """What a front reaches in its second objective, beyond what it reaches in its first."""
+    """The best second objective that a front reaches together with each value of the first."""
 
     grid: Array
     """(G,), ascending values of the first objective."""
     quantiles: Array
     """(3, G), 5 %, 50 % and 95 % of the draws of the best second objective; NaN: none."""
     areas: Array
-    """(D,), of each draw: what is beyond the (drawn) baseline in both objectives."""
+    """(D,), the area of each draw beyond the (drawn) baseline in both objectives."""
 
 
 def wilson(share: Array, n: NDArray[np.int64]) -> Array:
-    """95 % Wilson intervals of binomial shares.
-
-    Args:
-        share: (N,), in [0, 1].
-        n: (N,), numbers of images.
-
-    Returns:
-        (2, N), lower and upper ends.
-    """
+    """Ends (2, N) of 95 % Wilson intervals of binomial shares (N,) of ``n`` (N,) images."""
     z2 = Z95**2
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 / (1 + z2 / n) * np.sqrt(share * (1 - share) / n + z2 / (4 * n**2))
@@ -78,8 +69,8 @@ def front_probability(
         points: (N, M), finite.
         noise: (N, M), standard errors; NaN counts as 0.
         maximize: (M,), False where smaller is better.
-        draws: Their number.
-        seed: Of the draws.
+        draws: Number of draws.
+        seed: Seed of the draws.
     """
     candidates = _may_matter(points, noise, maximize)
     counts = np.zeros(int(candidates.sum()))
@@ -105,8 +96,8 @@ def attainment(
         noise: (N, 2), standard errors; NaN counts as 0.
         maximize: False where smaller is better.
         baseline: Mean (2,) and its standard error (2,).
-        draws: Their number.
-        seed: Of the draws.
+        draws: Number of draws.
+        seed: Seed of the draws.
     """
     sign = np.where(maximize, 1.0, -1.0)
     candidates = _may_matter(points, noise, maximize)

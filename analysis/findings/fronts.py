@@ -135,11 +135,10 @@ def pareto_info(results: Results, x: str, y: str, split: str, color: str | None)
     columns = (axes[0].column, axes[1].column)
     complete = _with_values(results, complete_trials(results), columns, split)
     points = complete[list(columns)].to_numpy(dtype=np.float64)
-    num_images = complete[f"num_{split}"].to_numpy(dtype=np.int64)
-    num_seeds = complete["num_seeds"].to_numpy(dtype=np.int64)
+    num_images, num_seeds = complete[f"num_{split}"], complete["num_seeds"]
     feasible, maximize = complete["feasible"].to_numpy(dtype=np.bool_), [a.maximize for a in axes]
     on_front = front_among(points, feasible, maximize)
-    errors = _standard_errors(results, complete, axes, points, num_images)
+    errors, intervals = _uncertainty(results, complete, axes, points)
     parameters = varying_parameters(complete)
     metrics = [f"{split}.{name}" for name in results.metrics]
     table = complete[["trial", *parameters, *metrics, "seed", "num_seeds"]].copy()
@@ -159,7 +158,7 @@ def pareto_info(results: Results, x: str, y: str, split: str, color: str | None)
         on_front=on_front,
         num_seeds=(int(num_seeds.min()), int(num_seeds.max())),
         standard_errors=errors,
-        intervals=_intervals(axes, points, errors, num_images, num_seeds),
+        intervals=intervals,
         parameters=parameters,
         color=choose_color(complete, color),
         baselines=baseline_groups(results, complete, (x, y), split),
@@ -284,39 +283,25 @@ def reference_point(axes: Sequence[Axis], points: Array) -> Array:
     )
 
 
-def _standard_errors(
-    results: Results,
-    complete: pd.DataFrame,
-    axes: tuple[Axis, Axis],
-    points: Array,
-    num_images: NDArray[np.int64],
-) -> Array:
-    errors = np.full(points.shape, np.nan)
-    for column, axis in enumerate(axes):
-        if axis.is_accuracy:
-            share = points[:, column]
-            errors[:, column] = np.sqrt(share * (1 - share) / num_images)
+def _uncertainty(
+    results: Results, complete: pd.DataFrame, axes: Sequence[Axis], points: Array
+) -> tuple[Array, Array]:
+    """Standard errors (N, 2) and the ends of 95 % intervals (2, N, 2); see :class:`ParetoInfo`."""
+    num_images = complete[f"num_{axes[0].split}"].to_numpy(dtype=np.int64)
+    num_seeds = complete["num_seeds"].to_numpy(dtype=np.int64)
     networks = trial_networks(results, complete).groupby("trial")
     over_seeds = networks[[axis.column for axis in axes]].sem()  # NaN for a single network
-    of_trial = over_seeds.loc[complete["trial"]].to_numpy(dtype=np.float64)
-    return np.where(np.isnan(of_trial), errors, of_trial)
-
-
-def _intervals(
-    axes: tuple[Axis, Axis],
-    points: Array,
-    errors: Array,
-    num_images: NDArray[np.int64],
-    num_seeds: NDArray[np.int64],
-) -> Array:
+    errors = over_seeds.loc[complete["trial"]].to_numpy(dtype=np.float64, copy=True)
     bounds = np.full((2, *points.shape), np.nan)
     single = num_seeds == 1
     for column, axis in enumerate(axes):
         if axis.is_accuracy:
-            shares = points[single, column].clip(0, 1)
-            bounds[:, single, column] = wilson(shares, num_images[single])
-    for n in np.unique(num_seeds[~single]):
+            share = points[:, column]
+            bounds[:, single, column] = wilson(share[single].clip(0, 1), num_images[single])
+            binomial, own = np.sqrt(share * (1 - share) / num_images), errors[:, column]
+            errors[:, column] = np.where(np.isnan(own), binomial, own)
+    for n in np.unique(num_seeds[num_seeds > 1]):
         of_n = num_seeds == n
         half = t_half_width(int(n)) * errors[of_n]
         bounds[:, of_n] = points[of_n] - half, points[of_n] + half
-    return bounds
+    return errors, bounds

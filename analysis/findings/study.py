@@ -152,18 +152,16 @@ class Study:
     @cached_property
     def draws(self) -> int:
         """How many draws of the noise ``probability`` rests on."""
-        if not self.feasible.any():
-            return 0
-        return num_draws(self.points[self.feasible], self.noise[self.feasible], self.maximize)
+        own = self.feasible
+        return num_draws(self.points[own], self.noise[own], self.maximize) if own.any() else 0
 
     @cached_property
     def probability(self) -> Array:
         """(N,), of being on the front under ``noise``; 0 for the infeasible."""
         probability, own = np.zeros(len(self.points)), self.feasible
         if own.any():
-            probability[own] = front_probability(
-                self.points[own], self.noise[own], self.maximize, self.draws
-            )
+            points, noise = self.points[own], self.noise[own]
+            probability[own] = front_probability(points, noise, self.maximize, self.draws)
         return probability
 
     @cached_property
@@ -216,9 +214,10 @@ def load_study(folder: Path, split: str) -> Study:
         ConfigError: it is no search's folder, or a file in it is unusable; an unknown split.
     """
     check_split(split)
-    results = load_started(folder)
-    space = read_space(folder)
-    searched = _searched_objectives(space, results.metrics)
+    results, space = load_started(folder), read_space(folder)
+    names, known = space.get("objectives"), results.metrics
+    names = names if isinstance(names, list) else []
+    searched = tuple(n for n in names if n in known and known[n].direction is not None)
     objectives = searched if len(searched) > 1 else ACCURACIES
     complete = results.trials[results.trials["status"] == "complete"]
     usable = finite_rows(complete, [*(f"{split}.{name}" for name in objectives), f"num_{split}"])
@@ -249,15 +248,6 @@ def read_space(folder: Path) -> Mapping[str, Any]:
     """
     path = folder / "space.yaml"
     return read_yaml_mapping(path) if path.exists() else {}
-
-
-def _searched_objectives(
-    space: Mapping[str, Any], metrics: Mapping[str, Metric]
-) -> tuple[str, ...]:
-    names = space.get("objectives")
-    if not isinstance(names, list):
-        return ()
-    return tuple(n for n in names if n in metrics and metrics[n].direction is not None)
 
 
 def noise_of_score(study: Study) -> Array | None:

@@ -10,12 +10,12 @@ Exit codes: 0 drawn, 2 there is nothing to draw or the arguments are not usable.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from analysis.charts import commands
 from analysis.charts.chart import Chart
-from analysis.charts.commands import add_out, add_split, output_errors, run, write_files
 from analysis.charts.matplotlib_backend import render_pictures, saved
 from analysis.poster.curve_panels import (
     curves_panel,
@@ -31,7 +31,7 @@ from simreg_core.storage.location import as_place
 
 
 class Source(NamedTuple):
-    """Where a panel's results lie and how they are made."""
+    """Where the results of a panel are, and how they become a chart."""
 
     section: str
     panel: str
@@ -54,7 +54,7 @@ SOURCES = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write every panel as .png and .pdf and ``poster.png``; say what is missing."""
-    return run(_parser(), argv, _run)
+    return commands.run(_parser(), argv, _run)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -63,8 +63,9 @@ def _run(options: argparse.Namespace) -> int:
         reasons = "; ".join(dict.fromkeys(missing.values()))
         raise ConfigError(f"{options.output}: nothing to draw: {reasons} (make poster makes all)")
     folder = options.out or options.output / "figures"
-    paths = write_files(folder, render(panels))
-    with output_errors():
+    files = render_pictures(panels.values()) | {"poster.png": saved(draw_poster(panels), "png")}
+    paths = commands.write_files(folder, files)
+    with commands.output_errors():
         removed = remove_pictures(folder, missing)
     for panel in panels.values():
         print(f"{panel.title}\n    {panel.note}")
@@ -78,12 +79,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def collect(output: Path, split: str) -> tuple[dict[str, Chart], dict[Source, str]]:
-    """The panels whose results are in a folder, by name, and why the others are not drawn.
-
-    Args:
-        output: Folder of searches.
-        split: ``validation`` or ``test``.
-    """
+    """The panels whose results are in a folder, by name, and why the others are not drawn."""
     panels: dict[str, Chart] = {}
     missing: dict[Source, str] = {}
     for source in SOURCES:
@@ -92,11 +88,9 @@ def collect(output: Path, split: str) -> tuple[dict[str, Chart], dict[Source, st
             missing[source] = f"{path} is not there"
             continue
         try:
-            panel = source.build(path, split)
+            panels[source.panel] = source.build(path, split)
         except ConfigError as err:
             missing[source] = str(err)
-        else:
-            panels[panel.name] = panel
     return panels, missing
 
 
@@ -121,16 +115,11 @@ def command(source: Source, output: Path) -> str:
     )
 
 
-def render(panels: Mapping[str, Chart]) -> dict[str, bytes]:
-    """Every panel as PNG and PDF, the poster as PNG; equal bytes for equal results."""
-    return render_pictures(panels.values()) | {"poster.png": saved(draw_poster(panels), "png")}
-
-
 def _parser() -> cli.Parser:
     parser = cli.Parser("analysis.poster", "Draw the poster's panels from the searches in OUTPUT.")
     parser.add_argument("output", type=as_place, metavar="OUTPUT", help="folder of the searches")
-    add_split(parser, "test")
-    add_out(parser, "OUTPUT/figures")
+    commands.add_split(parser, "test")
+    commands.add_out(parser, "OUTPUT/figures")
     return parser
 
 

@@ -1,29 +1,30 @@
 """The poster's panels of similarities, accuracy curves and spectra as charts.
 
-Each is computed from one folder of results. Sections are those of the source poster (Attias,
-Pehlevan, Obeid). Bands are sample standard deviations over seeds.
+Each is computed from one folder of results; its function raises :class:`ConfigError` if they cannot
+be used. Sections are those of the source poster (Attias, Pehlevan, Obeid). Bands are sample
+standard deviations over seeds.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from analysis.charts.chart import AxisSpec, Chart, Panel, Series, mean_line
+from analysis.charts.chart import AxisSpec, Chart, Panel, Series, mean_line, scatter
 from analysis.charts.style import BASELINE_LOOK, MUTED, look, point_size
 from analysis.charts.wording import images_text
 from analysis.poster.variants import (
     Study,
-    baseline_rows,
     conditions,
     groups,
     load_study,
     mean_over_seeds,
-    trial_rows,
+    network_rows,
 )
-from analysis.results.load import PAIR_COLUMNS, ResultsError, load_pairs
+from analysis.results.load import PAIR_COLUMNS, ResultsError, load_pairs, load_table
 from simreg_core.results.measurements import CORRUPTION_PREFIX
 
 MAX_POINTS_DRAWN = 4000
@@ -35,24 +36,17 @@ def similarity_panel(path: Path, split: str) -> Chart:
     Args:
         path: ``pairs.parquet``.
         split: Not used; pairs belong to the regularization images.
-
-    Raises:
-        ResultsError: the file cannot be read or holds too few pairs.
     """
     pairs = load_pairs(path)
     columns = [name for name in PAIR_COLUMNS[1:] if pairs[name].notna().any()]
-    plots = tuple(_scatter(pairs[["pixel_similarity", name]].dropna(), path) for name in columns)
-    if not plots:
+    panels = tuple(_scatter(pairs[["pixel_similarity", name]].dropna(), path) for name in columns)
+    if not panels:
         raise ResultsError(f"{path}: no pair has a neural or V1 Gabor similarity")
-    drawn = max(len(plot.series[0].x) for plot in plots)
+    drawn = max(len(panel.series[0].x) for panel in panels)
     part = f", {drawn:,} of them drawn" if drawn < len(pairs) else ""
-    return Chart(
-        "2_similarity",
-        "2. Similarities of pixels and of neural responses",
-        plots,
-        "",
-        f"n = {len(pairs):,} image pairs{part}; r is Pearson's correlation over all pairs",
-    )
+    title = "2. Similarities of pixels and of neural responses"
+    note = f"n = {len(pairs):,} image pairs{part}; r is Pearson's correlation over all pairs"
+    return Chart("2_similarity", title, panels, "", note)
 
 
 def _scatter(pairs: pd.DataFrame, path: Path) -> Panel:
@@ -62,46 +56,35 @@ def _scatter(pairs: pd.DataFrame, path: Path) -> Panel:
     if len(values) < 3 or not np.isfinite(values).all() or not values.std(axis=0).all():
         raise ResultsError(f"{path}: {response} needs 3 or more finite pairs that differ")
     correlation = float(np.corrcoef(values.T)[0, 1])
-    x, y = values[:: -(-len(values) // MAX_POINTS_DRAWN)].T
-    size = 0.6 * point_size(len(x))
-    points = Series("pairs", x, y, size=size, opacity=0.4, in_legend=False)
+    drawn = values[:: -(-len(values) // MAX_POINTS_DRAWN)]
+    size = 0.6 * point_size(len(drawn))
+    points = scatter("pairs", drawn, size=size, opacity=0.4, in_legend=False)
     axes = AxisSpec("similarity of pixels"), AxisSpec(f"similarity of {name} responses")
     return Panel(f"r = {correlation:.3f}", *axes, (points,))
 
 
-def curves_panel(folder: Path, split: str) -> Chart:
-    """Section 4.i: accuracy against epsilon, per attack, regularized and not.
-
-    Raises:
-        ResultsError: the folder's results cannot be used.
-    """
+def curves_panel(
+    folder: Path,
+    split: str,
+    name: str = "4i_curves",
+    title: str = "4.i Accuracy under black-box attacks",
+) -> Chart:
+    """Section 4.i: accuracy against epsilon, per attack, regularized and not."""
     study = load_study(folder, split)
-    return _curves(study, "4i_curves", "4.i Accuracy under black-box attacks")
-
-
-def datasets_panel(folder: Path, split: str) -> Chart:
-    """Section 4.i: the same, one line per regularization dataset.
-
-    Raises:
-        ResultsError: the folder's results cannot be used.
-    """
-    study = load_study(folder, split)
-    return _curves(study, "4i_datasets", "4.i Datasets of regularization images")
-
-
-def _curves(study: Study, name: str, title: str) -> Chart:
-    curves = study.results.curves
-    own, unregularized = trial_rows(study, curves), baseline_rows(study, curves)
-    rows = pd.concat([own, unregularized])
-    names = dict.fromkeys(own["attack"])
-    attacks = [name for name in names if not name.startswith(CORRUPTION_PREFIX)]
+    rows = network_rows(study, study.results.curves)
+    names = rows.loc[rows["role"] == "trial", "attack"].unique()
+    attacks = [a for a in names if not a.startswith(CORRUPTION_PREFIX)]
     if not attacks:
         raise ResultsError(f"{study.results.folder}: its trials have no curves")
-    plots = tuple(
-        _attack_panel(study, attack, rows[rows["attack"] == attack]) for attack in attacks
-    )
+    panels = tuple(_attack_panel(study, a, rows[rows["attack"] == a]) for a in attacks)
     note = conditions(study, images_text(rows["num_images"]))
-    return Chart(name, title, plots, "", f"{note}; dotted: reference ε of R")
+    return Chart(name, title, panels, "", f"{note}; dotted: reference ε of R")
+
+
+datasets_panel = partial(
+    curves_panel, name="4i_datasets", title="4.i Datasets of regularization images"
+)
+"""Section 4.i: the same, one line per regularization dataset."""
 
 
 def _attack_panel(study: Study, attack: str, rows: pd.DataFrame) -> Panel:
@@ -116,14 +99,9 @@ def _attack_panel(study: Study, attack: str, rows: pd.DataFrame) -> Panel:
 
 
 def spectra_panel(folder: Path, split: str) -> Chart:
-    """Section 4.ii: power spectrum of minimal perturbations, and accuracy under band noise.
-
-    Raises:
-        ResultsError: the folder's results cannot be used, or hold no spectra.
-    """
+    """Section 4.ii: power spectrum of minimal perturbations, and accuracy under band noise."""
     study = load_study(folder, split)
-    spectra = study.spectra
-    rows = pd.concat([trial_rows(study, spectra), baseline_rows(study, spectra)])
+    rows = network_rows(study, load_table(folder, "spectra"))
     if rows.empty:
         raise ResultsError(
             f"{folder}: no spectra of the {split} split (robustness.frequency was off)"
@@ -141,25 +119,21 @@ def spectra_panel(folder: Path, split: str) -> Chart:
             (f"Noise in one band, SD {epsilon} per pixel", "accuracy", noise),
         )
     ]
+    panels = [panel for panel in panels if panel.series]
     images = f"power: {images_text(power['num_images'])}, noise: {images_text(noise['num_images'])}"
-    return Chart(
-        "4ii_spectra",
-        "4.ii Sensitivity to spatial frequencies",
-        tuple(panel for panel in panels if panel.series),
-        "",
-        f"{conditions(study, images)}; points at the middle of bands, the last band: "
-        "corners of the spectrum",
+    note = (
+        f"{conditions(study, images)}; points at the middle of bands, the last band: corners of "
+        "the spectrum"
     )
+    return Chart("4ii_spectra", "4.ii Sensitivity to spatial frequencies", tuple(panels), "", note)
 
 
 def _network_lines(study: Study, rows: pd.DataFrame, x: str, value: str = "value") -> list[Series]:
     """The baseline, then a line per configuration, of rows with one value per network and x."""
-    unregularized = rows[rows["role"] == "baseline"]
-    series = mean_line(
-        "unregularized", *mean_over_seeds(study, unregularized, x, value), BASELINE_LOOK
-    )
+    mean = mean_over_seeds(study, rows[rows["role"] == "baseline"], x, value)
+    series = mean_line("unregularized", *mean, BASELINE_LOOK)
     for number, group in enumerate(groups(study)):
         own = rows[(rows["role"] == "trial") & rows["trial"].isin(group.trials)]
-        label = group.label or "regularized"
-        series += mean_line(label, *mean_over_seeds(study, own, x, value), look(number))
+        mean = mean_over_seeds(study, own, x, value)
+        series += mean_line(group.label or "regularized", *mean, look(number))
     return series

@@ -9,16 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.charts.wording import range_text
+from analysis.charts.wording import images_text, range_text
 from analysis.findings.fronts import complete_trials
-from analysis.results.load import (
-    Array,
-    Results,
-    ResultsError,
-    load_results,
-    load_table,
-    require_finite,
-)
+from analysis.results.load import Array, Results, ResultsError, load_results, require_finite
 from analysis.results.parameters import format_value, varying_parameters
 from analysis.results.seed_groups import SeedGroup, baseline_groups, over_seeds, trial_networks
 
@@ -34,6 +27,7 @@ _STATED = (
     "regularizer.threshold",
     "regularizer.batch_size",
     "regularizer.num_images",
+    "regularizer.dataset",
 )
 
 
@@ -42,11 +36,9 @@ class Study(NamedTuple):
 
     results: Results
     complete: pd.DataFrame
-    """Its complete trials, in order of their number; of several networks, a row is their mean."""
+    """The complete trials, by number; of several networks, a row is their mean."""
     networks: pd.DataFrame
     """One row per network of the complete trials."""
-    spectra: pd.DataFrame
-    """No rows where none were measured."""
     split: str
 
 
@@ -64,7 +56,7 @@ def load_study(folder: Path, split: str) -> Study:
     """The complete trials of a search and what was measured on a split.
 
     Raises:
-        ResultsError: a table cannot be read, no trial is complete, a complete trial lacks its
+        ConfigError: a table cannot be read, no trial is complete, a complete trial lacks its
             accuracies, or trials are compared with different baselines.
     """
     results = load_results(folder)
@@ -77,8 +69,7 @@ def load_study(folder: Path, split: str) -> Study:
             f"{folder}: its trials are compared with {num_baselines} different baselines; "
             "a panel needs one"
         )
-    spectra = load_table(folder, "spectra")
-    return Study(results, complete, trial_networks(results, complete), spectra, split)
+    return Study(results, complete, trial_networks(results, complete), split)
 
 
 def groups(study: Study, without: str | None = None) -> tuple[Group, ...]:
@@ -101,12 +92,11 @@ def groups(study: Study, without: str | None = None) -> tuple[Group, ...]:
 
 def group_label(values: Mapping[str, Any], usual: Mapping[str, Any] | None = None) -> str:
     """Parameters as short text, without those that have their usual value (if given)."""
-    shown = {
-        name: value
+    return ", ".join(
+        short_value(name, value)
         for name, value in values.items()
         if usual is None or format_value(value) != format_value(usual[name])
-    }
-    return ", ".join(short_value(name, value) for name, value in shown.items())
+    )
 
 
 def short_value(name: str, value: object) -> str:
@@ -124,21 +114,13 @@ def dataset_name(dataset: str) -> str:
     return own.get(kind, kind)
 
 
-def trial_rows(study: Study, table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of curves or spectra that the complete trials have on the split."""
-    if table.empty:
-        return table
-    is_own = (table["role"] == "trial") & (table["split"] == study.split)
-    return table[is_own & table["trial"].isin(study.complete["trial"])].copy()
-
-
-def baseline_rows(study: Study, table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of curves or spectra of the baselines that the trials are compared with."""
-    if table.empty:
-        return table
-    digests = study.complete["baseline_digest"].dropna().unique()
-    is_own = (table["role"] == "baseline") & (table["split"] == study.split)
-    return table[is_own & table["baseline_digest"].isin(digests)].copy()
+def network_rows(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table on the split: of the complete trials, then of their baselines."""
+    table = table[table["split"] == study.split]
+    own = (table["role"] == "trial") & table["trial"].isin(study.complete["trial"])
+    digests = study.complete["baseline_digest"].dropna()
+    baselines = (table["role"] == "baseline") & table["baseline_digest"].isin(digests)
+    return pd.concat([table[own], table[baselines]])
 
 
 def mean_over_seeds(
@@ -163,12 +145,12 @@ def baseline(study: Study, metric: str) -> SeedGroup | None:
     return found[0] if found else None
 
 
-def conditions(study: Study, images: str) -> str:
+def conditions(study: Study, images: str | None = None) -> str:
     """Task, network, constant settings of the regularizer, split, images and seeds, as text.
 
     Args:
         study: The search.
-        images: How many images the numbers are over, as text.
+        images: How many images the numbers are over, as text; None: those of the accuracies.
     """
     row = study.complete.iloc[0]
     varying = varying_parameters(study.complete)
@@ -179,9 +161,10 @@ def conditions(study: Study, images: str) -> str:
         network.append(f"{row['training.epochs']} epochs")
     settings = [
         short_value(name, row[name])
-        for name in (*_STATED, "regularizer.dataset")
+        for name in _STATED
         if name not in varying and pd.notna(row[name])
     ]
+    images = images or images_text(study.complete[f"num_{study.split}"])
     return (
         f"{', '.join(network)}; {', '.join(settings)}; {study.split} split, {images}; "
         f"{_seeds_text(study)}"

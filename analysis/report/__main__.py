@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from analysis.charts import commands
 from analysis.charts.chart import Missing
-from analysis.charts.commands import add_folder, add_out, add_split, run, write_files
 from analysis.report.answer import answer
 from analysis.report.caveats import warnings_of
 from analysis.report.page import build_report, render_page
@@ -21,17 +21,17 @@ from simreg_core.storage.location import as_place
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write ``report.html`` and ``figures/*.png`` and ``.pdf``. Returns the exit code."""
-    return run(_parser(), argv, _run)
+    return commands.run(_parser(), argv, _run)
 
 
 def _run(options: argparse.Namespace) -> int:
     report = build_report(options.folder, options.split, options.reference)
     folder = options.out or options.folder / "report"
-    write_files(folder, {"report.html": render_page(report).encode()})
+    commands.write_files(folder, {"report.html": render_page(report).encode()})
     if options.figures:
         from analysis.charts.matplotlib_backend import render_pictures  # slow to import
 
-        write_files(folder / "figures", render_pictures(report.figures))
+        commands.write_files(folder / "figures", render_pictures(report.figures))
     found = answer(report.study, report.model)
     print("\n".join([f"{found.verdict}.", *found.sentences]))
     for warning in warnings_of(report.study):
@@ -47,8 +47,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _parser() -> cli.Parser:
     parser = cli.Parser("analysis.report", "Write the report of a search as one page.")
-    add_folder(parser)
-    add_split(parser)
+    commands.add_folder(parser)
+    commands.add_split(parser)
     parser.add_argument(
         "--reference",
         type=as_place,
@@ -61,7 +61,7 @@ def _parser() -> cli.Parser:
         default=True,
         help="also write the figures as PNG and PDF",
     )
-    add_out(parser, "FOLDER/report")
+    commands.add_out(parser, "FOLDER/report")
     return parser
 
 

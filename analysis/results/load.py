@@ -108,8 +108,7 @@ def load_table(folder: Path, table: str, trials: Collection[int] | None = None) 
         The columns of the schema, in its order, with the dtypes listed above.
 
     Raises:
-        ConfigError: the folder is missing, or a file is unreadable, of another schema version, or
-            has a missing, unknown or mistyped column.
+        ConfigError: see :func:`simreg_core.results.tables.read_table`.
     """
     return _to_pandas(_read(folder, table, trials))
 
@@ -153,15 +152,10 @@ def load_pairs(path: Path) -> pd.DataFrame:
 
 
 def require_finite(rows: pd.DataFrame, columns: Sequence[str], where: Path) -> None:
-    """Refuse null, NaN and infinite values in columns that a complete trial must have.
-
-    Args:
-        rows: Complete trials, with their number in ``trial``.
-        columns: Names of numeric columns.
-        where: The folder to name in the message.
+    """Refuse null, NaN and infinite values in numeric columns of complete trials.
 
     Raises:
-        ResultsError: names the first trial and column at fault, and the value.
+        ResultsError: names ``where``, the first trial and column at fault, and the value.
     """
     for column in columns:
         values = numbers(rows, column)

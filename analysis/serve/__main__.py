@@ -65,15 +65,14 @@ def create_listener(host: str, port: int) -> socket.socket:
     except UnicodeError as err:
         raise ConfigError(f"--host: {host!r} is no address") from err
     except OSError as err:
-        if err.errno == errno.EADDRINUSE:
-            raise ConfigError(
-                f"--port: {port} is taken on {host} by another program; choose another"
-            ) from err
-        if err.errno == errno.EACCES:
-            raise ConfigError(f"--port: {port}: {err.strerror}; above 1023 is allowed") from err
-        raise ConfigError(
-            f"--host: {host}: cannot listen there: {(err.strerror or str(err)).lower()}"
-        ) from err
+        reasons = {
+            errno.EADDRINUSE: f"{port} is taken on {host} by another program; choose another",
+            errno.EACCES: f"{port}: {err.strerror}; above 1023 is allowed",
+        }
+        if reason := reasons.get(err.errno or 0):
+            raise ConfigError(f"--port: {reason}") from err
+        reason = (err.strerror or str(err)).lower()
+        raise ConfigError(f"--host: {host}: cannot listen there: {reason}") from err
 
 
 def create_server(
@@ -82,33 +81,27 @@ def create_server(
     listener: socket.socket,
     render: Callable[[Path, str], str] | None = None,
 ) -> Any:
-    """A server of a folder's reports on a listening socket; call its ``run``.
+    """A server of the reports of a study, or of a folder of them; call its ``run``.
 
     Args:
-        folder: The folder of studies, or a study.
+        folder: The study or folder.
         host: The address of ``--host``.
-        listener: Of :func:`create_listener`.
-        render: Makes the reports; :func:`render_report` if not given.
+        listener: A socket that listens.
+        render: Makes the reports; the HTML report if not given.
     """
     import waitress
 
+    from analysis.report.page import report_html
     from analysis.serve.app import create_app
 
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # browsers send bursts
     return waitress.create_server(
-        create_app(folder, host, render or render_report),
+        create_app(folder, host, render or report_html),
         sockets=[listener],
         threads=NUM_THREADS,
         ident=None,
         max_request_body_size=1,  # requests have no body
     )
-
-
-def render_report(folder: Path, split: str) -> str:
-    """The report of a study as one HTML page."""
-    from analysis.report.page import report_html
-
-    return report_html(folder, split)
 
 
 def url(host: str, port: int) -> str:

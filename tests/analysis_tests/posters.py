@@ -64,26 +64,17 @@ def curve_rows(
 ) -> list[Row]:
     """Straight from the clean to the robust accuracy at the attack's reference, then to 0.1."""
     rows = []
+    network = {"role": role, "trial": trial, "baseline_digest": "base0", "seed": seed}
+    reference = (count - 2) / (count - 1)
     for (attack, top), split in itertools.product(ATTACKS.items(), ("validation", "test")):
+        num_images = 397 if split == "test" else 400
+        of = {"split": split, "attack": attack, "label": ATTACK_LABELS[attack]}
         for step in range(count):
             share = step / (count - 1)
-            reference = (count - 2) / (count - 1)
             accuracy = float(np.interp(share, (0, reference, 1), (clean, robust, 0.1)))
-            rows.append(
-                {
-                    "role": role,
-                    "trial": trial,
-                    "baseline_digest": "base0",
-                    "seed": seed,
-                    "split": split,
-                    "attack": attack,
-                    "label": ATTACK_LABELS[attack],
-                    "epsilon": top * share,
-                    "is_reference": step == count - 2,
-                    "accuracy": accuracy,
-                    "num_images": 397 if split == "test" else 400,
-                }
-            )
+            point = {"epsilon": top * share, "is_reference": step == count - 2}
+            point |= {"accuracy": accuracy, "num_images": num_images}
+            rows.append(network | of | point)
     return rows
 
 
@@ -97,20 +88,10 @@ def spectrum_rows(role: str, trial: int | None, seed: int, slope: float) -> list
         "perturbation_power": (power / power.sum(), None, 50),
         "band_noise_accuracy": (accuracy, 0.4, 397),
     }
+    network = {"role": role, "trial": trial, "baseline_digest": "base0", "seed": seed}
     return [
-        {
-            "role": role,
-            "trial": trial,
-            "baseline_digest": "base0",
-            "seed": seed,
-            "split": split,
-            "kind": kind,
-            "frequency_low": low,
-            "frequency_high": high,
-            "epsilon": epsilon,
-            "value": float(value),
-            "num_images": count,
-        }
+        {**network, "split": split, "kind": kind, "epsilon": epsilon, "num_images": count}
+        | {"frequency_low": low, "frequency_high": high, "value": float(value)}
         for kind, (values, epsilon, count) in kinds.items()
         for split in ("validation", "test")
         for low, high, value in zip(EDGES[:-1], EDGES[1:], values, strict=True)

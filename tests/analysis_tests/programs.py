@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"torch", "ray", "optuna", "foolbox", "matplotlib.pyplot"}
+
+
+def assert_refused(
+    main: Callable[[list[str]], int],
+    arguments: Iterable[object],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The program must end with code 2 and one line that has the message."""
+    assert main([*map(str, arguments)]) == 2
+    out, err = capsys.readouterr()
+    assert message in err
+    assert (out, err.count("\n")) == ("", 1)
 
 
 def files_in(folder: Path) -> set[str]:

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.findings.fronts import ParetoInfo, pareto_info
+from analysis.results.load import load_results
 from simreg_core.registry import METRICS
 from simreg_core.results.schema import (
     PARAMETERS,
@@ -91,6 +93,28 @@ def metric_columns(split: str, clean: float, robust: float) -> Row:
         "tradeoff_score": (robust - 0.42) - (0.92 - clean),
     }
     return {f"{split}.{name}": values.get(name) for name in {**METRICS.own, **values}}
+
+
+def alpha_rows() -> list[Row]:
+    """Trials 0 and 1 are the front, 2 is behind both; alpha is 1, 10 and 100."""
+    figures = ((0.9, 0.5), (0.8, 0.7), (0.7, 0.4))
+    return [
+        complete_row(n, *figures[n], **{"regularizer.alpha": 10.0**n}) for n in range(len(figures))
+    ]
+
+
+def info_of(
+    folder: Path,
+    rows: Sequence[Mapping[str, Any]] | None = None,
+    x: str = "clean_accuracy",
+    y: str = "robust_accuracy",
+    split: str = "validation",
+    color: str | None = None,
+    curves: Sequence[Mapping[str, Any]] | None = None,
+) -> ParetoInfo:
+    """The front of trials (:func:`alpha_rows` if none are given), written to ``folder``."""
+    write_results(folder, alpha_rows() if rows is None else rows, curves)
+    return pareto_info(load_results(folder), x, y, split, color)
 
 
 def ended_row(trial: int, status: str, reason: str | None) -> Row:

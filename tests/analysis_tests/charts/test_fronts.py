@@ -12,38 +12,22 @@ import pytest
 from analysis.charts.chart import Panel, Series
 from analysis.charts.fronts import front_panel, staircase
 from analysis.charts.style import CATEGORIES
-from analysis.findings.fronts import pareto_info
-from analysis.results.load import load_results
 from tests.analysis_tests.result_rows import (
-    Row,
+    alpha_rows,
     baseline_curves,
     complete_row,
     confirmation_rows,
+    info_of,
     random_rows,
     write_part,
-    write_results,
 )
 
-ALPHAS = (1.0, 10.0, 100.0)
-TRIALS = tuple(
-    complete_row(trial, clean, robust, **{"regularizer.alpha": alpha})
-    for trial, (alpha, clean, robust) in enumerate(
-        zip(ALPHAS, (0.9, 0.8, 0.7), (0.5, 0.7, 0.4), strict=True)
-    )
-)
+TRIALS = alpha_rows()
 
 
-def panel(
-    folder: Path,
-    trials: Sequence[Mapping[str, Any]] = TRIALS,
-    curves: Sequence[Row] | None = None,
-    split: str = "validation",
-    color: str | None = None,
-    **options: bool,
-) -> Panel:
-    results = load_results(write_results(folder, trials, curves))
-    info = pareto_info(results, "clean_accuracy", "robust_accuracy", split, color)
-    return front_panel(info, **options)  # type: ignore[arg-type]
+def panel(folder: Path, trials: Sequence[Mapping[str, Any]] = TRIALS, **options: Any) -> Panel:
+    drawing = {key: options.pop(key) for key in ("is_focused", "with_front") if key in options}
+    return front_panel(info_of(folder, trials, **options), **drawing)
 
 
 def labels(found: Panel) -> list[str]:
@@ -69,7 +53,8 @@ def test_every_trial_is_a_point_inside_the_axes(num_trials: int, tmp_path: Path)
         assert axis.limits[0] < values.min() <= values.max() < axis.limits[1]
 
 
-def test_numbers_color_the_trials_on_their_scale(tmp_path: Path) -> None:
+def test_numbers_that_vary_color_the_trials_on_their_scale(tmp_path: Path) -> None:
+    assert series(panel(tmp_path / "one", TRIALS[:1]), "trial").shade is None
     shade = series(panel(tmp_path), "trial").shade
     assert shade is not None
     assert shade.label == "regularizer.alpha"
@@ -101,10 +86,6 @@ def test_categories_are_series_of_their_own(tmp_path: Path) -> None:
     assert (points(birds), len(task.x)) == ([[0.8, 0.7]], 2)
     assert (birds.color, task.color) == CATEGORIES[:2]
     assert birds.label.endswith("/images-of-birds")
-
-
-def test_constant_parameters_color_nothing(tmp_path: Path) -> None:
-    assert series(panel(tmp_path, TRIALS[:1]), "trial").shade is None
 
 
 def test_infeasible_trials_are_crosses(tmp_path: Path) -> None:
@@ -158,7 +139,7 @@ def test_several_baselines(number: int, tmp_path: Path) -> None:
         for i in range(number)
         for row in baseline_curves(f"digest{i}", {1: (0.5 + i / 100, 0.4), 2: (0.6, 0.4)})
     ]
-    found = panel(tmp_path, trials, curves)
+    found = panel(tmp_path, trials, curves=curves)
     named = [label for label in labels(found) if label.startswith("baseline digest")]
     assert len(named) == (3 if number == 3 else 1)
     if number == 9:
@@ -189,12 +170,8 @@ def test_focused_axes_leave_far_trials_out(tmp_path: Path) -> None:
     assert whole.x.limits[0] < 0.1 < 0.5 < focused.x.limits[0]
 
 
-def test_front_can_be_left_out(tmp_path: Path) -> None:
+def test_front_can_be_left_out_and_axes_name_split_and_direction(tmp_path: Path) -> None:
     assert "Pareto front" not in labels(panel(tmp_path, with_front=False))
-
-
-def test_axes_name_split_and_direction(tmp_path: Path) -> None:
-    results = load_results(write_results(tmp_path, TRIALS))
-    found = front_panel(pareto_info(results, "accuracy_cost", "robust_accuracy", "test", None))
+    found = panel(tmp_path, x="accuracy_cost", split="test")
     assert found.x.label == "accuracy cost (test, smaller is better)"
     assert found.y.label == "robust accuracy (test)"

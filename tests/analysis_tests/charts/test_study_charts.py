@@ -10,16 +10,20 @@ import pytest
 from analysis.charts.chart import Chart, Figure, Missing, ParallelChart, Series
 from analysis.charts.style import log_ticks
 from analysis.findings.study import load_study, noise_of_score
-from analysis.report.page import build_report, render_page
+from analysis.report.page import Report, build_report, render_page
 from analysis.report.trials import trial_table
 from tests.analysis_tests.reports import small_results, small_trials, write_space
 from tests.analysis_tests.result_rows import complete_row
 
 
+def figures_of(report: Report) -> dict[str, Figure]:
+    return {figure.name: figure for figure in report.figures}
+
+
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Figure]:
     folder = small_results(tmp_path_factory.mktemp("small") / "demo")
-    return {figure.name: figure for figure in build_report(folder, "validation").figures}
+    return figures_of(build_report(folder, "validation"))
 
 
 def chart(figures: dict[str, Figure], name: str) -> Chart:
@@ -43,13 +47,10 @@ def test_hypervolume_grows_with_trials_and_hours(figures: dict[str, Figure]) -> 
     assert chart(figures, "hypervolume").panels[1].x.label == "CPU-hours"
 
 
-def test_nothing_is_attained_beyond_this_baseline(figures: dict[str, Figure]) -> None:
+def test_area_beyond_the_baseline(figures: dict[str, Figure], tmp_path: Path) -> None:
     assert "attains an area of 0 beyond" in chart(figures, "attainment").caption
-
-
-def test_area_beyond_the_baseline(tmp_path: Path) -> None:
     folder = small_results(tmp_path / "demo", [complete_row(0, 0.94, 0.52)])
-    found = {figure.name: figure for figure in build_report(folder, "validation").figures}
+    found = figures_of(build_report(folder, "validation"))
     assert "attains an area of 0.002 beyond" in chart(found, "attainment").caption
 
 
@@ -67,7 +68,7 @@ def test_warm_starts_are_named_on_the_front_too(tmp_path: Path) -> None:
     folder = small_results(tmp_path / "demo")
     write_space(folder, tuning={"warm_starts": [{"regularizer.alpha": 1.0}]})
     report = build_report(folder, "validation")
-    found = chart({figure.name: figure for figure in report.figures}, "curves")
+    found = chart(figures_of(report), "curves")
     assert series(found, "trial 0 (warm start)").y.tolist() == [0.9, 0.8, 0.52]
     assert "Warm starts: trial 0." in found.caption
     assert "<td>0 (warm start)</td>" in render_page(report)
@@ -103,13 +104,10 @@ def test_gamma_and_learning_curves(figures: dict[str, Figure]) -> None:
     assert len(learning.panels) == 3
 
 
-def test_importance_says_why_it_is_missing(figures: dict[str, Figure]) -> None:
+def test_probability_bars_and_why_importance_is_missing(figures: dict[str, Figure]) -> None:
     found = figures["importance"]
     assert isinstance(found, Missing)
     assert found.reason == "it needs 10 complete trials, and there are 3"
-
-
-def test_probability_bars_are_of_the_usable_trials(figures: dict[str, Figure]) -> None:
     bars = series(chart(figures, "probability"), "on the observed front")
     assert bars.trials is not None
     assert sorted(bars.trials.tolist()) == [0, 1]
@@ -119,10 +117,9 @@ def test_noise_of_single_networks_is_at_least_that_of_seeds(tmp_path: Path) -> N
     """Binomial 0.03 and 0.05 against an SD of 0.02 over the baseline's seeds."""
     study = load_study(small_results(tmp_path / "demo"), "validation")
     assert study.noise[0] == pytest.approx([0.03, 0.05])
-    wide = [complete_row(0, 0.9, 0.5) | {"num_validation": 10**6}]
-    assert load_study(small_results(tmp_path / "wide", wide), "validation").noise[
-        0
-    ] == pytest.approx([0.02, 0.02])
+    many = [complete_row(0, 0.9, 0.5) | {"num_validation": 10**6}]
+    of_many = load_study(small_results(tmp_path / "many", many), "validation")
+    assert of_many.noise[0] == pytest.approx([0.02, 0.02])
     noise = noise_of_score(study)
     assert noise is not None
     assert noise[0] == pytest.approx(np.sqrt(0.03**2 + 0.05**2 + 2 * 0.02**2 / 3))
@@ -131,22 +128,22 @@ def test_noise_of_single_networks_is_at_least_that_of_seeds(tmp_path: Path) -> N
 def test_reference_search_is_drawn_beside(tmp_path: Path) -> None:
     folder = small_results(tmp_path / "demo")
     other = small_results(tmp_path / "random", small_trials()[:1])
-    report = build_report(folder, "validation", other)
-    found = {figure.name: figure for figure in report.figures}
+    found = figures_of(build_report(folder, "validation", other))
     reference = series(chart(found, "hypervolume"), "reference: demo (sampler: tpe)")
     assert reference.y[-1] == pytest.approx(0.45)
 
 
 def test_front_of_three_objectives_in_three_panels(tmp_path: Path) -> None:
-    trials = small_trials()
-    trials[2] |= {"validation.boundary_distance": 0.9}
-    trials[0] |= {"validation.boundary_distance": 0.1}
-    trials[1] |= {"validation.boundary_distance": 0.2}
+    distances = (0.1, 0.2, 0.9, None)
+    trials = [
+        row | {"validation.boundary_distance": distance}
+        for row, distance in zip(small_trials(), distances, strict=True)
+    ]
     folder = small_results(tmp_path / "demo", trials)
     write_space(folder, objectives=["clean_accuracy", "robust_accuracy", "boundary_distance"])
     report = build_report(folder, "validation")
     assert report.study.on_front.tolist() == [True, True, True]
-    found = {figure.name: figure for figure in report.figures}
+    found = figures_of(report)
     assert len(chart(found, "pareto").panels) == 3
     assert report.study.baseline is not None  # of the accuracies, which its curves give
     assert np.isnan(report.study.baseline[0]).tolist() == [False, False, True]

@@ -13,6 +13,7 @@ from analysis.compare.chart import comparison_chart
 from analysis.compare.comparison import Comparison, compare
 from analysis.findings.fronts import NoCompleteTrialsError
 from analysis.results.load import ResultsError
+from tests.analysis_tests.programs import assert_refused
 from tests.analysis_tests.result_rows import (
     BASELINE,
     Row,
@@ -32,12 +33,8 @@ XY = ("clean_accuracy", "robust_accuracy")
 
 def study(folder: Path, points: list[tuple[float, float]], **changes: Any) -> Path:
     """A study whose complete trials have these accuracies on the test split."""
-    rows = [
-        complete_row(
-            trial, clean + 0.01, robust + 0.01, **{"robustness.reference": REFERENCE} | changes
-        )
-        for trial, (clean, robust) in enumerate(points)
-    ]
+    changes = {"robustness.reference": REFERENCE, **changes}
+    rows = [complete_row(n, c + 0.01, r + 0.01, **changes) for n, (c, r) in enumerate(points)]
     return write_results(folder, rows)
 
 
@@ -49,20 +46,24 @@ def two(tmp_path: Path) -> list[Path]:
     ]
 
 
-def test_hypervolumes_by_hand(two: list[Path]) -> None:
+@pytest.fixture
+def found(two: list[Path]) -> Comparison:
+    return compare(two, *XY, "test")
+
+
+def test_hypervolumes_by_hand(found: Comparison) -> None:
     """First: 0.9 x 0.5 + 0.8 x 0.2 = 0.61. Second: 0.9 x 0.6 + 0.5 x 0.05 = 0.565."""
-    found = compare(two, *XY, "test")
     assert found.reference.tolist() == [0.0, 0.0]
     assert [s.hypervolume for s in found.studies] == pytest.approx([0.61, 0.565])
     assert [s.difference for s in found.studies] == pytest.approx([0.0, -0.045])
 
 
-def test_intervals_of_two_trials_by_hand(two: list[Path]) -> None:
+def test_intervals_of_two_trials_by_hand(found: Comparison) -> None:
     """A quarter of the second study's samples has only its first trial, another only its second.
 
     They dominate 0.9 x 0.6 = 0.54 and 0.5 x 0.65 = 0.325.
     """
-    first, second = compare(two, *XY, "test").studies
+    first, second = found.studies
     assert second.interval == pytest.approx((0.325, 0.565))
     assert first.interval.high == pytest.approx(0.61)
     assert first.interval.low == pytest.approx(0.28)  # 0.7 x 0.4 alone, in one sample of 27
@@ -88,11 +89,9 @@ def test_first_interval_does_not_depend_on_the_others(two: list[Path], tmp_path:
 
 
 def test_infeasible_trials_add_nothing(two: list[Path], tmp_path: Path) -> None:
-    rows = [
-        complete_row(0, 0.81, 0.51, **{"robustness.reference": REFERENCE}),
-        complete_row(1, 1.0, 1.0, feasible=False, **{"robustness.reference": REFERENCE}),
-    ]
-    third = write_results(tmp_path / "third", rows)
+    third = study(tmp_path / "third", [(0.8, 0.5), (0.99, 0.99)])
+    lucky = complete_row(1, 1.0, 1.0, feasible=False, **{"robustness.reference": REFERENCE})
+    write_part(third, "trials", "00001.parquet", [lucky])
     found = compare([*two, third], *XY, "test").studies[2]
     assert found.hypervolume == pytest.approx(0.4)
     assert found.interval == pytest.approx((0.0, 0.4))
@@ -128,27 +127,20 @@ def labels(found: Comparison, start: str = "") -> list[str]:
     return [s.label for s in panel.series if s.in_legend and s.label.startswith(start)]
 
 
-def test_fronts_and_faint_trials_are_drawn(two: list[Path]) -> None:
-    (panel,) = comparison_chart(compare(two, *XY, "test")).panels
-    assert labels(compare(two, *XY, "test"))[:2] == [
-        "first: front of 3 trials",
-        "second: front of 2 trials",
-    ]
-    faint, front = panel.series[:2]
+def test_fronts_faint_trials_and_shared_baselines_are_drawn(found: Comparison) -> None:
+    fronts = ["first: front of 3 trials", "second: front of 2 trials"]
+    assert labels(found)[:2] == fronts
+    faint, front = comparison_chart(found).panels[0].series[:2]
     assert (faint.x.tolist(), faint.opacity < 1) == ([pytest.approx(0.7)], True)
     assert front.x == pytest.approx([0.8, 0.9])
-
-
-def test_shared_baselines_are_drawn_once(two: list[Path]) -> None:
-    found = compare(two, *XY, "test")
     assert found.same_baselines
     assert len(labels(found, "baseline")) == 2  # mean and single seeds
 
 
 def test_different_baselines_are_drawn_per_study(two: list[Path], tmp_path: Path) -> None:
     moved = {seed: (clean - 0.1, robust) for seed, (clean, robust) in BASELINE.items()}
-    rows = [complete_row(0, 0.9, 0.6, **{"robustness.reference": REFERENCE})]
-    third = write_results(tmp_path / "third", rows, baseline_curves(seeds=moved))
+    third = study(tmp_path / "third", [(0.89, 0.59)])
+    write_part(third, "curves", "baseline-base0.parquet", baseline_curves(seeds=moved))
     found = compare([*two, third], *XY, "test")
     assert not found.same_baselines
     assert len(labels(found, "first, second: baseline")) == 1
@@ -281,8 +273,5 @@ def test_many_trials_in_seconds(tmp_path: Path) -> None:
 def test_bad_option_is_one_line(
     options: list[str], message: str, two: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*map(str, two), *options]) == 2
-    out, err = capsys.readouterr()
-    assert message in err
-    assert (out, err.count("\n")) == ("", 1)
+    assert_refused(main, [*two, *options], message, capsys)
     assert not (two[0] / "figures").exists()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,59 +7,39 @@ import numpy as np
 import pytest
 
 from analysis.charts.wording import counts_text
-from analysis.findings.fronts import (
-    Axis,
-    NoCompleteTrialsError,
-    ParetoInfo,
-    pareto_info,
-    reference_point,
-)
-from analysis.results.load import ResultsError, load_results
+from analysis.findings.fronts import Axis, NoCompleteTrialsError, reference_point
+from analysis.results.load import ResultsError
 from simreg_core.registry import METRICS, Metric
 from tests.analysis_tests.result_rows import (
     Row,
+    alpha_rows,
     complete_row,
     confirmation_rows,
     ended_row,
+    info_of,
     write_part,
-    write_results,
 )
 
-# By hand: 0 and 1 are on the front, 2 is behind both, 3 equals 1.
-TRIALS = (
-    complete_row(0, 0.9, 0.5, **{"regularizer.alpha": 1.0}),
-    complete_row(1, 0.8, 0.7, **{"regularizer.alpha": 10.0}),
-    complete_row(2, 0.8, 0.4, **{"regularizer.alpha": 100.0}),
-    complete_row(3, 0.8, 0.7, **{"regularizer.alpha": 20.0}),
-)
+TRIALS = [*alpha_rows(), complete_row(3, 0.8, 0.7, **{"regularizer.alpha": 20.0})]  # equals 1
 
 
-def info_of(
-    folder: Path,
-    trials: Sequence[Row] = TRIALS,
-    x: str = "clean_accuracy",
-    y: str = "robust_accuracy",
-    split: str = "validation",
-    color: str | None = None,
-) -> ParetoInfo:
-    return pareto_info(load_results(write_results(folder, trials)), x, y, split, color)
-
-
-def test_points_and_front(tmp_path: Path) -> None:
-    info = info_of(tmp_path)
-    assert info.points.tolist() == [[0.9, 0.5], [0.8, 0.7], [0.8, 0.4], [0.8, 0.7]]
+def test_points_front_and_baseline(tmp_path: Path) -> None:
+    info = info_of(tmp_path, TRIALS)
+    assert info.points.tolist() == [[0.9, 0.5], [0.8, 0.7], [0.7, 0.4], [0.8, 0.7]]
     assert info.on_front.tolist() == [True, True, False, True]
     assert info.table["on_front"].tolist() == [True, True, False, True]
+    (baseline,) = info.baselines
+    assert [*baseline.mean, *baseline.std] == pytest.approx([0.92, 0.42, 0.02, 0.02])
 
 
 def test_front_of_a_cost_and_a_gain(tmp_path: Path) -> None:
-    info = info_of(tmp_path, x="accuracy_cost", y="robustness_gain")
+    info = info_of(tmp_path, TRIALS, "accuracy_cost", "robustness_gain")
     assert info.points[0] == pytest.approx([0.02, 0.08])
     assert info.on_front.tolist() == [True, True, False, True]
 
 
 def test_table_has_what_varies_and_every_metric_of_the_split(tmp_path: Path) -> None:
-    table = info_of(tmp_path, split="test").table
+    table = info_of(tmp_path, TRIALS, split="test").table
     attacks = ("robust_accuracy.gaussian", "robust_accuracy.uniform")
     metrics = [f"test.{name}" for name in (*METRICS.own, *attacks)]
     assert list(table.columns) == [
@@ -68,7 +47,7 @@ def test_table_has_what_varies_and_every_metric_of_the_split(tmp_path: Path) -> 
         *metrics,
         *("seed", "num_seeds"),
     ]
-    assert table["test.clean_accuracy"].tolist() == pytest.approx([0.89, 0.79, 0.79, 0.79])
+    assert table["test.clean_accuracy"].tolist() == pytest.approx([0.89, 0.79, 0.69, 0.79])
 
 
 def test_failed_and_pruned_trials_are_counted_and_left_out(tmp_path: Path) -> None:
@@ -78,48 +57,36 @@ def test_failed_and_pruned_trials_are_counted_and_left_out(tmp_path: Path) -> No
     assert len(info.points) == 4
 
 
-def test_hypervolume_against_useless_networks(tmp_path: Path) -> None:
-    info = info_of(tmp_path)
-    assert info.reference.tolist() == [0.0, 0.0]
-    assert info.hypervolume == pytest.approx(0.9 * 0.5 + 0.8 * 0.2)
+@pytest.mark.parametrize(
+    ("x", "y", "num_trials", "reference", "hypervolume"),
+    [
+        ("clean_accuracy", "robust_accuracy", 4, (0.0, 0.0), 0.9 * 0.5 + 0.8 * 0.2),
+        ("accuracy_cost", "robustness_gain", 1, (1.0, -1.0), (1 - 0.02) * (0.08 + 1)),
+        # Scores, by hand: 0.08 - 0.02, 0.28 - 0.12, -0.02 - 0.22; the worst is the reference.
+        ("tradeoff_score", "robust_accuracy", 4, (-0.24, 0.0), (0.16 + 0.24) * 0.7),
+    ],
+)
+def test_hypervolume_and_its_reference(
+    x: str,
+    y: str,
+    num_trials: int,
+    reference: tuple[float, float],
+    hypervolume: float,
+    tmp_path: Path,
+) -> None:
+    info = info_of(tmp_path, TRIALS[:num_trials], x, y)
+    assert info.reference == pytest.approx(reference)
+    assert info.hypervolume == pytest.approx(hypervolume)
 
 
-def test_hypervolume_of_cost_and_gain(tmp_path: Path) -> None:
-    info = info_of(tmp_path, [TRIALS[0]], x="accuracy_cost", y="robustness_gain")
-    assert info.reference.tolist() == [1.0, -1.0]
-    assert info.hypervolume == pytest.approx((1 - 0.02) * (0.08 + 1))
-
-
-def test_reference_of_an_unbounded_metric_is_the_worst_that_was_seen(tmp_path: Path) -> None:
-    info = info_of(tmp_path, x="tradeoff_score")
-    # Scores, by hand: 0.08 - 0.02, 0.28 - 0.12, -0.02 - 0.12.
-    assert info.reference == pytest.approx((-0.14, 0.0))
-    assert info.hypervolume == pytest.approx((0.16 + 0.14) * 0.7)
-
-
-def test_binomial_standard_errors(tmp_path: Path) -> None:
-    info = info_of(tmp_path, [TRIALS[0]])
-    assert info.standard_errors[0] == pytest.approx([0.03, 0.05])
-    assert info.num_images == (100, 100)
-
-
-def test_metrics_that_are_no_accuracy_have_no_binomial_error(tmp_path: Path) -> None:
-    errors = info_of(tmp_path, x="accuracy_cost").standard_errors
-    assert np.isnan(errors[:, 0]).all()
-    assert np.isfinite(errors[:, 1]).all()
-
-
-def test_range_of_the_number_of_images(tmp_path: Path) -> None:
+def test_errors_of_accuracies_are_binomial(tmp_path: Path) -> None:
     trials = [TRIALS[0], TRIALS[1] | {"num_validation": 400}]
     info = info_of(tmp_path, trials)
     assert info.num_images == (100, 400)
+    assert info.standard_errors[0] == pytest.approx([0.03, 0.05])
     assert info.standard_errors[1, 0] == pytest.approx(0.02)
-
-
-def test_baseline_is_beside_the_trials(tmp_path: Path) -> None:
-    (baseline,) = info_of(tmp_path).baselines
-    assert baseline.mean == pytest.approx([0.92, 0.42])
-    assert baseline.std == pytest.approx([0.02, 0.02])
+    errors = info_of(tmp_path, x="accuracy_cost").standard_errors
+    assert np.isnan(errors).all(axis=0).tolist() == [True, False]
 
 
 @pytest.mark.parametrize(("split", "expected"), [("test", ["1"]), ("validation", [])])
@@ -129,7 +96,7 @@ def test_confirmed_trials_show_on_the_test_split_only(
     failed = {"role": "trial", "trial": 1, "status": "failed", "config_digest": "x"}
     rows = [*confirmation_rows(1, {5: (0.8, 0.6)}), failed]
     write_part(tmp_path, "confirmation", "a.parquet", rows)
-    info = info_of(tmp_path, split=split)
+    info = info_of(tmp_path, TRIALS, split=split)
     assert [group.name for group in info.confirmed] == expected
     assert info.num_failed_confirmations == len(expected)
 
@@ -155,17 +122,19 @@ def test_options_that_are_refused(options: dict[str, Any], message: str, tmp_pat
         info_of(tmp_path, **options)
 
 
-@pytest.mark.parametrize("column", ["validation.robust_accuracy", "num_validation"])
-def test_complete_trial_without_a_number_is_left_out(column: str, tmp_path: Path) -> None:
-    info = info_of(tmp_path, [TRIALS[0], TRIALS[1] | {column: None}])
-    assert info.table["trial"].tolist() == [0]
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"validation.robust_accuracy": None},
+        {"validation.robust_accuracy": np.inf},
+        {"num_validation": None},
+    ],
+)
+def test_complete_trial_without_a_number_is_left_out(change: Row, tmp_path: Path) -> None:
+    info = info_of(tmp_path, [TRIALS[0], TRIALS[1] | change])
+    assert (info.table["trial"].tolist(), info.points.tolist()) == ([0], [[0.9, 0.5]])
     assert info.num_left_out == 1
     assert "1 without finite values" in counts_text(info)
-
-
-def test_infinite_figure_is_left_out(tmp_path: Path) -> None:
-    info = info_of(tmp_path, [TRIALS[0], TRIALS[1] | {"validation.robust_accuracy": np.inf}])
-    assert info.points.tolist() == info_of(tmp_path / "other", [TRIALS[0]]).points.tolist()
 
 
 def test_no_trial_with_both_figures_is_refused(tmp_path: Path) -> None:
@@ -179,20 +148,23 @@ def test_missing_number_that_is_not_drawn_is_no_error(tmp_path: Path) -> None:
     assert len(info.points) == 2
 
 
-def test_no_complete_trial_names_the_most_frequent_reason(tmp_path: Path) -> None:
-    reasons = ["no memory", "loss is\nnot finite", "loss is\nnot finite", None]
+@pytest.mark.parametrize(
+    ("reasons", "message"),
+    [
+        (
+            ["no memory", "loss is\nnot finite", "loss is\nnot finite", None],
+            r"none of 5 trials is complete \(4 failed, 1 pruned\); "
+            r"most frequent reason \(2 times\): loss is not finite",
+        ),
+        ([None, None], r"\(2 times\): none recorded"),
+    ],
+)
+def test_no_complete_trial_names_the_most_frequent_reason(
+    reasons: list[str | None], message: str, tmp_path: Path
+) -> None:
     trials = [ended_row(i, "failed", reason) for i, reason in enumerate(reasons)]
-    with pytest.raises(
-        NoCompleteTrialsError,
-        match=r"none of 5 trials is complete \(4 failed, 1 pruned\); "
-        r"most frequent reason \(2 times\): loss is not finite",
-    ):
+    with pytest.raises(NoCompleteTrialsError, match=message):
         info_of(tmp_path, [*trials, ended_row(9, "pruned", "slow")])
-
-
-def test_no_reason_recorded(tmp_path: Path) -> None:
-    with pytest.raises(NoCompleteTrialsError, match=r"\(1 times\): none recorded"):
-        info_of(tmp_path, [ended_row(0, "failed", None)])
 
 
 def test_worst_value_that_was_seen_follows_the_direction() -> None:

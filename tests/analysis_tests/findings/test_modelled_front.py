@@ -113,23 +113,22 @@ def test_trial_without_a_figure_is_left_out_and_counted(tmp_path: Path) -> None:
 def test_seeds_of_trials_bound_the_noise_from_below(tmp_path: Path) -> None:
     rows = noisy_rows(12, noise=0.001, num_seeds=2)
     folder = search(tmp_path, rows)
-    networks = []
-    for row in rows:
-        for seed, shift in enumerate((0.1, -0.1)):
-            robust = row["validation.robust_accuracy"] + shift
-            networks.append({**row, "seed": seed, "validation.robust_accuracy": robust})
+    name = "validation.robust_accuracy"
+    networks = [
+        {**row, "seed": seed, name: row[name] + shift}
+        for row in rows
+        for seed, shift in enumerate((0.1, -0.1))
+    ]
     write_part(folder, "seeds", "a.parquet", networks)
     # Deviations of 0.1 from each mean of two: variance 0.02 of a network, half of it of the mean.
     assert front_of(folder).models[1].surface.noise_std >= 0.1
 
 
-def test_noise_of_seeds_that_are_searched_is_no_input(tmp_path: Path) -> None:
-    rows = noisy_rows(12)
-    for number, row in enumerate(rows):
-        row["seed"] = number
+def test_seed_that_is_searched_is_no_input(tmp_path: Path) -> None:
+    rows = [row | {"seed": number} for number, row in enumerate(noisy_rows(12))]
     searched = {"seed": {"type": "int", "low": 0, "high": 99}, **SEARCH}
-    space = {**SPACE, "search": searched}
-    assert front_of(search(tmp_path, rows, space)).parameters == (THRESHOLD, ALPHA)
+    folder = search(tmp_path, rows, {**SPACE, "search": searched})
+    assert front_of(folder).parameters == (THRESHOLD, ALPHA)
 
 
 # few, odd and wrong results

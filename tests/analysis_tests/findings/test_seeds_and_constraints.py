@@ -16,7 +16,7 @@ from analysis.pareto.__main__ import main
 from analysis.pareto.text import pareto_text
 from analysis.results.load import ResultsError, load_results
 from analysis.results.seed_groups import trial_networks
-from tests.analysis_tests.result_rows import Row, complete_row, write_part, write_results
+from tests.analysis_tests.result_rows import complete_row, write_part, write_results
 
 ACCURACIES = {
     0: ((0.90, 0.50), (0.92, 0.56), (0.94, 0.53)),
@@ -48,12 +48,7 @@ def write_several(folder: Path) -> Path:
 
 def constrained(folder: Path, *feasible: bool) -> Path:
     accuracies = ((0.9, 0.5), (0.8, 0.7), (0.7, 0.9))
-    rows: list[Row] = [
-        complete_row(number, clean, robust, feasible=is_feasible, **{THRESHOLD: 0.1 + number / 10})
-        for number, ((clean, robust), is_feasible) in enumerate(
-            zip(accuracies, feasible, strict=True)
-        )
-    ]
+    rows = [complete_row(n, *accuracies[n], feasible=own) for n, own in enumerate(feasible)]
     return write_results(folder, rows)
 
 

@@ -10,7 +10,7 @@ from analysis.findings.modelled_front import noise_aware_front
 from analysis.pareto.chart import Which, pareto_chart
 from analysis.results.load import load_results
 from tests.analysis_tests.noisy_searches import noisy_rows, search
-from tests.analysis_tests.result_rows import complete_row, write_results
+from tests.analysis_tests.result_rows import alpha_rows, info_of
 
 
 @pytest.mark.parametrize(
@@ -33,9 +33,7 @@ def test_fronts_that_are_drawn(
 
 
 def test_note_states_the_conditions(tmp_path: Path) -> None:
-    rows = [complete_row(0, 0.9, 0.5), complete_row(1, 0.8, 0.7)]
-    results = load_results(write_results(tmp_path, rows))
-    chart = pareto_chart(pareto_info(results, "clean_accuracy", "robust_accuracy", "test", None))
+    chart = pareto_chart(info_of(tmp_path, alpha_rows()[:2], split="test"))
     assert chart.title.startswith("demo")
     for part in ("Test split", "n = 400 images", "2 complete", "one seed per trial", "95 %"):
         assert part in chart.note

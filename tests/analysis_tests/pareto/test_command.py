@@ -11,8 +11,8 @@ from analysis.findings.modelled_front import NoiseAwareFront, noise_aware_front
 from analysis.pareto.__main__ import main
 from analysis.results.load import load_results
 from tests.analysis_tests.noisy_searches import noisy_rows, search
-from tests.analysis_tests.programs import files_in, runs_without_training_libraries
-from tests.analysis_tests.result_rows import complete_row, ended_row, random_rows, write_results
+from tests.analysis_tests.programs import assert_refused, files_in, runs_without_training_libraries
+from tests.analysis_tests.result_rows import alpha_rows, ended_row, random_rows, write_results
 
 STEM = "pareto_clean_accuracy_robust_accuracy_validation"
 NAMES = {f"{STEM}.csv", f"{STEM}.pdf", f"{STEM}.png"}
@@ -20,13 +20,7 @@ NAMES = {f"{STEM}.csv", f"{STEM}.pdf", f"{STEM}.png"}
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    trials = [
-        complete_row(0, 0.9, 0.5, **{"regularizer.alpha": 1.0}),
-        complete_row(1, 0.8, 0.7, **{"regularizer.alpha": 10.0}),
-        complete_row(2, 0.7, 0.4, **{"regularizer.alpha": 100.0}),
-        ended_row(3, "failed", "no memory"),
-    ]
-    return write_results(tmp_path / "demo", trials)
+    return write_results(tmp_path / "demo", [*alpha_rows(), ended_row(3, "failed", "no memory")])
 
 
 def test_three_files_beside_the_results(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,17 +84,13 @@ def test_bad_option_is_one_line_and_writes_nothing(
     taken.write_text("mine")
     before = files_in(results)
     options = [str(taken) if option == "TAKEN" else option for option in options]
-    assert main([str(results), *options]) == 2
-    out, err = capsys.readouterr()
-    assert message in err
-    assert (out, err.count("\n")) == ("", 1)
+    assert_refused(main, [results, *options], message, capsys)
     assert files_in(results) == before
     assert taken.read_text() == "mine"
 
 
 def test_folder_without_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path)]) == 2
-    assert str(tmp_path) in capsys.readouterr().err
+    assert_refused(main, [tmp_path], str(tmp_path), capsys)
     assert files_in(tmp_path) == set()
 
 

@@ -1,36 +1,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from analysis.findings.fronts import pareto_info
 from analysis.pareto.text import pareto_text
-from analysis.results.load import load_results
 from tests.analysis_tests.result_rows import (
-    complete_row,
+    alpha_rows,
     confirmation_rows,
     ended_row,
+    info_of,
     write_part,
-    write_results,
 )
 
-TRIALS = [
-    complete_row(0, 0.9, 0.5, **{"regularizer.alpha": 1.0}),
-    complete_row(1, 0.8, 0.7, **{"regularizer.alpha": 0.123456}),
-    complete_row(2, 0.7, 0.4, **{"regularizer.alpha": 100.0}),
-    ended_row(3, "failed", "no memory"),
-]
+FIRST, SECOND, THIRD = alpha_rows()
+TRIALS = [FIRST, SECOND | {"regularizer.alpha": 0.123456}, THIRD, ended_row(3, "failed", "x")]
 
 
-def lines(
-    folder: Path,
-    x: str = "clean_accuracy",
-    split: str = "validation",
-    curves: list[dict[str, object]] | None = None,
-) -> list[str]:
-    results = load_results(write_results(folder, TRIALS, curves))
-    return pareto_text(pareto_info(results, x, "robust_accuracy", split, None)).splitlines()
+def lines(folder: Path, **options: Any) -> list[str]:
+    return pareto_text(info_of(folder, TRIALS, **options)).splitlines()
 
 
 def test_table_of_the_front(tmp_path: Path) -> None:
@@ -47,24 +36,20 @@ def test_score_is_not_printed_twice(tmp_path: Path) -> None:
     assert lines(tmp_path, x="tradeoff_score")[3].count("tradeoff score") == 1
 
 
-def test_baseline_with_spread(tmp_path: Path) -> None:
-    (line,) = [line for line in lines(tmp_path) if line.startswith("baseline")]
-    for part in ("3 seeds", "clean accuracy 0.9200 ± 0.0200", "robust accuracy 0.4200 ± 0.0200"):
-        assert part in line
-
-
-def test_cost_of_the_baseline_is_zero_without_a_sign(tmp_path: Path) -> None:
-    assert any("accuracy cost 0.0000 ± 0.0200" in line for line in lines(tmp_path, "accuracy_cost"))
-
-
-def test_missing_baseline_is_said(tmp_path: Path) -> None:
-    assert any(line.startswith("baseline: no curves") for line in lines(tmp_path, curves=[]))
-
-
-def test_hypervolume_with_its_reference(tmp_path: Path) -> None:
-    assert "hypervolume 0.61 with reference point clean accuracy 0, robust accuracy 0" in lines(
-        tmp_path
-    )
+@pytest.mark.parametrize(
+    ("options", "start", "part"),
+    [
+        ({}, "baseline (mean ± SD of 3 seeds)", "clean accuracy 0.9200 ± 0.0200, robust accuracy"),
+        ({"x": "accuracy_cost"}, "baseline", "accuracy cost 0.0000 ± 0.0200"),  # without a sign
+        ({"curves": []}, "baseline: no curves", ""),
+        ({}, "hypervolume 0.61", "reference point clean accuracy 0, robust accuracy 0"),
+    ],
+)
+def test_baseline_and_hypervolume(
+    options: dict[str, Any], start: str, part: str, tmp_path: Path
+) -> None:
+    (line,) = [line for line in lines(tmp_path, **options) if line.startswith(start)]
+    assert part in line
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,12 @@ from PIL import Image
 from analysis.poster.__main__ import SOURCES, Source, collect, command, main
 from analysis.poster.layout import ROWS
 from tests.analysis_tests.posters import write_output
-from tests.analysis_tests.programs import ROOT, files_in, runs_without_training_libraries
+from tests.analysis_tests.programs import (
+    ROOT,
+    assert_refused,
+    files_in,
+    runs_without_training_libraries,
+)
 from tests.analysis_tests.result_rows import ended_row, write_part
 from tuner.space.loading import load_space
 
@@ -144,11 +149,7 @@ def test_any_one_result_makes_a_poster(kept: str, only: Callable[..., Path]) -> 
 def test_nothing_at_all_is_one_line_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(tmp_path)]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1
-    assert f"{tmp_path}: nothing to draw" in err
+    assert_refused(main, [tmp_path], f"{tmp_path}: nothing to draw", capsys)
     assert files_in(tmp_path) == set()
 
 
@@ -169,8 +170,8 @@ def test_output_that_is_a_file(
     only: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "taken").write_text("mine")
-    assert main([str(only("pairs.parquet")), "--out", str(tmp_path / "taken")]) == 2
-    assert "--out: cannot be written" in capsys.readouterr().err
+    arguments = [only("pairs.parquet"), "--out", tmp_path / "taken"]
+    assert_refused(main, arguments, "--out: cannot be written", capsys)
     assert (tmp_path / "taken").read_text() == "mine"
 
 

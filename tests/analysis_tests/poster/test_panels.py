@@ -94,7 +94,8 @@ def test_curves_of_one_trials_networks_are_one_line(tmp_path: Path) -> None:
 
 
 def test_note_states_the_conditions(tmp_path: Path) -> None:
-    note = curves_panel(study(tmp_path, {}), "test").note
+    folder = study(tmp_path, {})
+    note = curves_panel(folder, "test").note
     for part in (
         "digits, resnet18, base 16, 15 epochs",
         "alpha 0.1, Th 0.2, k 16, N 1000, own images",
@@ -102,10 +103,7 @@ def test_note_states_the_conditions(tmp_path: Path) -> None:
         "2 seeds, 3 of the unregularized network",
     ):
         assert part in note
-
-
-def test_split_is_the_one_asked_for(tmp_path: Path) -> None:
-    assert "validation split, n = 400" in curves_panel(study(tmp_path, {}), "validation").note
+    assert "validation split, n = 400" in curves_panel(folder, "validation").note
 
 
 def test_single_seed_has_no_spread(tmp_path: Path) -> None:
@@ -154,16 +152,17 @@ def test_missing_accuracy_is_refused(role: str, trial: int | None, tmp_path: Pat
         curves_panel(folder, "test")
 
 
-def test_trials_of_different_baselines_are_refused(tmp_path: Path) -> None:
-    rows = [trial_row(0, 0, 0.9, 0.5), trial_row(1, 1, 0.9, 0.5) | {"baseline_digest": "other"}]
-    with pytest.raises(ResultsError, match="2 different baselines; a panel needs one"):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ([{}, {"baseline_digest": "other"}], "2 different baselines; a panel needs one"),
+        ([{"status": "failed"}], "none of 1 trials is complete"),
+    ],
+)
+def test_unusable_trials_are_refused(changes: list[Row], message: str, tmp_path: Path) -> None:
+    rows = [trial_row(n, n, 0.9, 0.5) | change for n, change in enumerate(changes)]
+    with pytest.raises(ResultsError, match=message):
         curves_panel(write_study(tmp_path, rows), "test")
-
-
-def test_no_complete_trial_is_refused(tmp_path: Path) -> None:
-    folder = write_study(tmp_path, [trial_row(0, 0, 0.9, 0.5) | {"status": "failed"}])
-    with pytest.raises(ResultsError, match="none of 1 trials is complete"):
-        curves_panel(folder, "test")
 
 
 # spectra
@@ -282,27 +281,17 @@ def write_columns(path: Path, **columns: Any) -> Path:
     return path
 
 
-def test_correlation_is_pearsons(tmp_path: Path) -> None:
+def test_correlation_is_pearsons_of_the_pairs_with_a_response(tmp_path: Path) -> None:
     path = write_columns(
         tmp_path / "pairs.parquet",
-        pixel_similarity=[-1.0, 0.0, 1.0, 0.0],
-        neural_similarity=[-0.5, 0.5, 0.5, -0.5],
-    )
-    (panel,) = similarity_panel(path, "test").panels
-    assert panel.title == "r = 0.707"  # 1 / sqrt(2 * 1)
-    assert points(panel) == [[-1, -0.5], [0, 0.5], [1, 0.5], [0, -0.5]]
-
-
-def test_pairs_without_a_response_are_left_out_of_its_plot(tmp_path: Path) -> None:
-    path = write_columns(
-        tmp_path / "pairs.parquet",
-        pixel_similarity=[0.1, 0.2, 0.3, 0.4],
-        neural_similarity=[None, 0.2, 0.3, 0.4],
-        v1_gabor_similarity=[0.1, 0.2, 0.3, 0.5],
+        pixel_similarity=[-1.0, 0.0, 1.0, 0.0, 0.3],
+        neural_similarity=[-0.5, 0.5, 0.5, -0.5, None],
+        v1_gabor_similarity=[-1.0, 0.0, 1.0, 0.0, 0.3],
     )
     neural, gabor = similarity_panel(path, "test").panels
-    assert (len(points(neural)), len(points(gabor))) == (3, 4)
-    assert neural.title == "r = 1.000"
+    assert neural.title == "r = 0.707"  # 1 / sqrt(2 * 1)
+    assert points(neural) == [[-1, -0.5], [0, 0.5], [1, 0.5], [0, -0.5]]
+    assert (gabor.title, len(points(gabor))) == ("r = 1.000", 5)
 
 
 def test_of_many_pairs_a_part_is_drawn_and_the_note_says_so(tmp_path: Path) -> None:

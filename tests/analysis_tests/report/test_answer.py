@@ -63,25 +63,10 @@ def test_without_confirmation_it_is_a_screening(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("scores", "verdict", "recommended", "first"),
     [
-        ({0: (0.1, 0.05), 1: (0.2, 0.3)}, "Yes, confirmed with fresh seeds", 0, "tuner.export"),
-        (
-            {0: (0.1, 0.2)},
-            "Not shown: the confirmed differences are within their intervals",
-            0,
-            "tuner.confirm",
-        ),
-        (
-            {0: (-0.3, 0.1), 1: (-0.2, 0.1)},
-            "No: every confirmed configuration is worse",
-            1,
-            "tuner.confirm",
-        ),
-        (
-            {0: (0.1, None)},
-            "Not shown: the confirmed differences are within their intervals",
-            0,
-            "tuner.confirm",
-        ),
+        ({0: (0.1, 0.05), 1: (0.2, 0.3)}, "Yes, confirmed", 0, "tuner.export"),
+        ({0: (0.1, 0.2)}, "Not shown", 0, "tuner.confirm"),
+        ({0: (-0.3, 0.1), 1: (-0.2, 0.1)}, "No: every confirmed", 1, "tuner.confirm"),
+        ({0: (0.1, None)}, "Not shown", 0, "tuner.confirm"),
     ],
 )
 def test_confirmation_decides(
@@ -93,7 +78,8 @@ def test_confirmation_decides(
 ) -> None:
     write_confirmation(folder, scores)
     found = answer(load(folder))
-    assert (found.verdict, found.recommended) == (verdict, recommended)
+    assert found.verdict.startswith(verdict)
+    assert found.recommended == recommended
     assert first in found.commands[0].command
 
 
@@ -104,8 +90,8 @@ def test_intervals_are_narrowed_of_the_confirmed_trials_alone(folder: Path) -> N
 
 
 def test_front_of_test_figures_chooses_nothing_to_confirm(folder: Path) -> None:
-    found = answer(load(folder, "test")).commands[0]
-    assert found.command == f"python -m tuner.confirm {folder} --top 3 --seeds 5"
+    command = answer(load(folder, "test")).commands[0].command
+    assert command == f"python -m tuner.confirm {folder} --top 3 --seeds 5"
 
 
 def test_confirmed_trials_with_their_intervals(folder: Path) -> None:
@@ -212,14 +198,11 @@ def test_failures_are_counted_by_reason(tmp_path: Path) -> None:
     ]
 
 
-def test_cost_of_the_search(folder: Path) -> None:
-    table = cost(load(folder))
-    assert table.rows[0] == ("training", "3", "1700", "1700", "1700", "5100")
-    assert "In all 3 CPU-hours" in table.caption
-
-
-def test_warm_starts_are_found_by_their_values(folder: Path) -> None:
-    assert load(folder).warm_starts.tolist() == [1]
+def test_cost_of_the_search_and_its_warm_starts(folder: Path) -> None:
+    study = load(folder)
+    assert cost(study).rows[0] == ("training", "3", "1700", "1700", "1700", "5100")
+    assert "In all 3 CPU-hours" in cost(study).caption
+    assert study.warm_starts.tolist() == [1]
 
 
 def test_one_objective_shows_the_front_of_accuracies(folder: Path) -> None:

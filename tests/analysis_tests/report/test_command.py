@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from analysis.report.__main__ import main
+from tests.analysis_tests.programs import assert_refused
 from tests.analysis_tests.reports import small_results, small_trials, write_space
 from tests.analysis_tests.result_rows import ended_row
 
@@ -68,6 +69,7 @@ def test_nothing_finished_is_a_report_too(tmp_path: Path) -> None:
         (["demo", "--reference", "failed"], "failed: no usable trial"),
         (["demo", "--reference", "larger"], "task.image_size is none in demo, 16 in larger"),
         (["demo", "--out", "demo/space.yaml"], "--out: cannot be written"),
+        (["damaged"], "damaged/space.yaml"),
         (["demo", "--split", "train"], "--split: invalid choice: 'train'"),
     ],
 )
@@ -84,14 +86,5 @@ def test_bad_input_is_one_line(
     small_results(folder.parent / "failed", [ended_row(0, "failed", "no memory")])
     larger = [row | {"task.image_size": 16} for row in small_trials()]
     small_results(folder.parent / "larger", larger)
-    assert main(arguments) == 2
-    err = capsys.readouterr().err
-    assert err.startswith("analysis.report: ")
-    assert message in err
-    assert err.count("\n") == 1
-
-
-def test_damaged_space_file_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "space.yaml").write_text("[")
-    assert main([str(folder)]) == 2
-    assert "space.yaml" in capsys.readouterr().err
+    (small_results(folder.parent / "damaged") / "space.yaml").write_text("[")
+    assert_refused(main, arguments, message, capsys)

@@ -23,6 +23,7 @@ from tests.analysis_tests.reports import (
 )
 from tests.analysis_tests.result_rows import (
     Row,
+    alpha_rows,
     complete_row,
     confirmation_rows,
     ended_row,
@@ -61,8 +62,8 @@ CASES: dict[str, Callable[[], list[Row]]] = {
     "NaN metrics": lambda: [complete_row(0, NAN, 0.5), complete_row(1, 0.9, 0.5)],
     "all NaN": lambda: [complete_row(0, NAN, NAN)],
     "null metrics": lambda: [
-        complete_row(0, 0.9, 0.5) | {"validation.robust_accuracy": None},
-        complete_row(1, 0.8, 0.6),
+        row | {"validation.robust_accuracy": 0.5 if row["trial"] else None}
+        for row in alpha_rows()[:2]
     ],
     "no score": lambda: [complete_row(0, 0.9, 0.5) | {"validation.tradeoff_score": None}],
     "perfect": lambda: [complete_row(0, 1.0, 1.0), complete_row(1, 0.0, 0.0)],
@@ -121,19 +122,24 @@ def test_search_without_trials_yet(tmp_path: Path) -> None:
     assert "No results yet" in page
 
 
-@pytest.mark.parametrize("name", ["nowhere", "."])
-def test_other_folders_are_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="expected the folder of a search"):
-        report_html(tmp_path / name, "validation")
+@pytest.mark.parametrize(
+    ("name", "split", "message"),
+    [
+        ("nowhere", "validation", "expected the folder of a search"),
+        (".", "validation", "expected the folder of a search"),
+        (".", "train", "unknown split 'train'; allowed: validation, test"),
+    ],
+)
+def test_other_folders_and_splits_are_refused(
+    name: str, split: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        report_html(tmp_path / name, split)
 
 
-def test_unknown_split_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="unknown split 'train'; allowed: validation, test"):
-        report_html(tmp_path, "train")
-
-
-def test_nothing_but_plotly_has_addresses(tmp_path: Path) -> None:
+def test_page_is_repeatable_and_nothing_but_plotly_has_addresses(tmp_path: Path) -> None:
     page = without_plotly(report_html(small_results(tmp_path / "demo"), "validation"))
+    assert page == without_plotly(report_html(tmp_path / "demo", "validation"))
     assert "http:" not in page
     assert "https:" not in page
     assert re.findall(r"""\s(?:src|action|srcset)\s*=""", page) == []
@@ -165,22 +171,13 @@ def test_every_figure_has_words(tmp_path: Path) -> None:
 
 def test_confirmed_trials_on_the_test_split(tmp_path: Path) -> None:
     folder = small_results(tmp_path / "demo")
-    write_part(
-        folder,
-        "confirmation",
-        "a.parquet",
-        confirmation_rows(1, {1000: (0.8, 0.6), 1001: (0.8, 0.7)}),
-    )
+    rows = confirmation_rows(1, {1000: (0.8, 0.6), 1001: (0.8, 0.7)})
+    write_part(folder, "confirmation", "a.parquet", rows)
     write_confirmation(folder, {1: (0.1, 0.05)})
     page = report_html(folder, "test")
     names = [trace.get("name") for trace in page_data(page)["figures"]["pareto"]["data"]]
     assert any(name.startswith("confirmed") for name in names)
     assert "Yes, confirmed with fresh seeds." in page
-
-
-def test_same_results_give_the_same_page(tmp_path: Path) -> None:
-    folder = small_results(tmp_path / "demo")
-    assert report_html(folder, "validation") == report_html(folder, "validation")
 
 
 @pytest.mark.long

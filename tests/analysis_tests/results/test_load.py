@@ -47,16 +47,12 @@ def test_nulls_keep_the_types_of_columns(results: Path) -> None:
     assert curves["is_reference"].dtype == pd.BooleanDtype()
 
 
-def test_large_integers_beside_nulls_stay_exact(tmp_path: Path) -> None:
+def test_large_integers_and_lists_beside_nulls_stay_exact(tmp_path: Path) -> None:
     write_part(tmp_path, "curves", "a.parquet", [{"seed": 2**53 + 1}, {"seed": None}])
     assert load_table(tmp_path, "curves")["seed"].iloc[0] == 2**53 + 1
-
-
-def test_lists_come_back(tmp_path: Path) -> None:
     write_part(tmp_path, "epochs", "a.parquet", [{"gamma": [0.25, 0.75]}, {"gamma": None}])
     gamma = load_table(tmp_path, "epochs")["gamma"]
-    assert list(gamma.iloc[0]) == [0.25, 0.75]
-    assert gamma.iloc[1] is None
+    assert (list(gamma.iloc[0]), gamma.iloc[1]) == ([0.25, 0.75], None)
 
 
 def test_rows_come_in_order_of_the_trials_number(tmp_path: Path) -> None:
@@ -137,14 +133,14 @@ def test_number_that_is_needed_must_be_finite(
         require_finite(trials, ["seed", "validation.clean_accuracy"], tmp_path)
 
 
-def test_renamed_study_keeps_both_names(results: Path) -> None:
-    write_part(results, "trials", "x.parquet", [complete_row(3, 0.9, 0.5, study="later")])
-    assert load_results(results).study == "demo, later"
-
-
-def test_study_without_a_name_is_called_as_its_folder(tmp_path: Path) -> None:
-    folder = write_results(tmp_path / "here", [complete_row(0, 0.9, 0.5, study=None)])
-    assert load_results(folder).study == "here"
+def test_name_is_recorded_even_if_it_changed_or_else_the_folders(tmp_path: Path) -> None:
+    for number, (name, expected) in enumerate(((None, "here"), ("demo", "demo, later"))):
+        folder = write_results(
+            tmp_path / str(number) / "here", [complete_row(0, 0.9, 0.5, study=name)]
+        )
+        if name:
+            write_part(folder, "trials", "x.parquet", [complete_row(3, 0.9, 0.5, study="later")])
+        assert load_results(folder).study == expected
 
 
 def test_failed_trials_may_lack_everything(tmp_path: Path) -> None:

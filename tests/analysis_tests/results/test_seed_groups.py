@@ -25,6 +25,7 @@ from tests.analysis_tests.result_rows import (
 )
 
 ACCURACIES = ("clean_accuracy", "robust_accuracy")
+COLUMNS = ("test.clean_accuracy", "test.robust_accuracy")
 ONE_TRIAL = (complete_row(0, 0.9, 0.5),)
 
 
@@ -89,31 +90,22 @@ def test_splits_are_kept_apart(tmp_path: Path) -> None:
     assert groups(results)[0].mean.tolist() == pytest.approx([0.92, 0.42])
 
 
-def test_rows_written_twice_count_once(tmp_path: Path) -> None:
-    doubled = [*baseline_curves(), *baseline_curves()]
-    (group,) = groups(loaded(tmp_path, curves=doubled))
+def test_rows_written_twice_count_once_and_a_missing_metric_gives_no_group(tmp_path: Path) -> None:
+    results = loaded(tmp_path, curves=[*baseline_curves(), *baseline_curves()])
+    (group,) = groups(results)
     assert group.points[:, 1] == pytest.approx([0.40, 0.44, 0.42])
+    assert groups(results, ("robust_accuracy.salt_pepper", "clean_accuracy")) == ()
 
 
-def test_metric_that_a_baseline_lacks_gives_no_group(tmp_path: Path) -> None:
-    metrics = ("robust_accuracy.salt_pepper", "clean_accuracy")
-    assert groups(loaded(tmp_path), metrics) == ()
-
-
-def test_one_group_per_baseline_that_trials_refer_to(tmp_path: Path) -> None:
-    trials = [complete_row(0, 0.9, 0.5, baseline_digest="b"), complete_row(1, 0.9, 0.5)]
+def test_one_group_per_baseline_that_differs_and_that_trials_refer_to(tmp_path: Path) -> None:
+    digests = ("b", "base0", "again")
+    trials = [complete_row(n, 0.9, 0.5, baseline_digest=name) for n, name in enumerate(digests)]
     curves = [
-        *baseline_curves(),
+        *(row for name in ("base0", "again") for row in baseline_curves(name)),
         *baseline_curves("b", {1: (0.8, 0.3)}),
         *baseline_curves("unused", {1: (0.1, 0.1)}),
     ]
     assert [group.name for group in groups(loaded(tmp_path, trials, curves))] == ["b", "base0"]
-
-
-def test_baselines_that_look_the_same_are_one(tmp_path: Path) -> None:
-    trials = [complete_row(0, 0.9, 0.5), complete_row(1, 0.9, 0.5, baseline_digest="again")]
-    results = loaded(tmp_path, trials, [*baseline_curves(), *baseline_curves("again")])
-    assert [group.name for group in groups(results)] == ["base0"]
 
 
 def confirmed(folder: Path, rows: Sequence[dict[str, Any]]) -> Results:
@@ -125,9 +117,7 @@ def test_confirmed_trials_are_grouped(tmp_path: Path) -> None:
     rows = confirmation_rows(12, {9: (0.8, 0.6)}) + confirmation_rows(
         3, {8: (0.9, 0.5), 7: (0.7, 0.3)}
     )
-    first, second = confirmed_groups(
-        confirmed(tmp_path, rows), ("test.clean_accuracy", "test.robust_accuracy")
-    )
+    first, second = confirmed_groups(confirmed(tmp_path, rows), COLUMNS)
     assert (first.name, first.seeds) == ("3", (7, 8))
     assert first.points.tolist() == [[0.7, 0.3], [0.9, 0.5]]
     assert (second.name, second.seeds) == ("12", (9,))
@@ -140,16 +130,14 @@ def test_failed_runs_and_baselines_are_no_confirmed_points(tmp_path: Path) -> No
     rows.append(failed | {"config_digest": "3-8"})  # the first attempt at seed 8
     rows.append(rows[0] | {"role": "baseline", "trial": None})
     results = confirmed(tmp_path, rows)
-    columns = ("test.clean_accuracy", "test.robust_accuracy")
-    assert [group.seeds for group in confirmed_groups(results, columns)] == [(8,)]
+    assert [group.seeds for group in confirmed_groups(results, COLUMNS)] == [(8,)]
     assert num_failed_confirmations(results) == 1
 
 
 def test_confirmed_run_without_a_number_is_refused(tmp_path: Path) -> None:
     rows = [row | {"test.clean_accuracy": None} for row in confirmation_rows(3, {8: (0.9, 0.5)})]
-    columns = ("test.clean_accuracy", "test.robust_accuracy")
     with pytest.raises(ResultsError, match=r"confirmation: trial 3 .* test\.clean_accuracy"):
-        confirmed_groups(confirmed(tmp_path, rows), columns)
+        confirmed_groups(confirmed(tmp_path, rows), COLUMNS)
 
 
 def test_fresh_baselines_are_grouped_apart_from_the_confirmed_trials(tmp_path: Path) -> None:
@@ -158,8 +146,7 @@ def test_fresh_baselines_are_grouped_apart_from_the_confirmed_trials(tmp_path: P
         row | {"role": "baseline", "trial": None, "regularizer.alpha": 0.0}
         for row in confirmation_rows(0, {9: (0.8, 0.4), 8: (0.7, 0.3)})
     ]
-    columns = ("test.clean_accuracy", "test.robust_accuracy")
-    (group,) = fresh_baselines(confirmed(tmp_path, [*trial, *baseline]), columns)
+    (group,) = fresh_baselines(confirmed(tmp_path, [*trial, *baseline]), COLUMNS)
     assert group.seeds == (8, 9)
     assert group.points.tolist() == [[0.7, 0.3], [0.8, 0.4]]
 
@@ -170,7 +157,7 @@ def test_run_without_its_baseline_has_accuracies_but_no_gain(tmp_path: Path) -> 
     )
     first, second = confirmation_rows(3, {8: (0.9, 0.5), 9: (0.8, 0.4)})
     results = confirmed(tmp_path, [first, second | unpaired])
-    (group,) = confirmed_groups(results, ("test.clean_accuracy", "test.robust_accuracy"))
+    (group,) = confirmed_groups(results, COLUMNS)
     assert group.seeds == (8, 9)
     (group,) = confirmed_groups(results, ("test.accuracy_cost", "test.robustness_gain"))
     assert group.seeds == (8,)
