@@ -17,8 +17,9 @@ import torch
 from simreg_core.config.trial import TaskConfig, TrialConfig
 from simreg_core.data.images import Split
 from simreg_core.data.task import TaskData, load_task
-from simreg_core.training.fit import EpochRecord, fit
+from simreg_core.training.fit import fit
 from simreg_core.training.start import start
+from simreg_core.training.state import EpochRecord
 
 _CLASSES = 10
 

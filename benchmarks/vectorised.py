@@ -23,8 +23,9 @@ from simreg_core.regularizer.loss import SimilarityRegularizer, similarity_loss
 from simreg_core.regularizer.similarity import PixelSimilarity
 from simreg_core.seeding import generator
 from simreg_core.training.augment import augment, draw_augmentation
-from simreg_core.training.fit import TrainingState, learning_rate
+from simreg_core.training.fit import learning_rate
 from simreg_core.training.start import start
+from simreg_core.training.state import TrainingState
 
 _EVAL_BATCH = 1000
 

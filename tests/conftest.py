@@ -91,7 +91,7 @@ def tiny_trial() -> Callable[..., dict[str, Any]]:
         trial: dict[str, Any] = {
             "task": {"dataset": "digits", **sizes},
             "model": {"base_channels": 4, "blocks": [1, 1]},
-            "training": {"epochs": 2, "batch_size": 16},
+            "training": {"epochs": 2, "batch_size": 16, "checkpoint_seconds": 0},
             "regularizer": {"num_images": 64, "batch_size": 4},
             "robustness": {
                 "num_epsilons": 3,

@@ -115,6 +115,10 @@ Precision = Literal["float32", "bf16"]
 in float32."""
 
 
+_WITHOUT_EFFECT = {"cuda_graph", "checkpoint_seconds"}
+"""Settings of training that do not change its result, and so not its digest."""
+
+
 class TrainingConfig(Config):
     """SGD on cross-entropy plus the similarity loss."""
 
@@ -134,6 +138,10 @@ class TrainingConfig(Config):
     """Epoch whose weights are kept: that of the lowest validation loss, or the last."""
     precision: Precision = "float32"
     """Precision of training passes; networks are always evaluated in float32."""
+    cuda_graph: Literal["auto", "off"] = "auto"
+    """Replay the training step as a CUDA graph on GPUs; does not change results."""
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 30.0
+    """Shortest time between two checkpoints; the last epoch always writes one."""
 
 
 class RegularizerConfig(Config):
@@ -243,7 +251,7 @@ class TrialConfig(Config):
 
     def digest(self) -> str:
         """16 hexadecimal digits that identify this configuration in all processes."""
-        return _digest(self.to_dict())
+        return _digest(self.model_dump(mode="json", exclude={"training": _WITHOUT_EFFECT}))
 
     def unregularized(self, seed: int) -> TrialConfig:
         """This configuration with another seed and without the regularizer."""
@@ -252,7 +260,8 @@ class TrialConfig(Config):
 
     def network_digest(self) -> str:
         """16 hexadecimal digits that identify the trained network, whatever attacks it."""
-        return _digest({k: v for k, v in self.to_dict().items() if k != "robustness"})
+        content = self.model_dump(mode="json", exclude={"training": _WITHOUT_EFFECT})
+        return _digest({k: v for k, v in content.items() if k != "robustness"})
 
     def flat(self) -> dict[str, Any]:
         """Every leaf field by its dotted name; lists and mappings as JSON text."""

@@ -20,7 +20,7 @@ from simreg_core.errors import ConfigError
 from simreg_core.registry import METRICS, Metric
 from simreg_core.results.metrics import metric_named
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 VERSION_KEY = b"simreg_schema_version"  # in the metadata of every file
 _METRIC_KEY = b"simreg_metric"  # in the metadata of a metric's column
 
@@ -103,6 +103,7 @@ _PROVENANCE: tuple[Column, ...] = (
     Column("finished_at", "string", "UTC, ISO 8601"),
     Column("host", "string", "machine that ran the trial"),
     Column("device", "string", "device that trained, with its model name"),
+    Column("used_cuda_graph", "bool", "whether training replayed a CUDA graph"),
     Column("num_threads", "int64", "CPU threads of torch; CPU sums depend on them"),
     Column("python_version", "string", "version of Python"),
     Column("torch_version", "string", "version of torch"),

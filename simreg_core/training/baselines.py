@@ -45,8 +45,9 @@ from simreg_core.robustness.frequency import SpectrumPoint
 from simreg_core.seeding import derive_seed
 from simreg_core.storage.atomic import write_text
 from simreg_core.storage.location import storage_of
-from simreg_core.training.fit import EpochRecord, fit
+from simreg_core.training.checkpoints import fit_with_checkpoints
 from simreg_core.training.start import new_network, start
+from simreg_core.training.state import EpochRecord
 from simreg_core.version import __version__
 
 
@@ -248,8 +249,7 @@ class BaselineCache:
         unfinished = path.with_suffix(".state.pt")
         with suppress(checkpoint.CheckpointError):  # missing or damaged: training restarts
             state.restore(unfinished, config.digest())
-        for _ in fit(state, self.data.to(self.device), config.training, seed=config.seed):
-            state.save(unfinished, config.digest())
+        fit_with_checkpoints(state, self.data.to(self.device), config, unfinished)
         epochs = json.dumps([list(record) for record in state.records], allow_nan=False)
         write_text(path.with_suffix(".epochs.json"), epochs)
         checkpoint.save_weights(path, config, state.kept_model())

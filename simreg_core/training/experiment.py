@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.images import Split
-from simreg_core.data.task import TaskData
 from simreg_core.networks.checkpoint import CheckpointError
 from simreg_core.networks.network import FeatureNetwork
 from simreg_core.provenance import provenance, utc_now
@@ -27,8 +26,9 @@ from simreg_core.robustness.cifar10c import open_folder
 from simreg_core.robustness.evaluate import SplitMeasurements, evaluate
 from simreg_core.robustness.frequency import SpectrumPoint
 from simreg_core.training.baselines import BaselineCache, Baselines, measure_splits
-from simreg_core.training.fit import EpochRecord, TrainingState, fit
+from simreg_core.training.checkpoints import fit_with_checkpoints
 from simreg_core.training.start import start
+from simreg_core.training.state import EpochRecord, TrainingState
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def run_experiment(
     Args:
         config: The trial; it determines the result, together with the files that it names.
         cache: The baselines, with the data of ``config.task`` and the device to compute on.
-        checkpoint: File that every epoch is saved to; resumed from if it exists.
+        checkpoint: File that training is saved to; resumed from if it exists.
         on_epoch: Called after every epoch that is trained here.
 
     Raises:
@@ -118,9 +118,13 @@ def run_experiment(
 
     clock = time.perf_counter()
     state = start(config, on_device, cache.device)
-    for _ in _train(config, state, on_device, checkpoint):
+    _restore(state, config, checkpoint)
+
+    def report(_: EpochRecord) -> None:
         if on_epoch is not None:
             on_epoch(Progress(config, state.records, state.model, on_device.validation, baselines))
+
+    fit_with_checkpoints(state, on_device, config, checkpoint, on_epoch=report)
     train_seconds = time.perf_counter() - clock
 
     clock = time.perf_counter()
@@ -149,19 +153,12 @@ def run_experiment(
     )
 
 
-def _train(
-    config: TrialConfig, state: TrainingState, data: TaskData, checkpoint: Path | None
-) -> Iterator[EpochRecord]:
-    """Train to the last epoch, resuming from the checkpoint if it exists; saves every epoch."""
+def _restore(state: TrainingState, config: TrialConfig, checkpoint: Path | None) -> None:
     if checkpoint is not None and checkpoint.exists():
         try:
             state.restore(checkpoint, config.digest())
         except CheckpointError as err:
             raise UnusableStateError(str(err)) from err
-    for record in fit(state, data, config.training, seed=config.seed):
-        if checkpoint is not None:
-            state.save(checkpoint, config.digest())
-        yield record
 
 
 def _metric_columns(
@@ -184,6 +181,7 @@ def _metric_columns(
 def _training_columns(state: TrainingState) -> dict[str, Any]:
     shown = ("similarity_correlation", "positive_share", "negative_share")
     return {
+        "used_cuda_graph": state.uses_cuda_graph,
         "kept_epoch": state.kept_epoch,
         "validation_loss": state.kept_loss if math.isfinite(state.kept_loss) else None,
         **{name: getattr(state.records[-1], name) for name in shown},

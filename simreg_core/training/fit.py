@@ -7,120 +7,31 @@ uninterrupted one bit for bit on the CPU (with the same number of threads).
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from simreg_core.config.trial import Precision, TrainingConfig
+from simreg_core.config.trial import TrainingConfig
 from simreg_core.data.images import Split
 from simreg_core.data.task import TaskData
-from simreg_core.networks import checkpoint
 from simreg_core.networks.network import FeatureNetwork, evaluation_mode
 from simreg_core.regularizer.loss import SimilarityRegularizer
 from simreg_core.robustness.attack import batches
-from simreg_core.seeding import generator
-from simreg_core.training.augment import augment, draw_augmentation
+from simreg_core.training.graph import GraphSteps
+from simreg_core.training.state import EpochRecord, TrainingState
+from simreg_core.training.steps import Draws, StepResult, draw_epoch, run_eagerly, train_step
 
 _EVAL_BATCH = 1000
 
 
 class NonFiniteLossError(ArithmeticError):
     """Training produced a loss that is NaN or infinite."""
-
-
-class EpochRecord(NamedTuple):
-    """Measurements of one epoch of training; fields as in the table ``epochs``."""
-
-    epoch: int
-    learning_rate: float
-    task_loss: float
-    similarity_loss: float | None
-    train_accuracy: float
-    validation_loss: float
-    validation_accuracy: float
-    gamma: list[float] | None
-    similarity_correlation: float | None
-    positive_share: float | None
-    negative_share: float | None
-    seconds: float
-
-
-@dataclass
-class TrainingState:
-    """Everything that training needs to resume after an epoch."""
-
-    model: FeatureNetwork
-    regularizer: SimilarityRegularizer | None
-    optimizer: torch.optim.Optimizer
-    records: list[EpochRecord] = field(default_factory=list)
-    kept_epoch: int = -1
-    kept_loss: float = math.inf
-    kept_weights: dict[str, Tensor] = field(default_factory=dict)
-
-    @classmethod
-    def begin(
-        cls,
-        model: FeatureNetwork,
-        regularizer: SimilarityRegularizer | None,
-        config: TrainingConfig,
-    ) -> Self:
-        """Training of a network and its regularizer, if any, before the first epoch."""
-        parameters = list(model.parameters())
-        if regularizer is not None:
-            parameters += list(regularizer.parameters())
-        optimizer = torch.optim.SGD(
-            parameters,
-            lr=config.learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            fused=True if parameters[0].is_cuda else None,
-        )
-        return cls(model, regularizer, optimizer)
-
-    def kept_model(self) -> FeatureNetwork:
-        """A copy of the network with the kept weights, in evaluation mode."""
-        model = copy.deepcopy(self.model)
-        model.load_state_dict(self.kept_weights)
-        return model.eval()
-
-    def save(self, path: Path, digest: str) -> None:
-        """Write a checkpoint for :meth:`restore`; ``digest`` identifies the configuration."""
-        payload = {
-            "config_digest": digest,
-            "model": self.model.state_dict(),
-            "regularizer": None if self.regularizer is None else self.regularizer.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "records": [list(record) for record in self.records],
-            "kept": [self.kept_epoch, self.kept_loss, self.kept_weights],
-        }
-        checkpoint.save(payload, path)
-
-    def restore(self, path: Path, digest: str) -> None:
-        """Load a checkpoint.
-
-        Raises:
-            checkpoint.CheckpointError: it is damaged, or belongs to another configuration.
-        """
-        payload = checkpoint.load(path, device=next(self.model.parameters()).device)
-        if payload.get("config_digest") != digest:
-            raise checkpoint.CheckpointError(f"{path} belongs to another configuration")
-        self.model.load_state_dict(payload["model"])
-        if self.regularizer is not None:
-            self.regularizer.load_state_dict(payload["regularizer"])
-        is_fused = self.optimizer.param_groups[0]["fused"]
-        self.optimizer.load_state_dict(payload["optimizer"])
-        for group in self.optimizer.param_groups:  # depends on the device, not on the checkpoint
-            group["fused"] = is_fused
-        self.records = [EpochRecord(*record) for record in payload["records"]]
-        self.kept_epoch, self.kept_loss, self.kept_weights = payload["kept"]
 
 
 def fit(
@@ -139,12 +50,25 @@ def fit(
     Raises:
         NonFiniteLossError: a loss is not finite; names the epoch and the step.
     """
+    step = partial(train_step, state, data.train, config)
+    run_eager = partial(run_eagerly, step)
+    run_full: Callable[[Draws], StepResult] = run_eager
+    graph = None
+    if config.cuda_graph == "auto" and data.train.images.is_cuda:
+        run_full = graph = GraphSteps(step)
     for epoch in range(len(state.records), config.epochs):
         started = time.perf_counter()
         rate = learning_rate(config, epoch)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        trained = _train_epoch(state, data.train, config, seed, epoch)
+        state.set_learning_rate(rate)
+        state.model.train()
+        draws = draw_epoch(data.train, state.regularizer, config, seed=seed, epoch=epoch)
+        parts = [
+            (run_full if part.images.shape[1] == config.batch_size else run_eager)(part)
+            for part in draws
+        ]
+        num_seen = sum(part.images.numel() for part in draws)
+        trained = _epoch_measurements(state.regularizer, parts, num_seen, epoch)
+        state.uses_cuda_graph = graph is not None and graph.is_captured
         loss, accuracy = mean_loss_and_accuracy(state.model, data.validation)
         if not math.isfinite(loss):
             raise NonFiniteLossError(f"validation loss {loss} in epoch {epoch}")
@@ -161,11 +85,6 @@ def fit(
         )
         state.records.append(record)
         yield record
-
-
-def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """A context for forward passes in a precision; compute losses outside of it."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def learning_rate(config: TrainingConfig, epoch: int) -> float:
@@ -191,81 +110,28 @@ def mean_loss_and_accuracy(model: FeatureNetwork, split: Split) -> tuple[float, 
     return float(loss) / len(split.labels), int(correct) / len(split.labels)
 
 
-def _train_epoch(
-    state: TrainingState, train: Split, config: TrainingConfig, seed: int, epoch: int
+def _epoch_measurements(
+    regularizer: SimilarityRegularizer | None, parts: list[StepResult], num_seen: int, epoch: int
 ) -> dict[str, Any]:
-    """One pass over the training images; nothing waits for the device between its steps."""
-    task_losses: list[Tensor] = []
-    pair_losses: list[Tensor] = []
-    similarities: list[Tensor] = []
-    correct = torch.zeros((), dtype=torch.int64, device=train.labels.device)
-    num_seen = 0
-    state.model.train()
-    for index, draws, pairs in _draw_epoch(state, train, config, seed, epoch):
-        pixels = augment(train.images, index, draws, config.augmentation).to(torch.float32) / 255
-        labels = train.labels[index]
-        with autocast(pixels.device, config.precision):  # one context casts each weight once
-            logits = state.model(pixels)
-            if state.regularizer is not None:
-                features = state.regularizer.features(state.model, pairs)
-        logits = logits.to(torch.float32)
-        loss = functional.cross_entropy(logits, labels)
-        task_losses.append(loss.detach())
-        if state.regularizer is not None:
-            batch = state.regularizer.compare(features, pairs)
-            pair_losses.append(batch.loss.detach())
-            similarities.append(torch.stack([batch.s_cnn.detach(), batch.s_target]))
-            loss = loss + state.regularizer.config.alpha * batch.loss
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        state.optimizer.step()
-        correct += (logits.argmax(dim=1) == labels).sum()
-        num_seen += len(index)
-    return {
-        "task_loss": _mean_finite(task_losses, "task", epoch),
-        "train_accuracy": int(correct) / num_seen,
-        **_pair_measurements(state.regularizer, pair_losses, similarities, epoch),
+    """The fields of :class:`EpochRecord` that the steps of an epoch measure."""
+    task = _mean_finite(torch.cat([part.task_loss for part in parts]), "task", epoch)
+    num_correct = sum(int(part.num_correct.sum()) for part in parts)
+    found: dict[str, Any] = {
+        "task_loss": task,
+        "train_accuracy": num_correct / num_seen,
+        "similarity_loss": None,
+        "gamma": None,
+        "similarity_correlation": None,
+        "positive_share": None,
+        "negative_share": None,
     }
-
-
-def _draw_epoch(
-    state: TrainingState, train: Split, config: TrainingConfig, seed: int, epoch: int
-) -> Iterator[tuple[Tensor, Tensor, Any]]:
-    """The draws of each step of an epoch: images, their augmentation, and pairs.
-
-    They are drawn on the CPU, so that they are the same for all devices, and copied at once.
-    """
-    device = train.images.device
-    order = torch.randperm(len(train.labels), generator=generator(seed, "batches", epoch))
-    parts = order.split(config.batch_size)
-    if len(parts[-1]) < 2:  # batch normalisation needs two images
-        parts = parts[:-1]
-    sizes = [len(part) for part in parts]
-    rng = generator(seed, "augmentation", epoch)
-    draws = [draw_augmentation(size, config.augmentation, rng) for size in sizes]
-    pairs: Iterable[Any] = itertools.repeat(None)
-    if state.regularizer is not None:
-        pairs = state.regularizer.draw(len(sizes), generator(seed, "pairs", epoch)).to(device)
-    return zip(
-        torch.cat(parts).to(device).split(sizes),
-        torch.cat(draws, dim=1).to(device).split(sizes, dim=1),
-        pairs,
-        strict=False,
-    )
-
-
-def _pair_measurements(
-    regularizer: SimilarityRegularizer | None,
-    losses: list[Tensor],
-    similarities: list[Tensor],
-    epoch: int,
-) -> dict[str, Any]:
     if regularizer is None:
-        names = ("similarity_loss", "gamma", "similarity_correlation")
-        return dict.fromkeys((*names, "positive_share", "negative_share"))
-    pairs = torch.cat(similarities, dim=1).to(torch.float64)
+        return found
+    losses = torch.cat([part.similarity_loss for part in parts])
+    pairs = torch.cat([part.similarities for part in parts]).to(torch.float64)  # (S, 2, k)
+    pairs = pairs.transpose(0, 1).flatten(1)
     correlation = float(torch.corrcoef(pairs)[0, 1]) if len(pairs[0].unique()) > 1 else math.nan
-    return {
+    return found | {
         "similarity_loss": _mean_finite(losses, "similarity", epoch),
         "gamma": regularizer.gamma().tolist(),
         "similarity_correlation": correlation if math.isfinite(correlation) else None,
@@ -274,8 +140,8 @@ def _pair_measurements(
     }
 
 
-def _mean_finite(losses: list[Tensor], name: str, epoch: int) -> float:
-    values = torch.stack(losses).to(torch.float64)
+def _mean_finite(losses: Tensor, name: str, epoch: int) -> float:
+    values = losses.to(torch.float64)
     finite = values.isfinite()
     if not bool(finite.all()):
         step = int((~finite).nonzero()[0])

@@ -13,7 +13,7 @@ from simreg_core.regularizer.pairs import PairSampler
 from simreg_core.regularizer.similarity import PixelSimilarity
 from simreg_core.regularizer.targets import TargetInput, make_target
 from simreg_core.seeding import generator
-from simreg_core.training.fit import TrainingState
+from simreg_core.training.state import TrainingState
 
 
 def start(config: TrialConfig, data: TaskData, device: torch.device) -> TrainingState:

@@ -11,8 +11,8 @@ from benchmarks.timing import make_task
 from benchmarks.vectorised import VectorisedTraining, regularizer_of
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import TaskData
-from simreg_core.training.fit import TrainingState
 from simreg_core.training.start import start
+from simreg_core.training.state import TrainingState
 from tests.core_tests.trained_networks import as_resnet, epochs_of
 
 CPU = torch.device("cpu")

@@ -20,7 +20,7 @@ from simreg_core.results.schema import (
     Column,
     optional_column,
 )
-from simreg_core.training.fit import EpochRecord
+from simreg_core.training.state import EpochRecord
 from tests.core_tests.measuring import run
 
 ATTACKED = ("gaussian", "transfer_fgsm")

@@ -6,12 +6,14 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from simreg_core.config.trial import TrialConfig
+from simreg_core.data.task import TaskData
 from simreg_core.training import baselines
-from simreg_core.training.fit import EpochRecord, fit
+from simreg_core.training.checkpoints import fit_with_checkpoints
+from simreg_core.training.state import TrainingState
 
 MakeModule = Callable[[str], Path]
 
@@ -38,9 +40,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Root seeds of the networks that are trained for the cache while a test runs."""
     seeds: list[int] = []
 
-    def counted(*arguments: Any, seed: int) -> Iterator[EpochRecord]:
-        seeds.append(seed)
-        return fit(*arguments, seed=seed)
+    def counted(state: TrainingState, data: TaskData, config: TrialConfig, path: Path) -> None:
+        seeds.append(config.seed)
+        fit_with_checkpoints(state, data, config, path)
 
-    monkeypatch.setattr(baselines, "fit", counted)
+    monkeypatch.setattr(baselines, "fit_with_checkpoints", counted)
     return seeds

@@ -17,7 +17,9 @@ from simreg_core.__main__ import main
 from simreg_core.config.trial import TrialConfig
 from simreg_core.networks.checkpoint import load_weights
 from simreg_core.results.measurements import CurvePoint
-from simreg_core.training.fit import EpochRecord, TrainingState, fit
+from simreg_core.training.checkpoints import CheckpointWriter
+from simreg_core.training.fit import fit
+from simreg_core.training.state import EpochRecord, TrainingState
 from tests.core_tests.measuring import accuracies
 from tests.core_tests.trained_networks import MakeConfig
 
@@ -104,18 +106,17 @@ def test_interrupted_baseline_is_continued(
         first_epochs.append(len(state.records))
         return fit(state, *rest, **options)
 
-    def killed(self: TrainingState, path: Path, digest: str) -> None:
-        save(self, path, digest)
+    def killed(self: CheckpointWriter, state: TrainingState, *, is_last: bool) -> None:
+        state.save(self.path, self.digest)
         raise KeyboardInterrupt
 
-    save = TrainingState.save
     with monkeypatch.context() as patch:
-        patch.setattr(TrainingState, "save", killed)
+        patch.setattr(CheckpointWriter, "save", killed)
         assert run()[0] == 130
     assert [name for name in _files(output) if name.endswith(".state.pt")]
-    monkeypatch.setattr("simreg_core.training.baselines.fit", counted)
+    monkeypatch.setattr("simreg_core.training.checkpoints.fit", counted)
     assert run()[0] == 0
-    assert first_epochs == [1, 0]  # the interrupted baseline resumes, the surrogate starts
+    assert first_epochs == [1, 0, 0]  # baseline (resumed), surrogate, trial
     assert not [name for name in _files(output) if name.endswith("state.pt")]
 
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import TaskData
 from simreg_core.networks.resnet import ResNet
-from simreg_core.training.fit import EpochRecord, TrainingState, fit
+from simreg_core.training.fit import fit
 from simreg_core.training.start import start
+from simreg_core.training.state import EpochRecord, TrainingState
 
 CPU = torch.device("cpu")
 MakeConfig = Callable[..., TrialConfig]

@@ -11,13 +11,14 @@ import torch
 
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import TaskData, load_task
-from simreg_core.training import baselines
+from simreg_core.training import checkpoints
 from simreg_core.training.baselines import (
     BaselineCache,
     Baselines,
     baseline_networks,
 )
-from simreg_core.training.fit import EpochRecord, NonFiniteLossError, fit
+from simreg_core.training.fit import NonFiniteLossError, fit
+from simreg_core.training.state import EpochRecord
 from tests.core_tests.trained_networks import CPU, MakeConfig
 from tests.core_tests.trained_networks import trained as train
 
@@ -180,7 +181,7 @@ def test_interrupted_training_leaves_no_network_behind(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(baselines, "fit", interrupted)
+        patch.setattr(checkpoints, "fit", interrupted)
         with pytest.raises(KeyboardInterrupt):
             cache.weights_file(network)
     assert [name for name in _files(tmp_path) if not name.endswith(".state.pt")] == []

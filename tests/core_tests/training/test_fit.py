@@ -18,11 +18,7 @@ from simreg_core.networks.network import build_network
 from simreg_core.regularizer.loss import PairBatch
 from simreg_core.seeding import generator
 from simreg_core.training.augment import augment, draw_augmentation
-from simreg_core.training.fit import (
-    NonFiniteLossError,
-    learning_rate,
-    mean_loss_and_accuracy,
-)
+from simreg_core.training.fit import NonFiniteLossError, learning_rate, mean_loss_and_accuracy
 from simreg_core.training.start import start
 from tests.core_tests.trained_networks import (
     CPU,
