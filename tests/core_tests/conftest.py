@@ -12,6 +12,9 @@ import pytest
 
 from simreg_core.training import baselines
 from simreg_core.training.fit import EpochRecord, fit
+from tests.object_stores import bucket, make_bucket, s3_server
+
+__all__ = ["bucket", "make_bucket", "s3_server"]
 
 MakeModule = Callable[[str], Path]
 

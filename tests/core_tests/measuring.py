@@ -47,6 +47,15 @@ def every_pair(num_images: int) -> tuple[Tensor, ...]:
     return torch.combinations(torch.arange(num_images)).unbind(1)
 
 
+def assert_labelled_alike(part: Any, whole: Any) -> None:
+    """Every image of a part has the label that it has in the whole."""
+    assert part.labels is not None
+    assert whole.labels is not None
+    label_of = dict(zip([i.numpy().tobytes() for i in whole.images], whole.labels, strict=True))
+    for image, label in zip(part.images, part.labels, strict=True):
+        assert label_of[image.numpy().tobytes()] == label
+
+
 def accuracies(points: Sequence[CurvePoint]) -> dict[str, float]:
     """The metrics that one split's curves decide alone."""
     found = compute(Measurements(points))
