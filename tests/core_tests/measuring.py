@@ -21,8 +21,7 @@ from simreg_core.robustness.attack import AttackInput, Perturbation, prepare
 from simreg_core.robustness.corruptions import corruption_attack
 from simreg_core.training.baselines import BaselineCache
 from simreg_core.training.experiment import TrialResult, run_experiment
-
-CPU = torch.device("cpu")
+from tests.core_tests.trained_networks import CPU
 
 
 def attack(

@@ -114,12 +114,6 @@ def test_feature_similarity_is_the_formula(
     np.testing.assert_allclose(similarity.detach().numpy(), expected, atol=1e-6)
 
 
-def test_features_by_name_and_in_a_list_are_the_same() -> None:
-    features = _features(0, 3)
-    by_name = dict(zip(("stem", "section1", "section2"), features, strict=True))
-    assert torch.equal(_similarity()(features), _similarity()(by_name))
-
-
 def test_evaluation_subtracts_the_means_of_training_and_leaves_them() -> None:
     module = _similarity()
     shown = _features(0, 4)

@@ -135,12 +135,6 @@ def test_directions_of_fgsm_are_computed_once_and_read_back_the_same(
     assert computed == [64, 64]
 
 
-def test_without_fgsm_there_are_no_directions(load: Load, tiny_config: MakeConfig) -> None:
-    attacks = {"gaussian": {"max_epsilon": 0.4}}
-    changes = {"robustness.attacks": attacks, "robustness.reference": {"gaussian": 0.4}}
-    assert load(tiny_config(changes)).surrogate.precomputed == {}
-
-
 def test_damaged_directions_are_computed_again(
     load: Load, tiny_config: MakeConfig, tmp_path: Path
 ) -> None:
