@@ -107,10 +107,7 @@ def learning_rates(
     return rates
 
 
-# A linear classifier, its best attack, and broken ones ----------------------------------------
-
-LinearAttack = Callable[[Array, NDArray[np.int64], float], Array]
-"""Images (B, D) in [0, 1], labels (B,) of two classes, epsilon to perturbed images (B, D)."""
+# A linear classifier and its best attack -------------------------------------------------------
 
 
 def margins(weights: Array, bias: Array, images: Array, labels: NDArray[np.int64]) -> Array:
@@ -121,63 +118,10 @@ def margins(weights: Array, bias: Array, images: Array, labels: NDArray[np.int64
     return result
 
 
-def _ascent(weights: Array, labels: NDArray[np.int64]) -> Array:
-    """Sign of the gradient of the cross-entropy: towards the other class."""
-    result: Array = np.sign(weights[1 - labels] - weights[labels])
-    return result
-
-
-def fgsm(weights: Array) -> LinearAttack:
-    """Closed form: every pixel moves by epsilon along the difference of the weights, clipped."""
-    return lambda images, labels, epsilon: np.clip(
-        images + epsilon * _ascent(weights, labels), 0, 1
-    )
-
-
-def scaled(attack: LinearAttack, factor: float) -> LinearAttack:
-    """Broken unless ``factor`` is 1: too short, too far or, if negative, backwards."""
-    return lambda images, labels, epsilon: attack(images, labels, factor * epsilon)
-
-
-def fgsm_with_random_signs(weights: Array) -> LinearAttack:
-    """Broken: noise of the right size, no direction."""
-    rng = np.random.default_rng(0)
-    return lambda images, labels, epsilon: np.clip(
-        images + epsilon * rng.choice([-1.0, 1.0], images.shape), 0, 1
-    )
-
-
-def fgsm_with_constant_step(weights: Array) -> LinearAttack:
-    """Broken: ignores epsilon."""
-    return lambda images, labels, epsilon: np.clip(images + 0.03 * _ascent(weights, labels), 0, 1)
-
-
-def fgsm_without_clipping(weights: Array) -> LinearAttack:
-    """Broken: leaves [0, 1]."""
-    return lambda images, labels, epsilon: images + epsilon * _ascent(weights, labels)
-
-
-def _unit(vectors: Array) -> Array:
-    result: Array = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return result
-
-
-def l2_step(weights: Array) -> LinearAttack:
-    """Closed form away from the bounds: epsilon along the difference of the weights."""
-    return lambda images, labels, epsilon: (
-        images + epsilon * _unit(weights[1 - labels] - weights[labels])
-    )
-
-
-def l2_step_in_random_direction(weights: Array) -> LinearAttack:
-    """Broken: the right length, no direction."""
-    rng = np.random.default_rng(0)
-    return lambda images, labels, epsilon: images + epsilon * _unit(rng.normal(size=images.shape))
-
-
-def l2_step_along_signs(weights: Array) -> LinearAttack:
-    """Broken: Linf's direction in the L2 ball."""
-    return lambda images, labels, epsilon: images + epsilon * _unit(_ascent(weights, labels))
+def fgsm(weights: Array, images: Array, labels: NDArray[np.int64], epsilon: float) -> Array:
+    """Closed form: every pixel moves by epsilon towards the other class's weights, clipped."""
+    towards_other = np.sign(weights[1 - labels] - weights[labels])
+    return np.clip(images + epsilon * towards_other, 0, 1)
 
 
 def boundary_distances(

@@ -14,6 +14,9 @@ from simreg_core.data.task import TaskData
 from simreg_core.training import baselines
 from simreg_core.training.checkpoints import fit_with_checkpoints
 from simreg_core.training.state import TrainingState
+from tests.object_stores import bucket, make_bucket, s3_server
+
+__all__ = ["bucket", "make_bucket", "s3_server"]
 
 MakeModule = Callable[[str], Path]
 

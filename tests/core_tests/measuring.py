@@ -21,8 +21,7 @@ from simreg_core.robustness.attack import AttackInput, Perturbation, prepare
 from simreg_core.robustness.corruptions import corruption_attack
 from simreg_core.training.baselines import BaselineCache
 from simreg_core.training.experiment import TrialResult, run_experiment
-
-CPU = torch.device("cpu")
+from tests.core_tests.trained_networks import CPU
 
 
 def attack(
@@ -45,6 +44,15 @@ def corrupt(images: Tensor, kind: str, severity: float, rng: torch.Generator) ->
 def every_pair(num_images: int) -> tuple[Tensor, ...]:
     """Indices i and j of every pair i < j."""
     return torch.combinations(torch.arange(num_images)).unbind(1)
+
+
+def assert_labelled_alike(part: Any, whole: Any) -> None:
+    """Every image of a part has the label that it has in the whole."""
+    assert part.labels is not None
+    assert whole.labels is not None
+    label_of = dict(zip([i.numpy().tobytes() for i in whole.images], whole.labels, strict=True))
+    for image, label in zip(part.images, part.labels, strict=True):
+        assert label_of[image.numpy().tobytes()] == label
 
 
 def accuracies(points: Sequence[CurvePoint]) -> dict[str, float]:

@@ -51,21 +51,14 @@ def test_harmless_figures_warn_of_nothing(figures: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("figures", "fragments"),
     [
-        pytest.param(
-            {"black_box": (0.8, 0.02, 0.6)}, ["transfer_fgsm", "0.2:", "0.020"], id="black box"
-        ),
-        pytest.param({"few": (0.3, 0.2, 0.0)}, ["more steps", "0.1:", "0.300"], id="steps"),
-        pytest.param(
-            dict.fromkeys(("strong", "few", "one_restart"), (0.5, 0.2, 0.06)),
-            ["0.060", "0.5,"],
-            id="large epsilon",
-        ),
-        pytest.param(
-            {"one_restart": (0.75, 0.2, 0.0)}, ["restarts", "0.1:", "0.750"], id="restarts"
-        ),
-        pytest.param({"decision_based": 0.8}, ["hop_skip_jump", "0.8", "30"], id="decisions"),
-        pytest.param({"gradient": None}, ["hop_skip_jump", "1.2", "none"], id="no gradients"),
+        ({"black_box": (0.8, 0.02, 0.6)}, ["transfer_fgsm", "0.2:", "0.020"]),
+        ({"few": (0.3, 0.2, 0.0)}, ["more steps", "0.1:", "0.300"]),
+        (dict.fromkeys(("strong", "few", "one_restart"), (0.5, 0.2, 0.06)), ["0.060", "0.5,"]),
+        ({"one_restart": (0.75, 0.2, 0.0)}, ["restarts", "0.1:", "0.750"]),
+        ({"decision_based": 0.8}, ["hop_skip_jump", "0.8", "30"]),
+        ({"gradient": None}, ["hop_skip_jump", "1.2", "none"]),
     ],
+    ids=["black box", "steps", "large epsilon", "restarts", "decisions", "no gradients"],
 )
 def test_each_sign_warns_alone(figures: dict[str, Any], fragments: list[str]) -> None:
     (warning,) = _warnings(**figures)
@@ -74,13 +67,7 @@ def test_each_sign_warns_alone(figures: dict[str, Any], fragments: list[str]) ->
 
 @pytest.mark.parametrize(
     ("one", "other", "is_above"),
-    [
-        (0.5, 0.5, False),
-        (0.58, 0.5, False),
-        (0.62, 0.5, True),
-        (0.005, 0.0, False),
-        (0.3, 0.6, False),
-    ],
+    [(0.58, 0.5, False), (0.62, 0.5, True), (0.005, 0.0, False), (0.3, 0.6, False)],
 )
 def test_noise_is_two_standard_errors_and_an_image(
     one: float, other: float, is_above: bool

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,14 +40,9 @@ def _one_line(caught: pytest.ExceptionInfo[ConfigError]) -> str:
     return message
 
 
-@pytest.mark.parametrize("dump", [json.dumps, yaml.safe_dump])
-def test_every_configuration_survives_a_file(
-    dump: Callable[[Any], str],
-    trial_file: TrialFile,
-    tiny_config: MakeConfig,
-) -> None:
+def test_configuration_survives_a_file(trial_file: TrialFile, tiny_config: MakeConfig) -> None:
     config = tiny_config({"training.learning_rate": 0.001, "robustness.tradeoff_weight": 2})
-    assert load_trial_config(trial_file(dump(config.to_dict()))) == config
+    assert load_trial_config(trial_file(yaml.safe_dump(config.to_dict()))) == config
 
 
 EXPONENTS = {"1e-4": "1.0e-4", "1e4": "1.0e+4", "1.5e4": "1.5e+4"}  # as YAML writes them
@@ -89,13 +83,10 @@ def test_plain_numbers_are_numbers(written: str, value: float) -> None:
     ("content", "fragment"),
     [
         pytest.param(b"seed: 1\nseed: 2\n", "line 2", id="repeated"),
-        pytest.param(b"task:\n  color: true\n  color: true\n", "line 3", id="repeated-below"),
         pytest.param(b"a: [{b: 1, b: 2}]\n", "line 1", id="repeated-in-a-list"),
         pytest.param(b"# nothing\n", "empty", id="empty"),
         pytest.param(b"- 1\n- 2\n", "a list", id="list-at-top"),
-        pytest.param(b"digits\n", "'digits'", id="text-at-top"),
         pytest.param(b"a: [1\n", "not valid YAML", id="unclosed"),
-        pytest.param(b"a: 1\n---\nb: 2\n", "not valid YAML", id="two-documents"),
         pytest.param(b"1: a\n", "found 1", id="number-as-key"),
         pytest.param(b"? [a]\n: b\n", "must be text", id="list-as-key"),
         pytest.param(b"a: !!python/object/apply:os.getcwd []\n", "not valid YAML", id="code"),
@@ -124,9 +115,7 @@ def test_file_that_is_no_mapping_is_refused(
     ("text", "key", "fragment"),
     [
         ("training: {epoch: 3}", "training.epoch", "'epochs'?"),
-        ("regularizer: {treshold: 0.3}", "regularizer.treshold", "'threshold'?"),
         ("regulariser: {alpha: 0.3}", "regulariser", "'regularizer'?"),
-        ("training: {schedule: {steps: 3}}", "training.schedule.steps", "'step'?"),
         (
             "robustness: {attacks: {uniform: {max_eps: 0.1}}, reference: {uniform: 0.1}}",
             "robustness.attacks.uniform.max_eps",
@@ -135,7 +124,6 @@ def test_file_that_is_no_mapping_is_refused(
         ("zzz: 1", "zzz", "task, model, training"),
         ("training: fast", "training", "'fast'"),
         ("training: {schedule: {step: 0.5, restart: 0.1}}", "training.schedule", "0.1"),
-        ("training: {augmentation: {crop_padding: 99}}", "training.augmentation", "16"),
         ("training: {epochs: 0, batch_size: 0, momentum: 3}", "training.epochs", "2 more"),
     ],
 )
@@ -150,33 +138,16 @@ def test_wrong_trial_is_refused_by_its_key(
     assert fragment in message
 
 
-@pytest.mark.parametrize(
-    ("text", "overrides", "message"),
-    [
-        ("task: {}\n", [], r"task\.dataset: required"),
-        (MINIMAL, ["training.epoch=3"], r"training\.epoch: unknown key"),
-    ],
-)
-def test_missing_key_and_unknown_key_of_an_override_are_refused(
-    text: str, overrides: list[str], message: str, trial_file: TrialFile
-) -> None:
-    with pytest.raises(ConfigError, match=message):
-        load_trial_config(trial_file(text), overrides)
+def test_missing_key_is_refused(trial_file: TrialFile) -> None:
+    with pytest.raises(ConfigError, match=r"task\.dataset: required"):
+        load_trial_config(trial_file("task: {}\n"))
 
 
-@pytest.mark.parametrize(
-    ("overrides", "key", "value"),
-    [
-        (["training.epochs=3"], "training.epochs", 3),
-        (["seed=3", "seed=4"], "seed", 4),
-        (["regularizer.alpha=0.25"], "regularizer.alpha", 0.25),  # beats the protocol's
-    ],
-)
-def test_last_override_wins(
-    overrides: list[str], key: str, value: Any, trial_file: TrialFile
-) -> None:
+def test_last_override_wins_over_file_and_protocol(trial_file: TrialFile) -> None:
     path = trial_file(MINIMAL + "training: {epochs: 7}\n")
-    assert load_trial_config(path, overrides).flat()[key] == value
+    overrides = ["training.epochs=3", "seed=3", "seed=4", "regularizer.alpha=0.25"]
+    config = load_trial_config(path, overrides)
+    assert (config.training.epochs, config.seed, config.regularizer.alpha) == (3, 4, 0.25)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,6 +17,7 @@ from simreg_core.data.task import (
     load_task,
 )
 from simreg_core.errors import ConfigError
+from tests.core_tests.measuring import assert_labelled_alike
 
 MakeDataset = Callable[..., Path]
 MakePng = Callable[..., bytes]
@@ -29,15 +29,6 @@ def _load(folder: Path) -> ImagePool:
 
 def _contents(images: Tensor) -> set[bytes]:
     return {image.numpy().tobytes() for image in images}
-
-
-def _assert_labelled_alike(part: Any, whole: Any) -> None:
-    """Every image of a part has the label that it has in the whole."""
-    assert part.labels is not None
-    assert whole.labels is not None
-    label_of = dict(zip([i.numpy().tobytes() for i in whole.images], whole.labels, strict=True))
-    for image, label in zip(part.images, part.labels, strict=True):
-        assert label_of[image.numpy().tobytes()] == label
 
 
 # Splits
@@ -60,7 +51,7 @@ def test_splits_have_the_asked_sizes_keep_their_labels_and_share_no_image(task: 
         assert isinstance(split, Split)
         assert len(split.labels) == size
         assert (split.images.dtype, split.labels.dtype) == (torch.uint8, torch.int64)
-        _assert_labelled_alike(split, pool)
+        assert_labelled_alike(split, pool)
 
 
 def test_smaller_training_set_is_measured_on_the_same_images(task: TaskConfig) -> None:
@@ -178,7 +169,7 @@ def test_held_out_images_are_left_out_under_any_name(folders: Path) -> None:
     held_out = (data.validation, data.test)
     found = _load_images(task, f"folder:{folders / 'train'}", 24, data, held_out)
     assert _contents(found.images) == _contents(data.train.images)
-    _assert_labelled_alike(found, data.train)
+    assert_labelled_alike(found, data.train)
     first = _load_images(task, f"folder:{folders / 'train'}", 9, data, held_out).images
     assert torch.equal(first, found.images[:9])
 
@@ -220,7 +211,6 @@ def test_without_held_out_images_the_draw_is_the_datasets(
     ("train", "test", "message"),
     [
         ([1] * 8, None, "label 1$"),
-        ([0, 1000000] * 4, None, "found 1000000.* label 1$"),
         ([0, 2**46] * 4, None, "found 70368744177664.* label 1$"),
         ([1, 2] * 4, None, "found 2.* label 0$"),
         ([0, 1] * 4, [0, 2], "label 2,"),
@@ -252,7 +242,7 @@ def test_regularization_images_carry_their_labels_if_they_have_some(
     assert own.labels is not None
     assert own.labels.tolist() == data.train.labels[:7].tolist()
     folder = make_dataset("other", num_train=30, first=500)
-    _assert_labelled_alike(_load_images(task, f"parquet:{folder}", 7, data), _load(folder))
+    assert_labelled_alike(_load_images(task, f"parquet:{folder}", 7, data), _load(folder))
     without = _load_images(task, f"parquet:{write_images(None, num=6)}", 6, data)
     assert (len(without.images), without.labels) == (6, None)
 

@@ -20,7 +20,6 @@ from simreg_core.registry import DATASETS
 
 DOWNLOADABLE = [name for name, found in DATASETS.own.items() if found.download is not None]
 NUM_TRAIN, NUM_TEST = 20, 7
-ROOT = Path(__file__).resolve().parents[3]
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
 Files = Callable[[str], dict[str, Arrays]]
 

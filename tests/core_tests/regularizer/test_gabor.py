@@ -126,15 +126,6 @@ def test_shift_by_one_position_shifts_the_responses() -> None:
     assert first[:, 3:5, 2:5].max() > 0.02
 
 
-@pytest.mark.parametrize("side", [16, 48, 96])
-def test_responses_hardly_depend_on_the_resolution(side: int) -> None:
-    population = GaborPopulation()
-    low = population.units.frequency < 4
-    reference = population.responses(_grating(0, 2, 0.3, side=32))[0, low]
-    other = population.responses(_grating(0, 2, 0.3, side=side))[0, low]
-    torch.testing.assert_close(other, reference, atol=0.08, rtol=0)
-
-
 def test_responses_do_not_depend_on_how_images_are_grouped() -> None:
     images = _noise(3, 1030, 8)
     population = GaborPopulation(orientations=2, frequencies=(2,), side=8)

@@ -150,18 +150,6 @@ def test_loss_reaches_every_weight_but_the_heads_and_gamma() -> None:
     assert bool((gradient != 0).any())
 
 
-def test_building_and_comparing_leave_the_models_parameters_as_they_were() -> None:
-    model = _model().train()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    regularizer = _regularizer(_images(), model)
-    assert model.training
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    _compare(regularizer, model)
-    assert set(model.state_dict()) == set(before)
-    owned = {id(parameter) for parameter in model.parameters()}
-    assert not owned & {id(parameter) for parameter in regularizer.parameters()}
-
-
 def test_gamma_of_one_layer_compares_that_layer_alone_and_runs_nothing_above_it() -> None:
     images, model = _images(), _model()
     alone = _regularizer(images, model, gamma="section1")

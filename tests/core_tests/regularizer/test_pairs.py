@@ -123,14 +123,6 @@ def test_all_pairs_are_those_of_the_plain_sampler() -> None:
     assert all(torch.equal(a, b) for a, b in zip(drawn, expected, strict=True))
 
 
-@pytest.mark.parametrize("name", ["high", "low"])
-def test_same_generator_gives_the_same_pairs(name: str) -> None:
-    draw = sampler(images_of(20), **options_of(name))
-    a, b, c = (draw(30, generator(seed, "pairs"))[0] for seed in (1, 1, 2))
-    assert torch.equal(a, b)
-    assert not torch.equal(a, c)
-
-
 def test_many_steps_of_all_pairs_are_those_drawn_step_by_step() -> None:
     draw, rng = sampler(images_of(20)), generator(0, "pairs")
     expected = torch.stack([torch.stack(draw(6, rng)) for _ in range(4)])
@@ -150,14 +142,3 @@ def test_single_pair_among_many_is_found() -> None:
 def test_empty_range_is_refused_with_the_counts() -> None:
     with pytest.raises(ConfigError, match=r"^regularizer\.pairs: .*0 of 190 pairs of 20 images"):
         sampler(images_of(20), pairs="high", threshold=0.999)
-
-
-@pytest.mark.slow
-def test_rare_pairs_of_many_images_need_no_matrix() -> None:
-    # 8,000 images: a matrix of their similarities would take 256 MB.
-    shape = (8000, 1, 8, 8)
-    images = torch.randint(256, shape, generator=generator(1, "images"), dtype=torch.uint8)
-    draw = sampler(images, pairs="high", threshold=0.45)
-    first, second = draw(16, generator(0, "pairs"))
-    similarity = PixelSimilarity(images)(first, second)
-    assert bool((similarity.abs() > 0.45).all())

@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -115,12 +114,6 @@ def test_feature_similarity_is_the_formula(
     np.testing.assert_allclose(similarity.detach().numpy(), expected, atol=1e-6)
 
 
-def test_features_by_name_and_in_a_list_are_the_same() -> None:
-    features = _features(0, 3)
-    by_name = dict(zip(("stem", "section1", "section2"), features, strict=True))
-    assert torch.equal(_similarity()(features), _similarity()(by_name))
-
-
 def test_evaluation_subtracts_the_means_of_training_and_leaves_them() -> None:
     module = _similarity()
     shown = _features(0, 4)
@@ -133,13 +126,6 @@ def test_evaluation_subtracts_the_means_of_training_and_leaves_them() -> None:
     means = oracles.running_means([[layer.numpy() for layer in shown]], 0.9)
     expected = oracles.cnn_similarity([f.numpy() for f in features], means, [0, 0, 0])
     np.testing.assert_allclose(similarity.detach().numpy(), expected, atol=1e-12)
-
-
-@given(st.lists(st.floats(-50, 50), min_size=3, max_size=3))
-def test_gamma_is_a_weighting(logits: list[float]) -> None:
-    gamma = _similarity(logits=logits).gamma()
-    assert bool((gamma >= 0).all())
-    torch.testing.assert_close(gamma.sum(), torch.tensor(1.0, dtype=torch.float64))
 
 
 def test_running_mean_carries_no_gradient() -> None:
@@ -155,9 +141,3 @@ def test_running_mean_carries_no_gradient() -> None:
         gradients.append([leaf.grad for leaf in leaves])
     for in_training, in_evaluation in zip(*gradients, strict=True):
         torch.testing.assert_close(in_training, in_evaluation)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_type_of_the_features_is_followed(dtype: torch.dtype) -> None:
-    module = FeatureSimilarity([3, 5, 2], mean_decay=0.9).to(dtype)
-    assert module(_features(0, 2, dtype)).dtype == dtype

@@ -9,9 +9,6 @@ from simreg_core.results.progress import SPACE_FILE, study_progress
 from simreg_core.results.study_lock import HEARTBEAT_FILE, LOCK_FILE, StudyLock
 from simreg_core.results.tables import ResultStore
 from simreg_core.storage import base
-from tests.object_stores import bucket, make_bucket, s3_server
-
-__all__ = ["bucket", "make_bucket", "s3_server"]
 
 SPACE = """name: demo
 objectives: [clean_accuracy, robust_accuracy]

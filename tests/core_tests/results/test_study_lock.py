@@ -16,9 +16,6 @@ from simreg_core.results.tables import ResultStore
 from simreg_core.storage import object_store
 from simreg_core.storage.atomic import write_text
 from simreg_core.storage.base import LeaseLost
-from tests.object_stores import bucket, make_bucket, s3_server
-
-__all__ = ["bucket", "make_bucket", "s3_server"]
 
 HOLD = """
 import sys, time
@@ -50,35 +47,6 @@ def test_second_process_is_refused_until_the_first_is_dead(tmp_path: Path) -> No
         assert read_heartbeat(tmp_path)["pid"] == os.getpid()
 
 
-def test_folder_is_held_while_the_block_runs_and_the_heartbeat_names_what_runs(
-    tmp_path: Path,
-) -> None:
-    assert not is_held(tmp_path)
-    with StudyLock(tmp_path) as lock:
-        assert is_held(tmp_path)
-        lock.enter_phase("trials")
-        lock.progressed(3, 7, 2, 5)
-        lock.progressed(4, 7, 1, 5)
-        lock.ended(4)
-    assert not is_held(tmp_path)
-    heartbeat = read_heartbeat(tmp_path)
-    assert heartbeat["phase"] == "trials"
-    assert heartbeat["running"] == {"3": {"7": {"epochs_done": 2, "epochs": 5}}}
-
-
-def test_lock_of_a_store_is_its_heartbeat(bucket: Path) -> None:
-    with StudyLock(bucket) as lock:
-        lock.enter_phase("trials")
-        assert is_held(bucket)
-        with (
-            pytest.raises(ConfigError, match=rf"another .* \(process {os.getpid()} on "),
-            StudyLock(bucket),
-        ):
-            pass
-    assert read_heartbeat(bucket)["phase"] == "trials"
-    assert [path.name for path in bucket.iterdir()] == [f"{HEARTBEAT_FILE}.1"]
-
-
 def test_tables_are_not_written_once_the_lock_is_lost(
     bucket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,9 +60,3 @@ def test_tables_are_not_written_once_the_lock_is_lost(
     with pytest.raises(LeaseLost):
         lock.__exit__(None, None, None)
     assert [row["trial"] for row in ResultStore(bucket).read("trials")] == [0]
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", "\x00"])
-def test_damaged_heartbeat_is_none(content: str, tmp_path: Path) -> None:
-    (tmp_path / HEARTBEAT_FILE).write_text(content)
-    assert read_heartbeat(tmp_path) == {}

@@ -18,9 +18,6 @@ import pytest
 from simreg_core.errors import ConfigError
 from simreg_core.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY, arrow_schema, metrics_in
 from simreg_core.results.tables import ResultStore, read_table
-from tests.object_stores import bucket, make_bucket, s3_server
-
-__all__ = ["bucket", "make_bucket", "s3_server"]
 
 ROOT = Path(__file__).parents[3]
 # Writes trials of 300 rows as fast as it can, until it is killed; prints a line for every trial.
@@ -201,14 +198,6 @@ def curves_of(number: int, *accuracies: float) -> list[dict[str, Any]]:
 
 def pairs_of(frame: pd.DataFrame) -> list[tuple[int, float]]:
     return list(zip(frame["trial"], frame["accuracy"], strict=True))
-
-
-def test_trials_of_a_block_share_a_file(store: ResultStore) -> None:
-    for number in (0, 199, 200, 12345, 100_000):
-        store.write_trial("trials", number, [{"trial": number}])
-    blocks = ["00000-00199", "00200-00399", "100000-100199", "12200-12399", "empty"]
-    assert names(store, "trials") == [f"{block}.parquet" for block in blocks]
-    assert sorted(row["trial"] for row in store.read("trials")) == [0, 199, 200, 12345, 100_000]
 
 
 def test_rows_are_those_written_last_whatever_the_order(store: ResultStore) -> None:

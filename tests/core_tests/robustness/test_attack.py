@@ -144,7 +144,6 @@ def test_salt_pepper_keeps_its_hits_as_epsilon_grows() -> None:
 def test_transfer_fgsm_is_the_best_attack_on_a_linear_surrogate(
     low: float, high: float, epsilon: float
 ) -> None:
-    """The closed form, whose optimality the tests of the audit's attacks assert."""
     rng = np.random.default_rng(5)
     weights, bias = rng.normal(size=(2, 36)), rng.normal(size=2)
     labels, flat = rng.integers(0, 2, 50), rng.uniform(low, high, (50, 36)).clip(0, 1)
@@ -153,7 +152,7 @@ def test_transfer_fgsm_is_the_best_attack_on_a_linear_surrogate(
     batch = _batch(images, surrogate=surrogate, labels=torch.from_numpy(labels))
     perturbed = attack("transfer_fgsm", batch)(epsilon).flatten(1).numpy()
     np.testing.assert_allclose(
-        perturbed, oracles.fgsm(weights)(flat, labels, epsilon), rtol=0, atol=1e-9
+        perturbed, oracles.fgsm(weights, flat, labels, epsilon), rtol=0, atol=1e-9
     )
 
 

@@ -83,10 +83,6 @@ def test_images_have_the_tasks_size_and_pillows_grey(stored: Path) -> None:
     assert images[:, 0, 0, 0].tolist() == grey.tolist()
 
 
-def test_without_a_folder_nothing_is_opened() -> None:
-    assert open_folder(CorruptionsConfig(), *_test_split()) is None
-
-
 def _assert_refused(folder: Path, message: str, **task: Any) -> None:
     with pytest.raises(ConfigError, match=rf"^robustness\.corruptions\.folder: {message}") as found:
         open_folder(_config(folder), *_test_split(**task))

@@ -119,16 +119,6 @@ def test_accuracy_is_over_images_however_they_are_batched(batch_size: int) -> No
     assert parts == whole
 
 
-def test_points_are_every_epsilon_of_every_attack_in_order_and_references_are_marked() -> None:
-    config = _config()
-    points = evaluate(_model(), _split(), "validation", config, _surrogate())
-    expected = [(name, epsilon) for name in NAMES for epsilon in config.epsilons(name)]
-    assert [(point.attack, point.epsilon) for point in points] == expected
-    assert {(point.split, point.num_images) for point in points} == {("validation", 40)}
-    marked = [(point.attack, point.epsilon) for point in points if point.is_reference]
-    assert marked == [("gaussian", 0.2), ("transfer_fgsm", 0.3)]
-
-
 def test_two_networks_meet_exactly_the_same_images() -> None:
     one, other = _seen(_model(0)), _seen(_model(1))
     # Three batches; each clean, and under four attacks at three epsilons.
@@ -233,15 +223,18 @@ CORRUPTIONS: dict[str, Any] = {
 }
 
 
-def test_corruption_curves_are_every_severity_of_every_kind_in_order() -> None:
-    attacked = evaluate(_model(), _split(), "test", _config(), _surrogate())
-    both = evaluate(_model(), _split(), "test", _config(**CORRUPTIONS), _surrogate())
-    points = both[len(attacked) :]
-    assert both[: len(attacked)] == attacked
+def test_points_are_every_strength_of_every_curve_in_order_and_references_are_marked() -> None:
+    config = _config(**CORRUPTIONS)
+    points = evaluate(_model(), _split(), "validation", config, _surrogate())
+    attacked = [(name, epsilon) for name in NAMES for epsilon in config.epsilons(name)]
     kinds = ("corruption:impulse_noise", "corruption:contrast")
-    expected = [(kind, severity) for kind in kinds for severity in (1.0, 5.0)]
-    assert [(point.attack, point.epsilon) for point in points] == expected
-    assert {(p.split, p.num_images, p.is_reference) for p in points} == {("test", 40, False)}
+    corrupted = [(kind, severity) for kind in kinds for severity in (1.0, 5.0)]
+    assert [(point.attack, point.epsilon) for point in points] == attacked + corrupted
+    assert {(point.split, point.num_images) for point in points} == {("validation", 40)}
+    marked = [(point.attack, point.epsilon) for point in points if point.is_reference]
+    assert marked == [("gaussian", 0.2), ("transfer_fgsm", 0.3)]
+    alone = evaluate(_model(), _split(), "validation", _config(), _surrogate())
+    assert points[: len(attacked)] == alone
 
 
 @pytest.mark.parametrize("batch_size", [7, 40])

@@ -97,23 +97,6 @@ def test_mean_is_nearer_to_the_truth_than_the_values_are() -> None:
     assert np.mean(np.abs(surface.mean - truth) <= 1.96 * surface.std) > 0.8
 
 
-def test_intervals_and_errors_of_values_left_out_are_calibrated() -> None:
-    found = [fit(*noisy(40, 0.3, seed)).leave_one_out for seed in range(5)]
-    assert 0.85 < np.mean([one.coverage for one in found]) <= 1
-    # Of a normal error, the mean absolute value is sqrt(2 / pi) of its deviation, 0.3.
-    assert np.mean([one.mean_absolute_error for one in found]) == pytest.approx(0.26, abs=0.06)
-
-
-def test_equal_points_show_the_noise() -> None:
-    points = np.repeat(points_of(12), 3, axis=0)
-    values = smooth(points) + np.random.default_rng(5).normal(0, 0.2, 36)
-    surface = fit(points, values)
-    assert surface.noise_std == pytest.approx(0.2, rel=0.3)
-    for first in range(0, 36, 3):
-        assert np.ptp(surface.mean[first : first + 3]) < 1e-8
-    assert np.isfinite(surface.leave_one_out.mean).all()
-
-
 def test_input_without_influence_gets_the_longer_scale() -> None:
     points = points_of(50, inputs=3)
     values = smooth(points[:, :2]) + np.random.default_rng(3).normal(0, 0.05, 50)

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from simreg_core.statistics import pareto
 from simreg_core.statistics.pareto import hypervolume, non_dominated
 
 Points = NDArray[Any]
@@ -55,18 +54,6 @@ def sets_of_points(
 def test_front_equals_brute_force(number: int, data: st.DataObject) -> None:
     values, maximize = data.draw(sets_of_points(st.just(number)))
     assert non_dominated(values, maximize).tolist() == brute_force_front(values, maximize)
-
-
-@given(sets_of_points(st.just(2), max_size=40))
-def test_fast_and_general_branch_agree(case: tuple[Points, list[bool]]) -> None:
-    ranks = pareto._ranks(*case)
-    assert pareto._two_objectives(ranks).tolist() == pareto._any_objectives(ranks).tolist()
-
-
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_branch_that_runs(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(pareto, "_any_objectives" if number == 2 else "_two_objectives")
-    assert non_dominated(np.eye(number), [True] * number).all()
 
 
 @pytest.mark.parametrize(

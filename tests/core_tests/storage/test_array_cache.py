@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from simreg_core.errors import ConfigError
-from simreg_core.storage.array_cache import Arrays, cached_arrays, data_folder, file_stamp
+from simreg_core.storage.array_cache import Arrays, cached_arrays, data_folder
 
 
 @pytest.fixture
@@ -125,8 +125,3 @@ def test_data_folder_is_absolute_and_from_the_environment_or_below_home(
     monkeypatch.setenv("SIMREG_DATA", "data")
     with pytest.raises(ConfigError, match=r"^key: .* SIMREG_DATA is 'data'"):
         data_folder("key")
-
-
-def test_stamp_of_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^key: .*absent\.png cannot be read: No such file"):
-        file_stamp(tmp_path / "absent.png", "key")

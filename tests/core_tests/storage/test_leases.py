@@ -14,9 +14,6 @@ from simreg_core.storage import object_store
 from simreg_core.storage.atomic import write_text
 from simreg_core.storage.base import Held, LeaseLost
 from simreg_core.storage.object_store import ObjectStore
-from tests.object_stores import bucket, make_bucket, s3_server
-
-__all__ = ["bucket", "make_bucket", "s3_server"]
 
 
 def lock(path: Path) -> AbstractContextManager[Callable[[], None]]:

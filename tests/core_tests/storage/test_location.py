@@ -14,9 +14,7 @@ from simreg_core.storage import location
 from simreg_core.storage.atomic import write_text
 from simreg_core.storage.base import store_problem
 from simreg_core.storage.location import as_place, local_path, storage_of
-from tests.object_stores import SECRET, bucket, make_bucket, s3_server
-
-__all__ = ["bucket", "make_bucket", "s3_server"]
+from tests.object_stores import SECRET
 
 
 @pytest.mark.parametrize("text", ["results", "/tmp/a", "a:b", "./s3:/x"])

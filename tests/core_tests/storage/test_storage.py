@@ -14,9 +14,6 @@ from simreg_core.storage import base, object_store
 from simreg_core.storage.atomic import atomic_file, write_text
 from simreg_core.storage.base import Held
 from simreg_core.storage.location import local_path, read_all, storage_of
-from tests.object_stores import bucket, make_bucket, s3_server
-
-__all__ = ["bucket", "make_bucket", "s3_server"]
 
 
 @pytest.fixture(params=["disk", "store"])

@@ -63,39 +63,13 @@ def test_other_measurements_are_made_of_the_same_networks(
     assert len(trained) == 2
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        pytest.param(
-            {"robustness.attacks": {"failing_attack:attack": {"max_epsilon": 0.2}}},
-            "^attack failing_attack:attack: ",
-            id="plug-in",
-        ),
-        pytest.param(
-            {"robustness.boundary": {}, "robustness.frequency": True},
-            r"^robustness\.frequency: ",
-            id="bands",
-        ),
-    ],
-)
 def test_what_cannot_be_measured_is_refused_before_any_training(
-    changes: dict[str, Any],
-    message: str,
-    tiny_config: MakeConfig,
-    tiny_data: TaskData,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path
 ) -> None:
-    source = "def attack(batch):\n    raise ValueError('boom')\n"
-    (tmp_path / "failing_attack.py").write_text(source)
-    monkeypatch.syspath_prepend(tmp_path)
-    if "robustness.attacks" in changes:
-        changes |= {"robustness.reference": {"failing_attack:attack": 0.2}}
-    else:
-        small = tiny_data.test._replace(images=tiny_data.test.images[..., :3, :3])
-        tiny_data = tiny_data._replace(test=small)
-    with pytest.raises(ConfigError, match=message):
-        BaselineCache(tmp_path / "cache", tiny_data, CPU).load(tiny_config(changes))
+    small = tiny_data.test._replace(images=tiny_data.test.images[..., :3, :3])
+    cache = BaselineCache(tmp_path / "cache", tiny_data._replace(test=small), CPU)
+    with pytest.raises(ConfigError, match=r"^robustness\.frequency: "):
+        cache.load(tiny_config({"robustness.boundary": {}, "robustness.frequency": True}))
     assert not (tmp_path / "cache").exists()
 
 
@@ -161,20 +135,13 @@ def test_directions_of_fgsm_are_computed_once_and_read_back_the_same(
     assert computed == [64, 64]
 
 
-def test_without_fgsm_there_are_no_directions(load: Load, tiny_config: MakeConfig) -> None:
-    attacks = {"gaussian": {"max_epsilon": 0.4}}
-    changes = {"robustness.attacks": attacks, "robustness.reference": {"gaussian": 0.4}}
-    assert load(tiny_config(changes)).surrogate.precomputed == {}
-
-
-@pytest.mark.parametrize("content", [b"", b"PK damaged"])
 def test_damaged_directions_are_computed_again(
-    content: bytes, load: Load, tiny_config: MakeConfig, tmp_path: Path
+    load: Load, tiny_config: MakeConfig, tmp_path: Path
 ) -> None:
     before = load(tiny_config()).surrogate.precomputed
     (path,) = tmp_path.glob("cache/*.transfer_fgsm.pt")
     whole = path.read_bytes()
-    path.write_bytes(content or whole[: len(whole) // 2])
+    path.write_bytes(whole[: len(whole) // 2])
     after = load(tiny_config()).surrogate.precomputed
     assert all(torch.equal(after[name], before[name]) for name in before)
     assert path.read_bytes() == whole

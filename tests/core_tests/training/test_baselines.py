@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -76,12 +75,6 @@ def measured(tiny_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) 
     return Measured(config, data, cache, BaselineCache(cache, data, CPU).load(config))
 
 
-def test_surrogate_is_frozen(measured: Measured) -> None:
-    surrogate = measured.found.surrogate.model
-    assert not surrogate.training
-    assert not any(parameter.requires_grad for parameter in surrogate.parameters())
-
-
 def test_results_are_those_of_every_network(measured: Measured) -> None:
     named = [(result.role, result.seed) for result in measured.found.results]
     assert named == [("baseline", 1), ("baseline", 2), ("surrogate", 0)]
@@ -103,19 +96,11 @@ def test_baseline_accuracy_is_the_mean_over_the_baselines_alone(
         assert getattr(baseline, f"{name}_std") == pytest.approx(deviation)
 
 
-def test_cached_figures_are_plain_json(measured: Measured) -> None:
-    for kind, content in (("curves", dict), ("epochs", list)):
-        paths = list(measured.cache.glob(f"*.{kind}.json"))
-        assert [type(json.loads(path.read_text())) for path in paths] == [content] * 3
-
-
 @pytest.mark.parametrize(
     ("changes", "num_trained", "is_shared"),
     [
         pytest.param({}, 2, True, id="the-same"),
-        pytest.param({"seed": 9}, 2, True, id="seed"),
         pytest.param({"regularizer.alpha": 3}, 2, True, id="alpha"),
-        pytest.param({"regularizer.dataset": "natural"}, 2, True, id="regularization-images"),
         pytest.param({"training.learning_rate": 0.05}, 4, False, id="training"),
         pytest.param({"model.scale": 2.0}, 4, False, id="model"),
         pytest.param({"robustness.noise_seed": 5}, 2, False, id="attacks"),  # of the same networks
@@ -143,20 +128,17 @@ def test_trials_of_one_protocol_and_no_others_share_their_baselines(
 
 
 def test_changed_images_have_baselines_of_their_own(
-    make_dataset: Callable[..., Path],
-    tiny_config: MakeConfig,
-    tmp_path: Path,
-    trained: list[int],
+    make_dataset: Callable[..., Path], tiny_config: MakeConfig, tmp_path: Path
 ) -> None:
     changes = {"task.num_train": 20, "task.num_validation": 8, "task.num_test": 6}
-    digests = []
+    found: list[set[object]] = [set(), set()]
     for first_image in (0, 700):
         folder = make_dataset(first=first_image)  # the same path both times
         config = tiny_config({**changes, "task.dataset": f"parquet:{folder}"})
-        data = load_task(config.task)
-        digests.append(BaselineCache(tmp_path / "cache", data, CPU).load(config).digest)
-    assert digests[0] != digests[1]
-    assert len(trained) == 4
+        cache = BaselineCache(tmp_path / "cache", load_task(config.task), CPU)
+        found[0].add(cache.digest(config))
+        found[1].add(cache.weights_file(baseline_networks(config)[0]))
+    assert [len(names) for names in found] == [2, 2]
 
 
 def test_several_that_ask_at_once_train_one_network(

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from simreg_core.data.task import load_task
-from simreg_core.errors import ConfigError
 from simreg_core.networks.checkpoint import CheckpointError, save
 from simreg_core.results.schema import SPLITS
 from simreg_core.results.tradeoff import tradeoff
@@ -99,15 +98,6 @@ def test_columns_say_what_was_run_and_how_it_ended(result: TrialResult) -> None:
     assert columns["evaluate_seconds"] > 0
 
 
-def test_result_is_a_function_of_the_configuration(
-    result: TrialResult, tiny_config: MakeConfig, tmp_path: Path
-) -> None:
-    fresh = run(tiny_config(WEIGHTED), tmp_path)
-    assert _figures(fresh) == _figures(result)
-    assert numbers_of(fresh.epochs) == numbers_of(result.epochs)
-    assert fresh.curves == result.curves
-
-
 def test_run_that_is_killed_after_an_epoch_continues_to_the_same_result(
     tiny_config: MakeConfig, cache: Path, tmp_path: Path
 ) -> None:
@@ -133,26 +123,17 @@ def test_run_that_is_killed_after_an_epoch_continues_to_the_same_result(
     assert resumed.curves == whole.curves
 
 
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("damaged", r"state\.pt"),
-        ("weights", r"state\.pt belongs to another configuration"),
-        ("other trial", r"state\.pt belongs to another configuration"),
-    ],
-)
+@pytest.mark.parametrize("kind", ["weights", "other trial"])
 def test_wrong_checkpoint_stops_the_run_instead_of_starting_over(
-    kind: str, message: str, tiny_config: MakeConfig, cache: Path, tmp_path: Path
+    kind: str, tiny_config: MakeConfig, cache: Path, tmp_path: Path
 ) -> None:
     path, other = tmp_path / "state.pt", tiny_config({"training.learning_rate": 0.2})
-    if kind == "damaged":
-        path.write_bytes(b"half a file")
-    elif kind == "weights":
+    if kind == "weights":
         save({"weights": torch.zeros(3)}, path)
     else:
         start(other, load_task(other.task), CPU).save(path, other.digest())
     content = path.read_bytes()
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(CheckpointError, match=r"state\.pt belongs to another configuration"):
         run(tiny_config(), cache, checkpoint=path)
     assert path.read_bytes() == content
 
@@ -178,29 +159,6 @@ def test_boundary_and_corruptions_are_columns_where_configured(
         assert 0 <= distance < 1
         for name in ("clean_accuracy", "robust_accuracy", "tradeoff_score"):
             assert result.metric(name, split) == plain.metric(name, split)
-
-
-@pytest.mark.parametrize(
-    ("changes", "key"),
-    [
-        (
-            {"robustness.attacks": {"gaussian": {"max_epsilon": 0.4, "options": {"x": 1}}}},
-            r"robustness\.attacks\.gaussian\.options\.x",
-        ),
-        (
-            {"robustness.corruptions": {"folder": "/nowhere/at/all"}},
-            r"robustness\.corruptions\.folder",
-        ),
-        ({"task.dataset": "parquet:/nowhere/at/all"}, r"task\.dataset"),
-    ],
-)
-def test_what_cannot_be_measured_is_refused_before_training(
-    changes: dict[str, Any], key: str, tiny_config: MakeConfig, tmp_path: Path
-) -> None:
-    changes = {**changes, "robustness.reference": {"gaussian": 0.4}}
-    with pytest.raises(ConfigError, match=rf"^{key}: "):
-        run(tiny_config(changes), tmp_path / "cache")
-    assert not (tmp_path / "cache").exists()
 
 
 # figures of single epochs, for a rule that stops trials early
@@ -229,13 +187,6 @@ def test_metrics_of_an_epoch_are_those_that_its_network_is_measured_to_have(
     assert found[-1].keys() == {"clean_accuracy", "robust_accuracy", "tradeoff_score"}
     clean = [metrics["clean_accuracy"] for metrics in found]
     assert clean == [record.validation_accuracy for record in result.epochs]
-
-
-def test_measuring_every_epoch_changes_no_figure(tiny_config: MakeConfig, cache: Path) -> None:
-    config = tiny_config({"training.epochs": 3})
-    measured = run(config, cache, on_epoch=lambda progress: (progress.metrics(), None)[1])
-    alone = run(config, cache)
-    assert _figures(measured) == _figures(alone)
-    assert numbers_of(measured.epochs) == numbers_of(alone.epochs)
-    own, other = measured.model.state_dict(), alone.model.state_dict()
-    assert all(torch.equal(own[name], other[name]) for name in own)
+    unmeasured = run(tiny_config(changes), cache)
+    assert _figures(result) == _figures(unmeasured)
+    assert numbers_of(result.epochs) == numbers_of(unmeasured.epochs)

@@ -39,7 +39,6 @@ DATASET = """
 
     with_test_set = changed(lambda pool: {"test": Split(pool.images[:9], pool.labels[:9])})
     floats = changed(lambda pool: {"images": pool.images / 255})
-    fewer_labels = changed(lambda pool: {"labels": pool.labels[:9]})
     fewer_classes = changed(lambda pool: {"num_classes": 9})
     wrong_test_labels = changed(
         lambda pool: {"test": Split(pool.images[:9], pool.labels[:9].float())}
@@ -93,12 +92,6 @@ TARGET = """
 
     def raises(source):
         raise KeyError("v4")
-
-    def no_function(source):
-        return torch.zeros(2)
-
-    def wrong_shape(source):
-        return lambda first, second: torch.zeros(3)
 
     def no_similarities(source):
         return lambda first, second: source.pixels(first, second) * 0 + 2
@@ -226,19 +219,15 @@ WRONG: dict[str, tuple[str, dict[str, str]]] = {
             "images_alone": "expected an ImagePool, found Tensor$",
             "floats": r"found torch\.float32 \(1797, 1, 8, 8\)",
             "other_size": r"expected .*, 8, 8\), found .*, 9, 9\)",
-            "fewer_labels": r"expected int64 labels \(1797,\), found torch\.int64 \(9,\)$",
             "fewer_classes": "expected labels 0 to 8, found 0 to 9$",
             "wrong_test_labels": r"expected int64 labels \(9,\), found torch\.float32",
             "one_class": "all training images have label 0$",
-            "absent": "has no function or class 'absent'; it has: ",
         },
     ),
     "regularizer.target": (
         TARGET,
         {
             "raises": "KeyError: 'v4'$",
-            "no_function": "TypeError: ",
-            "wrong_shape": "expected float32 similarities",
             "no_similarities": "expected float32 similarities",
             "numbers": r"found 0\.5$",
         },
@@ -252,7 +241,6 @@ WRONG: dict[str, tuple[str, dict[str, str]]] = {
             "flat_features": r"of the layers hidden, found \{'hidden': \(2, 64\)\}$",
             "no_keywords": "TypeError: ",
             "bare": "not declared",
-            "absent": "has no function",
         },
     ),
 }
