@@ -85,7 +85,7 @@ class Confirmation(NamedTuple):
         """Confirm once more; returns the candidates and what was printed."""
         printed = io.StringIO()
         found = confirm(
-            *(self.space, self.store, chosen, num_seeds, self.settings),
+            *(self.space, self.store, chosen, chosen, num_seeds, self.settings),
             Resources(cpus=1.0, gpus=0.0, max_concurrent=2),
             Console(file=printed, width=200),
         )

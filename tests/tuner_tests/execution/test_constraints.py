@@ -12,7 +12,7 @@ from simreg_core.results.objectives import parse_constraint, total_violation
 from simreg_core.results.tables import ResultStore
 from tests.tuner_tests.drivers import Driver, report
 from tests.tuner_tests.spaces import OBJECTIVES, make_space
-from tuner.confirmation.selection import choose
+from tuner.confirmation.retraining import choose
 from tuner.search import pareto_table
 from tuner.study.folder import SearchPlan
 
