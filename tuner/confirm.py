@@ -64,9 +64,7 @@ def _top(text: str) -> int | Literal["front"]:
 
 def _confirm_folder(args: argparse.Namespace) -> int:
     set_environment()
-    space = read_space(args.folder)
-    cache = args.folder.parent / "baselines"
-    plan = SearchPlan(space, args.folder, cache, storage=args.storage)
+    plan = SearchPlan(read_space(args.folder), args.folder, storage=args.storage)
     _check_trials(args.trials or (), ResultStore(args.folder))
     with StudyLock(args.folder) as lock, connected(args) as resources:
         lock.enter_phase("confirmation")

@@ -140,13 +140,12 @@ def make_plan(args: argparse.Namespace) -> SearchPlan:
         raise ConfigError("one of --space FILE and --resume OUTPUT/NAME is required (see --help)")
     space = load_space(args.space, overrides)
     output = args.output or DEFAULT_OUTPUT
-    folder, cache = output / space.name, output / "baselines"
-    if folder == cache:
+    plan = SearchPlan(space, output / space.name, args.name is not None, storage=args.storage)
+    if plan.folder == plan.cache:
         raise ConfigError(f"{args.space}: name: {space.name} is reserved for the baseline networks")
     if (local := local_path(output)) is not None:
         _require_writable(local)
-    plan = SearchPlan(space, folder, cache, args.name is not None, storage=args.storage)
-    plan = replace(plan, folder=plan.free_folder(), logs=check_logs(args.log, folder))
+    plan = replace(plan, folder=plan.free_folder(), logs=check_logs(args.log, plan.folder))
     if args.storage is not None:
         require_free(args.storage, plan.folder.name)
     return plan

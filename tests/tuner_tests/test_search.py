@@ -18,7 +18,7 @@ from tuner.study.folder import SearchPlan, create_folder
 @pytest.fixture
 def plan(tmp_path: Path) -> SearchPlan:
     output = tmp_path / "deep" / "output"
-    return SearchPlan(make_space(tmp_path), output / "tiny", output / "baselines")
+    return SearchPlan(make_space(tmp_path), output / "tiny")
 
 
 def test_new_folder_has_the_tables_and_the_space_as_used(plan: SearchPlan) -> None:

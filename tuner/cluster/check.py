@@ -30,8 +30,7 @@ from tuner.cluster.provider import check_provider
 def find_problems(config: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
     """All problems of a cluster file in ``folder``, to which its file mounts are relative.
 
-    Returns:
-        Pairs of key path and message. The path is empty if Ray refuses the file as a whole.
+    The key path of a problem is empty if Ray refuses the file as a whole.
     """
     # The other checks rely on the types that the schema guarantees.
     if found := list(_check_schema(config)):

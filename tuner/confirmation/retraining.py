@@ -67,13 +67,6 @@ class Run(NamedTuple):
         return f"{self.role}{number}-{self.config.digest()}"
 
 
-def seeds_of(row: Mapping[str, Any]) -> range:
-    """The seeds of a trial's networks, from its row."""
-    if row["seed"] is None:
-        return range(0)
-    return range(row["seed"], row["seed"] + row["num_seeds"])
-
-
 def fresh_seeds(count: int, used: set[int]) -> list[int]:
     """The first ``count`` seeds from 1000 that no trial and no baseline has used."""
     unused = (seed for seed in itertools.count(FIRST_FRESH_SEED) if seed not in used)
@@ -99,8 +92,10 @@ def confirm(
     rows = store.read("trials")
     configs = {number: space.trial_config(values) for number, values in params.items()}
     chosen = {number: configs[number] for number in numbers}
-    used = set().union(*(seeds_of(row) for row in rows))
-    used |= {s for config in chosen.values() for s in config.robustness.baseline_seeds}
+    used = {s for config in chosen.values() for s in config.robustness.baseline_seeds}
+    for row in rows:
+        if row["seed"] is not None:  # None: the sampled values are not a valid configuration
+            used.update(range(row["seed"], row["seed"] + row["num_seeds"]))
     runs = _runs(chosen, fresh_seeds(num_seeds, used))
     _train_missing(runs, store, settings, resources, console)
     done = _pair(store, runs)

@@ -55,10 +55,9 @@ def summarize(
     seeds: Sequence[int],
     done: Mapping[str, Row],
 ) -> Candidate:
-    """The confirmation of one configuration; see :class:`Candidate`.
+    """Summarize one configuration from the complete rows (``done``) by ``config_digest``.
 
-    ``done`` holds the complete rows of the confirmation table by ``config_digest``, compared with
-    their baselines. A missing row, or one without a comparison, counts as failed.
+    A missing row, or one that is not compared with its baseline, counts as failed.
     """
     rows = [done.get(config.model_copy(update={"seed": seed}).digest()) for seed in seeds]
     paired = [row for row in rows if row is not None and row["test.tradeoff_score"] is not None]
