@@ -32,14 +32,9 @@ def walk(model: type[BaseModel], prefix: str = "") -> Iterator[Field]:
     meanings = docstrings(model)
     for name, info in model.model_fields.items():
         inner, below = _inner(info.annotation)
-        if inner is None or not _is_model(info.annotation):
-            meaning = meanings.get(name, "")
-            yield Field(
-                f"{prefix}{name}",
-                _kind(info.annotation, info.metadata),
-                _default(info, meaning),
-                meaning,
-            )
+        if not _is_model(info.annotation):
+            kind, meaning = _kind(info.annotation, info.metadata), meanings.get(name, "")
+            yield Field(f"{prefix}{name}", kind, _default(info, meaning), meaning)
         if inner is not None:
             yield from walk(inner, f"{prefix}{name}.{below}")
 

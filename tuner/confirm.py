@@ -21,6 +21,7 @@ from simreg_core.storage.location import as_place
 from tuner.confirmation.retraining import confirm_best
 from tuner.execution.ray_session import add_resource_flags, connected, set_environment
 from tuner.space.tuning import MIN_SEEDS, ConfirmConfig
+from tuner.study.folder import SearchPlan, read_space
 from tuner.study.storage import add_storage_flag
 
 
@@ -63,11 +64,7 @@ def _top(text: str) -> int | Literal["front"]:
 
 def _confirm_folder(args: argparse.Namespace) -> int:
     set_environment()
-    from tuner.study.folder import SearchPlan, read_space
-
-    space = read_space(args.folder)
-    cache = args.folder.parent / "baselines"
-    plan = SearchPlan(space, args.folder, cache, storage=args.storage)
+    plan = SearchPlan(read_space(args.folder), args.folder, storage=args.storage)
     _check_trials(args.trials or (), ResultStore(args.folder))
     with StudyLock(args.folder) as lock, connected(args) as resources:
         lock.enter_phase("confirmation")

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
@@ -26,10 +26,8 @@ from tuner.execution.ray_session import Resources, add_resource_flags, connected
 from tuner.loggers.targets import add_log_flag, check_logs
 from tuner.space.loading import load_space
 from tuner.space.tuning import EarlyStoppingConfig
-from tuner.study.storage import add_storage_flag, database_problem
-
-if TYPE_CHECKING:
-    from tuner.study.folder import SearchPlan
+from tuner.study.folder import SearchPlan, check_resumable, create_folder, resume_plan
+from tuner.study.storage import add_storage_flag, database_problem, require_free
 
 DEFAULT_OUTPUT = Path("results")
 
@@ -43,7 +41,6 @@ def _run(args: argparse.Namespace) -> int:
     set_environment()
     from tuner.execution.baseline_networks import SearchFailed
     from tuner.search import check_data
-    from tuner.study.folder import check_resumable
 
     plan = make_plan(args)
     check_data(plan.space, str(args.space or plan.folder))
@@ -62,8 +59,6 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _search(plan: SearchPlan, args: argparse.Namespace) -> int:
-    from tuner.study.folder import check_resumable, create_folder
-
     with ExitStack() as stack:
         if plan.resumes:  # before Ray starts, which takes seconds
             lock = stack.enter_context(StudyLock(plan.folder))
@@ -129,9 +124,6 @@ def make_plan(args: argparse.Namespace) -> SearchPlan:
     Raises:
         ConfigError: the space file, an override or the output folder is invalid.
     """
-    from tuner.study.folder import SearchPlan, resume_plan
-    from tuner.study.storage import require_free
-
     overrides = list(args.set)
     for key, value in (("tuning.num_trials", args.num_trials), ("tuning.seed", args.seed)):
         if value is not None:
@@ -148,13 +140,12 @@ def make_plan(args: argparse.Namespace) -> SearchPlan:
         raise ConfigError("one of --space FILE and --resume OUTPUT/NAME is required (see --help)")
     space = load_space(args.space, overrides)
     output = args.output or DEFAULT_OUTPUT
-    folder, cache = output / space.name, output / "baselines"
-    if folder == cache:
+    plan = SearchPlan(space, output / space.name, args.name is not None, storage=args.storage)
+    if plan.folder == plan.cache:
         raise ConfigError(f"{args.space}: name: {space.name} is reserved for the baseline networks")
     if (local := local_path(output)) is not None:
         _require_writable(local)
-    plan = SearchPlan(space, folder, cache, args.name is not None, storage=args.storage)
-    plan = replace(plan, folder=plan.free_folder(), logs=check_logs(args.log, folder))
+    plan = replace(plan, folder=plan.free_folder(), logs=check_logs(args.log, plan.folder))
     if args.storage is not None:
         require_free(args.storage, plan.folder.name)
     return plan

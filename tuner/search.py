@@ -46,6 +46,7 @@ def check_data(space: SearchSpace, where: str) -> None:
         regularizer = config.regularizer
         key = (
             config.task,
+            regularizer.alpha > 0,
             regularizer.dataset,
             regularizer.num_images,
             regularizer.target,

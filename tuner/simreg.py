@@ -32,7 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command with the remaining arguments; returns its exit code, 2 if it is unknown."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] in ([], ["-h"], ["--help"]):
-        print(usage())
+        width = max(map(len, COMMANDS))
+        print("usage: simreg COMMAND [ARGUMENT ...]\n")
+        for name, (_, text) in COMMANDS.items():
+            print(f"  {name:{width}}  {text}")
+        print("\nsimreg COMMAND --help describes a command.")
         return 0 if arguments else cli.USAGE_ERROR
     if arguments[0] == "--version":
         print(__version__)
@@ -44,16 +48,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     module = importlib.import_module(COMMANDS[arguments[0]][0])
     code: int = module.main(arguments[1:])
     return code
-
-
-def usage() -> str:
-    """The help text, with one line per command."""
-    width = max(map(len, COMMANDS))
-    lines = "\n".join(f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items())
-    return (
-        f"usage: simreg COMMAND [ARGUMENT ...]\n\n{lines}\n\n"
-        "simreg COMMAND --help describes a command."
-    )
 
 
 def script() -> None:

@@ -98,7 +98,7 @@ def main(folder: Path) -> None:
     space = load_space(
         ROOT / "search_spaces/smoke.yaml", [f"tuning.num_trials={NUM_TRIALS}", "name=fake"]
     )
-    plan = create_folder(SearchPlan(space, folder.absolute() / "fake", folder.absolute() / "refs"))
+    plan = create_folder(SearchPlan(space, folder.absolute() / "fake"))
     store = ResultStore(plan.folder)
     with ray_session("auto"):
         watch = Watch()

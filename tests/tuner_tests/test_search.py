@@ -9,7 +9,7 @@ from simreg_core.errors import ConfigError
 from simreg_core.results.progress import SPACE_FILE
 from simreg_core.results.schema import TABLES
 from simreg_core.results.tables import ResultStore
-from tests.tuner_tests.spaces import GOOD_SPACE, make_space
+from tests.tuner_tests.spaces import ALPHA, GOOD_SPACE, make_space
 from tuner.search import check_data
 from tuner.space.loading import load_space
 from tuner.study.folder import SearchPlan, create_folder
@@ -18,7 +18,7 @@ from tuner.study.folder import SearchPlan, create_folder
 @pytest.fixture
 def plan(tmp_path: Path) -> SearchPlan:
     output = tmp_path / "deep" / "output"
-    return SearchPlan(make_space(tmp_path), output / "tiny", output / "baselines")
+    return SearchPlan(make_space(tmp_path), output / "tiny")
 
 
 def test_new_folder_has_the_tables_and_the_space_as_used(plan: SearchPlan) -> None:
@@ -86,4 +86,14 @@ def test_what_cannot_be_measured_is_refused_before_the_search(
     old = GOOD_SPACE[GOOD_SPACE.index("  robustness:") : GOOD_SPACE.index("search:")]
     space = make_space(tmp_path, (old, f"  robustness: {robustness}\n"))
     with pytest.raises(ConfigError, match=message):
+        check_data(space, "space")
+
+
+def test_missing_regularization_images_are_refused_even_if_the_first_alpha_is_0(
+    tmp_path: Path,
+) -> None:
+    alpha = "regularizer.alpha: {type: categorical, choices: [0.0, 1.0]}"
+    images = "regularizer: {dataset: 'folder:/absent', num_images"
+    space = make_space(tmp_path, (ALPHA, alpha), ("regularizer: {num_images", images))
+    with pytest.raises(ConfigError, match=r"^space: trial\.regularizer\.dataset: /absent is not"):
         check_data(space, "space")

@@ -13,11 +13,7 @@ from tuner.execution.ray_session import set_environment
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Returns:
-        0 if the file has no problems, 2 if it has some or for wrong flags.
-    """
+    """Run the command line; 0 no problems found, 2 some found or wrong flags."""
     parser = cli.Parser("tuner.cluster", "Check a cluster file for `ray up`.")
     parser.add_argument("command", choices=["check"], help="look for mistakes, offline")
     parser.add_argument("file", type=Path, metavar="FILE", help="for example cluster.yaml")

@@ -22,7 +22,7 @@ import ray.autoscaler
 from ray.autoscaler._private.providers import _get_default_config
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from simreg_core.errors import describe
+from simreg_core.errors import describe, one_line
 from tuner.cluster.commands import check_commands
 from tuner.cluster.provider import check_provider
 
@@ -30,8 +30,7 @@ from tuner.cluster.provider import check_provider
 def find_problems(config: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
     """All problems of a cluster file in ``folder``, to which its file mounts are relative.
 
-    Returns:
-        Pairs of key path and message. The path is empty if Ray refuses the file as a whole.
+    The key path of a problem is empty if Ray refuses the file as a whole.
     """
     # The other checks rely on the types that the schema guarantees.
     if found := list(_check_schema(config)):
@@ -41,8 +40,7 @@ def find_problems(config: Mapping[str, Any], folder: Path) -> list[tuple[str, st
         prepared = _prepare(config)
     # Ray raises nearly anything here: KeyError, AssertionError, click's exceptions.
     except Exception as err:
-        reason = " ".join(str(err).split()) or type(err).__name__
-        return found or [("", f"Ray refuses the file: {reason}")]
+        return found or [("", f"Ray refuses the file: {one_line(err)}")]
     found += check_provider(config, prepared)
     for path, message in check_commands({**_get_default_config(config["provider"]), **config}):
         key = path.partition(".")[0]
@@ -99,12 +97,10 @@ def _prepare(config: Mapping[str, Any]) -> Any:
 
 def _check_files(config: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, str]]:
     """Missing local files, because of which `ray up` would stop after it has started the head."""
-    sources = [
-        (f"file_mounts.{to}", source) for to, source in config.get("file_mounts", {}).items()
-    ]
+    sources = {f"file_mounts.{to}": source for to, source in config.get("file_mounts", {}).items()}
     if "ssh_private_key" in config.get("auth", {}):
-        sources.append(("auth.ssh_private_key", config["auth"]["ssh_private_key"]))
-    for path, source in sources:
+        sources["auth.ssh_private_key"] = config["auth"]["ssh_private_key"]
+    for path, source in sources.items():
         if not isinstance(source, str):
             yield path, f"expected a path on this machine, found {describe(source)}"
         elif not os.path.exists(folder / os.path.expanduser(source)):

@@ -5,20 +5,19 @@ from __future__ import annotations
 import itertools
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 from rich.console import Console
 
 from simreg_core.config.trial import TrialConfig
 from simreg_core.errors import reason_of
 from simreg_core.registry import METRICS
-from simreg_core.results.objectives import SEARCH_SPLIT
+from simreg_core.results.objectives import SEARCH_SPLIT, ranked_trials
 from simreg_core.results.schema import CONFIRMATION_COLUMNS, Role, optional_column
 from simreg_core.results.tables import ResultStore
 from simreg_core.results.tradeoff import baseline_accuracy, tradeoff
 from simreg_core.storage.base import store_problem
-from tuner.confirmation.selection import choose
 from tuner.confirmation.summary import (
     SUMMARY_FILE,
     Candidate,
@@ -38,6 +37,7 @@ from tuner.execution.worker import (
 from tuner.space.search_space import SearchSpace
 from tuner.space.tuning import ConfirmConfig
 from tuner.study.folder import SearchPlan
+from tuner.study.study import read_study
 
 FIRST_FRESH_SEED = 1000
 
@@ -67,13 +67,6 @@ class Run(NamedTuple):
         return f"{self.role}{number}-{self.config.digest()}"
 
 
-def seeds_of(row: Mapping[str, Any]) -> range:
-    """The seeds of a trial's networks, from its row."""
-    if row["seed"] is None:
-        return range(0)
-    return range(row["seed"], row["seed"] + row["num_seeds"])
-
-
 def fresh_seeds(count: int, used: set[int]) -> list[int]:
     """The first ``count`` seeds from 1000 that no trial and no baseline has used."""
     unused = (seed for seed in itertools.count(FIRST_FRESH_SEED) if seed not in used)
@@ -83,30 +76,31 @@ def fresh_seeds(count: int, used: set[int]) -> list[int]:
 def confirm(
     space: SearchSpace,
     store: ResultStore,
-    chosen: Mapping[int, dict[str, Any]],
+    params: Mapping[int, dict[str, Any]],
+    numbers: Iterable[int],
     num_seeds: int,
     settings: WorkerSettings,
     resources: Resources,
     console: Console,
-    earlier: Mapping[int, dict[str, Any]] | None = None,
 ) -> list[Candidate]:
     """Train chosen configurations and their baselines with fresh seeds; write rows and summary.
 
-    ``chosen`` maps trials to their searched values, as does ``earlier`` for trials of earlier
+    ``params`` has the searched values of the chosen trials (``numbers``) and of those of earlier
     confirmations, which stay in the summary. Networks that exist are not trained again. Cost, gain
     and score of every network are relative to the baseline with the same seed.
     """
     rows = store.read("trials")
-    configs = {number: space.trial_config(params) for number, params in chosen.items()}
-    used = set().union(*(seeds_of(row) for row in rows))
-    used |= {s for config in configs.values() for s in config.robustness.baseline_seeds}
-    runs = _runs(configs, fresh_seeds(num_seeds, used))
+    configs = {number: space.trial_config(values) for number, values in params.items()}
+    chosen = {number: configs[number] for number in numbers}
+    used = {s for config in chosen.values() for s in config.robustness.baseline_seeds}
+    for row in rows:
+        if row["seed"] is not None:  # None: the sampled values are not a valid configuration
+            used.update(range(row["seed"], row["seed"] + row["num_seeds"]))
+    runs = _runs(chosen, fresh_seeds(num_seeds, used))
     _train_missing(runs, store, settings, resources, console)
     done = _pair(store, runs)
     screened = {row["trial"]: row[f"{SEARCH_SPLIT}.tradeoff_score"] for row in rows}
     seeds = _seeds_by_trial(store)
-    params = {**chosen, **(earlier or {})}
-    configs |= {number: space.trial_config(params[number]) for number in earlier or ()}
     candidates = [
         summarize(number, params[number], screened.get(number), config, sorted(seeds[number]), done)
         for number, config in configs.items()
@@ -216,6 +210,22 @@ def _pair(store: ResultStore, runs: Mapping[str, Run]) -> dict[str, dict[str, An
     return done
 
 
+def choose(
+    rows: Sequence[Mapping[str, Any]],
+    front: set[int],
+    space: SearchSpace,
+    top: int | Literal["front"],
+) -> list[int]:
+    """Numbers of the ``top`` best complete trials, or of the whole front, best first.
+
+    Trials on the front (``front``: their numbers) come before the others. Both groups are in the
+    order of :func:`~simreg_core.results.objectives.ranked_trials`.
+    """
+    ranked = [row["trial"] for row in ranked_trials(rows, space.objectives, space.constraints)]
+    ranked.sort(key=lambda number: number not in front)  # stable
+    return ranked[: len(front) if top == "front" else top]
+
+
 def confirm_best(
     plan: SearchPlan,
     store: ResultStore,
@@ -229,7 +239,6 @@ def confirm_best(
     Returns the exit code: 1 if nothing could be confirmed.
     """
     from tuner.search import worker_settings
-    from tuner.study.study import read_study
 
     study = read_study(plan.folder, plan.space, plan.storage)
     numbers = list(dict.fromkeys(trials or ()))
@@ -241,10 +250,9 @@ def confirm_best(
         which = f"trial that meets {missed}" if missed else "complete trial"
         print(f"{plan.folder}: no {which} to confirm", file=sys.stderr)
         return 1
-    chosen = {n: plan.space.decode(study.trials[n].params) for n in numbers}
-    confirmed = sorted(set(_seeds_by_trial(store)) - set(chosen))
-    earlier = {n: plan.space.decode(study.trials[n].params) for n in confirmed}
+    confirmed = sorted(set(_seeds_by_trial(store)) - set(numbers))
+    params = {n: plan.space.decode(study.trials[n].params) for n in (*numbers, *confirmed)}
     settings = worker_settings(plan, resources)
-    found = confirm(plan.space, store, chosen, wanted.seeds, settings, resources, console, earlier)
+    found = confirm(plan.space, store, params, numbers, wanted.seeds, settings, resources, console)
     Console(width=200).print(confirmation_table(plan.folder / SUMMARY_FILE))
     return 0 if any(candidate.estimates for candidate in found) else 1

@@ -18,8 +18,8 @@ from simreg_core.storage.atomic import write_text
 from tuner.execution.progress import console_table
 
 SUMMARY_FILE = "confirmation.json"
-_ACCURACIES = ("clean_accuracy", "robust_accuracy")
-_METRICS = (*_ACCURACIES, "accuracy_cost", "robustness_gain", "tradeoff_score")
+ACCURACIES = ("clean_accuracy", "robust_accuracy")
+_METRICS = (*ACCURACIES, "accuracy_cost", "robustness_gain", "tradeoff_score")
 
 Row = Mapping[str, Any]
 
@@ -55,18 +55,18 @@ def summarize(
     seeds: Sequence[int],
     done: Mapping[str, Row],
 ) -> Candidate:
-    """The confirmation of one configuration; see :class:`Candidate`.
+    """Summarize one configuration from the complete rows (``done``) by ``config_digest``.
 
-    ``done`` holds the complete rows of the confirmation table by ``config_digest``, compared with
-    their baselines. A missing row, or one without a comparison, counts as failed.
+    A missing row, or one that is not compared with its baseline, counts as failed.
     """
     rows = [done.get(config.model_copy(update={"seed": seed}).digest()) for seed in seeds]
     paired = [row for row in rows if row is not None and row["test.tradeoff_score"] is not None]
-    estimates = _estimates(paired, _METRICS)
-    return Candidate(number, params, screened, estimates, len(seeds) - len(paired), list(seeds))
+    num_failed = len(seeds) - len(paired)
+    return Candidate(number, params, screened, estimates(paired, _METRICS), num_failed, list(seeds))
 
 
-def _estimates(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Estimate]:
+def estimates(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Estimate]:
+    """An :class:`Estimate` on the test split for every named metric; empty without rows."""
     if not rows:
         return {}
     return {name: estimate([row[f"test.{name}"] for row in rows]) for name in names}
@@ -94,14 +94,14 @@ def write_summary(
         rows = [done.get(config.unregularized(seed).digest()) for seed in seeds]
         baselines[config.unregularized(0).digest()] = [row for row in rows if row is not None]
 
-    def plain(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
-        return {name: value._asdict() for name, value in estimates.items()}
+    def plain(found: Mapping[str, Estimate]) -> dict[str, Any]:
+        return {name: value._asdict() for name, value in found.items()}
 
     content = {
         "split": "test",
         "interval": "95 % Student's t over seeds",
         "seeds": list(seeds),
-        "baselines": [plain(_estimates(rows, _ACCURACIES)) for rows in baselines.values() if rows],
+        "baselines": [plain(estimates(rows, ACCURACIES)) for rows in baselines.values() if rows],
         "candidates": [{**c._asdict(), "estimates": plain(c.estimates)} for c in candidates],
     }
     write_text(store.folder / SUMMARY_FILE, json.dumps(content, indent=1, allow_nan=False))
@@ -120,20 +120,20 @@ def confirmation_table(summary: Path) -> Table:
         n = str(baseline["clean_accuracy"]["n"])
         table.add_row("baseline", n, *_cells(baseline), "-", "unregularized")
     for candidate in content["candidates"]:
-        estimates, screened = candidate["estimates"], candidate["screened_score"]
-        n = str(estimates["tradeoff_score"]["n"]) if estimates else "0"
+        found, screened = candidate["estimates"], candidate["screened_score"]
+        n = str(found["tradeoff_score"]["n"]) if found else "0"
         what = describe_params(candidate["params"])
         if candidate["num_failed"]:
             what += f" ({candidate['num_failed']} failed)"
         shown = "-" if screened is None else f"{screened:+.3f}"
-        table.add_row(str(candidate["trial"]), n, *_cells(estimates), shown, what)
+        table.add_row(str(candidate["trial"]), n, *_cells(found), shown, what)
     return table
 
 
-def _cells(estimates: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _cells(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     cells = []
     for name in _METRICS:
-        value = estimates.get(name)
+        value = found.get(name)
         cell = "-" if value is None else f"{value['mean']:.3f}"
         if value is not None and value["half_width"] is not None:
             cell += f" ± {value['half_width']:.3f}"

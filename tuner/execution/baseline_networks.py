@@ -12,6 +12,7 @@ from typing import Any
 from simreg_core.config.trial import TrialConfig
 from simreg_core.errors import reason_of
 from tuner.execution.ray_session import Resources, run_tasks
+from tuner.execution.records import result_record
 from tuner.execution.worker import WorkerSettings, prepare_worker
 
 
@@ -33,24 +34,23 @@ def train_baselines(
     names = [*(f"baseline, seed {seed}" for seed in config.robustness.baseline_seeds), "surrogate"]
     # The surrogate starts first, since all others need it.
     order = [len(names) - 1, *range(len(names) - 1)]
-    records: dict[int, dict[str, Any]] = {}
+    records: list[dict[str, Any]] = []
 
     def collect(call: int, value: Any) -> None:
         failure = reason_of(value) if isinstance(value, Exception) else value.get("failure")
         if failure is not None:
             raise SearchFailed(f"baseline network ({names[order[call]]}) failed: {failure}")
-        records[order[call]] = value
+        records.append(value)
         on_done()
 
     calls = [(config.to_dict(), index, settings) for index in order]
     run_tasks(_measured, calls, resources, collect)
-    return [records[index] for index in sorted(records)]
+    return records
 
 
 def _measured(config: dict[str, Any], index: int, settings: WorkerSettings) -> dict[str, Any]:
     from simreg_core.data.task import load_task
     from simreg_core.training.baselines import BaselineCache, baseline_networks
-    from tuner.execution.records import result_record
 
     device = prepare_worker(settings)
     try:

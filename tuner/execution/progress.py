@@ -22,12 +22,7 @@ class SearchView:
     """Counts the finished items of one phase of a search and shows the number.
 
     On a terminal a single line is redrawn. Otherwise a line is printed for every finished item.
-
-    Args:
-        console: Where to print.
-        item: Name of an item in the singular, for example ``"trial"``.
-        total: Number of items.
-        num_before: Items that were finished before this process began.
+    ``item`` names one in the singular, and ``num_before`` were finished before this process began.
     """
 
     def __init__(self, console: Console, item: str, total: int, num_before: int = 0) -> None:

@@ -92,12 +92,8 @@ def connected(args: argparse.Namespace) -> Iterator[Resources]:
         ConfigError: no cluster is reachable, or a trial needs more than this machine has.
     """
     with ray_session(args.address):
-        yield fit_resources(
-            args.cpus_per_trial,
-            args.gpus_per_trial,
-            args.max_concurrent,
-            is_local=_is_local(args.address),
-        )
+        counts = (args.cpus_per_trial, args.gpus_per_trial, args.max_concurrent)
+        yield fit_resources(*counts, is_local=_is_local(args.address))
 
 
 @contextmanager
@@ -113,7 +109,7 @@ def ray_session(address: str | None) -> Iterator[None]:
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if not address or _is_local(address):
+    if address is None or _is_local(address):
         # Explicit, since Ray would otherwise use RAY_ADDRESS.
         options |= {"include_dashboard": False, "address": "local"}
         problem = "Ray cannot be started on this machine"
@@ -168,13 +164,9 @@ def _require_reachable(address: str) -> None:
 def fit_resources(
     cpus: float, gpus: float | None, max_concurrent: int | None, *, is_local: bool
 ) -> Resources:
-    """The resources of a trial on the connected cluster.
+    """The resources of a trial on the connected cluster, from the values of the flags.
 
-    Args:
-        cpus: CPUs per trial.
-        gpus: GPUs per trial; None for one if the cluster has any, else none.
-        max_concurrent: Trials at once; None for as many as fit now.
-        is_local: Whether the cluster is this machine, which cannot grow.
+    A local cluster (``is_local``) cannot grow.
 
     Raises:
         ConfigError: a trial needs more than this machine has.

@@ -12,7 +12,7 @@ from simreg_core.results.schema import SPLITS
 from simreg_core.storage.location import as_place
 
 if TYPE_CHECKING:  # the search does not load torch
-    from simreg_core.training.baselines import BaselineResult, Baselines
+    from simreg_core.training.baselines import BaselineResult
     from simreg_core.training.experiment import Progress, TrialResult
 
 NETWORK_TABLES = ("curves", "spectra", "epochs")  # several rows per network
@@ -31,11 +31,9 @@ def read_record(report: Mapping[str, Any]) -> dict[str, Any]:
 def logged_values(
     record: Mapping[str, Any], epoch_metrics: Callable[[int], Mapping[str, float]]
 ) -> list[tuple[int, dict[str, float]]]:
-    """The values of a network that loggers show.
+    """The values of a network that loggers show, from its (possibly unfinished) record.
 
-    Args:
-        record: From :func:`trial_record` or :func:`epochs_record`.
-        epoch_metrics: Number of epochs to the metrics measured after them; empty if not measured.
+    ``epoch_metrics`` gives what was measured after a number of epochs; empty for nothing.
 
     Returns:
         Pairs of the number of epochs and values by name: one per epoch, in order, and one with the
@@ -77,7 +75,7 @@ def trial_record(result: TrialResult, number: int) -> dict[str, Any]:
     return {
         "columns": result.columns,
         **_network_rows(identity, result),
-        "baselines": baseline_record(result.baselines),
+        "baselines": [result_record(r, result.baselines.digest) for r in result.baselines.results],
     }
 
 
@@ -126,11 +124,6 @@ def mean_record(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     columns["started_at"] = min(row["started_at"] for row in finished)
     columns["finished_at"] = max(row["finished_at"] for row in finished)
     return {**joined, "columns": columns}
-
-
-def baseline_record(baselines: Baselines) -> list[dict[str, Any]]:
-    """The :func:`result_record` of every baseline and of the surrogate."""
-    return [result_record(result, baselines.digest) for result in baselines.results]
 
 
 def result_record(result: BaselineResult, digest: str) -> dict[str, Any]:

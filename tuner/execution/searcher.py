@@ -67,9 +67,9 @@ class _Trial:
     """By seed, in the order in which the networks ended."""
 
     @property
-    def cause(self) -> Outcome | None:
-        """The first outcome that is not complete, which decides the trial."""
-        return next((o for o in self.ended.values() if o.status != "complete"), None)
+    def cause(self) -> tuple[int, Outcome] | None:
+        """The first outcome that is not complete, which decides the trial, and its seed."""
+        return next((item for item in self.ended.items() if item[1].status != "complete"), None)
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
@@ -143,9 +143,6 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         except Exception as err:  # the trial stays open
             self.error = self.error or err
             return
-        if "failure" in result:
-            self._network_ended(trial_id, "failed", result["failure"], record)
-            return
         config = self._running[trial_id][0].config
         self._network_ended(trial_id, *self._judge(record, config, result), record)
 
@@ -188,6 +185,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def _judge(
         self, record: Mapping[str, Any], config: TrialConfig, result: Mapping[str, Any]
     ) -> tuple[Status, str | None]:
+        if "failure" in result:
+            return "failed", result["failure"]
         num_epochs = len(record.get("epochs", ()))
         if num_epochs < config.training.epochs or "columns" not in record:
             reason = f"stopped after {num_epochs} of {config.training.epochs} epochs"
@@ -223,10 +222,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if self.space.tuning.num_seeds == 1:
             return outcomes[0]
         records = [outcome.record for outcome in outcomes]
-        cause = opened.cause
-        if cause is None:
+        if opened.cause is None:
             return outcomes[0]._replace(record=mean_record(records))
-        seed = next(seed for seed, outcome in opened.ended.items() if outcome is cause)
+        seed, cause = opened.cause
         return cause._replace(reason=f"seed {seed}: {cause.reason}", record=joined_record(records))
 
     def _finish(self, trial: optuna.Trial, outcome: Callable[[], Outcome]) -> None:

@@ -31,13 +31,12 @@ _REDUCTION_FACTOR, _MIN_TRIALS = 4, 3  # Ray's defaults
 class _LostWorkers(tune.Callback):  # type: ignore[misc]
     """Shows lost workers, and passes the reason to the searcher if one is permanently lost."""
 
-    def __init__(self, searcher: StudySearcher, view: SearchView, retries: int) -> None:
+    def __init__(self, searcher: StudySearcher, view: SearchView) -> None:
         self.searcher = searcher
         self.view = view
-        self.retries = retries
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        again = f"starts again ({trial.num_failures} of {self.retries})"
+        again = f"starts again ({trial.num_failures} of {self.searcher.space.tuning.retries})"
         self.view.print(f"trial {trial.config['trial']} {again}: {_reason(trial)}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -71,13 +70,15 @@ def run_networks(
     Raises:
         KeyboardInterrupt: after Ctrl-C or SIGTERM; running networks are stopped and stay open.
     """
-    callbacks: list[tune.Callback] = [_LostWorkers(searcher, view, searcher.space.tuning.retries)]
+    callbacks: list[tune.Callback] = [_LostWorkers(searcher, view)]
     # Workers do not need Ray's snapshots, so these do not go to an object store.
     home = local_path(settings.folder) or Path(tempfile.mkdtemp())
     try:
         with raylet_silenced(), ExitStack() as stack:
             if logs:
-                loggers = _log_callback(logs, searcher, settings.folder, view)
+                folder, keys = settings.folder, [*searcher.space.search]
+                channels = [LogChannel(t.kind, make_backend(t, folder), view.print) for t in logs]
+                loggers = LogCallback(channels, folder.name, keys, log_id(searcher.study))
                 callbacks.append(loggers)
                 stack.push(loggers.close)
             _make_tuner(run, searcher, settings, resources, callbacks, home).fit()
@@ -115,13 +116,6 @@ def _make_tuner(
             verbose=0,
         ),
     )
-
-
-def _log_callback(
-    logs: Sequence[LogTarget], searcher: StudySearcher, folder: Path, view: SearchView
-) -> LogCallback:
-    channels = [LogChannel(log.kind, make_backend(log, folder), view.print) for log in logs]
-    return LogCallback(channels, folder.name, [*searcher.space.search], log_id(searcher.study))
 
 
 def make_scheduler(space: SearchSpace) -> TrialScheduler:

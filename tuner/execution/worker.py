@@ -16,13 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simreg_core.config.trial import TaskConfig, TrialConfig
 from simreg_core.errors import reason_of
 from simreg_core.results.objectives import SEARCH_SPLIT, STOPPING_METRICS
+from simreg_core.storage.atomic import write_text
+from simreg_core.storage.base import store_problem
+from tuner.execution.records import epochs_record, logged_values, trial_record
 
 if TYPE_CHECKING:  # heavy: imported where used
     import torch
 
-    from simreg_core.config.trial import TaskConfig, TrialConfig
     from simreg_core.training.baselines import BaselineCache
     from simreg_core.training.experiment import Progress, TrialResult
 
@@ -62,19 +65,20 @@ def run_trial(config: dict[str, Any], settings: WorkerSettings) -> None:
     new worker first repeats the reports of earlier ones, since the rule of a resumed search must
     compare epochs of the same number.
     """
-    from ray import tune
-
-    from simreg_core.config.trial import TrialConfig
-    from simreg_core.storage.base import store_problem
+    from simreg_core.networks.checkpoint import save_weights
 
     device = prepare_worker(settings)
     folder = settings.folder / "checkpoints" / config["folder"]
-    reporter = _Reporter(tune.report, folder, config["trial"], settings.measures_epochs)
+    reporter = _Reporter(folder, config["trial"], settings.measures_epochs)
     try:
         trial = TrialConfig.from_dict(config["config"])
         record = _finished(folder, trial)
         if record is None:
-            record = _train(trial, config["trial"], folder, settings, device, reporter.on_epoch)
+            result = train(trial, folder / STATE_FILE, settings, device, reporter.on_epoch)
+            save_weights(folder / "weights.pt", trial, result.model)
+            record = trial_record(result, config["trial"])
+            _write_record(folder, record)
+            (folder / STATE_FILE).unlink(missing_ok=True)
         reporter.finish(trial.training.epochs, record)
     except Exception as err:  # recorded with its reason; the search continues
         if is_out_of_memory(err) or store_problem(err):  # Ray starts the network again
@@ -87,14 +91,7 @@ def run_trial(config: dict[str, Any], settings: WorkerSettings) -> None:
 class _Reporter:
     """Reports a network to Tune; keeps the metrics of its epochs in a file for later workers."""
 
-    def __init__(
-        self,
-        send: Callable[[dict[str, Any]], None],
-        folder: Path,
-        number: int,
-        measures_epochs: bool,
-    ) -> None:
-        self._send = send
+    def __init__(self, folder: Path, number: int, measures_epochs: bool) -> None:
         self._folder = folder
         self._number = number
         self._measures_epochs = measures_epochs
@@ -108,8 +105,6 @@ class _Reporter:
 
     def on_epoch(self, progress: Progress) -> None:
         """Report an epoch."""
-        from tuner.execution.records import epochs_record
-
         epochs_done = len(progress.records)
         record = epochs_record(progress, self._number)
         self._record["record"] = _write_record(self._folder, record)
@@ -117,7 +112,10 @@ class _Reporter:
         metrics: dict[str, float] = {}
         if self._measures_epochs:
             metrics = progress.metrics()
-            self._keep(epochs_done, metrics)
+            # Metrics of later epochs belong to a training whose checkpoint was lost.
+            earlier = {n: known for n, known in self._metrics.items() if n < epochs_done}
+            self._metrics = {**earlier, epochs_done: metrics}
+            write_text(self._folder / METRICS_FILE, json.dumps(self._metrics))
         is_last = epochs_done == progress.config.training.epochs
         values = self._new_values(record)
         self.report(epochs_done, {"values": values, **({} if is_last else metrics)})
@@ -136,7 +134,9 @@ class _Reporter:
 
     def report(self, epochs_done: int, content: Mapping[str, Any]) -> None:
         """Report to Tune."""
-        self._send({"epochs_done": epochs_done, **content, **self._record})
+        from ray import tune
+
+        tune.report({"epochs_done": epochs_done, **content, **self._record})
 
     def _repeat(self, before: int) -> None:
         """Report, once, the metrics that earlier workers reported before this epoch."""
@@ -145,17 +145,7 @@ class _Reporter:
                 self.report(epochs_done, metrics)
         self._to_repeat = []
 
-    def _keep(self, epochs_done: int, metrics: dict[str, float]) -> None:
-        from simreg_core.storage.atomic import write_text
-
-        # Metrics of later epochs belong to a training whose checkpoint was lost.
-        earlier = {n: known for n, known in self._metrics.items() if n < epochs_done}
-        self._metrics = {**earlier, epochs_done: metrics}
-        write_text(self._folder / METRICS_FILE, json.dumps(self._metrics))
-
     def _new_values(self, record: Mapping[str, Any]) -> list[tuple[int, dict[str, float]]]:
-        from tuner.execution.records import logged_values
-
         values = logged_values(record, lambda epochs_done: self._metrics.get(epochs_done, {}))
         new, self._num_logged = values[self._num_logged :], len(values)
         return new
@@ -167,8 +157,6 @@ def network_folder(number: int, seed: int, num_seeds: int) -> str:
 
 
 def _write_record(folder: Path, record: Mapping[str, Any]) -> str:
-    from simreg_core.storage.atomic import write_text
-
     write_text(folder / RECORD_FILE, json.dumps(record, allow_nan=False))
     return str(folder / RECORD_FILE)
 
@@ -181,26 +169,6 @@ def _finished(folder: Path, config: TrialConfig) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return record if is_same else None
-
-
-def _train(
-    config: TrialConfig,
-    number: int,
-    folder: Path,
-    settings: WorkerSettings,
-    device: torch.device,
-    on_epoch: Callable[[Progress], None],
-) -> dict[str, Any]:
-    """Train and evaluate a network; write its weights and its record to the folder."""
-    from simreg_core.networks.checkpoint import save_weights
-    from tuner.execution.records import trial_record
-
-    result = train(config, folder / STATE_FILE, settings, device, on_epoch)
-    save_weights(folder / "weights.pt", config, result.model)
-    record = trial_record(result, number)
-    _write_record(folder, record)
-    (folder / STATE_FILE).unlink(missing_ok=True)
-    return record
 
 
 def train(

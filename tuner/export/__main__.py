@@ -9,11 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from simreg_core import cli
 from simreg_core.config.trial import TrialConfig
@@ -26,18 +24,12 @@ from simreg_core.results.progress import read_request
 from simreg_core.results.schema import SPLITS
 from simreg_core.results.tables import ResultStore
 from simreg_core.storage.atomic import write_text
-from simreg_core.storage.location import as_place
-from tuner.confirmation.summary import SUMMARY_FILE, Estimate, estimate
+from simreg_core.storage.location import as_place, storage_of
+from tuner.confirmation.summary import ACCURACIES, SUMMARY_FILE, Estimate, estimates
 from tuner.execution.worker import network_folder
 from tuner.export.model_card import model_card
 
-_BASELINE_VALUES = (
-    "clean_accuracy",
-    "clean_accuracy_std",
-    "robust_accuracy",
-    "robust_accuracy_std",
-    "boundary_distance",
-)
+_BASELINE = "baseline_"  # begins the names of the baseline's values
 _TRAINING = ("kept_epoch", "validation_loss", "num_train", "train_seconds")
 _PROVENANCE = (
     *("started_at", "finished_at", "device", "num_threads"),
@@ -46,11 +38,7 @@ _PROVENANCE = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Returns:
-        0 on success, 2 for bad input, 130 for an interruption.
-    """
+    """Run the command line; 0 done, 2 bad input, 130 interrupted."""
     parser = cli.Parser("tuner.export", "Write the network of one trial to a folder.")
     parser.add_argument("folder", type=as_place, metavar="OUTPUT/NAME", help="results of a search")
     parser.add_argument(
@@ -83,48 +71,46 @@ def _trial_number(text: str) -> int | None:
 
 
 def _export(args: argparse.Namespace) -> int:
-    found = export_trial(args.folder, args.trial, args.to, args.seed)
-    print(f"trial {found.trial} (seed {found.seed}) of {args.folder} is in {args.to}")
+    number, seed = export_trial(args.folder, args.trial, args.to, args.seed)
+    print(f"trial {number} (seed {seed}) of {args.folder} is in {args.to}")
     print(f"load it: model = simreg_core.load_exported({str(args.to)!r})")
     return 0
 
 
-class Exported(NamedTuple):
-    """The network that was exported."""
+def export_trial(
+    folder: Path, number: int | None, to: Path, seed: int | None = None
+) -> tuple[int, int]:
+    """Write a network of a trial, with its configuration, results and model card, to a new folder.
 
-    trial: int
-    seed: int
-
-
-def export_trial(folder: Path, number: int | None, to: Path, seed: int | None = None) -> Exported:
-    """Write a network of a trial with its configuration, results and model card.
-
-    The results are those of this network, even if the trial has several seeds.
-
-    Args:
-        folder: ``OUTPUT/NAME``, the results of a search.
-        number: Number of the trial, or None for
-            :func:`~simreg_core.results.objectives.best_trial`.
-        to: Folder to create.
-        seed: Seed of the network, or None for the first of the trial.
+    The results are those of this network, even if the trial has several seeds. A ``number`` of None
+    stands for :func:`~simreg_core.results.objectives.best_trial`, a ``seed`` of None for the first
+    of the trial. Returns the number and the seed.
 
     Raises:
         ConfigError: the results, trial, seed or weights do not exist or are damaged, the trial is
             not complete, or ``to`` exists or cannot be written.
     """
+    exists = ConfigError(f"--to {to}: exists; choose another (nothing is overwritten)")
     if os.path.lexists(to):
-        raise ConfigError(f"--to {to}: exists; choose another (nothing is overwritten)")
+        raise exists
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; expected the results of a search")
     store = ResultStore(folder)
     row = _choose_seed(store, _choose(store, number), seed)
     config, model = _network(folder, row)
     metrics = exported_metrics(row, config, _confirmation(store, row["trial"], config))
+    card = model_card(config, model, metrics)
+
+    def fill(draft: Path) -> None:
+        write_network(draft, config, model)
+        write_text(draft / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
+
     try:
-        _write(to, config, model, metrics)
+        if not storage_of(to).create_folder(to, fill, "README.md", card):
+            raise exists
     except OSError as err:
         raise ConfigError(f"--to {to}: cannot be written: {cli.os_reason(err)}") from err
-    return Exported(row["trial"], row["seed"])
+    return row["trial"], row["seed"]
 
 
 def _choose(store: ResultStore, number: int | None) -> dict[str, Any]:
@@ -192,47 +178,37 @@ def _confirmation(store: ResultStore, number: int, config: TrialConfig) -> dict[
         found = candidates[number]
         summary = {name: content[name] for name in ("split", "interval")}
         summary |= {name: found[name] for name in ("seeds", "num_failed")}
-        estimates = {name: Estimate(**value) for name, value in found["estimates"].items()}
+        confirmed = {n: Estimate(**value)._asdict() for n, value in found["estimates"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
         raise ConfigError(f"{path}: damaged: {type(err).__name__}: {err}") from err
     # The summary does not tell which of several baselines is this trial's; the table does.
     digests = {config.unregularized(seed).digest() for seed in summary["seeds"]}
     rows = [row for row in store.read("confirmation") if row["config_digest"] in digests]
     done = [row for row in rows if (row["role"], row["status"]) == ("baseline", "complete")]
-    accuracies = ("clean_accuracy", "robust_accuracy") if done else ()
-    baseline = {name: estimate([row[f"test.{name}"] for row in done]) for name in accuracies}
-    return {
-        **summary,
-        "estimates": {name: value._asdict() for name, value in estimates.items()},
-        "baseline": {name: value._asdict() for name, value in baseline.items()},
-    }
+    baseline = {n: value._asdict() for n, value in estimates(done, ACCURACIES).items()}
+    return {**summary, "estimates": confirmed, "baseline": baseline}
 
 
 def exported_metrics(
     row: Mapping[str, Any], config: TrialConfig, confirmation: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """The results of a network with their conditions: the content of ``metrics.json``.
+    """The content of ``metrics.json``: results of a network and their conditions, as JSON types.
 
-    Args:
-        row: A complete row of the table ``trials`` or ``seeds``.
-        config: Configuration of the trial.
-        confirmation: Confirmed results of the trial, if any.
-
-    Returns:
-        JSON types; null for what was not measured.
+    ``row`` is the network's complete row in the table ``trials`` or ``seeds``.
     """
     robustness = config.robustness
     splits: dict[str, dict[str, Any]] = {}
     for split in SPLITS:
         names = [key.removeprefix(f"{split}.") for key in row if key.startswith(f"{split}.")]
-        own = [name for name in names if not name.startswith("baseline_")]
+        own = [name for name in names if not name.startswith(_BASELINE)]
+        baseline = [name.removeprefix(_BASELINE) for name in names if name.startswith(_BASELINE)]
         num_images = row[f"num_{split}"]
         splits[split] = {
             "num_images": num_images,
             "num_seeds": 1,
             "is_selected_on": split == SEARCH_SPLIT,
             "values": {name: row[f"{split}.{name}"] for name in own},
-            "baseline": {name: row[f"{split}.baseline_{name}"] for name in _BASELINE_VALUES},
+            "baseline": {name: row[f"{split}.{_BASELINE}{name}"] for name in baseline},
         }
         if robustness.boundary is not None:
             splits[split]["boundary_num_images"] = min(robustness.boundary.num_images, num_images)
@@ -247,21 +223,6 @@ def exported_metrics(
         "training": {name: row[name] for name in _TRAINING},
         "provenance": {name: row[name] for name in _PROVENANCE},
     }
-
-
-def _write(
-    to: Path, config: TrialConfig, model: FeatureNetwork, metrics: Mapping[str, Any]
-) -> None:
-    to.parent.mkdir(parents=True, exist_ok=True)
-    draft = to.parent / f".{to.name}.{secrets.token_hex(4)}.tmp"
-    try:
-        draft.mkdir()
-        write_network(draft, config, model)
-        write_text(draft / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
-        write_text(draft / "README.md", model_card(config, model, metrics))
-        draft.rename(to)  # fails if the folder contains anything by now
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -77,10 +77,7 @@ similarities of images ([arXiv:2410.03952](https://arxiv.org/abs/2410.03952))"""
 def model_card(config: TrialConfig, model: FeatureNetwork, metrics: Mapping[str, Any]) -> str:
     """The model card of a trial's network as Markdown.
 
-    Args:
-        config: Configuration of the trial.
-        model: The network.
-        metrics: Result of :func:`tuner.export.__main__.exported_metrics`.
+    ``metrics`` comes from :func:`tuner.export.__main__.exported_metrics`.
     """
     is_regularized = config.regularizer.alpha != 0
     return _CARD.format(
@@ -115,10 +112,7 @@ def _network(config: TrialConfig, model: FeatureNetwork) -> str:
     scale = f"{config.model.scale:g} * (pixel - {config.model.shift:g})"
     rows += [
         ("parameters", f"{sum(parameter.numel() for parameter in model.parameters()):,}"),
-        (
-            "input",
-            f"float32 (batch, {model.channels}, height, width), {colors}; trained on {size}",
-        ),
+        ("input", f"float32 (batch, {model.channels}, height, width), {colors}; trained on {size}"),
         ("values", "pixels in [0, 1]"),
         ("normalisation", f"{scale}, inside the network: do not normalise before"),
         ("output", f"logits (batch, {model.num_classes})"),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
+from simreg_core.errors import one_line
 from tuner.loggers.targets import without_credentials
 
 _LONGEST_PAUSE = 600.0  # seconds
@@ -123,7 +124,7 @@ class LogChannel:
             try:
                 self._log(run)
             except Exception as err:  # loggers raise anything, and the search must continue
-                self._failed(name, one_line(err))
+                self._failed(name, short_reason(err))
                 if not self._closing.is_set():
                     return False
                 continue
@@ -150,7 +151,7 @@ class LogChannel:
             self._say(f"--log {self._name}: {reason}; the search continues and logging is retried")
 
 
-def one_line(err: BaseException) -> str:
+def short_reason(err: BaseException) -> str:
     """The message of an exception in one short line without passwords."""
-    text = without_credentials(" ".join(str(err).split())) or type(err).__name__
+    text = without_credentials(one_line(err))
     return text if len(text) <= 200 else f"{text[:200]}..."

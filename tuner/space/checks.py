@@ -17,7 +17,7 @@ from simreg_core.config.yaml_io import get_dotted, set_dotted
 from simreg_core.errors import ConfigError
 from simreg_core.results.metrics import ATTACK_FAMILY
 from simreg_core.results.objectives import directions, objective, parse_constraint
-from tuner.space.grid import MAX_COMBINATIONS, num_combinations
+from tuner.space.grid import MAX_COMBINATIONS
 from tuner.space.samplers import SAMPLERS
 from tuner.space.search_space import SearchSpace
 
@@ -25,12 +25,8 @@ from tuner.space.search_space import SearchSpace
 def validate_space(space: SearchSpace, where: str) -> None:
     """Reject a space with a key, value or setting that cannot work.
 
-    Args:
-        space: The space.
-        where: Its file, for messages.
-
     Raises:
-        ConfigError: names the first invalid key.
+        ConfigError: names ``where`` (the file) and the first invalid key.
     """
     try:
         _check_keys(space)
@@ -135,10 +131,15 @@ def _check_warm_starts(space: SearchSpace) -> None:
 
 
 def _check_grid(space: SearchSpace) -> None:
-    try:
-        count = num_combinations(space.search)
-    except ValueError as err:
-        raise ConfigError(f"search.{err}") from err
+    count = 1
+    for key, distribution in space.search.items():
+        num_values = distribution.num_values()
+        if num_values is None:
+            raise ConfigError(
+                f"search.{key}: sampler grid tries every value, so a float needs step "
+                "(or type categorical)"
+            )
+        count *= num_values
     if count > MAX_COMBINATIONS:
         raise ConfigError(f"search: the grid has {count} combinations; allowed: {MAX_COMBINATIONS}")
     if space.tuning.num_trials > count:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from optuna.distributions import (
     BaseDistribution,
@@ -13,19 +13,15 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from simreg_core.config.base import Config, PositiveInt
 
 # Optuna stores whole numbers as floats, which are exact up to here.
 _WholeNumber = Annotated[int, Field(ge=-(2**53), le=2**53)]
 
 
-class Strict(BaseModel):
-    """Base of the sections of a space file: frozen, strict types, no unknown keys, finite."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class _Range(Strict):
+class _Range(Config):
     """The keys and checks that both kinds of number ranges share."""
 
     type: str
@@ -37,7 +33,6 @@ class _Range(Strict):
     """Search evenly in the logarithm; needs ``low`` above 0."""
     step: float | None = None
     """Distance between values; not with ``log``. Sampler ``grid`` needs it for floats."""
-    optuna_class: ClassVar[Any]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -73,13 +68,6 @@ class _Range(Strict):
         except InvalidOperation:  # more than 1e28 steps
             return False
 
-    def to_optuna(self) -> BaseDistribution:
-        """The equivalent Optuna distribution."""
-        distribution: BaseDistribution = self.optuna_class(
-            self.low, self.high, log=self.log, step=self.step
-        )
-        return distribution
-
     def encode(self, value: Any) -> Any:
         """``value`` as Optuna stores it."""
         return type(self.low)(value)
@@ -106,7 +94,10 @@ class FloatRange(_Range):
 
     type: Literal["float"]
     step: Annotated[float, Field(gt=0)] | None = None
-    optuna_class: ClassVar[Any] = FloatDistribution
+
+    def to_optuna(self) -> BaseDistribution:
+        """The equivalent Optuna distribution."""
+        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
 
 class IntRange(_Range):
@@ -115,11 +106,14 @@ class IntRange(_Range):
     type: Literal["int"]
     low: _WholeNumber
     high: _WholeNumber
-    step: Annotated[int, Field(ge=1)] = 1
-    optuna_class: ClassVar[Any] = IntDistribution
+    step: PositiveInt = 1
+
+    def to_optuna(self) -> BaseDistribution:
+        """The equivalent Optuna distribution."""
+        return IntDistribution(self.low, self.high, log=self.log, step=self.step)
 
 
-class Choices(Strict):
+class Choices(Config):
     """One of several unordered values, which may be lists or mappings."""
 
     type: Literal["categorical"]

@@ -18,24 +18,6 @@ from tuner.space.distributions import Distribution
 MAX_COMBINATIONS = 1_000_000  # equals the largest num_trials
 
 
-def num_combinations(search: Mapping[str, Distribution]) -> int:
-    """Number of combinations of the searched values.
-
-    Raises:
-        ValueError: a key has infinitely many values; the message begins with the key.
-    """
-    total = 1
-    for key, distribution in search.items():
-        count = distribution.num_values()
-        if count is None:
-            raise ValueError(
-                f"{key}: sampler grid tries every value, so a float needs step "
-                "(or type categorical)"
-            )
-        total *= count
-    return total
-
-
 def design(
     search: Mapping[str, Distribution],
     warm_starts: Sequence[Mapping[str, Any]],
@@ -46,16 +28,8 @@ def design(
 
     Warm starts come first, in their order. A partial warm start stands for all combinations of the
     keys that it omits, with the last key varying fastest. The remaining combinations follow in
-    random order, so that a search that ends early has covered the grid evenly.
-
-    Args:
-        search: The searched keys, with at most :data:`MAX_COMBINATIONS` combinations.
-        warm_starts: Values of searched keys, all on the grid.
-        num_trials: At most the number of combinations.
-        seed: Seed of the random order.
-
-    Yields:
-        A value for every searched key, in the order of ``search``.
+    random order (``seed``), so that a search that ends early has covered the grid evenly. The keys
+    of every combination are in the order of ``search``.
     """
     rest = list(_combinations(search, {}))
     random.Random(seed).shuffle(rest)

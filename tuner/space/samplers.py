@@ -56,16 +56,13 @@ class Sampler(Component):
             ConfigError: names the key and the reason.
         """
         chosen = self.make(0, options)
-        verbosity = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)  # hides the trial study
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # hides this study, which is discarded
         try:
             with experimental():
                 study = optuna.create_study(directions=directions, sampler=chosen)
                 study.ask({"value": optuna.distributions.FloatDistribution(0.0, 1.0)})
         except Exception as err:  # a foreign sampler may raise anything
             raise ConfigError(f"tuning.sampler: {self.name}: {reason_of(err)}") from err
-        finally:
-            optuna.logging.set_verbosity(verbosity)
 
 
 SAMPLERS = Registry(Sampler, "tuner.study.samplers")

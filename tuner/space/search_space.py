@@ -13,19 +13,20 @@ from contextlib import suppress
 from typing import Annotated, Any, Self
 
 import optuna
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from simreg_core.config.base import Config
 from simreg_core.config.loading import set_field
 from simreg_core.config.trial import TrialConfig
+from simreg_core.config.yaml_io import to_yaml
 from simreg_core.results.metrics import is_foreign
 from simreg_core.results.objectives import objective, parse_constraint
-from tuner.space.distributions import Distribution, Strict
+from tuner.space.distributions import Distribution
 from tuner.space.samplers import SAMPLERS
 from tuner.space.tuning import TuningConfig
 
 
-class SearchSpace(Strict):
+class SearchSpace(Config):
     """A whole space file."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
@@ -134,8 +135,7 @@ class SearchSpace(Strict):
 
     def to_yaml(self) -> str:
         """YAML text that :func:`~tuner.space.loading.load_space` reads back to an equal space."""
-        text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-        return text
+        return to_yaml(self.model_dump(mode="json"))
 
 
 def describe_params(params: Mapping[str, Any]) -> str:

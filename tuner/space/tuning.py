@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from simreg_core.config.base import require_known
+from simreg_core.config.base import Config, PositiveInt, require_known
 from simreg_core.results.objectives import STOPPING_METRICS
-from tuner.space.distributions import Strict
 from tuner.space.samplers import SAMPLERS
 
 MIN_SEEDS = 2  # a confidence interval needs at least two seeds
@@ -20,7 +19,7 @@ def _number_or_front(value: Any) -> Any:
     raise ValueError(f"expected a whole number of at least 1, or front, found {value!r}")
 
 
-class ConfirmConfig(Strict):
+class ConfirmConfig(Config):
     """Which configurations are trained again after the search, and how often."""
 
     top: Annotated[int | Literal["front"], BeforeValidator(_number_or_front)]
@@ -29,7 +28,7 @@ class ConfirmConfig(Strict):
     """Fresh seeds per configuration."""
 
 
-class EarlyStoppingConfig(Strict):
+class EarlyStoppingConfig(Config):
     """When trials are stopped before their last epoch: Ray Tune's ASHA or median rule.
 
     Optuna records a stopped trial as pruned, without values: what a network reaches in a part of
@@ -41,11 +40,11 @@ class EarlyStoppingConfig(Strict):
     metric: str
     """Metric of every epoch's network that decides, on the validation split: ``clean_accuracy``,
     ``robust_accuracy`` or ``tradeoff_score``."""
-    grace_epochs: Annotated[int, Field(ge=1)] = 1
+    grace_epochs: PositiveInt = 1
     """Epochs before a trial can be stopped."""
     reduction_factor: Annotated[int, Field(ge=2)] | None = None
     """``asha``: at each rung, the best of this many trials continues; 4 if not given."""
-    min_trials: Annotated[int, Field(ge=1)] | None = None
+    min_trials: PositiveInt | None = None
     """``median``: trials that must have reported before any is stopped; 3 if not given."""
 
     @field_validator("metric")
@@ -62,12 +61,12 @@ class EarlyStoppingConfig(Strict):
         return self
 
 
-class TuningConfig(Strict):
+class TuningConfig(Config):
     """How trials are proposed, run and confirmed."""
 
     num_trials: Annotated[int, Field(ge=1, le=1_000_000)]
     """Number of trials."""
-    sampler: str = "tpe"
+    sampler: Annotated[str, AfterValidator(SAMPLERS.require)] = "tpe"
     """A sampler's name, or ``module:Class`` for any other Optuna sampler."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the sampler."""
@@ -85,9 +84,3 @@ class TuningConfig(Strict):
     """Networks per trial, with seeds from ``trial.seed`` on; the sampler gets their mean."""
     early_stopping: EarlyStoppingConfig | None = None
     """Stop unpromising trials; never if not given."""
-
-    @field_validator("sampler")
-    @classmethod
-    def _known_sampler(cls, name: str) -> str:
-        SAMPLERS.require(name)
-        return name

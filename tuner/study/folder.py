@@ -26,8 +26,6 @@ class SearchPlan:
     space: SearchSpace
     folder: Path
     """``OUTPUT/NAME``."""
-    cache: Path
-    """``OUTPUT/baselines``: baseline networks, shared by all searches of an output folder."""
     is_named: bool = True
     """Whether the user chose the folder's name. If not, a taken name gets a number."""
     resumes: bool = False
@@ -37,6 +35,11 @@ class SearchPlan:
     URL that the folder stores."""
     logs: tuple[LogTarget, ...] = ()
     """Loggers that receive the networks' metrics in addition to the tables."""
+
+    @property
+    def cache(self) -> Path:
+        """``OUTPUT/baselines``: baseline networks, shared by all searches of an output folder."""
+        return self.folder.parent / "baselines"
 
     def free_folder(self) -> Path:
         """The folder or, if the user did not name it, the first numbered one that is free."""
@@ -105,7 +108,7 @@ def resume_plan(
     space = expected or read_space(folder, overrides)
     space = space.model_copy(update={"name": found.name})
     check_space(folder, found, space)
-    return SearchPlan(space, folder, folder.parent / "baselines", resumes=True, storage=storage)
+    return SearchPlan(space, folder, resumes=True, storage=storage)
 
 
 def check_resumable(plan: SearchPlan) -> None:

@@ -23,8 +23,7 @@ from simreg_core.storage.object_store import put
 class ObjectJournalBackend(BaseJournalBackend):
     """A journal in a folder of an object store, read once and extended by this process only.
 
-    Args:
-        folder: Folder of the journal's objects; need not exist.
+    The folder need not exist.
 
     Raises:
         OSError: the journal cannot be read, or lines are missing.

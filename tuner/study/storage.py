@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
@@ -86,6 +87,7 @@ def study_location(folder: Path, name: str, url: str | None, *, writes: bool) ->
         ConfigError: the database cannot be reached, or the study is not in a database.
         OSError: the journal cannot be read.
     """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     stored = _stored_url(folder)
     if stored is not None:
         return _in_database(url or stored[0], stored[1])

@@ -44,7 +44,7 @@ def open_study(folder: Path, space: SearchSpace, url: str | None = None) -> optu
         ConfigError: the study has another space (the message shows the difference) or is damaged,
             or its database cannot be reached or does not have it.
     """
-    location = _locate(folder, space, url, writes=True)
+    location = study_location(folder, space.name, url, writes=True)
     if location.in_database:
         study = _load(folder, location)
         if url is not None:
@@ -75,7 +75,7 @@ def claim_study(folder: Path, space: SearchSpace, url: str) -> None:
         ConfigError: the name is taken, or the database cannot be reached.
     """
     store_url(folder, url, folder.name)
-    location = _locate(folder, space, url, writes=True)
+    location = study_location(folder, space.name, url, writes=True)
     try:
         _create(location, space, is_new=True)
     except optuna.exceptions.DuplicatedStudyError as err:
@@ -90,7 +90,7 @@ def read_study(folder: Path, space: SearchSpace, url: str | None = None) -> optu
     """
     if not has_study(folder):
         raise ConfigError(f"{folder}: has no study")
-    return _load(folder, _locate(folder, space, url, writes=False))
+    return _load(folder, study_location(folder, space.name, url, writes=False))
 
 
 def check_space(folder: Path, found: SearchSpace, wanted: SearchSpace) -> None:
@@ -187,11 +187,6 @@ def resume(
 def _live(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> optuna.Trial:
     """Handle of a running trial; Optuna has no public way to get it."""
     return optuna.Trial(study, trial._trial_id)
-
-
-def _locate(folder: Path, space: SearchSpace, url: str | None, *, writes: bool) -> StudyLocation:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return study_location(folder, space.name, url, writes=writes)
 
 
 def _create(location: StudyLocation, space: SearchSpace, *, is_new: bool) -> optuna.Study:

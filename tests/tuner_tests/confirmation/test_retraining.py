@@ -85,7 +85,7 @@ class Confirmation(NamedTuple):
         """Confirm once more; returns the candidates and what was printed."""
         printed = io.StringIO()
         found = confirm(
-            *(self.space, self.store, chosen, num_seeds, self.settings),
+            *(self.space, self.store, chosen, chosen, num_seeds, self.settings),
             Resources(cpus=1.0, gpus=0.0, max_concurrent=2),
             Console(file=printed, width=200),
         )
@@ -107,7 +107,7 @@ CHOSEN = {
 
 @pytest.fixture(scope="module")
 def confirmation(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Confirmation:
-    """Two candidates with three fresh seeds. Seeds 1000 and 1001 were used by the search."""
+    """Two candidates with three fresh seeds. Seeds 999 to 1001 were used by the search."""
     folder = tmp_path_factory.mktemp("confirmation")
     space = make_space(
         folder,
@@ -117,8 +117,9 @@ def confirmation(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> C
     store = ResultStore(folder)
     store.create()
     for number in CHOSEN:
-        row = {**trial(number, tradeoff_score=0.1 * number), "seed": 1000}
+        row = {**trial(number, tradeoff_score=0.1 * number), "seed": 999, "num_seeds": 2}
         store.write("trials", f"{number:05d}", [row])
+    store.write("trials", "00007", [trial(7, tradeoff_score=None)])  # without a configuration
     settings = WorkerSettings(folder, folder / "baselines", "cpu", 1)
     first = Confirmation(space, store, settings, [])
     candidates, _ = first.again(CHOSEN, 3)

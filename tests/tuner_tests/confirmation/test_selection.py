@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pytest
 
 from tests.tuner_tests.spaces import make_space
-from tuner.confirmation.selection import choose
+from tuner.confirmation.retraining import choose
 
 OBJECTIVES = "objectives: [clean_accuracy, robust_accuracy]"
 

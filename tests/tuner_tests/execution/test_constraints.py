@@ -12,7 +12,7 @@ from simreg_core.results.objectives import parse_constraint, total_violation
 from simreg_core.results.tables import ResultStore
 from tests.tuner_tests.drivers import Driver, report
 from tests.tuner_tests.spaces import OBJECTIVES, make_space
-from tuner.confirmation.selection import choose
+from tuner.confirmation.retraining import choose
 from tuner.search import pareto_table
 from tuner.study.folder import SearchPlan
 
@@ -146,6 +146,6 @@ def test_printed_front_is_that_of_feasible_trials_or_of_the_nearest(
     store.create()
     for row in rows_of(*accuracies):
         store.write_trial("trials", row["trial"], [row])
-    table = pareto_table(SearchPlan(driver.space, tmp_path, tmp_path), store)
+    table = pareto_table(SearchPlan(driver.space, tmp_path), store)
     assert str(table.title).startswith(title)
     assert [str(cell) for cell in table.columns[0].cells] == numbers

@@ -13,7 +13,6 @@ from simreg_core.registry import METRICS
 from simreg_core.results.schema import SPLITS
 from tests.tuner_tests.drivers import Driver, report, write_record
 from tests.tuner_tests.spaces import ALPHA, THRESHOLD, make_space
-from tuner.confirmation.retraining import seeds_of
 from tuner.execution.records import read_record
 
 SEEDS = ("sampler: random", "num_seeds: 3")
@@ -120,8 +119,3 @@ def test_grid_has_several_networks_per_combination(tmp_path: Path) -> None:
     assert [config["seed"] for config in asked] == [0, 1, 0, 1]
     values = [(c["regularizer"]["threshold"], c["regularizer"]["alpha"]) for c in asked]
     assert values[0] == values[1] != values[2] == values[3]
-
-
-def test_seeds_of_a_trial_are_not_fresh() -> None:
-    assert [*seeds_of({"seed": 999, "num_seeds": 3})] == [999, 1000, 1001]
-    assert [*seeds_of({"seed": None, "num_seeds": 2})] == []

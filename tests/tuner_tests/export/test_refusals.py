@@ -113,5 +113,5 @@ def test_killed_before_the_folder_has_its_name_only_a_hidden_draft_is_left(case:
     assert done.returncode == -9
     (draft,) = case.to.parent.iterdir()
     assert draft.name.startswith(".network.")
-    assert export_trial(case.folder, 2, case.to).trial == 2
+    assert export_trial(case.folder, 2, case.to)[0] == 2
     assert sorted(path.name for path in case.to.iterdir()) == FILES

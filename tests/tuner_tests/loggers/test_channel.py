@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tuner.loggers.channel import LogChannel, Run, Values, one_line
+from tuner.loggers.channel import LogChannel, Run, Values, short_reason
 
 
 class Notes(LogChannel):
@@ -124,7 +124,7 @@ def test_run_that_always_fails_does_not_block_others(notes: Notes) -> None:
     assert "(a)" in notes.warnings[1]
 
 
-def test_lost_runs_are_named_in_one_line_at_the_end() -> None:
+def test_lost_runs_are_named_in_short_reason_at_the_end() -> None:
     notes = Notes(pause=60)
     notes.fails = lambda call, name: True
     notes.put(finished("a"))
@@ -159,6 +159,6 @@ def test_logger_that_hangs_delays_nothing(notes: Notes) -> None:
         (ValueError("a" * 1000), "aaa"),
     ],
 )
-def test_message_of_an_exception_is_short_and_in_one_line(error: Exception, line: str) -> None:
-    assert one_line(error).startswith(line)
-    assert len(one_line(error)) < 210
+def test_message_of_an_exception_is_short_and_in_short_reason(error: Exception, line: str) -> None:
+    assert short_reason(error).startswith(line)
+    assert len(short_reason(error)) < 210

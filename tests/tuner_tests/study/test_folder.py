@@ -46,7 +46,7 @@ def make_search(tmp_path: Path) -> MakeSearch:
 
     def make(*changes: tuple[str, str], finished: int = 3, begun: int = 0) -> SearchPlan:
         space = make_space(tmp_path, ("num_trials: 2", "num_trials: 4"), *changes)
-        plan = SearchPlan(space, tmp_path / "out" / "tiny", tmp_path / "out" / "baselines")
+        plan = SearchPlan(space, tmp_path / "out" / "tiny")
         plan = create_folder(plan)
         _ask_and_finish(plan, finished)
         study = open_study(plan.folder, space)
@@ -111,7 +111,7 @@ def test_warm_starts_beyond_the_first_trials_are_tried_when_there_are_more(tmp_p
         tuning = f"num_trials: {num_trials}, warm_starts: {starts}"
         return make_space(tmp_path, ("num_trials: 2", tuning))
 
-    plan = create_folder(SearchPlan(space(1), tmp_path / "starts", tmp_path / "baselines"))
+    plan = create_folder(SearchPlan(space(1), tmp_path / "starts"))
     for num_trials in (1, 3):
         study = open_study(plan.folder, space(num_trials))
         while len([t for t in study.trials if t.state.name != "WAITING"]) < num_trials:

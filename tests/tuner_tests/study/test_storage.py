@@ -33,7 +33,7 @@ def make_plan(tmp_path: Path, url: str) -> Callable[..., SearchPlan]:
     def make(name: str, output: str = "out") -> SearchPlan:
         folder = tmp_path / output / name
         space = make_space(tmp_path).model_copy(update={"name": name})
-        return SearchPlan(space, folder, tmp_path / "baselines", storage=url)
+        return SearchPlan(space, folder, storage=url)
 
     return make
 
@@ -150,7 +150,7 @@ def test_database_that_is_not_reached_is_named(url: str, old: str, new: str, fra
 
 def test_storage_is_refused_for_a_folder_with_a_journal(tmp_path: Path, url: str) -> None:
     space = make_space(tmp_path)
-    plan = create_folder(SearchPlan(space, tmp_path / "out" / "x", tmp_path / "baselines"))
+    plan = create_folder(SearchPlan(space, tmp_path / "out" / "x"))
     open_study(plan.folder, space)
     with pytest.raises(ConfigError, match=r"--storage: the study of .* is in its study.journal"):
         open_study(plan.folder, space, url)
