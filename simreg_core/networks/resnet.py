@@ -47,7 +47,8 @@ def _basic(channels_in: int, width: int, stride: int) -> _Block:
 
 
 def _bottleneck(channels_in: int, width: int, stride: int) -> _Block:
-    return _Block(channels_in, (width, 1, 1), (width, 3, stride), (4 * width, 1, 1))
+    # The published networks stride in the first convolution; torchvision strides in the second.
+    return _Block(channels_in, (width, 1, stride), (width, 3, 1), (4 * width, 1, 1))
 
 
 class ResNet(FeatureNetwork):

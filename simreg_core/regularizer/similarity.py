@@ -42,7 +42,7 @@ class PixelSimilarity:
         vectors = torch.empty((len(self.images), num_pixels), device=device)
         for index in torch.arange(len(self.images), device=device).split(_CHUNK):
             centred = self._centred(index).flatten(1)
-            vectors[index] = centred / centred.norm(dim=1, keepdim=True).clamp_min(_NORM_FLOOR)
+            vectors[index] = centred / _norm(centred)[:, None]
         return vectors
 
     def _centred(self, index: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class FeatureSimilarity(nn.Module):
         """
         layers = features.values() if isinstance(features, Mapping) else features
         cosines = [self._layer(number, feature) for number, feature in enumerate(layers)]
-        return (self.gamma()[:, None] * torch.stack(cosines)).sum(dim=0)
+        return (self.gamma()[:, None] * torch.stack(cosines)).sum(dim=0).clamp(-1, 1)
 
     def _layer(self, number: int, feature: Tensor) -> Tensor:
         mean: Tensor = self.get_buffer(f"mean{number}")
@@ -103,7 +103,13 @@ class FeatureSimilarity(nn.Module):
 
 
 def _cosine(first: Tensor, second: Tensor) -> Tensor:
+    """Cosine of the vectors of k pairs, (k,) in [-1, 1], with a finite gradient everywhere."""
     first, second = first.flatten(1), second.flatten(1)
-    norms = first.norm(dim=1) * second.norm(dim=1)
-    cosine: Tensor = (first * second).sum(dim=1) / norms.clamp_min(_NORM_FLOOR)
-    return cosine
+    cosine = (first * second).sum(dim=1) / (_norm(first) * _norm(second))
+    return cosine.clamp(-1, 1)
+
+
+def _norm(vectors: Tensor) -> Tensor:
+    # Summed as the product in _cosine is, so that equal vectors have a cosine of 1 to the last
+    # digits; torch's norm rounds differently, by more than FISHER_EPSILON for large images.
+    return vectors.square().sum(dim=1).clamp_min(_NORM_FLOOR**2).sqrt()
