@@ -26,19 +26,12 @@ class ResponseSimilarity:
 
     Args:
         responses: Finite numbers (N, M), N >= 1, on any device; kept as float32.
-
-    Raises:
-        ValueError: ``responses`` is not a matrix of at least one row and column, or not finite.
     """
 
     def __init__(self, responses: Tensor) -> None:
-        if responses.ndim != 2 or 0 in responses.shape:
-            raise ValueError(f"responses must be (N, M), found shape {tuple(responses.shape)}")
         self.responses = responses.to(torch.float32)
         chunks = self.responses.split(_CHUNK)
         total = torch.stack([chunk.sum(dim=0, dtype=torch.float64) for chunk in chunks]).sum(dim=0)
-        if not bool(total.isfinite().all()):
-            raise ValueError("responses must be finite")
         self.mean_response = (total / len(responses)).to(torch.float32)
         # In units of the largest deviation, no norm can underflow or overflow.
         self._unit = max(float((chunk - self.mean_response).abs().max()) for chunk in chunks) or 1.0
@@ -53,14 +46,7 @@ def grey_pixels(images: Tensor, side: int) -> Tensor:
     """Mean of the channels, float32 (N, 1, side, side) in [0, 1], of uint8 (N, C, H, W).
 
     Images of another size are centre-cropped and resized (:func:`simreg_core.data.images.resize`).
-
-    Raises:
-        ValueError: ``images`` is not uint8 (N, C, H, W).
     """
-    if images.ndim != 4 or images.dtype != torch.uint8:
-        raise ValueError(
-            f"images must be uint8 (N, C, H, W), found {images.dtype} {tuple(images.shape)}"
-        )
     return resize(images, side).to(torch.float32).mean(dim=1, keepdim=True) / 255
 
 
