@@ -47,11 +47,7 @@ class Perturbations(NamedTuple):
 
 
 def minimal_perturbations(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    config: BoundaryConfig,
-    rng: torch.Generator,
+    model: nn.Module, images: Tensor, labels: Tensor, config: BoundaryConfig, rng: torch.Generator
 ) -> Perturbations:
     """The smallest perturbation of every image that ``config.repeats`` boundary attacks find.
 

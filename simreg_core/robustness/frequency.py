@@ -108,11 +108,7 @@ def band_noise(
 
 
 def measure_frequencies(
-    model: nn.Module,
-    split: Split,
-    name: str,
-    config: RobustnessConfig,
-    perturbations: Tensor,
+    model: nn.Module, split: Split, name: str, config: RobustnessConfig, perturbations: Tensor
 ) -> list[SpectrumPoint]:
     """Both measurements of one network on one split.
 
@@ -125,7 +121,7 @@ def measure_frequencies(
         ``perturbation_power`` by ascending frequency (none if no perturbation is left), then
         ``band_noise_accuracy``.
     """
-    num_images = len(split.labels)
+    num_images, device = len(split.labels), split.images.device
     moved = perturbations[perturbations.flatten(1).any(dim=1)]
     bands = list(pairwise(band_edges(*split.images.shape[-2:])))
     points = []
@@ -137,31 +133,19 @@ def measure_frequencies(
     gaussian = config.attacks.get("gaussian")
     largest = DEFAULT_EPSILON if gaussian is None else gaussian.max_epsilon
     epsilon = config.reference.get("gaussian", largest)
-    with evaluation_mode(model):
-        for band in bands:
-            accuracy = _num_correct(model, split, name, config, band, epsilon) / num_images
-            points.append(
-                SpectrumPoint(name, "band_noise_accuracy", *band, epsilon, accuracy, num_images)
-            )
+    for band in bands:
+        stream = f"band {band[0]:.6f} on {name}"
+        correct = torch.zeros((), dtype=torch.int64, device=device)
+        with evaluation_mode(model), torch.no_grad():
+            for number, (images, labels) in enumerate(batches(split, config.batch_size)):
+                rng = generator(config.noise_seed, stream, number, device=device)
+                noisy = band_noise(images, *band, epsilon, rng)
+                correct += (model(noisy).argmax(dim=1) == labels).sum()
+        accuracy = int(correct) / num_images
+        points.append(
+            SpectrumPoint(name, "band_noise_accuracy", *band, epsilon, accuracy, num_images)
+        )
     return points
-
-
-@torch.no_grad()
-def _num_correct(
-    model: nn.Module,
-    split: Split,
-    name: str,
-    config: RobustnessConfig,
-    band: tuple[float, float],
-    epsilon: float,
-) -> int:
-    device = split.images.device
-    correct = torch.zeros((), dtype=torch.int64, device=device)
-    for number, (images, labels) in enumerate(batches(split, config.batch_size)):
-        rng = generator(config.noise_seed, f"band {band[0]:.6f} on {name}", number, device=device)
-        noisy = band_noise(images, *band, epsilon, rng)
-        correct += (model(noisy).argmax(dim=1) == labels).sum()
-    return int(correct)
 
 
 def _band_mask(
