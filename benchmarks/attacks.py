@@ -16,18 +16,20 @@ import torch
 from torch import nn
 
 from benchmarks import timing
+from simreg_core.config.robustness import BoundaryConfig
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.images import Split
 from simreg_core.data.task import TaskData
 from simreg_core.networks.network import freeze
 from simreg_core.registry import ATTACKS
+from simreg_core.robustness.boundary import minimal_perturbations
 from simreg_core.robustness.evaluate import (
     Surrogate,
-    boundary_perturbations,
     evaluate,
     precompute,
 )
 from simreg_core.robustness.foolbox_bridge import predict_all
+from simreg_core.seeding import generator
 from simreg_core.training.fit import fit
 from simreg_core.training.start import start
 
@@ -118,7 +120,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         robustness={
             "attacks": {"transfer_fgsm": {"max_epsilon": 0.02}},
             "reference": {"transfer_fgsm": 0.02},
-            "boundary": {"steps": 50, "num_images": num_boundary, "repeats": 1},
         },
     )
     model = trained(config, data, device)
@@ -156,12 +157,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.repetitions,
         f" (goal {FGSM_GOAL})",
     )
-    attacked = Split(split.images[:num_boundary], split.labels[:num_boundary])
+    attacked = split.images[:num_boundary] / 255, split.labels[:num_boundary]
+    boundary, rng = BoundaryConfig(steps=50, repeats=1), generator(0, "boundary")
     report(
         "boundary attack, 50 steps, once per image",
         {
             "own": (
-                lambda: boundary_perturbations(model, attacked, "test", robustness),
+                lambda: minimal_perturbations(model, *attacked, boundary, rng),
                 num_boundary,
             ),
             "plain": (lambda: plain_boundary(plain_model, split, args.subset, 50), args.subset),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import ipaddress
-import json
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -148,21 +147,15 @@ def write_parquet() -> Callable[..., None]:
     """Factory of Parquet files in the layout that ``parquet:`` datasets have."""
 
     def write(
-        path: Path,
-        images: Sequence[bytes | None],
-        labels: Sequence[int | None] | None,
-        class_names: Sequence[str] | None = None,
+        path: Path, images: Sequence[bytes | None], labels: Sequence[int | None] | None
     ) -> None:
         kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         rows = [{"bytes": data, "path": None} for data in images]
         columns: dict[str, Any] = {"image": pa.array(rows, kind)}
         if labels is not None:
             columns["label"] = pa.array(labels, pa.int64())
-        table = pa.table(columns)
-        if class_names is not None:
-            table = table.replace_schema_metadata({"class_names": json.dumps(list(class_names))})
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, path)
+        pq.write_table(pa.table(columns), path)
 
     return write
 
@@ -179,11 +172,10 @@ def write_images(
         *,
         num: int = 0,
         images: Mapping[int, bytes | None] | None = None,
-        class_names: Sequence[str] | None = None,
     ) -> Path:
         count = num if labels is None else len(labels)
         encoded = {number: make_png(number) for number in range(count)} | dict(images or {})
-        write_parquet(tmp_path / f"{name}.parquet", list(encoded.values()), labels, class_names)
+        write_parquet(tmp_path / f"{name}.parquet", list(encoded.values()), labels)
         return tmp_path
 
     return write

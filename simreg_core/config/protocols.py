@@ -26,7 +26,7 @@ WIDE_REFERENCE = {"gaussian": 0.5, "uniform": 0.5, "salt_pepper": 0.3, "transfer
 random attacks, and 0.1 for FGSM, beyond which accuracy is near zero."""
 
 # A user's table replaces the protocol's table: two attacks mean these two and no others.
-_REPLACED_WHOLE = {("robustness", "attacks"), ("robustness", "reference")}
+_REPLACED_WHOLE = ("attacks", "reference")
 
 
 def protocols() -> dict[str, Mapping[str, Any]]:
@@ -66,14 +66,11 @@ def with_protocol(trial: Mapping[str, Any]) -> dict[str, Any]:
     return merge(merge(_declared(protocol) or {}, trial), {"task": {"protocol": protocol}})
 
 
-def merge(
-    base: Mapping[str, Any], override: Mapping[str, Any], _path: tuple[str, ...] = ()
-) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
     """``base`` updated with ``override``; nested mappings are merged, except attack tables."""
     merged = dict(base)
     for key, value in override.items():
-        path, old = (*_path, key), merged.get(key)
-        are_mappings = isinstance(value, Mapping) and isinstance(old, Mapping)
-        is_merged = are_mappings and path not in _REPLACED_WHOLE
-        merged[key] = merge(merged[key], value, path) if is_merged else value
+        are_mappings = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        is_merged = are_mappings and key not in _REPLACED_WHOLE
+        merged[key] = merge(merged[key], value) if is_merged else value
     return merged

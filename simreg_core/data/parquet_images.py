@@ -1,12 +1,11 @@
 """Datasets in Parquet files, in the image layout of Hugging Face datasets.
 
 A file has a column ``image``, a struct with the encoded ``bytes``, and optionally an integer column
-``label``. The metadata of the schema may contain ``class_names``, a JSON list.
+``label``.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -37,7 +36,6 @@ class _ParquetFile(NamedTuple):
     path: Path
     num_images: int
     labels: Tensor | None
-    class_names: list[str]
 
 
 @dataset("parquet", takes_path=True)
@@ -63,8 +61,7 @@ def load_parquet(request: ImageRequest) -> ImagePool:
         return ImagePool(images, None, None, num_classes=0)
     split = None if test is None or test.labels is None else Split(test_images[0], test.labels)
     labels = train.labels if split is None else torch.cat([train.labels, split.labels])
-    num_classes = max(int(labels.max()) + 1, len(train.class_names))
-    return ImagePool(images, train.labels[chosen], split, num_classes)
+    return ImagePool(images, train.labels[chosen], split, num_classes=int(labels.max()) + 1)
 
 
 def _open(path: Path, key: str) -> _ParquetFile:
@@ -84,7 +81,7 @@ def _open(path: Path, key: str) -> _ParquetFile:
     if not num_images:
         raise ConfigError(f"{key}: {path} holds no images")
     labels = None if column is None else _labels(column, path, key)
-    return _ParquetFile(path, num_images, labels, _class_names(schema, path, key))
+    return _ParquetFile(path, num_images, labels)
 
 
 def _unreadable(path: Path, err: Exception, key: str) -> ConfigError:
@@ -110,17 +107,6 @@ def _labels(column: pa.ChunkedArray, path: Path, key: str) -> Tensor:
     if labels.min() < 0:
         raise ConfigError(f"{key}: {path}: labels start at 0, found {labels.min()}")
     return torch.from_numpy(labels)
-
-
-def _class_names(schema: pa.Schema, path: Path, key: str) -> list[str]:
-    text = (schema.metadata or {}).get(b"class_names", b"[]")
-    try:
-        names = json.loads(text)
-    except ValueError:
-        names = None
-    if not isinstance(names, list):
-        raise ConfigError(f"{key}: {path}: class_names is not a JSON list: {text!r}")
-    return [str(name) for name in names]
 
 
 def _encoded(file: _ParquetFile, rows: NDArray[np.int64], key: str) -> EncodedSplit:

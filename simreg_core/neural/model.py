@@ -178,9 +178,6 @@ class FittedModel:
         Args:
             images: uint8 (N, C, H, W) of any size. Channels are averaged, and other sizes are
                 centre-cropped and resized.
-
-        Raises:
-            ValueError: ``images`` is not uint8 (N, C, H, W).
         """
         device = self.network.bias.device
         batches = (grey_pixels(b.to(device), self.config.image_size) for b in images.split(_BATCH))

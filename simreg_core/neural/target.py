@@ -10,11 +10,7 @@ from simreg_core.regularizer.responses import ResponseSimilarity
 from simreg_core.regularizer.targets import Similarities, TargetInput
 
 
-def _check_model(path: str, *, key: str) -> None:
-    load_model(Path(path), key=key)
-
-
-@target("neural", needs="neural_model", check=_check_model)
+@target("neural", needs="neural_model", check=lambda path, *, key: load_model(Path(path), key=key))
 def _neural(source: TargetInput) -> Similarities:
     """Mean-subtracted cosine similarity of the predicted, noise-free responses."""
     assert source.config.neural_model is not None

@@ -56,11 +56,8 @@ def make_target(source: TargetInput) -> Similarities:
     Raises:
         ConfigError: the target cannot be imported or is foreign and fails, or its file is missing
             or damaged.
-        ValueError: the target needs labels and there are none.
     """
     chosen = TARGETS.get(source.config.target)
-    if chosen.needs_labels and source.labels is None:
-        raise ValueError(f"the {chosen.name} target needs labels")
     if chosen.is_foreign:
         return _foreign_target(chosen, source)
     similarities: Similarities = chosen(source)

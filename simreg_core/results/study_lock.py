@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +33,10 @@ class StudyLock:
         ConfigError: on entering, another process holds the folder, or it cannot be written.
     """
 
+    require_held: Callable[[], None]
+    """To call before every write; raises :class:`LeaseLost` if this process did not renew the lock
+    in time, and another has taken it."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._stack = ExitStack()
@@ -46,7 +50,7 @@ class StudyLock:
             self.folder / HEARTBEAT_FILE, waits=False, heartbeat=self._heartbeat
         )
         try:
-            self._require_held = self._stack.enter_context(lock)
+            self.require_held = self._stack.enter_context(lock)
         except Held as err:
             found = read_heartbeat(self.folder)
             who = f" (process {found.get('pid')} on {found.get('host')})" if found else ""
@@ -59,14 +63,6 @@ class StudyLock:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-
-    def require_held(self) -> None:
-        """Check before every write that the folder is still held.
-
-        Raises:
-            LeaseLost: this process did not renew the lock in time, and another has taken it.
-        """
-        self._require_held()
 
     def enter_phase(self, phase: str) -> None:
         """Set the phase: ``baselines``, ``trials``, ``confirmation`` or ``done``."""

@@ -77,11 +77,8 @@ def prepare(
     batch, so that they cannot change it.
 
     Raises:
-        ValueError: the images are not in [0, 1].
         ConfigError: a foreign attack raises or does not return images, here or for an epsilon.
     """
-    if not bool(((batch.images >= 0) & (batch.images <= 1)).all()):
-        raise ValueError(f"{attack.name}: images must lie in [0, 1]")
     options = options or {}
     if not attack.is_foreign:
         perturbation = attack(_precomputed(attack, batch), **options)

@@ -44,16 +44,10 @@ class Perturbations(NamedTuple):
     """(N, C, H, W) in [0, 1]; the image itself if it is misclassified or nothing was found."""
     squared_distance: Tensor
     """float64 (N,): squared L2 distance to the image per pixel value; infinite if not found."""
-    found: Tensor
-    """bool (N,): whether the network misclassifies ``adversarial``."""
 
 
 def minimal_perturbations(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    config: BoundaryConfig,
-    rng: torch.Generator,
+    model: nn.Module, images: Tensor, labels: Tensor, config: BoundaryConfig, rng: torch.Generator
 ) -> Perturbations:
     """The smallest perturbation of every image that ``config.repeats`` boundary attacks find.
 
@@ -70,12 +64,10 @@ def minimal_perturbations(
     best = Perturbations(
         images.clone(),
         torch.full((len(images),), math.inf, dtype=torch.float64, device=images.device),
-        torch.zeros(len(images), dtype=torch.bool, device=images.device),
     )
     with frozen(model):
         predicted = predict_all(model, images, _BATCH_SIZE)
         is_wrong = predicted != labels
-        best.found[is_wrong] = True
         best.squared_distance[is_wrong] = 0
         for batch in (~is_wrong).nonzero()[:, 0].split(_BATCH_SIZE):
             for index, starts in starting_points(predicted, labels, batch, config.repeats, rng):
@@ -95,7 +87,6 @@ def minimal_perturbations(
                 better = index[is_better]
                 best.adversarial[better] = proposal[is_better]
                 best.squared_distance[better] = distance[is_better]
-                best.found[better] = True
     return best
 
 

@@ -22,7 +22,7 @@ from simreg_core.config.robustness import CorruptionsConfig
 from simreg_core.config.trial import TaskConfig
 from simreg_core.data.images import Split, resize, to_channels
 from simreg_core.data.task import order_of_test_images
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, one_line
 from simreg_core.registry import Attack
 from simreg_core.results.measurements import CORRUPTION_PREFIX
 from simreg_core.robustness.attack import AttackInput, Perturbation
@@ -113,8 +113,7 @@ def _load(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         # np.load would also open archives, and its errors mention pickles.
         array: Any = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError) as err:
-        reason = " ".join(str(err).split())
-        raise ConfigError(f"{_KEY}: {path} is not a readable .npy file: {reason}") from err
+        raise ConfigError(f"{_KEY}: {path} is not a readable .npy file: {one_line(err)}") from err
     is_typed = array.dtype.kind in "iu" if len(shape) == 1 else array.dtype == np.uint8
     if array.shape != shape or not is_typed:
         raise ConfigError(

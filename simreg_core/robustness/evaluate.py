@@ -19,7 +19,7 @@ from simreg_core.plugins import Option
 from simreg_core.registry import ATTACKS, Attack
 from simreg_core.results.measurements import CurvePoint
 from simreg_core.robustness.attack import AttackInput, batches, prepare
-from simreg_core.robustness.boundary import Perturbations, median_distance, minimal_perturbations
+from simreg_core.robustness.boundary import median_distance, minimal_perturbations
 from simreg_core.robustness.cifar10c import StoredCorruptions
 from simreg_core.robustness.corruptions import corruption_attack
 from simreg_core.robustness.frequency import SpectrumPoint, band_edges, measure_frequencies
@@ -99,27 +99,16 @@ def measure(
         ConfigError: a foreign attack returns no images.
     """
     curves = evaluate(model, split, name, config, surrogate, stored)
-    found = boundary_perturbations(model, split, name, config)
-    if found is None:
+    if config.boundary is None:
         return SplitMeasurements(curves, None, [])
+    num_images = config.boundary.num_images
+    images, labels = split.images[:num_images].to(torch.float32) / 255, split.labels[:num_images]
+    rng = generator(config.noise_seed, f"boundary on {name}")
+    found = minimal_perturbations(model, images, labels, config.boundary, rng)
     spectra = []
     if config.frequency:
-        originals = split.images[: len(found.adversarial)].to(torch.float32) / 255
-        moved = (found.adversarial - originals)[found.found]
-        spectra = measure_frequencies(model, split, name, config, moved)
+        spectra = measure_frequencies(model, split, name, config, found.adversarial - images)
     return SplitMeasurements(curves, median_distance(found), spectra)
-
-
-def boundary_perturbations(
-    model: nn.Module, split: Split, name: str, config: RobustnessConfig
-) -> Perturbations | None:
-    """Minimal perturbations of the first ``boundary.num_images`` images; None if not configured."""
-    if config.boundary is None:
-        return None
-    num_images = config.boundary.num_images
-    images = split.images[:num_images].to(torch.float32) / 255
-    rng = generator(config.noise_seed, f"boundary on {name}")
-    return minimal_perturbations(model, images, split.labels[:num_images], config.boundary, rng)
 
 
 def precompute(attack: Attack, surrogate: nn.Module, split: Split) -> Tensor:

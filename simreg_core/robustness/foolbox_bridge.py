@@ -52,13 +52,13 @@ def run_foolbox(
 
 
 @contextmanager
-def frozen(model: nn.Module) -> Iterator[nn.Module]:
+def frozen(model: nn.Module) -> Iterator[None]:
     """Inside the block, ``model`` is in evaluation mode and has no weight gradients."""
     modes = [(module, module.training) for module in model.modules()]
     gradients = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     model.eval().requires_grad_(False)
     try:
-        yield model
+        yield
     finally:
         for module, mode in modes:
             module.training = mode

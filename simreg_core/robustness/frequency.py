@@ -59,34 +59,25 @@ def band_edges(height: int, width: int) -> list[float]:
     return edges
 
 
-def radial_power(perturbations: Tensor) -> tuple[Tensor, Tensor]:
-    """Radial power spectrum of perturbations: the share of their power in each band.
+def radial_power(perturbations: Tensor) -> Tensor:
+    """The share of the power of perturbations in each band, float64 (B,), with sum 1.
 
     The squared magnitude of the 2-D discrete Fourier transform is summed over channels and over
     the frequencies of a band, and divided by the image's total. These shares are averaged over
     images, so every image has the same weight, however large its perturbation.
 
     Args:
-        perturbations: Real (N, C, H, W), N >= 1, none of them zero everywhere.
-
-    Returns:
-        ``edges`` float64 (B + 1,), see :func:`band_edges`, and ``share`` float64 (B,), which sums
-        to 1; both on the device of the perturbations.
+        perturbations: Finite (N, C, H, W), N >= 1, none of them zero everywhere.
 
     Raises:
-        ValueError: there are none, one is zero or not finite, or images are too small.
+        ValueError: the images are too small, see :func:`band_edges`.
     """
-    if not len(perturbations):
-        raise ValueError("a spectrum needs at least one perturbation")
     height, width = perturbations.shape[-2:]
-    edges = band_edges(height, width)
     power = torch.fft.fft2(perturbations.to(torch.float64)).abs().square().sum(dim=1)
     total = power.sum(dim=(1, 2))
-    if not bool((torch.isfinite(total) & (total > 0)).all()):
-        raise ValueError("a perturbation is zero or not finite; leave it out")
-    masks = [_band_mask(height, width, *band, power.device) for band in pairwise(edges)]
-    share = torch.stack([(power[:, mask].sum(dim=1) / total).mean() for mask in masks])
-    return torch.tensor(edges, dtype=torch.float64, device=share.device), share
+    bands = pairwise(band_edges(height, width))
+    masks = [_band_mask(height, width, *band, power.device) for band in bands]
+    return torch.stack([(power[:, mask].sum(dim=1) / total).mean() for mask in masks])
 
 
 def band_noise(
@@ -117,11 +108,7 @@ def band_noise(
 
 
 def measure_frequencies(
-    model: nn.Module,
-    split: Split,
-    name: str,
-    config: RobustnessConfig,
-    perturbations: Tensor,
+    model: nn.Module, split: Split, name: str, config: RobustnessConfig, perturbations: Tensor
 ) -> list[SpectrumPoint]:
     """Both measurements of one network on one split.
 
@@ -133,49 +120,32 @@ def measure_frequencies(
     Returns:
         ``perturbation_power`` by ascending frequency (none if no perturbation is left), then
         ``band_noise_accuracy``.
-
-    Raises:
-        ValueError: the split is empty.
     """
-    num_images = len(split.labels)
-    if not num_images:
-        raise ValueError(f"frequencies: the {name} split is empty")
+    num_images, device = len(split.labels), split.images.device
     moved = perturbations[perturbations.flatten(1).any(dim=1)]
     bands = list(pairwise(band_edges(*split.images.shape[-2:])))
     points = []
     if len(moved):
         points = [
             SpectrumPoint(name, "perturbation_power", *band, None, share, len(moved))
-            for band, share in zip(bands, radial_power(moved)[1].tolist(), strict=True)
+            for band, share in zip(bands, radial_power(moved).tolist(), strict=True)
         ]
     gaussian = config.attacks.get("gaussian")
     largest = DEFAULT_EPSILON if gaussian is None else gaussian.max_epsilon
     epsilon = config.reference.get("gaussian", largest)
-    with evaluation_mode(model):
-        for band in bands:
-            accuracy = _num_correct(model, split, name, config, band, epsilon) / num_images
-            points.append(
-                SpectrumPoint(name, "band_noise_accuracy", *band, epsilon, accuracy, num_images)
-            )
+    for band in bands:
+        stream = f"band {band[0]:.6f} on {name}"
+        correct = torch.zeros((), dtype=torch.int64, device=device)
+        with evaluation_mode(model), torch.no_grad():
+            for number, (images, labels) in enumerate(batches(split, config.batch_size)):
+                rng = generator(config.noise_seed, stream, number, device=device)
+                noisy = band_noise(images, *band, epsilon, rng)
+                correct += (model(noisy).argmax(dim=1) == labels).sum()
+        accuracy = int(correct) / num_images
+        points.append(
+            SpectrumPoint(name, "band_noise_accuracy", *band, epsilon, accuracy, num_images)
+        )
     return points
-
-
-@torch.no_grad()
-def _num_correct(
-    model: nn.Module,
-    split: Split,
-    name: str,
-    config: RobustnessConfig,
-    band: tuple[float, float],
-    epsilon: float,
-) -> int:
-    device = split.images.device
-    correct = torch.zeros((), dtype=torch.int64, device=device)
-    for number, (images, labels) in enumerate(batches(split, config.batch_size)):
-        rng = generator(config.noise_seed, f"band {band[0]:.6f} on {name}", number, device=device)
-        noisy = band_noise(images, *band, epsilon, rng)
-        correct += (model(noisy).argmax(dim=1) == labels).sum()
-    return int(correct)
 
 
 def _band_mask(

@@ -37,14 +37,8 @@ Vector = NDArray[np.float64]
 
 
 class LeaveOneOut(NamedTuple):
-    """Leave-one-out predictions, with the hyperparameters fitted to all values."""
+    """Errors of leave-one-out predictions, with the hyperparameters fitted to all values."""
 
-    mean: Vector
-    """(N,), NaN for points without a value or not used by the model."""
-    std: Vector
-    """(N,), standard deviation of a new value, including noise."""
-    num_points: int
-    """Number of predicted values."""
     mean_absolute_error: float
     """In units of the values; NaN for fewer than two values."""
     r2: float
@@ -93,18 +87,14 @@ def fit(
 
     Args:
         points: (N, d) in [0, 1], d >= 0. Repeated points help to estimate the noise.
-        values: (N,); NaN at points that are only to be predicted.
+        values: (N,), at least one of them finite; NaN at points that are only to be predicted.
         noise_variance: () or (N,), >= 0, the known part of the noise variance in squared units of
             the values. The fit estimates the rest.
         seed: Seed of the restarts and of the choice of points.
-
-    Raises:
-        ValueError: wrong shapes, points outside of [0, 1], infinite values, or no values.
     """
-    inputs, targets, known = _checked(points, values, noise_variance)
+    inputs, targets = (np.asarray(array, dtype=np.float64) for array in (points, values))
+    known = np.broadcast_to(np.asarray(noise_variance, dtype=np.float64), targets.shape)
     used = np.flatnonzero(~np.isnan(targets))
-    if len(used) == 0:
-        raise ValueError("values has no number to fit a model to")
     rng = np.random.default_rng(seed)
     if len(used) > MAX_POINTS:
         used = np.sort(rng.choice(used, MAX_POINTS, replace=False))
@@ -136,26 +126,6 @@ def pooled_variance(values: ArrayLike, groups: ArrayLike) -> float:
         return 0.0
     means = np.bincount(group, numbers) / sizes
     return float(((numbers - means[group]) ** 2).sum() / freedom)
-
-
-def _checked(
-    points: ArrayLike, values: ArrayLike, noise_variance: ArrayLike
-) -> tuple[Vector, Vector, Vector]:
-    inputs = np.asarray(points, dtype=np.float64)
-    targets = np.asarray(values, dtype=np.float64)
-    known = np.asarray(noise_variance, dtype=np.float64)
-    if inputs.ndim != 2 or targets.shape != inputs.shape[:1]:
-        shapes = f"{inputs.shape} and {targets.shape}"
-        raise ValueError(f"points and values must have shapes (N, d) and (N,), got {shapes}")
-    if known.shape not in ((), targets.shape):
-        raise ValueError(f"noise_variance must have shape () or (N,), got {known.shape}")
-    if not ((inputs >= 0) & (inputs <= 1)).all():
-        raise ValueError("points must be in [0, 1]")
-    if np.isinf(targets).any():
-        raise ValueError("values must be finite, or NaN if missing")
-    if not ((known >= 0) & np.isfinite(known)).all():
-        raise ValueError("noise_variance must be finite and not negative")
-    return inputs, targets, np.broadcast_to(known, targets.shape)
 
 
 def _fit_prior(inputs: Vector, values: Vector, floor: Vector, seed: int) -> list[float]:
@@ -230,7 +200,7 @@ def _condition(
         mean,
         np.sqrt(np.maximum(variance, 0.0)),
         float(np.sqrt(noise.mean())),
-        _leave_one_out(targets, used, left_out, np.sqrt(1 / inverse)),
+        _leave_one_out(targets[used], left_out, np.sqrt(1 / inverse)),
         prior,
     )
 
@@ -256,23 +226,20 @@ def _constant(targets: Vector, used: NDArray[np.int64]) -> Surface:
         np.full(len(targets), mean),
         np.full(len(targets), spread / np.sqrt(number)),
         spread,
-        _leave_one_out(targets, used, left_out, np.full(number, of_new)),
+        _leave_one_out(values, left_out, np.full(number, of_new)),
         None,
     )
 
 
-def _leave_one_out(
-    targets: Vector, used: NDArray[np.int64], mean: Vector, std: Vector
-) -> LeaveOneOut:
-    values, number = targets[used], len(used)
-    means, stds = np.full((2, len(targets)), np.nan)
-    means[used], stds[used] = mean, std
+def _leave_one_out(values: Vector, mean: Vector, std: Vector) -> LeaveOneOut:
+    """Errors of the predictions of new values, whose ``std`` includes the noise."""
+    number = len(values)
     if number < 2:
-        return LeaveOneOut(means, stds, number, np.nan, np.nan, np.nan)
+        return LeaveOneOut(np.nan, np.nan, np.nan)
     errors = values - mean
     by_mean = (values - values.mean()) * number / (number - 1)
     spread = float((by_mean**2).sum())
     tiny = number * (1e-12 * max(1.0, float(np.abs(values).max()))) ** 2
     r2 = 1 - float((errors**2).sum()) / spread if spread > tiny else np.nan
     coverage = float((np.abs(errors) <= _Z * std + np.sqrt(tiny)).mean())
-    return LeaveOneOut(means, stds, number, float(np.abs(errors).mean()), r2, coverage)
+    return LeaveOneOut(float(np.abs(errors).mean()), r2, coverage)

@@ -22,9 +22,11 @@ def non_dominated(values: ArrayLike, maximize: Sequence[bool]) -> NDArray[np.boo
         maximize: (M,), False if smaller is better.
 
     Raises:
-        ValueError: wrong shapes, or NaN.
+        ValueError: a value is NaN.
     """
-    points = _checked(values, maximize)
+    points = np.asarray(values)
+    if np.isnan(points).any():
+        raise ValueError("values hold NaN, which cannot be compared")
     ranks = _ranks(points, maximize)
     return _two_objectives(ranks) if ranks.shape[1] == 2 else _any_objectives(ranks)
 
@@ -36,35 +38,19 @@ def hypervolume(values: ArrayLike, reference: ArrayLike, maximize: Sequence[bool
     grows with (size of the front) ** (M - 1).
 
     Args:
-        values: (N, M), finite, N >= 0, M from 1 to 3.
-        reference: (M,), finite, a point worse than those of interest.
+        values: (N, M), N >= 0, M >= 1.
+        reference: (M,), a point worse than those of interest.
         maximize: (M,), False if smaller is better.
 
     Raises:
-        ValueError: wrong shapes, more than three objectives, or values that are not finite.
+        ValueError: a value is not finite.
     """
-    points = _checked(values, maximize).astype(np.float64)
-    corner = np.asarray(reference, dtype=np.float64)
-    if corner.shape != (points.shape[1],):
-        raise ValueError(f"reference must have shape ({points.shape[1]},), got {corner.shape}")
-    if points.shape[1] > 3:
-        raise ValueError(f"hypervolume takes 1 to 3 objectives, got {points.shape[1]}")
+    points, corner = (np.asarray(array, dtype=np.float64) for array in (values, reference))
     if not (np.isfinite(points).all() and np.isfinite(corner).all()):
         raise ValueError("hypervolume needs finite values and a finite reference")
     gains = np.where(maximize, points - corner, corner - points)
     gains = gains[(gains > 0).all(axis=1)]
     return _volume(gains[non_dominated(gains, [True] * gains.shape[1])])
-
-
-def _checked(values: ArrayLike, maximize: Sequence[bool]) -> NDArray[np.generic]:
-    points = np.asarray(values)
-    if points.ndim != 2 or points.shape[1] == 0:
-        raise ValueError(f"values must have shape (N, M) with M >= 1, got {points.shape}")
-    if len(maximize) != points.shape[1]:
-        raise ValueError(f"maximize has {len(maximize)} entries for {points.shape[1]} objectives")
-    if np.isnan(points).any():
-        raise ValueError("values hold NaN, which cannot be compared")
-    return points
 
 
 def _ranks(points: NDArray[np.generic], maximize: Sequence[bool]) -> NDArray[np.int64]:

@@ -34,8 +34,7 @@ def test_parquet_images_are_the_encoded_ones(make_dataset: MakeDataset, make_png
     assert pool.num_classes == 3
 
 
-def test_class_names_and_test_set_count_classes_too(write_images: WriteImages) -> None:
-    assert _load(write_images([0, 1], class_names=["a", "b", "c", "d", "e"])).num_classes == 5
+def test_labels_of_the_test_set_count_as_classes(write_images: WriteImages) -> None:
     write_images([0, 1])
     assert _load(write_images([6], "test")).num_classes == 7
 
@@ -111,11 +110,3 @@ def test_different_sizes_without_a_size_are_refused(
 def test_bad_label_is_refused(label: int | None, found: str, write_images: WriteImages) -> None:
     with pytest.raises(ConfigError, match=rf"label.*{found}"):
         _load(write_images([0, label]))
-
-
-@pytest.mark.parametrize("text", ["[ant", '{"a": 1}', "3"])
-def test_damaged_class_names_are_refused(text: str, write_images: WriteImages) -> None:
-    path = write_images([0]) / "train.parquet"
-    pq.write_table(pq.read_table(path).replace_schema_metadata({"class_names": text}), path)
-    with pytest.raises(ConfigError, match="class_names is not a JSON list"):
-        _load(path.parent)

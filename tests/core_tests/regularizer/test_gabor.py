@@ -133,11 +133,3 @@ def test_responses_do_not_depend_on_how_images_are_grouped() -> None:
         population.responses(images)[1020:], population.responses(images[1020:])
     )
     assert population.responses(images).dtype == torch.float32
-
-
-@pytest.mark.parametrize(
-    ("orientations", "frequencies"), [(0, (2,)), (8, ()), (8, (0,)), (8, (16,))]
-)
-def test_impossible_population_is_refused(orientations: int, frequencies: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"orientation|frequenc"):
-        GaborPopulation(orientations=orientations, frequencies=frequencies)

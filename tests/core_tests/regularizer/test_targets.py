@@ -52,8 +52,6 @@ def test_pixel_targets_are_the_similarity_thresholded_or_raw(source: Regularizat
 
 def test_label_target_is_one_within_a_class_and_zero_across(source: RegularizationImages) -> None:
     assert targets(source, target="label").tolist() == [1.0, 1.0, 0.0, 0.0]
-    with pytest.raises(ValueError, match="needs labels"):
-        targets(source._replace(labels=None), target="label")
 
 
 def test_label_target_of_images_without_labels_is_refused(

@@ -39,7 +39,7 @@ def test_many_steps_come_near_the_distance_to_the_plane_and_never_below() -> Non
 def test_result_is_what_it_says() -> None:
     p = problem(20)
     found = _attack(p)
-    assert bool(found.found.all())
+    assert bool(found.squared_distance.isfinite().all())
     adversarial = found.adversarial.flatten(1).double().numpy()
     assert (oracles.margins(p.weights, p.bias, adversarial, p.labels) < 1e-5).all()
     assert p.model(found.adversarial).argmax(dim=1).tolist() == (1 - p.labels).tolist()
@@ -64,11 +64,24 @@ def test_more_steps_and_more_repeats_come_nearer() -> None:
     assert float(five.median()) < float(one.median())
 
 
+<<<<<<< HEAD
+=======
+def test_misclassified_images_have_distance_zero() -> None:
+    p = problem(20)
+    labels = p.labels.copy()
+    labels[[2, 7]] = 1 - labels[[2, 7]]
+    found = _attack(p._replace(labels=labels))
+    assert torch.equal(found.adversarial[[2, 7]], p.images[[2, 7]])
+    assert found.squared_distance[[2, 7]].tolist() == [0, 0]
+    assert bool(found.squared_distance.isfinite().all())
+    assert int((found.squared_distance == 0).sum()) == 2
+
+
+>>>>>>> d/core
 def test_network_with_one_answer_has_no_boundary() -> None:
     p = problem(6)
     p = p._replace(bias=np.array([100.0, 0.0]), labels=np.zeros(6, dtype=np.int64))
     found = _attack(p)
-    assert not bool(found.found.any())
     assert found.squared_distance.tolist() == [math.inf] * 6
     assert torch.equal(found.adversarial, p.images)
     assert median_distance(found) is None
@@ -88,8 +101,9 @@ def test_network_with_one_answer_has_no_boundary() -> None:
 def test_metric_is_the_median_over_all_images(distances: list[float], median: float | None) -> None:
     squared = torch.tensor(distances, dtype=torch.float64)
     empty = torch.zeros(len(distances), 1, 2, 2)
-    found = Perturbations(empty, squared, squared.isfinite())
-    assert median_distance(found) == (None if median is None else pytest.approx(median))
+    assert median_distance(Perturbations(empty, squared)) == (
+        None if median is None else pytest.approx(median)
+    )
 
 
 def test_same_generator_gives_the_same_perturbations_and_another_one_others() -> None:

@@ -85,19 +85,9 @@ def test_integers_are_compared_exactly(values: Points) -> None:
     assert non_dominated(values, [False, True]).tolist() == [True, False]
 
 
-@pytest.mark.parametrize(
-    ("values", "maximize", "message"),
-    [
-        ([[0.0, np.nan]], [True, True], "NaN"),
-        ([1.0, 2.0], [True], r"\(2,\)"),
-        (np.empty((3, 0)), [], r"\(3, 0\)"),
-        ([[1.0, 2.0]], [True], "1 entries for 2"),
-    ],
-    ids=["NaN", "one dimension", "no objective", "directions"],
-)
-def test_front_refuses(values: Any, maximize: list[bool], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        non_dominated(values, maximize)
+def test_front_refuses_what_cannot_be_compared() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        non_dominated([[0.0, np.nan]], [True, True])
 
 
 @given(sets_of_points(st.sampled_from([1, 2, 3]), max_size=6), st.data())
@@ -123,16 +113,7 @@ def test_hypervolume_equals_inclusion_and_exclusion(points: list[tuple[float, fl
     assert hypervolume(values, [0.0, 0.0], [True, True]) == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("values", "reference", "message"),
-    [
-        ([[1.0, np.inf]], [0.0, 0.0], "finite"),
-        ([[1.0, 1.0]], [0.0, -np.inf], "finite"),
-        ([[1.0, 1.0]], [0.0], r"\(1,\)"),
-        ([[1.0] * 4], [0.0] * 4, "got 4"),
-    ],
-    ids=["infinite point", "infinite reference", "shape", "four objectives"],
-)
-def test_hypervolume_refuses(values: Any, reference: list[float], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        hypervolume(values, reference, [True] * len(values[0]))
+@pytest.mark.parametrize(("value", "reference"), [(np.inf, 0.0), (1.0, -np.inf)])
+def test_infinite_hypervolume_is_refused(value: float, reference: float) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        hypervolume([[1.0, value]], [0.0, reference], [True, True])
