@@ -125,6 +125,8 @@ class Metric(Component):
     description: str = ""
     needs: str | None = None
     """Section of the trial configuration that turns the metric on."""
+    undefined: str = ""
+    """What None means, for error messages."""
     is_accuracy: bool = False
     """Whether the values are in [0, 1]."""
     against_baseline: bool = False

@@ -126,6 +126,7 @@ boundary_distance = _own(
     direction="maximize",
     worst=0.0,
     needs="robustness.boundary",
+    undefined="the network assigns most images, and all images and noise tried, to one class",
 )
 corruption_accuracy = _own(
     "corruption_accuracy",

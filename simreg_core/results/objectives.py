@@ -157,5 +157,8 @@ def objective_values(columns: Mapping[str, Any], objectives: Sequence[str]) -> l
 def _value(columns: Mapping[str, Any], metric: str) -> float:
     value = columns.get(f"{SEARCH_SPLIT}.{metric}")
     if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{metric} is {value!r}, not a finite number")
+        reason = objective(metric).undefined if value is None else ""
+        raise ValueError(
+            f"{metric} is {value!r}, not a finite number" + (f": {reason}" if reason else "")
+        )
     return float(value)

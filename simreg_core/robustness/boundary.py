@@ -1,8 +1,8 @@
 """Minimal perturbations by the decision-based boundary attack (Brendel et al., arXiv:1712.04248).
 
-The attack uses only the decisions of the attacked network. It starts from other images that the
-network does not assign to the label, moves them straight towards the attacked image until just
-before the decision changes, and walks along the decision boundary from there.
+The attack uses only the decisions of the attacked network. It starts from other images, or noise,
+that the network does not assign to the label, moves them straight towards the attacked image until
+just before the decision changes, and walks along the decision boundary from there.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -25,6 +26,7 @@ from simreg_core.robustness.foolbox_bridge import (
 )
 
 _BATCH_SIZE = 250  # results depend on it, because Foolbox shares its draws within a batch
+_NUM_NOISE = 100  # images of uniform noise to start from, if no image of another class is known
 _BISECTIONS = 10  # leaves a thousandth of the distance to the starting image
 _PARAMETERS = {
     "init_attack": None,
@@ -47,12 +49,19 @@ class Perturbations(NamedTuple):
 
 
 def minimal_perturbations(
-    model: nn.Module, images: Tensor, labels: Tensor, config: BoundaryConfig, rng: torch.Generator
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    config: BoundaryConfig,
+    rng: torch.Generator,
+    *,
+    others: Tensor | None = None,
 ) -> Perturbations:
     """The smallest perturbation of every image that ``config.repeats`` boundary attacks find.
 
-    Misclassified images have distance 0. Nothing is found for an image if the network assigns all
-    given images to its label.
+    Misclassified images have distance 0. An attack starts from one of the given images; if the
+    network assigns all of them to the label, it starts from one of ``others`` or from uniform
+    noise. If it assigns these to the label too, nothing is found.
 
     Args:
         model: The attacked network.
@@ -60,46 +69,69 @@ def minimal_perturbations(
         labels: int64 (N,).
         config: Steps and repeats.
         rng: Generator of all draws, on any device.
+        others: Further images to start from, like ``images``.
     """
-    best = Perturbations(
+    found = Perturbations(
         images.clone(),
         torch.full((len(images),), math.inf, dtype=torch.float64, device=images.device),
     )
     with frozen(model):
         predicted = predict_all(model, images, _BATCH_SIZE)
         is_wrong = predicted != labels
-        best.squared_distance[is_wrong] = 0
-        for batch in (~is_wrong).nonzero()[:, 0].split(_BATCH_SIZE):
-            for index, starts in starting_points(predicted, labels, batch, config.repeats, rng):
-                originals, truth = images[index], labels[index]
-                proposal = run_foolbox(
-                    "BoundaryAttack",
-                    {**_PARAMETERS, "steps": config.steps},
-                    model,
-                    originals,
-                    truth,
-                    seed=draw_seed(rng),
-                    starting_points=to_boundary(model, originals, images[starts], truth),
-                ).clamp(0, 1)
-                success = predict(model, proposal) != truth
-                distance = (proposal - originals).double().flatten(1).square().mean(dim=1)
-                is_better = success & (distance < best.squared_distance[index])
-                better = index[is_better]
-                best.adversarial[better] = proposal[is_better]
-                best.squared_distance[better] = distance[is_better]
-    return best
+        found.squared_distance[is_wrong] = 0
+        attack = partial(_attack, model, images, labels, config, rng, found)
+        attack(~is_wrong, images, predicted)
+        is_left = found.squared_distance.isinf()
+        if bool(is_left.any()):
+            noise = torch.rand((_NUM_NOISE, *images.shape[1:]), generator=rng, device=rng.device)
+            pool = noise.to(images)
+            pool = pool if others is None else torch.cat([others, pool])
+            attack(is_left, pool, predict_all(model, pool, _BATCH_SIZE))
+    return found
+
+
+def _attack(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    config: BoundaryConfig,
+    rng: torch.Generator,
+    best: Perturbations,
+    is_attacked: Tensor,
+    pool: Tensor,
+    predicted: Tensor,
+) -> None:
+    """Attack some of the images from points of ``pool``; keeps what is better in ``best``."""
+    for batch in is_attacked.nonzero()[:, 0].split(_BATCH_SIZE):
+        for index, starts in starting_points(predicted, labels, batch, config.repeats, rng):
+            originals, truth = images[index], labels[index]
+            proposal = run_foolbox(
+                "BoundaryAttack",
+                {**_PARAMETERS, "steps": config.steps},
+                model,
+                originals,
+                truth,
+                seed=draw_seed(rng),
+                starting_points=to_boundary(model, originals, pool[starts], truth),
+            ).clamp(0, 1)
+            success = predict(model, proposal) != truth
+            distance = (proposal - originals).double().flatten(1).square().mean(dim=1)
+            is_better = success & (distance < best.squared_distance[index])
+            better = index[is_better]
+            best.adversarial[better] = proposal[is_better]
+            best.squared_distance[better] = distance[is_better]
 
 
 def starting_points(
     predicted: Tensor, labels: Tensor, batch: Tensor, repeats: int, rng: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """For each repeat, images of a batch, each with an image that is predicted as another class.
+    """For each repeat, images of a batch, each with an image of a pool from another class.
 
     Repeats use different starting points until an image has no more; then they start over. Images
     without any are left out.
 
     Args:
-        predicted: int64 (N,), the network's decisions.
+        predicted: int64 (P,), the network's decisions on the pool.
         labels: int64 (N,).
         batch: int64 (B,), indices of the images to attack.
         repeats: Number of yields.

@@ -28,6 +28,7 @@ from simreg_core.seeding import generator
 _PRECOMPUTE_BATCH = 500
 _PIECE_PIXELS = 2**17  # on a CPU, passes of more images are slower: layers leave its cache
 _MIN_PIECE = 32
+_MAX_STARTS = 1000  # further images of a split that a boundary attack may start from
 
 
 class Surrogate(NamedTuple):
@@ -102,9 +103,14 @@ def measure(
     if config.boundary is None:
         return SplitMeasurements(curves, None, [])
     num_images = config.boundary.num_images
-    images, labels = split.images[:num_images].to(torch.float32) / 255, split.labels[:num_images]
+    images, others = (
+        part.to(torch.float32) / 255
+        for part in (split.images[:num_images], split.images[num_images:][:_MAX_STARTS])
+    )
     rng = generator(config.noise_seed, f"boundary on {name}")
-    found = minimal_perturbations(model, images, labels, config.boundary, rng)
+    found = minimal_perturbations(
+        model, images, split.labels[:num_images], config.boundary, rng, others=others
+    )
     spectra = []
     if config.frequency:
         spectra = measure_frequencies(model, split, name, config, found.adversarial - images)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from simreg_core.config.robustness import BoundaryConfig
 from simreg_core.robustness.boundary import (
@@ -64,20 +65,6 @@ def test_more_steps_and_more_repeats_come_nearer() -> None:
     assert float(five.median()) < float(one.median())
 
 
-<<<<<<< HEAD
-=======
-def test_misclassified_images_have_distance_zero() -> None:
-    p = problem(20)
-    labels = p.labels.copy()
-    labels[[2, 7]] = 1 - labels[[2, 7]]
-    found = _attack(p._replace(labels=labels))
-    assert torch.equal(found.adversarial[[2, 7]], p.images[[2, 7]])
-    assert found.squared_distance[[2, 7]].tolist() == [0, 0]
-    assert bool(found.squared_distance.isfinite().all())
-    assert int((found.squared_distance == 0).sum()) == 2
-
-
->>>>>>> d/core
 def test_network_with_one_answer_has_no_boundary() -> None:
     p = problem(6)
     p = p._replace(bias=np.array([100.0, 0.0]), labels=np.zeros(6, dtype=np.int64))
@@ -85,6 +72,32 @@ def test_network_with_one_answer_has_no_boundary() -> None:
     assert found.squared_distance.tolist() == [math.inf] * 6
     assert torch.equal(found.adversarial, p.images)
     assert median_distance(found) is None
+
+
+class _Contrast(nn.Module):
+    """Class 1 for images whose pixels vary, class 0 for flat ones."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        spread = images.flatten(1).std(dim=1, correction=0)
+        return torch.stack([torch.full_like(spread, 0.1), spread], dim=1)
+
+
+@pytest.mark.parametrize("has_others", [False, True])
+def test_images_of_one_class_are_attacked_from_elsewhere(has_others: bool) -> None:
+    images = torch.linspace(0.4, 0.6, 5)[:, None, None, None].expand(5, 1, 4, 4).contiguous()
+    others = torch.zeros(1, 1, 4, 4)
+    others[..., ::2] = 1
+    found = minimal_perturbations(
+        _Contrast(),
+        images,
+        torch.zeros(5, dtype=torch.int64),
+        BoundaryConfig(steps=200, repeats=2),
+        generator(0, "boundary"),
+        others=others if has_others else None,
+    )
+    # The nearest image of standard deviation 0.1 has a squared distance per pixel of 0.01.
+    assert all(0.0099 < distance < 0.02 for distance in found.squared_distance.tolist())
+    assert _Contrast()(found.adversarial).argmax(dim=1).tolist() == [1] * 5
 
 
 @pytest.mark.parametrize(
