@@ -67,13 +67,6 @@ def test_leaving_hopeless_points_out_changes_nothing() -> None:
     assert front_probability(points, noise, UP, 2000) == pytest.approx(counts / 500, abs=0.1)
 
 
-def test_far_points_are_not_drawn_but_near_ones_are() -> None:
-    points = np.array([[0.9, 0.9], [0.1, 0.1], [0.88, 0.88]])
-    found = front_probability(points, np.full((3, 2), 0.02), UP, 2000)
-    assert found[1] == 0.0
-    assert 0.05 < found[2] < 0.6
-
-
 def test_draws_are_repeatable() -> None:
     points, noise = np.random.default_rng(1).random((20, 2)), np.full((20, 2), 0.1)
     first = front_probability(points, noise, UP, 50)

@@ -36,8 +36,6 @@ FILES = {f"{name}.{kind}" for name in PANELS for kind in ("png", "pdf")} | {"pos
 
 
 class Run(NamedTuple):
-    """What one call of the program left."""
-
     output: Path
     figures: Path
     code: int
@@ -139,13 +137,6 @@ def test_picture_that_is_not_drawn_again_is_removed(
     assert f"removed {figures / '2_similarity.png'}, which showed earlier results" in out
 
 
-@pytest.mark.parametrize("kept", ["pairs.parquet", "components"])
-def test_any_one_result_makes_a_poster(kept: str, only: Callable[..., Path]) -> None:
-    output = only(kept)
-    assert main([str(output)]) == 0
-    assert "poster.png" in files_in(output / "figures")
-
-
 def test_nothing_at_all_is_one_line_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,22 +148,6 @@ def test_split_is_passed_on(complete: Path) -> None:
     panels, missing = collect(complete, "validation")
     assert missing == {}
     assert "validation split, n = 400 images" in panels["5_tradeoff"].note
-
-
-def test_same_results_give_the_same_bytes(run: Run, only: Callable[..., Path]) -> None:
-    output = only("tradeoff")
-    main([str(output)])
-    for name in ("5_tradeoff.png", "5_tradeoff.pdf"):
-        assert (output / "figures" / name).read_bytes() == (run.figures / name).read_bytes()
-
-
-def test_output_that_is_a_file(
-    only: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "taken").write_text("mine")
-    arguments = [only("pairs.parquet"), "--out", tmp_path / "taken"]
-    assert_refused(main, arguments, "--out: cannot be written", capsys)
-    assert (tmp_path / "taken").read_text() == "mine"
 
 
 @pytest.mark.parametrize("source", SOURCES[1:], ids=lambda source: source.section)
