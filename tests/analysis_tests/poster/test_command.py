@@ -95,46 +95,26 @@ def test_poster_holds_every_panel(run: Run) -> None:
     assert sorted(source.panel for source in SOURCES) == sorted(PANELS)
 
 
-def test_missing_results_are_named_with_their_command(
-    only: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    output = only("tradeoff")
-    assert main([str(output)]) == 0
-    out, err = capsys.readouterr()
-    assert err == ""
-    assert files_in(output / "figures") == {"5_tradeoff.pdf", "5_tradeoff.png", "poster.png"}
-    assert out.count("not drawn: ") == 6
-    assert f"not drawn: 4.iii (cost): {output / 'cost'} is not there" in out
-    assert f"python -m tuner.run --space search_spaces/poster/cost.yaml --output {output}" in out
-    assert f"python -m simreg_core.neural compare --output {output / 'pairs.parquet'}" in out
-
-
-def test_results_that_cannot_be_used_are_named_with_the_reason(
+def test_missing_and_unusable_results_are_named_and_their_earlier_pictures_removed(
     only: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = only("tradeoff", "cost")
     shutil.rmtree(output / "cost" / "trials")
     write_part(output / "cost", "trials", "0.parquet", [ended_row(0, "failed", "no memory")])
-    assert main([str(output)]) == 0
-    out = capsys.readouterr().out
-    assert "not drawn: 4.iii (cost)" in out
-    assert "none of 1 trials is complete" in out
-
-
-def test_picture_that_is_not_drawn_again_is_removed(
-    only: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    output = only("tradeoff", "pairs.parquet")
-    assert main([str(output)]) == 0
     figures = output / "figures"
-    (figures / "mine.png").touch()
-    (output / "pairs.parquet").unlink()
-    capsys.readouterr()
+    figures.mkdir()
+    for name in ("2_similarity.png", "mine.png"):
+        (figures / name).touch()
     assert main([str(output)]) == 0
-    kept = {"5_tradeoff.pdf", "5_tradeoff.png", "poster.png", "mine.png"}
-    assert files_in(figures) == kept
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert files_in(figures) == {"5_tradeoff.pdf", "5_tradeoff.png", "poster.png", "mine.png"}
     assert f"removed {figures / '2_similarity.png'}, which showed earlier results" in out
+    assert out.count("not drawn: ") == 6
+    assert f"not drawn: 4.iii (cost): {output / 'cost'}: none of 1 trials is complete" in out
+    assert f"not drawn: 6 (components): {output / 'components'} is not there" in out
+    assert f"python -m tuner.run --space search_spaces/poster/cost.yaml --output {output}" in out
+    assert f"python -m simreg_core.neural compare --output {output / 'pairs.parquet'}" in out
 
 
 def test_nothing_at_all_is_one_line_and_writes_nothing(

@@ -228,20 +228,7 @@ def test_failed_network_is_recorded_and_named(confirmation: Confirmation, tmp_pa
 
 
 @trains
-def test_more_seeds_train_only_the_new_ones(confirmation: Confirmation, tmp_path: Path) -> None:
-    other = confirmation.copy(tmp_path)
-    before = other.parts()
-    (candidate,), _ = other.again({4: CHOSEN[4]}, 4)
-    after = other.parts()
-    assert {name: after[name] for name in before} == before
-    rows = other.rows()
-    assert sorted(rows[rows["seed"] == 1005]["role"]) == ["baseline", "trial"]
-    assert len(after) == len(before) + 2
-    assert candidate.estimates["tradeoff_score"].n == 4
-
-
-@trains
-def test_network_that_failed_before_is_trained_again_and_its_row_replaced(
+def test_more_seeds_train_only_the_new_ones_and_what_failed_before(
     confirmation: Confirmation, tmp_path: Path
 ) -> None:
     other = confirmation.copy(tmp_path)
@@ -249,9 +236,15 @@ def test_network_that_failed_before_is_trained_again_and_its_row_replaced(
     failed = {name: lost[name] for name in ("role", "trial", "config_digest", "seed")}
     part = f"trial-00004-{lost['config_digest']}"
     other.store.write("confirmation", part, [{**failed, "status": "failed", "reason": "lost"}])
-    (candidate,), _ = other.again({4: CHOSEN[4]}, 3)
-    assert candidate.num_failed == 0
-    again = other.rows().set_index("config_digest").loc[lost["config_digest"]]
+    before = other.parts()
+    (candidate,), _ = other.again({4: CHOSEN[4]}, 4)
+    after = other.parts()
+    assert {name for name in before if after[name] != before[name]} == {f"{part}.parquet"}
+    rows = other.rows()
+    assert sorted(rows[rows["seed"] == 1005]["role"]) == ["baseline", "trial"]
+    assert len(after) == len(before) + 2
+    assert (candidate.num_failed, candidate.estimates["tradeoff_score"].n) == (0, 4)
+    again = rows.set_index("config_digest").loc[lost["config_digest"]]
     assert again["status"] == "complete"
     assert again["test.robust_accuracy"] == lost["test.robust_accuracy"]
 
