@@ -33,7 +33,6 @@ def small_trials() -> list[Row]:
 
 
 def write_space(folder: Path, **changes: Any) -> None:
-    """The space file (JSON is YAML)."""
     (folder / "space.yaml").write_text(json.dumps(SPACE | changes))
 
 

@@ -14,6 +14,19 @@ from waitress import wasyncore
 from analysis.results.load import load_results
 from analysis.serve.__main__ import create_listener, create_server
 from analysis.serve.reports import Render
+from tests.analysis_tests.result_rows import complete_row, write_results
+
+SPACE = """name: demo
+objectives: [clean_accuracy, robust_accuracy]
+tuning: {num_trials: 3, confirm: null}
+"""
+
+
+def study(folder: Path, num_trials: int = 2) -> Path:
+    rows = [complete_row(trial, 0.9, 0.5 + trial / 10) for trial in range(num_trials)]
+    write_results(folder, rows)
+    (folder / "space.yaml").write_text(SPACE)
+    return folder
 
 
 class Renderer:
@@ -91,3 +104,17 @@ def serve() -> Iterator[Callable[..., Client]]:
         assert not thread.is_alive()
         server.task_dispatcher.shutdown()
         wasyncore.close_all(server._map, ignore_all=True)
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    folder = tmp_path / "results"
+    study(folder / "one")
+    study(folder / "poster" / "curves", 3)
+    (folder / "references").mkdir()
+    return folder
+
+
+@pytest.fixture
+def get(serve: Callable[..., Client], output: Path) -> Client:
+    return serve(output)

@@ -10,7 +10,6 @@ pytestmark = [pytest.mark.namespace, pytest.mark.slow, pytest.mark.timeout(900)]
 @needs()
 def test_gpu_nodes_come_for_a_search_and_go_when_it_is_over() -> None:
     report = run_inside("tests.cluster_tests.autoscaling", timeout_s=800)
-    print(report)
     before = [nodes for second, nodes in report["nodes"] if second < report["asked"]]
     assert before == [0]
     assert max(nodes for _, nodes in report["nodes"]) == 3

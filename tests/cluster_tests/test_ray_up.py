@@ -10,7 +10,6 @@ pytestmark = [pytest.mark.namespace, pytest.mark.slow, pytest.mark.timeout(900)]
 @needs("sshd", "ssh", "ssh-keygen", "rsync")
 def test_the_list_of_machines_runs_a_search_with_the_token_on_both() -> None:
     report = run_inside("tests.cluster_tests.ray_up", timeout_s=800)
-    print(report)
     assert report["statuses"] == ["complete", "complete"]
     assert not report["token_before"]
     assert report["token_same"]

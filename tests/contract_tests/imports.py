@@ -10,7 +10,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def sources(package: str) -> list[Path]:
-    """Every Python file of a package."""
     return sorted((ROOT / package).rglob("*.py"))
 
 

@@ -168,7 +168,6 @@ def test_files_and_modules_that_are_named_exist(page: Path) -> None:
 
 
 def _find(name: str) -> object:
-    """A module, or what a module holds."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError:

@@ -23,12 +23,6 @@ def name_of(path: Path) -> str:
     return path.relative_to(FOLDER).with_suffix("").as_posix()
 
 
-def test_there_are_search_spaces() -> None:
-    expected = {"smoke", "th_alpha", *PUBLISHED}
-    expected |= {f"poster/{panel}{size}" for panel in PANELS for size in ("", "_small")}
-    assert {name_of(path) for path in SPACES} >= expected
-
-
 @pytest.mark.parametrize("path", SPACES, ids=name_of)
 def test_every_search_space_is_accepted_and_begins_with_its_question(path: Path) -> None:
     assert load_space(path).name == path.stem.removesuffix("_small")

@@ -30,44 +30,35 @@ CLOCK_COLUMNS = {
 
 
 class Search(NamedTuple):
-    """A finished command and the results that it left."""
-
     folder: Path
     code: int
     printed: str
     errors: str
 
     def table(self, name: str) -> pd.DataFrame:
-        """A result table as an analyst reads it."""
         return pd.read_parquet(self.folder / name)
 
     def row(self, number: int) -> dict[str, Any]:
-        """A trial's row of the trials table."""
         (row,) = [row for row in self.rows("trials") if row["trial"] == number]
         return row
 
     def rows(self, name: str) -> list[dict[str, Any]]:
-        """Rows of a result table as plain data."""
         return ResultStore(self.folder).read(name)
 
     @property
     def space(self) -> SearchSpace:
-        """The space that was searched."""
         return load_space(self.folder / "space.yaml")
 
     @property
     def study(self) -> optuna.Study:
-        """The study as another process reads it."""
         return read_study(self.folder, self.space)
 
     @property
     def states(self) -> list[str]:
-        """States of the study's trials, by number."""
         return [trial.state.name for trial in self.study.trials]
 
 
 def choices(key: str, *values: object) -> list[str]:
-    """Flags that search some values of a key."""
     return _set(f"search.{key}", {"type": "categorical", "choices": list(values)})
 
 
@@ -110,19 +101,16 @@ def running(output: Path, name: str, *flags: str) -> Iterator[subprocess.Popen[s
 
 
 def run(output: Path, name: str, *flags: str) -> Search:
-    """A search from beginning to end."""
     with running(output, name, *flags) as process:
         return finished(process, output / name)
 
 
 def finished(process: subprocess.Popen[str], folder: Path) -> Search:
-    """The search once its process has ended."""
     printed, errors = process.communicate(timeout=120)
     return Search(folder, process.returncode, printed, errors)
 
 
 def descendants(pid: int) -> list[int]:
-    """Process ids of a process's children and their children."""
     parents = {}
     for entry in Path("/proc").iterdir():
         try:
@@ -155,7 +143,6 @@ def checkpoint(folder: Path, number: int) -> Path:
 
 
 def resume(folder: Path, *flags: str) -> Search:
-    """``--resume`` from beginning to end."""
     return finished(start("tuner.run", "--resume", str(folder), *flags), folder)
 
 
@@ -177,7 +164,6 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 def end(pids: list[int]) -> None:
-    """Kill what is still there of some processes."""
     for pid in pids:
         try:
             os.kill(pid, signal.SIGKILL)

@@ -23,7 +23,6 @@ pytestmark = [pytest.mark.long, pytest.mark.slow]
 
 
 def run(folder: Path, *words: str) -> None:
-    """Run Python in a folder; it must succeed."""
     done = subprocess.run(
         [sys.executable, *words], cwd=folder, capture_output=True, text=True, timeout=500
     )

@@ -33,7 +33,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 def kill_worker(process: subprocess.Popen[str]) -> None:
-    """Kill the worker that trains for a search."""
     (worker,) = [pid for pid in descendants(process.pid) if _title(pid).startswith("ray::Impl")]
     os.kill(worker, signal.SIGKILL)
 
@@ -56,7 +55,6 @@ def figures(search: Search, table: str, num_trials: int) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def calm(good: Search, cluster: list[str], output: Path) -> Search:
-    """A search that nobody disturbs."""
     return run(output, "calm", *pairs(SLOW, FAST, SLOW), *cluster)
 
 
@@ -138,13 +136,6 @@ def test_what_was_disturbed_has_the_figures_of_what_was_not(
     pd.testing.assert_frame_equal(
         figures(story.resumed, table, 3), figures(calm, table, 3), check_exact=True
     )
-
-
-def test_resuming_with_another_space_is_refused_with_the_difference(story: Story) -> None:
-    search = resume(story.resumed.folder, "--set", "training.epochs=3")
-    assert search.code == 2
-    assert "trial.training.epochs: 2 there, 3 requested" in search.errors
-    assert search.errors.count("\n") == 1
 
 
 @pytest.mark.long

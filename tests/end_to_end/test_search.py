@@ -24,7 +24,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 def cache_of(search: Search) -> dict[str, int]:
-    """Files of cached baseline networks with the time of their writing."""
     files = (search.folder.parent / "baselines").iterdir()
     return {path.name: path.stat().st_mtime_ns for path in files if path.suffix != ".lock"}
 
@@ -125,12 +124,6 @@ def test_same_seed_gives_the_same_results_with_cached_baselines(
     assert networks == {"baseline", "surrogate"}
     # Other searches may have added networks of their own.
     assert cache.items() <= cache_of(again).items()
-
-
-def test_dry_run_writes_nothing(tmp_path: Path) -> None:
-    search = run(tmp_path / "output", "dry", "--dry-run")
-    assert (search.code, search.errors) == (0, "")
-    assert list(tmp_path.iterdir()) == []
 
 
 # confirmation, after what looks at the folder as the search leaves it

@@ -15,8 +15,6 @@ import yaml
 
 from analysis.pareto.__main__ import main as draw_pareto
 from simreg_core.data.task import load_task
-from simreg_core.networks.checkpoint import load_weights
-from simreg_core.networks.export import load_exported
 from simreg_core.training.baselines import BaselineCache
 from simreg_core.training.experiment import run_experiment
 from tests.end_to_end.searches import (
@@ -29,7 +27,6 @@ from tests.end_to_end.searches import (
     start,
     wait_until,
 )
-from tuner.export.__main__ import export_trial
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -99,7 +96,6 @@ def stopped(folder: Path, cluster: list[str]) -> Search:
 
 
 def figures_without_a_rule(found: Search, number: int) -> dict[str, Any]:
-    """Columns of a trial's network, trained here alone."""
     space = found.space
     config = space.trial_config(space.decode(found.study.trials[number].params))
     folder, data = found.folder.parent / "baselines", load_task(config.task)
@@ -215,19 +211,6 @@ def test_curves_and_epochs_have_every_network(several: Search) -> None:
         ]  # fmt: skip
 
 
-def test_network_of_a_seed_is_exported(several: Search, tmp_path: Path) -> None:
-    for seed in (0, 1):
-        found = export_trial(several.folder, 1, tmp_path / str(seed), seed)
-        assert found == (1, seed)
-        weights = several.folder / "checkpoints" / "00001" / f"seed-{seed}" / "weights.pt"
-        exported, own = load_exported(tmp_path / str(seed)), load_weights(weights)
-        for name, value in own.state_dict().items():
-            assert torch.equal(exported.state_dict()[name], value)
-        figures = json.loads((tmp_path / str(seed) / "metrics.json").read_text())
-        (row,) = [r for r in several.rows("seeds") if (r["trial"], r["seed"]) == (1, seed)]
-        assert figures["test"]["values"]["clean_accuracy"] == row["test.clean_accuracy"]
-
-
 @pytest.mark.long
 def test_killed_trial_trains_the_missing_networks_alone(folder: Path) -> None:
     space = space_of(folder, [(GOOD, 30)], num_seeds=2)
@@ -243,7 +226,6 @@ def test_killed_trial_trains_the_missing_networks_alone(folder: Path) -> None:
 
 
 def killed(folder: Path, name: str, space: Path, moment: Callable[[], bool]) -> None:
-    """Start a search and kill its driver at a moment."""
     process = begin(folder, name, space)
     try:
         wait_until(moment, process)

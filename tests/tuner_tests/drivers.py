@@ -19,8 +19,6 @@ _RECORDS = tempfile.TemporaryDirectory()
 
 
 class Driver:
-    """Asks and answers as Tune does, without Ray."""
-
     def __init__(self, folder: Path, space: SearchSpace) -> None:
         self.space = space
         self.study = open_study(folder, space)
@@ -59,12 +57,10 @@ class Driver:
             self.searcher.on_trial_complete(f"run-{number}", dict(result))
 
     def trial(self, number: int = 0) -> optuna.trial.FrozenTrial:
-        """A trial as the study has it."""
         return self.study.trials[number]
 
 
 def row_of(outcome: Outcome) -> dict[str, Any]:
-    """What the trials table has of an outcome."""
     identity = {"trial": outcome.number, "status": outcome.status, "reason": outcome.reason}
     return {**outcome.record.get("columns", {}), **identity}
 
@@ -83,7 +79,6 @@ def report(*, num_epochs: int = 2, **metrics: float | None) -> dict[str, Any]:
 
 
 def write_record(record: Mapping[str, Any]) -> str:
-    """A file with a record, as a worker leaves it."""
     with tempfile.NamedTemporaryFile("w", dir=_RECORDS.name, delete=False) as stream:
         json.dump(record, stream)
     return stream.name

@@ -45,20 +45,16 @@ def changed(*changes: tuple[str, str]) -> str:
 
 
 def write_space(folder: Path, *changes: tuple[str, str]) -> Path:
-    """The good space, changed, as a file in ``folder``."""
     path = folder / "space.yaml"
     path.write_text(changed(*changes), encoding="utf-8")
     return path
 
 
 def make_space(folder: Path, *changes: tuple[str, str]) -> SearchSpace:
-    """The good space, changed, as the program reads it."""
     return load_space(write_space(folder, *changes))
 
 
 class Run(NamedTuple):
-    """What a command line came to."""
-
     code: int
     printed: str
     errors: str

@@ -73,8 +73,6 @@ def test_plan_says_when_references_are_not_shared(plan: Callable[..., dict[str, 
     "flags",
     [
         "--num-trials 0",
-        "--seed -1",
-        "--max-concurrent -1",
         "--cpus-per-trial 0",
         "--gpus-per-trial nan",
         "--trials 3",

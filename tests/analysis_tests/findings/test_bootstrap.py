@@ -46,22 +46,6 @@ def test_every_sample_agrees_with_the_exact_hypervolume(maximize: tuple[bool, bo
     assert found == pytest.approx(expected, abs=1e-12)
 
 
-def test_never_above_the_hypervolume_of_all_points() -> None:
-    found = np.asarray(resampled(THREE, (0.0, 0.0), [True, True]))
-    whole = hypervolume(THREE, (0.0, 0.0), [True, True])
-    assert found.max() == pytest.approx(whole)
-    assert found.min() < whole
-
-
-def test_points_beyond_the_reference_add_nothing() -> None:
-    found = resampled([[-1.0, 5.0], [5.0, -1.0]], (0.0, 0.0), [True, True])
-    assert found == pytest.approx(np.zeros(50))
-
-
-def test_one_point_is_drawn_every_time() -> None:
-    assert resampled([[0.5, 0.5]], (0.0, 0.0), [True, True]) == pytest.approx(np.full(50, 0.25))
-
-
 def test_blocks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = resampled(THREE, (0.0, 0.0), [True, True])
     monkeypatch.setattr("analysis.findings.bootstrap._CELLS", 21)  # seven resamples at a time

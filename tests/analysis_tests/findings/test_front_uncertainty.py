@@ -8,7 +8,6 @@ from analysis.findings.front_uncertainty import (
     expected_maximum,
     front_probability,
     num_draws,
-    t_half_width,
     wilson,
 )
 from simreg_core.statistics.pareto import non_dominated
@@ -25,10 +24,6 @@ def test_wilson_interval_of_90_in_100() -> None:
 def test_wilson_interval_stays_in_range(share: float) -> None:
     low, high = wilson(np.array([share]), np.array([50]))[:, 0]
     assert -1e-12 <= low < high <= 1 + 1e-12
-
-
-def test_t_interval_of_three() -> None:
-    assert t_half_width(3) == pytest.approx(4.302653, abs=1e-6)
 
 
 def test_expected_maximum_of_two_normal_numbers() -> None:
@@ -65,13 +60,6 @@ def test_leaving_hopeless_points_out_changes_nothing() -> None:
     for _ in range(500):
         counts += non_dominated(points + noise * rng.normal(size=points.shape), UP)
     assert front_probability(points, noise, UP, 2000) == pytest.approx(counts / 500, abs=0.1)
-
-
-def test_far_points_are_not_drawn_but_near_ones_are() -> None:
-    points = np.array([[0.9, 0.9], [0.1, 0.1], [0.88, 0.88]])
-    found = front_probability(points, np.full((3, 2), 0.02), UP, 2000)
-    assert found[1] == 0.0
-    assert 0.05 < found[2] < 0.6
 
 
 def test_draws_are_repeatable() -> None:

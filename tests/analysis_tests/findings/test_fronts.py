@@ -32,12 +32,6 @@ def test_points_front_and_baseline(tmp_path: Path) -> None:
     assert [*baseline.mean, *baseline.std] == pytest.approx([0.92, 0.42, 0.02, 0.02])
 
 
-def test_front_of_a_cost_and_a_gain(tmp_path: Path) -> None:
-    info = info_of(tmp_path, TRIALS, "accuracy_cost", "robustness_gain")
-    assert info.points[0] == pytest.approx([0.02, 0.08])
-    assert info.on_front.tolist() == [True, True, False, True]
-
-
 def test_table_has_what_varies_and_every_metric_of_the_split(tmp_path: Path) -> None:
     table = info_of(tmp_path, TRIALS, split="test").table
     attacks = ("robust_accuracy.gaussian", "robust_accuracy.uniform")

@@ -15,7 +15,6 @@ from analysis.findings.fronts import ParetoInfo, pareto_info
 from analysis.pareto.__main__ import main
 from analysis.pareto.text import pareto_text
 from analysis.results.load import ResultsError, load_results
-from analysis.results.seed_groups import trial_networks
 from tests.analysis_tests.result_rows import complete_row, write_part, write_results
 
 ACCURACIES = {
@@ -77,16 +76,6 @@ def test_text_says_how_many_seeds_a_trial_has(tmp_path: Path) -> None:
     assert "mean over 3 seeds" in pareto_text(info)
     assert "mean of 3 seeds per trial" in conditions(info)
     assert "Wilson" not in interval_text(info)
-
-
-def test_networks_of_a_trial_are_its_rows_of_the_table_of_seeds(tmp_path: Path) -> None:
-    results = load_results(write_several(tmp_path))
-    networks = trial_networks(results, results.trials)
-    assert networks["trial"].tolist() == [0, 0, 0, 1, 1, 1]
-    assert networks["seed"].tolist() == [0, 1, 2, 0, 1, 2]
-    assert networks["validation.clean_accuracy"].tolist() == pytest.approx(
-        [clean for accuracies in ACCURACIES.values() for clean, _ in accuracies]
-    )
 
 
 def test_missing_network_is_refused_by_its_trial(tmp_path: Path) -> None:

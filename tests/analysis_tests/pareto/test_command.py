@@ -12,7 +12,7 @@ from analysis.pareto.__main__ import main
 from analysis.results.load import load_results
 from tests.analysis_tests.noisy_searches import noisy_rows, search
 from tests.analysis_tests.programs import assert_refused, files_in, runs_without_training_libraries
-from tests.analysis_tests.result_rows import alpha_rows, ended_row, random_rows, write_results
+from tests.analysis_tests.result_rows import alpha_rows, ended_row, write_results
 
 STEM = "pareto_clean_accuracy_robust_accuracy_validation"
 NAMES = {f"{STEM}.csv", f"{STEM}.pdf", f"{STEM}.png"}
@@ -59,13 +59,6 @@ def test_same_results_replace_the_files_by_the_same_bytes(results: Path) -> None
     assert contents[0] == contents[1]
 
 
-@pytest.mark.parametrize("num_trials", [1, 300])
-def test_any_number_of_trials(num_trials: int, tmp_path: Path) -> None:
-    folder = write_results(tmp_path / "demo", random_rows(num_trials))
-    assert main([str(folder)]) == 0
-    assert len(pd.read_csv(folder / "figures" / f"{STEM}.csv")) == num_trials
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -92,15 +85,6 @@ def test_bad_option_is_one_line_and_writes_nothing(
 def test_folder_without_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert_refused(main, [tmp_path], str(tmp_path), capsys)
     assert files_in(tmp_path) == set()
-
-
-def test_all_trials_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = write_results(tmp_path / "demo", [ended_row(0, "failed", "no memory")])
-    assert main([str(folder)]) == 1
-    err = capsys.readouterr().err
-    assert "no memory" in err
-    assert err.count("\n") == 1
-    assert not (folder / "figures").exists()
 
 
 def test_command_runs_without_the_libraries_of_training(results: Path) -> None:

@@ -9,22 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from analysis.charts.chart import Chart, Panel, Series
+from analysis.charts.chart import Chart, Series
 from analysis.poster.curve_panels import (
-    MAX_POINTS_DRAWN,
     curves_panel,
     datasets_panel,
-    similarity_panel,
     spectra_panel,
 )
 from analysis.poster.setting_panels import components_panel, cost_panel, tradeoff_panel
 from analysis.results.load import ResultsError
-from simreg_core.errors import ConfigError
-from tests.analysis_tests.posters import EDGES, curve_rows, trial_row, write_pairs, write_study
+from tests.analysis_tests.posters import EDGES, curve_rows, trial_row, write_study
 from tests.analysis_tests.result_rows import Row, ended_row, write_part
 
 # Two seeds: means 0.96 and 0.50, sample standard deviations 0.02 sqrt(2) / 2 and 0.10 sqrt(2) / 2.
@@ -152,16 +147,9 @@ def test_missing_accuracy_is_refused(role: str, trial: int | None, tmp_path: Pat
         curves_panel(folder, "test")
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ([{}, {"baseline_digest": "other"}], "2 different baselines; a panel needs one"),
-        ([{"status": "failed"}], "none of 1 trials is complete"),
-    ],
-)
-def test_unusable_trials_are_refused(changes: list[Row], message: str, tmp_path: Path) -> None:
-    rows = [trial_row(n, n, 0.9, 0.5) | change for n, change in enumerate(changes)]
-    with pytest.raises(ResultsError, match=message):
+def test_trials_with_different_baselines_are_refused(tmp_path: Path) -> None:
+    rows = [trial_row(0, 0, 0.9, 0.5), trial_row(1, 1, 0.9, 0.5) | {"baseline_digest": "other"}]
+    with pytest.raises(ResultsError, match="2 different baselines; a panel needs one"):
         curves_panel(write_study(tmp_path, rows), "test")
 
 
@@ -234,21 +222,7 @@ def test_tradeoff_is_cost_gain_and_score_over_the_threshold(tmp_path: Path) -> N
 
 
 def test_components_have_clean_and_robust_accuracy_beside_the_baselines(tmp_path: Path) -> None:
-    variants: list[dict[str, Any]] = [{}, {"pairs": "high"}, {"transform": "identity"}]
-    found = components_panel(study(tmp_path, *variants, shift=0.1), "test")
-    clean, robust = found.panels[0].series
-    assert np.round(clean.y).tolist() == np.round(robust.y).tolist() == [0, 1, 2, 3]
-    assert clean.x.tolist() == pytest.approx([0.99, *[CLEAN[0]] * 3])
-    assert robust.x.tolist() == pytest.approx([0.42, 0.5, 0.6, 0.7])
-    for series, deviations in (
-        (clean, [0.01, *[CLEAN[1]] * 3]),
-        (robust, [0.02, *[ROBUST[1]] * 3]),
-    ):
-        assert series.x_bounds is not None
-        assert series.x_bounds[1] - series.x == pytest.approx(deviations)
-
-
-def test_reference_has_the_usual_values_and_comes_first(tmp_path: Path) -> None:
+    """The reference has the usual values, and comes first."""
     variants: list[dict[str, Any]] = [
         {"pairs": "high"},
         {"transform": "identity"},
@@ -264,66 +238,15 @@ def test_reference_has_the_usual_values_and_comes_first(tmp_path: Path) -> None:
         "transform identity",
         "pairs double, Th2 0.1",
     ]
-    assert panel.series[1].x.tolist() == pytest.approx([0.42, 0.8, 0.5, 0.6, 0.7])
+    clean, robust = panel.series
+    assert np.round(clean.y).tolist() == np.round(robust.y).tolist() == [0, 1, 2, 3, 4]
+    assert clean.x.tolist() == pytest.approx([0.99, *[CLEAN[0]] * 4])
+    assert robust.x.tolist() == pytest.approx([0.42, 0.8, 0.5, 0.6, 0.7])
+    for series, deviations in ((clean, (0.01, CLEAN[1])), (robust, (0.02, ROBUST[1]))):
+        assert series.x_bounds is not None
+        expected = [deviations[0], *[deviations[1]] * 4]
+        assert series.x_bounds[1] - series.x == pytest.approx(expected)
     assert found.note.endswith("reference: pairs all, transform arctanh")
-
-
-# similarities
-
-
-def points(panel: Panel) -> list[list[float]]:
-    (series,) = panel.series
-    return np.column_stack([series.x, series.y]).tolist()  # type: ignore[no-any-return]
-
-
-def write_columns(path: Path, **columns: Any) -> Path:
-    pq.write_table(pa.table(columns), path)
-    return path
-
-
-def test_correlation_is_pearsons_of_the_pairs_with_a_response(tmp_path: Path) -> None:
-    path = write_columns(
-        tmp_path / "pairs.parquet",
-        pixel_similarity=[-1.0, 0.0, 1.0, 0.0, 0.3],
-        neural_similarity=[-0.5, 0.5, 0.5, -0.5, None],
-        v1_gabor_similarity=[-1.0, 0.0, 1.0, 0.0, 0.3],
-    )
-    neural, gabor = similarity_panel(path, "test").panels
-    assert neural.title == "r = 0.707"  # 1 / sqrt(2 * 1)
-    assert points(neural) == [[-1, -0.5], [0, 0.5], [1, 0.5], [0, -0.5]]
-    assert (gabor.title, len(points(gabor))) == ("r = 1.000", 5)
-
-
-def test_of_many_pairs_a_part_is_drawn_and_the_note_says_so(tmp_path: Path) -> None:
-    found = similarity_panel(write_pairs(tmp_path / "pairs.parquet", 9000), "test")
-    assert "n = 9,000 image pairs, 3,000 of them drawn" in found.note
-    assert all(len(points(panel)) <= MAX_POINTS_DRAWN for panel in found.panels)
-
-
-WRONG_PAIRS: dict[str, tuple[dict[str, Any], str]] = {
-    "other columns": ({"a": [1.0]}, "holds no pairs with a column pixel_similarity"),
-    "no rows": ({"pixel_similarity": pa.array([], pa.float64())}, "holds no pairs"),
-    "text": ({"pixel_similarity": ["much"]}, "a similarity is no number"),
-    "pixels only": ({"pixel_similarity": [0.1, 0.2]}, "no pair has a neural or V1 Gabor"),
-    "constant": (
-        {"pixel_similarity": [0.1, 0.2, 0.3], "neural_similarity": [0.5, 0.5, 0.5]},
-        "neural_similarity needs 3 or more finite pairs that differ",
-    ),
-}
-
-
-@pytest.mark.parametrize(("columns", "message"), WRONG_PAIRS.values(), ids=WRONG_PAIRS)
-def test_file_without_usable_pairs_is_refused(
-    columns: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(ResultsError, match=message):
-        similarity_panel(write_columns(tmp_path / "pairs.parquet", **columns), "test")
-
-
-def test_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "pairs.parquet").write_bytes(b"PAR0")
-    with pytest.raises(ConfigError, match="not a readable Parquet file"):
-        similarity_panel(tmp_path / "pairs.parquet", "test")
 
 
 # panels that need something varied

@@ -54,12 +54,6 @@ def test_page_alone_elsewhere(folder: Path, tmp_path: Path) -> None:
     assert not (folder / "report").exists()
 
 
-def test_nothing_finished_is_a_report_too(tmp_path: Path) -> None:
-    folder = small_results(tmp_path / "demo", [ended_row(0, "failed", "no memory")])
-    assert main([str(folder)]) == 0
-    assert (folder / "report" / "report.html").exists()
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -70,7 +64,6 @@ def test_nothing_finished_is_a_report_too(tmp_path: Path) -> None:
         (["demo", "--reference", "larger"], "task.image_size is none in demo, 16 in larger"),
         (["demo", "--out", "demo/space.yaml"], "--out: cannot be written"),
         (["damaged"], "damaged/space.yaml"),
-        (["demo", "--split", "train"], "--split: invalid choice: 'train'"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -19,8 +19,6 @@ from simreg_core.results.schema import TABLES
 from tests.analysis_tests.result_rows import (
     baseline_curves,
     complete_row,
-    confirmation_rows,
-    ended_row,
     write_part,
     write_results,
 )
@@ -62,21 +60,9 @@ def test_rows_come_in_order_of_the_trials_number(tmp_path: Path) -> None:
     assert load_results(tmp_path).trials["trial"].tolist() == [2, 7]
 
 
-def test_the_loader_reads_what_pandas_reads(results: Path) -> None:
-    ours = load_table(results, "trials")
-    theirs = pd.read_parquet(results / "trials")
-    assert ours["validation.clean_accuracy"].tolist() == [0.9, 0.8]
-    assert theirs["validation.clean_accuracy"].tolist() == [0.9, 0.8]
-
-
 def test_equals_sign_in_a_folder_name_adds_no_column(tmp_path: Path) -> None:
     folder = write_results(tmp_path / "seed=5", [complete_row(0, 0.9, 0.5)])
     assert load_table(folder, "trials")["seed"].tolist() == [0]
-
-
-def test_confirmation_is_read(results: Path) -> None:
-    write_part(results, "confirmation", "a.parquet", confirmation_rows(1, {5: (0.8, 0.6)}))
-    assert load_results(results).confirmation["seed"].tolist() == [5]
 
 
 def test_unreadable_table_is_an_error_of_the_results(results: Path) -> None:
@@ -141,11 +127,6 @@ def test_name_is_recorded_even_if_it_changed_or_else_the_folders(tmp_path: Path)
         if name:
             write_part(folder, "trials", "x.parquet", [complete_row(3, 0.9, 0.5, study="later")])
         assert load_results(folder).study == expected
-
-
-def test_failed_trials_may_lack_everything(tmp_path: Path) -> None:
-    folder = write_results(tmp_path, [ended_row(0, "failed", "loss is not finite")])
-    assert load_results(folder).trials["reason"].tolist() == ["loss is not finite"]
 
 
 def test_rows_of_some_trials_and_of_none(tmp_path: Path) -> None:

@@ -50,7 +50,6 @@ def test_null_is_a_value_that_varies() -> None:
             },
             "regularizer.threshold",
         ),
-        ({"model__base_channels": [8, 16], "regularizer__alpha": [1.0, 2.0]}, "regularizer.alpha"),
         (
             {"model__base_channels": [8, 16], "regularizer__num_images": [10, 20]},
             "model.base_channels",
@@ -63,7 +62,7 @@ def test_null_is_a_value_that_varies() -> None:
             "regularizer.num_images",
         ),
     ],
-    ids=["threshold", "alpha", "first", "skips too many categories"],
+    ids=["threshold", "first", "skips too many categories"],
 )
 def test_default_parameter(columns: dict[str, list[Any]], expected: str) -> None:
     color = choose_color(trials(**columns), None)
@@ -115,15 +114,12 @@ def test_too_many_categories_are_refused() -> None:
     ("values", "expected"),
     [
         (np.geomspace(0.01, 100, 9), "log"),
-        ([0.1, 10.0], "log"),
-        ([1, 2, 4, 8], "log"),
         ([0.0, 0.1, 1.0, 10.0, 100.0], "symlog"),
         (np.linspace(0.01, 1, 9), "linear"),
         ([0.2, 0.4, 0.8], "linear"),
         ([-1.0, 1.0, 100.0], "linear"),
-        ([0.0, 5.0], "linear"),
     ],
-    ids=["decades", "two", "doubling", "zero", "even", "narrow", "negative", "one positive"],
+    ids=["decades", "zero", "even", "narrow", "negative"],
 )
 def test_scale(values: Any, expected: Scale) -> None:
     assert scale_of(np.array(values, dtype=np.float64)) == expected
@@ -133,13 +129,10 @@ def test_scale(values: Any, expected: Scale) -> None:
     ("value", "text"),
     [
         (0.123456, "0.1235"),
-        (10.0, "10"),
         (1e-5, "1e-05"),
         (7, "7"),
         (True, "true"),
-        (None, "none"),
         (pd.NA, "none"),
-        (float("nan"), "none"),
         ("task", "task"),
     ],
     ids=repr,

@@ -18,36 +18,10 @@ from analysis.serve.__main__ import create_listener, main, url
 from simreg_core.errors import ConfigError
 from simreg_core.storage.location import storage_of
 from tests.analysis_tests.programs import assert_refused
-from tests.analysis_tests.result_rows import complete_row, write_part, write_results
-from tests.analysis_tests.servers import Client, Renderer, serve
+from tests.analysis_tests.result_rows import complete_row, write_part
+from tests.analysis_tests.servers import Client, Renderer, get, output, serve, study
 
-__all__ = ["serve"]
-
-SPACE = """name: demo
-objectives: [clean_accuracy, robust_accuracy]
-tuning: {num_trials: 3, confirm: null}
-"""
-
-
-def study(folder: Path, num_trials: int = 2) -> Path:
-    rows = [complete_row(trial, 0.9, 0.5 + trial / 10) for trial in range(num_trials)]
-    write_results(folder, rows)
-    (folder / "space.yaml").write_text(SPACE)
-    return folder
-
-
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    folder = tmp_path / "results"
-    study(folder / "one")
-    study(folder / "poster" / "curves", 3)
-    (folder / "references").mkdir()
-    return folder
-
-
-@pytest.fixture
-def get(serve: Callable[..., Client], output: Path) -> Client:
-    return serve(output)
+__all__ = ["get", "output", "serve"]
 
 
 def test_index_lists_all_studies(get: Client) -> None:
@@ -145,62 +119,6 @@ def test_looking_at_a_study_writes_nothing(get: Client, output: Path) -> None:
     assert files() == before
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/study/",
-        "/study/none/",
-        "/study/references/",
-        "/study/poster/",
-        "/study/one/trials/",
-        "/study/one/space.yaml",
-        "/study/../../outside/",
-        "/study/one/../../outside/",
-        "/study/%2e%2e/outside/",
-        "/study/..%2foutside/",
-        "/study/%252e%252e/outside/",
-        "/study/..%5coutside/",
-        "/study/..",
-        "/../outside/",
-        "/study/%2ftmp/",
-        "/study/link/",
-        "/study/one%00/",
-        "/study/ONE/",
-        "/static/x",
-    ],
-)
-def test_nothing_else_is_there(path: str, get: Client, output: Path) -> None:
-    study(output.parent / "outside")
-    (output / "link").symlink_to(output.parent / "outside")
-    answer = get(path)
-    if answer.status == 308:  # a missing slash at the end
-        assert answer.headers["Location"] == f"http://127.0.0.1:{get.port}{path}/"
-        answer = get(f"{path}/")
-    assert answer.status == 404
-    assert "outside" not in get("/").text
-    assert get.render.calls == []
-
-
-def test_absolute_paths_are_no_studies(get: Client, output: Path) -> None:
-    for path in (f"/study/{output}/one/", f"/study//{output}/one/", f"//{output}/one/"):
-        assert get(path).status == 404
-    assert get.render.calls == []
-
-
-@pytest.mark.parametrize("where", ["trials", "trials/00000.parquet", "curves"])
-def test_link_inside_a_study_that_leads_outside(where: str, get: Client, output: Path) -> None:
-    outside = study(output.parent / "outside")
-    target = output / "one" / where
-    target.rename(target.with_name("moved"))
-    (output / "one" / "moved.txt").write_text("")
-    target.symlink_to(outside / where)
-    answer = get("/study/one/")
-    assert "a link that leads out of the folder that is served" in answer.text
-    assert "a link that leads out of the folder that is served" in get("/").text
-    assert get("/study/one/version").status == 200
-    assert get.render.calls == []
-
-
 def test_damaged_study_shows_its_error(get: Client, output: Path) -> None:
     (output / "one" / "trials" / "00001.parquet").write_bytes(b"<script>alert(1)</script>")
     answer = get("/study/one/")
@@ -278,14 +196,6 @@ def test_empty_folder(serve: Callable[..., Client], tmp_path: Path) -> None:
     assert "There is no study here yet" in serve(tmp_path)("/").text
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
-@pytest.mark.parametrize("path", ["/", "/study/one/", "/nothing"])
-def test_only_reading_is_allowed(method: str, path: str, get: Client) -> None:
-    answer = get(path, method)
-    assert answer.status == 405
-    assert answer.headers["Allow"] == "GET, HEAD"
-
-
 def test_head_has_no_body(get: Client) -> None:
     answer = get("/study/one/", "HEAD")
     assert (answer.status, answer.text) == (200, "")
@@ -295,41 +205,6 @@ def test_unknown_split(get: Client) -> None:
     answer = get("/study/one/?split=train")
     assert answer.status == 400
     assert "allowed: validation, test" in answer.text
-
-
-@pytest.mark.parametrize("path", ["/", "/study/one/", "/version", "/nothing", "/serve.js"])
-def test_security_headers(path: str, get: Client) -> None:
-    headers = get(path).headers
-    policy = headers["Content-Security-Policy"]
-    assert policy.startswith("default-src 'none'; ")
-    assert "http" not in policy
-    assert "*" not in policy
-    assert ("unsafe" in policy) == (path == "/study/one/")
-    assert headers["X-Content-Type-Options"] == "nosniff"
-    assert headers["Referrer-Policy"] == "no-referrer"
-    assert "Server" not in headers
-    assert "Access-Control-Allow-Origin" not in headers
-
-
-OWN = ["localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.2:80", "[::1]:8080", "[::1]"]
-OTHERS = ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example"]
-OTHERS += ["", "192.0.2.1", "[::1", "localhost:80@evil.example", "[2001:db8::1]", "a:b:c"]
-
-
-@pytest.mark.parametrize(("host", "status"), [(h, 200) for h in OWN] + [(h, 403) for h in OTHERS])
-def test_other_names_are_refused(host: str, status: int, get: Client) -> None:
-    answer = get("/", host=host or " ")
-    assert answer.status == status
-    assert ("/study/one/" in answer.text) == (status == 200)
-
-
-def test_open_server_is_called_by_address_or_its_own_name(
-    serve: Callable[..., Client], output: Path
-) -> None:
-    get = serve(output, host="0.0.0.0")
-    for host in ("192.0.2.1:8080", "[2001:db8::1]", "localhost", socket.gethostname()):
-        assert get("/", host=host).status == 200
-    assert get("/", host="evil.example").status == 403
 
 
 def test_requests_at_once_render_once(get: Client) -> None:
@@ -350,12 +225,11 @@ def test_port_that_is_taken(output: Path, capsys: pytest.CaptureFixture[str]) ->
     ("options", "message"),
     [
         (["OUTPUT", "--port", "65536"], "--port: expected at most 65535, found '65536'"),
-        (["OUTPUT", "--port", "-1"], "--port: expected a whole number of at least 0"),
         (["OUTPUT", "--host", "192.0.2.1"], "--host: 192.0.2.1: cannot listen there"),
         (["OUTPUT", "--host", "a..b"], "--host: 'a..b' is no address"),
         (["NOWHERE"], "no such folder"),
     ],
-    ids=["port", "negative", "host", "name", "folder"],
+    ids=["port", "host", "name", "folder"],
 )
 def test_bad_option_is_one_line(
     options: list[str], message: str, output: Path, capsys: pytest.CaptureFixture[str]
@@ -377,8 +251,10 @@ def test_listener_on_a_port_that_needs_rights() -> None:
         create_listener("127.0.0.1", 1)
 
 
-@pytest.mark.parametrize(("host", "warns"), [("127.0.0.1", False), ("0.0.0.0", True)])
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("how", "host", "warns"),
+    [(signal.SIGINT, "127.0.0.1", False), (signal.SIGTERM, "0.0.0.0", True)],
+)
 def test_command_serves_until_interrupted(
     how: signal.Signals, host: str, warns: bool, output: Path
 ) -> None:

@@ -29,7 +29,6 @@ RULES = "provider.security_group.IpPermissions"
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home folder with a token and a key."""
     home = tmp_path / "home"
     for name in (".ray/auth_token", ".ssh/id_ed25519"):
         (home / name).parent.mkdir(parents=True)
@@ -39,7 +38,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def problems(edit: Edit, name: str = "cluster.yaml") -> list[tuple[str, str]]:
-    """The problems of a shipped file after a change."""
     tree = copy.deepcopy(read_yaml_mapping(ROOT / name))
     edit(tree)
     return find_problems(tree, ROOT)
@@ -83,24 +81,19 @@ def drop_token(tree: dict[str, Any]) -> None:
 # A change of cluster.yaml, the path of the one problem that it makes, and a part of the message.
 DEFECTS: list[tuple[Edit, str, str]] = [
     (put("max_worker", 1), "max_worker", "'max_workers'"),
-    (put(f"{GPU}.max_worker", 1), f"{GPU}.max_worker", "'max_workers'"),
     (put("provider.project", "a"), "provider.project", "'project_id'"),
     (drop("cluster_name"), "", "cluster_name"),
     (drop(f"{GPU}.resources"), GPU, "resources"),
     (put(f"{GPU}.resources.GPU", 0.5), f"{GPU}.resources.GPU", "0.5"),
-    (put("idle_timeout_minutes", "5"), "idle_timeout_minutes", "'5'"),
     (put("provider.type", "awss"), "", "awss"),
     (put("docker", {"image": "mine:1"}), "", "container"),
     (put("head_node_type", "haed"), "", "head_node_type"),
     (put("file_mounts./data", "nowhere"), "file_mounts./data", "nowhere"),
-    (put("file_mounts./data", 3), "file_mounts./data", "3"),
     (put("auth.ssh_private_key", "~/.ssh/x"), "auth.ssh_private_key", "~/.ssh/x"),
     (put(f"{GPU}.max_workers", 9), GPU, "max_workers 9"),
     (drop("max_workers"), GPU, "<= 2"),
     (put(f"{GPU}.max_workers", -1), GPU, "max_workers -1"),
-    (put(f"{GPU}.min_workers", -1), GPU, "min_workers -1"),
     (put(f"{GPU}.resources.gpu", 1), f"{GPU}.resources.gpu", "'GPU'"),
-    (put(f"{GPU}.resources.cpus", 1), f"{GPU}.resources.cpus", "'CPU'"),
     (rule("tcp", 1, "0.0.0.0/0"), f"{RULES}.0.IpRanges.0.CidrIp", "open"),
     (rule("tcp", 80, "128.0.0.0/1"), f"{RULES}.0.IpRanges.0.CidrIp", "open"),
     (rule("-1", -1, "::/0"), f"{RULES}.0.IpRanges.0.CidrIp", "open"),
@@ -110,7 +103,6 @@ DEFECTS: list[tuple[Edit, str, str]] = [
     (put(f"{GPU}.{SETUP}", ["pip install ray"]), f"{GPU}.{SETUP}.0", "any version"),
     (drop("setup_commands"), "setup_commands.1", "3.0.0.dev0"),
     (put(WORKER, ["ray stop # ray start"]), WORKER, "ray start"),
-    (put(WORKER, ["echo ray start"]), WORKER, "ray start"),
     (swap(HEAD, "--head ", ""), f"{HEAD}.1", "--head"),
     (swap(HEAD, "--autoscaling-", "--autoscaling_"), f"{HEAD}.1", "--autoscaling-config"),
     (swap(WORKER, "--address", "--head #"), f"{WORKER}.1", "--address"),
@@ -120,7 +112,6 @@ DEFECTS: list[tuple[Edit, str, str]] = [
     (swap(WORKER, "=token", "=disabled"), WORKER, "RAY_AUTH_MODE"),
     (drop_token, "file_mounts", "auth_token"),
     (swap(HEAD, "127.0.0.1", "0.0.0.0"), f"{HEAD}.1", "--dashboard-host"),
-    (swap(HEAD, "=127.0.0.1", " '::'"), f"{HEAD}.1", "--dashboard-host"),
     (swap(HEAD, "-host=127.0.0.1", "_host=0"), f"{HEAD}.1", "--dashboard_host"),
 ]
 
@@ -137,11 +128,9 @@ def test_a_defect_is_found_alone(edit: Edit, path: str, part: str) -> None:
     [
         "cd x && sudo -H pip3.12 -q install 'ray[tune]>=2'",
         "pip install -e .",
-        "bash -lc 'python -m pip install ray'",
         "pip install \\\n  ray==2.*",
         "which ray || pip install 'ray @ https://x/ray-3.0.0.dev0-cp312-cp312-linux.whl'",
         "echo 'x",
-        "export WANDB_API_KEY=abc",
         "aws configure set aws_secret_access_key abc",
         "git clone https://me:abc@example.org/x.git",
         "echo AKIAIOSFODNN7EXAMPLE",

@@ -12,7 +12,6 @@ from simreg_core.results.objectives import parse_constraint, total_violation
 from simreg_core.results.tables import ResultStore
 from tests.tuner_tests.drivers import Driver, report
 from tests.tuner_tests.spaces import OBJECTIVES, make_space
-from tuner.confirmation.retraining import choose
 from tuner.search import pareto_table
 from tuner.study.folder import SearchPlan
 
@@ -81,7 +80,7 @@ def test_metric_of_a_constraint_that_is_missing_fails_the_trial_by_name(tmp_path
     assert "accuracy_cost is None" in driver.trial().user_attrs["reason"]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsgaii", "gp", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
 def test_sampler_goes_on_with_feasible_infeasible_pruned_and_failed_trials(
     sampler: str, tmp_path: Path
 ) -> None:
@@ -121,12 +120,6 @@ def rows_of(*accuracies: tuple[float, float]) -> list[dict[str, Any]]:
         }
         for number, (clean, robust) in enumerate(accuracies)
     ]
-
-
-def test_trials_that_meet_the_constraints_are_confirmed_first(tmp_path: Path) -> None:
-    space = make_space(tmp_path, CONSTRAINED)
-    rows = rows_of((0.9, 0.30), (0.9, 0.44), (0.5, 0.46), (0.6, 0.46))
-    assert choose(rows, {3}, space, 4) == [3, 2, 1, 0]
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,6 @@ def stopping_space(folder: Path, rule: str, epochs: int, lowest: int | None = No
 
 
 class Network:
-    """What a rule knows of one of Tune's trials."""
-
     def __init__(self, trial_id: str) -> None:
         self.trial_id = trial_id
         self.status = "RUNNING"

@@ -27,7 +27,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 @pytest.fixture
 def plain() -> Console:
-    """A console that is no terminal."""
     return Console(file=io.StringIO(), force_terminal=False, width=60)
 
 

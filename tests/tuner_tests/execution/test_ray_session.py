@@ -35,7 +35,6 @@ def meet(folder: Path, name: str, other: str) -> float:
 
 
 def count_others(folder: Path, name: str) -> int:
-    """Number of calls that run at the same time as this one."""
     (folder / name).touch()
     time.sleep(0.2)
     number = len(list(folder.iterdir())) - 1

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,6 @@ from tuner.execution.records import (
     joined_record,
     logged_values,
     mean_record,
-    read_record,
     trial_record,
 )
 
@@ -31,7 +28,6 @@ WEIGHT = 2.0
 def records(
     tmp_path_factory: pytest.TempPathFactory, tiny_config: Callable[..., TrialConfig]
 ) -> list[dict[str, Any]]:
-    """Three networks of one configuration, really trained."""
     changes = {"robustness.tradeoff_weight": WEIGHT, "model.blocks": [1], "training.epochs": 1}
     configs = [tiny_config({**changes, "seed": seed}) for seed in (0, 1, 2)]
     folder, data = tmp_path_factory.mktemp("cache"), load_task(configs[0].task)
@@ -174,10 +170,3 @@ def test_loggers_get_the_metrics_of_both_splits_at_the_end(records: list[dict[st
     assert own & columns.keys() <= final.keys()
     assert "test.robust_accuracy.gaussian" in final
     assert not any("baseline" in name for name in final)
-
-
-def test_record_is_read_from_the_path_in_the_report(tmp_path: Path) -> None:
-    path = tmp_path / "record.json"
-    path.write_text(json.dumps({"epochs": []}))
-    assert read_record({"record": str(path)}) == {"epochs": []}
-    assert read_record({}) == {}

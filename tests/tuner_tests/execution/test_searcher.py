@@ -43,6 +43,7 @@ def test_full_budget_with_finite_values_is_complete_with_these_values_once(
     assert driver.trial().state is TrialState.COMPLETE
     assert driver.trial().values == [0.75, 0.25]
     assert [(o.status, o.reason) for o in driver.outcomes] == [("complete", None)]
+    assert driver.states == [TrialState.RUNNING]  # rows are recorded before the study is told
 
 
 EPOCHS = {"epochs": [{"epoch": 0}]}
@@ -62,6 +63,7 @@ def test_less_than_the_full_budget_is_pruned_without_values_and_keeps_its_epochs
     assert (trial.state, trial.values) == (TrialState.PRUNED, None)
     assert trial.user_attrs["reason"] == outcome.reason == "stopped after 1 of 2 epochs"
     assert outcome.record["epochs"] == EPOCHS["epochs"]
+    assert driver.states == [TrialState.RUNNING]
 
 
 @pytest.mark.parametrize("content", [None, "{"])
@@ -101,6 +103,7 @@ def test_failure_or_objective_that_is_no_finite_number_fails_with_its_reason(
     assert driver.trial().state is TrialState.FAIL
     assert driver.trial().user_attrs["reason"].startswith(reason)
     assert driver.outcomes[0].config is not None
+    assert driver.states == [TrialState.RUNNING]
 
 
 @pytest.mark.parametrize("tune_reports_first", [True, False])
@@ -118,19 +121,6 @@ def test_lost_worker_fails_with_its_reason(
 
 
 # recording
-
-
-@pytest.mark.parametrize(
-    "result",
-    [report(), report(num_epochs=1), {"failure": "RuntimeError: no"}],
-    ids=["complete", "pruned", "failed"],
-)
-def test_rows_are_recorded_before_the_study_is_told(
-    result: dict[str, Any], drive: Callable[..., Driver]
-) -> None:
-    driver = drive()
-    driver.run(result)
-    assert driver.states == [TrialState.RUNNING]
 
 
 def test_error_of_recording_is_kept_and_ends_the_search(tmp_path: Path) -> None:

@@ -51,8 +51,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 class Case(NamedTuple):
-    """Results that a test may damage, and where to export them."""
-
     folder: Path
     config: TrialConfig
     result: TrialResult
@@ -72,7 +70,6 @@ class Case(NamedTuple):
         return row
 
     def export(self, trial: str = "2") -> Run:
-        """Runs the program with ``--trial``."""
         code = main([str(self.folder), "--trial", trial, "--to", str(self.to)])
         return Run(code, *self.capsys.readouterr())
 

@@ -33,7 +33,6 @@ def first(num_epochs: int) -> Values:
 
 
 def log_with_a_kill(make: Callable[[], Backend]) -> None:
-    """Two epochs, a kill, and the whole run from another process."""
     killed = make()(RUN)
     killed.log(first(1))
     killed.log(first(2))
@@ -47,7 +46,6 @@ def log_with_a_kill(make: Callable[[], Backend]) -> None:
 
 
 def tensorboard(folder: Path) -> tuple[Any, list[tuple[str, int, float]]]:
-    """The run as TensorBoard reads it, and its scalars."""
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     path = folder / "tensorboard" / "00000"
     events = reader.EventAccumulator(str(path), size_guidance={"scalars": 0})
@@ -79,8 +77,6 @@ def test_tensorboard_has_values_at_once_and_each_once_after_a_kill(tmp_path: Pat
 
 
 class Database:
-    """MLflow's database, and backends that log to it."""
-
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 

@@ -89,11 +89,6 @@ def test_open_run_is_interrupted_at_the_end(notes: Notes) -> None:
     assert notes.ended == {"a": "interrupted", "b": "interrupted"}
 
 
-def test_channel_without_runs_ends(notes: Notes) -> None:
-    notes.close(10)
-    assert notes.warnings == []
-
-
 @pytest.mark.parametrize("call", ["open", "log", "close"])
 def test_current_state_is_logged_after_an_outage(call: str, notes: Notes) -> None:
     away = True
@@ -151,14 +146,7 @@ def test_logger_that_hangs_delays_nothing(notes: Notes) -> None:
     notes.answers.set()
 
 
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [
-        (ConnectionError(), "ConnectionError"),
-        (ValueError("a\n  b"), "a b"),
-        (ValueError("a" * 1000), "aaa"),
-    ],
-)
-def test_message_of_an_exception_is_short_and_in_short_reason(error: Exception, line: str) -> None:
-    assert short_reason(error).startswith(line)
-    assert len(short_reason(error)) < 210
+def test_message_of_an_exception_is_short_and_in_short_reason() -> None:
+    assert short_reason(ConnectionError()) == "ConnectionError"
+    assert short_reason(ValueError("a\n  b")) == "a b"
+    assert len(short_reason(ValueError("a" * 1000))) < 210

@@ -15,9 +15,6 @@ from tests.tuner_tests.spaces import (
     write_space,
 )
 
-TASK = (
-    "  task: {dataset: digits, image_size: 8, num_train: 128, num_validation: 64, num_test: 64}\n"
-)
 REFERENCE = "    reference: {gaussian: 0.4, transfer_fgsm: 0.15}\n"
 MODEL = "model: {base_channels: 4, blocks: [1, 1]}"
 SAMPLER = "sampler: random"
@@ -43,22 +40,12 @@ WRONG_SPACES: list[tuple[str, str, *tuple[tuple[str, str], ...]]] = [
     ("trial.training.epochs", "'two'", ("epochs: 2", "epochs: two")),
     ("tuning.num_trials", "2.5", ("num_trials: 2", "num_trials: 2.5")),
     ("search.regularizer.threshold.low", "True", ("low: 0.1", "low: true")),
-    ("search.regularizer.alpha.log", "number 1", ("log: true", "log: 1")),
-    ("trial.training", "a list", ("training: {epochs: 2}", "training: [epochs, 2]")),
     ("objectives", "text 'clean_acc", (OBJECTIVES, "objectives: clean_accuracy")),
-    ("search.regularizer.alpha.low", "1.0e-4", ("low: 0.01", "low: 1e-4")),
     ("search.regularizer.threshold.low", "nan", ("low: 0.1", "low: .nan")),
-    ("search.regularizer.alpha.high", "inf", ("high: 3.0", "high: .inf")),
     # keys
     ("objective", "constraints, tuning", (TUNING, f"{TUNING}\nobjective: clean_accuracy")),
-    ("trial.training.epoch", "'epochs'?", ("{epochs: 2}", "{epoch: 2}")),
     ("search.regularizer.threshold.lo", "'low'?", ("low: 0.1,", "low: 0.1, lo: 0.2,")),
-    ("tuning.samplers", "'sampler'?", (SAMPLER, "samplers: random")),
-    ("tuning.confirm.seed", "'seeds'?", (SAMPLER, "confirm: {top: 1, seeds: 2, seed: 1}")),
     ("name", "required", ("name: tiny\n", "")),
-    ("search.regularizer.threshold.high", "required", (", high: 0.9", "")),
-    ("trial.task", "required", (TASK, "")),
-    ("line 5", "'epochs' is given twice", ("{epochs: 2}", "{epochs: 2, epochs: 3}")),
     ("line 14", "given twice", (THRESHOLD, f"{THRESHOLD}\n  {THRESHOLD}")),
     ("search.regularizer.treshold", "regularizer.thr", ("regularizer.thr", "regularizer.tr")),
     ("search.regularizer", "no field", _choices("regularizer", "[1, 2]")),
@@ -87,13 +74,11 @@ WRONG_SPACES: list[tuple[str, str, *tuple[tuple[str, str], ...]]] = [
     ),
     # ranges and choices
     ("search.regularizer.threshold.type", "'uniform'", ("float, low: 0.1", "uniform, low: 0.1")),
-    ("search.regularizer.threshold.type", "required", ("{type: float, low: 0.1", "{low: 0.1")),
     ("search.regularizer.threshold", "0.5", (THRESHOLD, "regularizer.threshold: 0.5")),
     ("search.regularizer.threshold", "low (0.95)", ("low: 0.1", "low: 0.95")),
     ("search.regularizer.threshold", "constant", ("low: 0.1", "low: 0.9")),
     ("search.regularizer.alpha", "log range", ("low: 0.01", "low: 0.0")),
     ("search.regularizer.alpha", "log and step", ("log: true", "log: true, step: 0.1")),
-    ("search.regularizer.threshold.step", "0.0", ("high: 0.9", "high: 0.9, step: 0.0")),
     ("search.regularizer.threshold", "multiple of step", ("high: 0.9", "high: 0.9, step: 0.3")),
     ("search.seed", "multiple of step", _searched("seed", "int", "low: 1, high: 8, step: 3")),
     ("search.seed.high", "less than", _searched("seed", "int", "low: 1, high: 9007199254740993")),
@@ -113,23 +98,17 @@ WRONG_SPACES: list[tuple[str, str, *tuple[tuple[str, str], ...]]] = [
         "'mnist5'",
         _choices("regularizer.dataset", "[digits, mnist5]"),
     ),
-    ("search.training.keep.choices.1", "7", _choices("training.keep", "[best, 7]")),
     ("search.regularizer.threshold.high", "1.5", ("high: 0.9", "high: 1.5")),
     ("search", "at least 1", (f"search:\n  {THRESHOLD}\n  {ALPHA}\n", "search: {}\n")),
     # names
     ("trial.task.dataset", "'cifar11'; allowed: ", ("dataset: digits", "dataset: cifar11")),
-    ("trial.robustness.attacks", "'pgd'; allowed: ", ("{gaussian: {max", "{pgd: {max")),
-    ("tuning.sampler", "'cmaes'", (SAMPLER, "sampler: cmaes")),
     ("objectives", "'accuracy'", ("[clean_accuracy,", "[accuracy,")),
     ("objectives", "'tradeoff_ratio'", (OBJECTIVES, "objectives: [tradeoff_ratio]")),
     ("objectives", "twice", ("[clean_accuracy, robust", "[robust_accuracy, robust")),
-    ("objectives", "at least 1", (OBJECTIVES, "objectives: []")),
     ("objectives", "trial.robustness.ref", ("[clean_accuracy,", "[robust_accuracy.uniform,")),
     ("objectives", "trial.robustness.boundary", ("[clean_accuracy,", "[boundary_distance,")),
     ("name", "'a/b'", ("name: tiny", "name: a/b")),
-    ("name", "a mapping", ("name: tiny", "name: {a: b}")),
     ("name", "'..'", ("name: tiny", "name: ..")),
-    ("name", "2024", ("name: tiny", "name: 2024")),
     ("name", "baselines", ("name: tiny", "name: baselines")),
     # tuning
     (
@@ -154,9 +133,6 @@ WRONG_SPACES: list[tuple[str, str, *tuple[tuple[str, str], ...]]] = [
         (SAMPLER, "warm_starts: [{regularizer.threshold: 0.4}]"),
     ),
     ("tuning.warm_starts.0", "0.3", (SAMPLER, "warm_starts: [0.3]")),
-    ("tuning.num_trials", "number 0", ("num_trials: 2", "num_trials: 0")),
-    ("tuning.seed", "-1", (SAMPLER, "seed: -1")),
-    ("tuning.confirm.seeds", "required", (SAMPLER, "confirm: {top: 1}")),
     ("tuning.confirm.seeds", "number 1", (SAMPLER, "confirm: {top: 1, seeds: 1}")),
     ("tuning.early_stopping.grace_epochs", "1 to 1", (SAMPLER, STOPPING + "grace_epochs: 2}")),
     ("tuning.early_stopping", "min_trials", (SAMPLER, STOPPING + "min_trials: 2}")),
@@ -178,8 +154,6 @@ WRONG_SPACES: list[tuple[str, str, *tuple[tuple[str, str], ...]]] = [
     ("constraints", "METRIC >= NUMBER", _demand("[clean_accuracy >= nan]")),
     ("constraints", "'accuracy'", _demand("[accuracy >= 0.9]")),
     ("constraints", "percent", _demand("[clean_accuracy >= 90]")),
-    ("constraints", "list", _demand("clean_accuracy >= 0.9")),
-    ("constraints", "trial.robustness.reference", _demand("[robust_accuracy.uniform >= 0.5]")),
     ("constraints", "trial.robustness.corruptions", _demand("[corruption_accuracy >= 0.5]")),
     # data
     (
@@ -217,14 +191,9 @@ def test_wrong_space_is_refused_by_its_key(
 
 WRONG_FLAGS: list[tuple[str, str, Sequence[str]]] = [
     ("--set training.epochs", "key=value", ["--set", "training.epochs"]),
-    ("--set =5", "key=value", ["--set", "=5"]),
     ("--set model.blocks", "line 1", ["--set", "model.blocks=[1,"]),
     ("--set objectives.first", "a list", ["--set", "objectives.first=clean_accuracy"]),
     ("trial.training.epoch", "'epochs'?", ["--set", "training.epoch=5"]),
-    ("trial.trainings", "'training'?", ["--set", "trainings.epochs=5"]),
-    ("trial.training.epochs", "nothing", ["--set", "training.epochs="]),
-    ("trial.training.learning_rate", "1.0e-4", ["--set", "training.learning_rate=1e-4"]),
-    ("search.regularizer.alpha.hi", "'high'?", ["--set", "search.regularizer.alpha.hi=5.0"]),
     (
         "search.regularizer.threshold.high",
         "1.0",
@@ -232,9 +201,7 @@ WRONG_FLAGS: list[tuple[str, str, Sequence[str]]] = [
     ),
     ("--seed", "at least 0", ["--seed", "-1"]),
     ("name", "'aaa", ["--name", "a" * 129]),
-    ("name", "'a/b'", ["--name", "a/b"]),
     ("name", "''", ["--name", ""]),
-    ("name", "baselines", ["--name", "baselines"]),
 ]
 
 
@@ -252,10 +219,7 @@ def test_wrong_flag_is_refused_by_its_key(
     ("content", "found"),
     [
         (None, "No such file"),
-        (b"", "empty"),
         (b"- name: tiny\n", "a list"),
-        (b"name: t\xefny\n", "byte 7"),
-        (b"PAR1\x00\x01", "not valid YAML"),
     ],
 )
 def test_file_that_is_no_mapping_is_refused(
@@ -265,17 +229,6 @@ def test_file_that_is_no_mapping_is_refused(
     if content is not None:
         path.write_bytes(content)
     assert_refused(dry_run(path), tmp_path / "output", [f"{path}: ", found])
-
-
-def test_name_that_exists_is_refused_and_left_alone(
-    tmp_path: Path, dry_run: Callable[..., Run]
-) -> None:
-    folder = tmp_path / "output" / "mine"
-    folder.mkdir(parents=True)
-    run = dry_run(write_space(tmp_path), "--name", "mine")
-    assert run.code == 2
-    assert run.errors.startswith(f"tuner.run: {folder} exists")
-    assert list((tmp_path / "output").rglob("*")) == [folder]
 
 
 def test_damaged_image_is_refused(

@@ -30,12 +30,9 @@ def objects(folder: Path) -> list[str]:
     return sorted(place.name for place in (folder / "study.journal").iterdir())
 
 
-def test_journal_that_is_not_there_is_empty(bucket: Path) -> None:
-    assert numbers(bucket) == []
-
-
 def test_lines_are_in_the_store_when_the_append_returns(bucket: Path) -> None:
     writer = journal(bucket)
+    assert numbers(bucket) == []
     writer.append_logs([line(0)])
     assert numbers(bucket) == [0]
     writer.append_logs([line(1), line(2)])
