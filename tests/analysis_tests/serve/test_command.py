@@ -95,7 +95,7 @@ def test_page_says_which_version_it_shows(get: Client) -> None:
 
 
 def test_unchanged_is_told_in_a_word(get: Client) -> None:
-    for path in ("/", "/version", "/study/one/", "/study/one/version", "/serve.js", "/serve.css"):
+    for path in ("/", "/version", "/study/one/", "/study/one/version", "/static/serve.js"):
         tag = get(path).headers["ETag"]
         again = get(path, If_None_Match=tag)
         assert (again.status, again.text) == (304, ""), path
@@ -297,7 +297,7 @@ def test_unknown_split(get: Client) -> None:
     assert "allowed: validation, test" in answer.text
 
 
-@pytest.mark.parametrize("path", ["/", "/study/one/", "/version", "/nothing", "/serve.js"])
+@pytest.mark.parametrize("path", ["/", "/study/one/", "/version", "/nothing", "/static/serve.js"])
 def test_security_headers(path: str, get: Client) -> None:
     headers = get(path).headers
     policy = headers["Content-Security-Policy"]
