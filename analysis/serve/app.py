@@ -16,9 +16,9 @@ from flask import Flask, Response, abort, render_template, request, url_for
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed
 
 from analysis.serve.hosts import allowed_host
-from analysis.serve.reports import Page, Render, Reports, one_line
+from analysis.serve.reports import Page, Render, Reports
 from analysis.serve.studies import find_studies, listed_study
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, one_line
 from simreg_core.results.schema import SPLITS
 
 METHODS = ("GET", "HEAD")
@@ -44,12 +44,9 @@ _log = logging.getLogger(__name__)
 
 
 def create_app(root: Path, host: str, render: Render) -> Flask:
-    """The application for the studies below a folder.
+    """The application for the studies below a folder; reports are rendered one at a time.
 
-    Args:
-        root: The folder; exists.
-        host: Address that the server is bound to, which decides the names it may be called by.
-        render: Makes the reports; called for one study at a time.
+    The address ``host`` that the server is bound to decides the names it may be called by.
     """
     app = Flask("analysis.serve")
     app.url_map.merge_slashes = False

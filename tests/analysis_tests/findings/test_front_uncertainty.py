@@ -8,7 +8,7 @@ from analysis.findings.front_uncertainty import (
     expected_maximum,
     front_probability,
     num_draws,
-    t_half_width,
+    t_half_widths,
     wilson,
 )
 from simreg_core.statistics.pareto import non_dominated
@@ -28,7 +28,8 @@ def test_wilson_interval_stays_in_range(share: float) -> None:
 
 
 def test_t_interval_of_three() -> None:
-    assert t_half_width(3) == pytest.approx(4.302653, abs=1e-6)
+    assert t_half_widths([3, 2]) == pytest.approx([4.302653, 12.706205], abs=1e-6)
+    assert np.isnan(t_half_widths(1))
 
 
 def test_expected_maximum_of_two_normal_numbers() -> None:
