@@ -40,7 +40,7 @@ from analysis.charts.wording import (
     interval_text,
     range_text,
 )
-from analysis.findings.front_uncertainty import t_half_width
+from analysis.findings.front_uncertainty import t_half_widths
 from analysis.findings.fronts import Axis, ParetoInfo, by_axes
 from analysis.findings.study import Study
 from analysis.results.load import Array
@@ -216,9 +216,8 @@ def group_series(
     """Means over seeds with their 95 % intervals by Student's t."""
     means = np.array([group.mean for group in groups])
     counts = [len(group.seeds) for group in groups]
-    halves = np.array(
-        [t_half_width(n) * group.std / np.sqrt(n) for n, group in zip(counts, groups, strict=True)]
-    )
+    deviations = np.array([group.std for group in groups])
+    halves = t_half_widths(counts)[:, None] * deviations / np.sqrt(counts)[:, None]
     of = "1 seed" if max(counts) == 1 else f"mean of {range_text(counts)} seeds"
     bounds = np.stack([means - halves, means + halves])
     return scatter(f"{label}, {of}", means, bounds, color=color, symbol=symbol, size=13)
@@ -247,12 +246,9 @@ def axis_spec(axis: Axis, limits: tuple[float, float] | None = None) -> AxisSpec
 
 
 def _limits(values: Array, core: Sequence[Series], column: int) -> tuple[float, float] | None:
-    """Limits that show the core, and what lies no farther from it than it is wide.
+    """Limits of x (column 0) or y (column 1) that show the core, and which of all trials' values.
 
-    Args:
-        values: Of all trials.
-        core: Series to show.
-        column: 0 for x, 1 for y.
+    Those lie no farther from the core than it is wide.
     """
     known = values_in(core, column) if core else values
     known, ends = known[np.isfinite(known)], bounds_in(core, column)

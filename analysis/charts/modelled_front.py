@@ -106,12 +106,7 @@ def _panel(model: NoiseAwareFront, columns: list[int]) -> Panel:
 
 
 def model_series(model: NoiseAwareFront, columns: Sequence[int] = (0, 1)) -> list[Series]:
-    """The front of two modelled metrics: means with intervals and lines to the raw values.
-
-    Args:
-        model: The front of all its metrics.
-        columns: The two metrics, x first.
-    """
+    """The front of two modelled metrics: means with intervals and lines to the raw values."""
     front = model.on_front
     means, raw = model.means[front][:, columns], model.raw[front][:, columns]
     half = Z95 * np.nan_to_num(model.deviations[front][:, columns])

@@ -68,13 +68,13 @@ def shorten(text: str) -> str:
     return text if len(text) <= MAX_LETTERS else f"...{text[-MAX_LETTERS + 3 :]}"
 
 
-def limits_of(values: Array, margin: float = 0.06) -> tuple[float, float] | None:
+def limits_of(values: Array) -> tuple[float, float] | None:
     """Limits of an axis that shows all finite values with some space; None if there are none."""
     finite = values[np.isfinite(values)]
     if not len(finite):
         return None
     low, high = float(finite.min()), float(finite.max())
-    space = (high - low) * margin or 0.02 * max(abs(high), 0.1)
+    space = (high - low) * 0.06 or 0.02 * max(abs(high), 0.1)
     return low - space, high + space
 
 

@@ -35,7 +35,7 @@ def signed(value: float) -> str:
 
 def with_error(value: float, error: float = np.nan) -> str:
     """A value ± its error with four decimals; no error if it is NaN, ``-`` for a value of NaN."""
-    # Adding 0.0 turns the rounded minus zero of a baseline's own cost into zero.
+    # As in :func:`number`, no minus zero.
     text = "-" if np.isnan(value) else f"{round(float(value), 4) + 0.0:.4f}"
     return text if np.isnan(error) else f"{text} ± {error:.4f}"
 

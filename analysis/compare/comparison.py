@@ -69,13 +69,7 @@ class Comparison(NamedTuple):
 
 
 def compare(folders: Sequence[Path], x: str, y: str, split: str) -> Comparison:
-    """Compare the complete trials of several studies in two metrics of one split.
-
-    Args:
-        folders: Result folders, two or more.
-        x: Name of the horizontal metric.
-        y: Name of the vertical metric.
-        split: ``validation`` or ``test``.
+    """Compare the complete trials of two or more studies in two metrics of one split.
 
     Raises:
         NoCompleteTrialsError: a study has none.

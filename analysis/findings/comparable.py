@@ -29,14 +29,9 @@ _CONDITIONS_OF_METRIC = {
 
 
 def conditions(complete: pd.DataFrame, metrics: Sequence[str]) -> Mapping[str, str]:
-    """What must be equal for values to be comparable: task, sizes of splits, evaluation.
+    """What must be equal for the metrics of a study's complete trials to be comparable, by name.
 
-    Args:
-        complete: Complete trials of one study.
-        metrics: Names of the metrics that are compared.
-
-    Returns:
-        Text by name; all values if the trials of the study differ.
+    That is the task, the sizes of splits and the evaluation; all values where the trials differ.
     """
     own = [column for name, column in _CONDITIONS_OF_METRIC.items() if name in metrics]
     texts = {name: set(map(format_value, complete[name])) for name in (*_CONDITIONS, *own)}

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from analysis.results.load import Array
 from simreg_core.statistics.pareto import non_dominated
 
 Z95 = 1.959963984540054
 """Half the width of a 95 % interval of a normal distribution, in standard deviations."""
+_SEED = 0  # of the draws
 _FAR = 3.0  # standard errors by which a point that cannot matter is behind
 _MANY = 1000  # points that may matter; of more, fewer draws are made
 
@@ -41,11 +42,11 @@ def wilson(share: Array, n: NDArray[np.int64]) -> Array:
     return np.stack([middle - half, middle + half])
 
 
-def t_half_width(n: int) -> float:
-    """Half the width of a 95 % interval of a mean of ``n`` >= 2 numbers, in standard errors."""
+def t_half_widths(n: ArrayLike) -> Array:
+    """Half the widths of 95 % intervals of means of ``n`` numbers, in standard errors; 1: NaN."""
     from scipy import stats  # slow to import
 
-    return float(stats.t.ppf(0.975, n - 1))
+    return np.asarray(stats.t.ppf(0.975, np.asarray(n) - 1))
 
 
 def expected_maximum(n: int) -> float:
@@ -60,9 +61,7 @@ def num_draws(points: Array, noise: Array, maximize: Sequence[bool]) -> int:
     return 1000 if int(_may_matter(points, noise, maximize).sum()) <= _MANY else 200
 
 
-def front_probability(
-    points: Array, noise: Array, maximize: Sequence[bool], draws: int, seed: int = 0
-) -> Array:
+def front_probability(points: Array, noise: Array, maximize: Sequence[bool], draws: int) -> Array:
     """Share of draws in which each point is on the front, (N,).
 
     Args:
@@ -70,11 +69,10 @@ def front_probability(
         noise: (N, M), standard errors; NaN counts as 0.
         maximize: (M,), False where smaller is better.
         draws: Number of draws.
-        seed: Seed of the draws.
     """
     candidates = _may_matter(points, noise, maximize)
     counts = np.zeros(int(candidates.sum()))
-    for drawn in _draws(points[candidates], noise[candidates], draws, seed):
+    for drawn in _draws(points[candidates], noise[candidates], draws):
         counts += non_dominated(drawn, maximize)
     probability = np.zeros(len(points))
     probability[candidates] = counts / draws
@@ -87,7 +85,6 @@ def attainment(
     maximize: Sequence[bool],
     baseline: tuple[Array, Array],
     draws: int,
-    seed: int = 0,
 ) -> Attainment:
     """The attainment surface of two objectives under noise, and the area beyond the baseline.
 
@@ -97,16 +94,15 @@ def attainment(
         maximize: False where smaller is better.
         baseline: Mean (2,) and its standard error (2,).
         draws: Number of draws.
-        seed: Seed of the draws.
     """
     sign = np.where(maximize, 1.0, -1.0)
     candidates = _may_matter(points, noise, maximize)
     signed = points[candidates] * sign
     ends = [*signed[:, 0], baseline[0][0] * sign[0]]
     grid = np.linspace(min(ends), max(ends), 81)
-    base_rng = np.random.default_rng([seed, 1])
+    base_rng = np.random.default_rng([_SEED, 1])
     reached, areas = [], []
-    for drawn in _draws(signed, noise[candidates], draws, seed):
+    for drawn in _draws(signed, noise[candidates], draws):
         order = np.argsort(drawn[:, 0])
         best = np.maximum.accumulate(drawn[order[::-1], 1])[::-1]
         place = np.searchsorted(drawn[order, 0], grid)
@@ -141,7 +137,7 @@ def _may_matter(points: Array, noise: Array, maximize: Sequence[bool]) -> NDArra
     return keep
 
 
-def _draws(points: Array, noise: Array, draws: int, seed: int) -> Iterator[Array]:
-    rng = np.random.default_rng(seed)
+def _draws(points: Array, noise: Array, draws: int) -> Iterator[Array]:
+    rng = np.random.default_rng(_SEED)
     for _ in range(draws):
         yield points + rng.normal(size=points.shape) * np.nan_to_num(noise)

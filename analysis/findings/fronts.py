@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.findings.front_uncertainty import t_half_width, wilson
+from analysis.findings.front_uncertainty import t_half_widths, wilson
 from analysis.results.load import Array, Results, ResultsError
 from analysis.results.parameters import Color, choose_color, varying_parameters
 from analysis.results.seed_groups import (
@@ -117,12 +117,7 @@ class ParetoInfo(NamedTuple):
 def pareto_info(results: Results, x: str, y: str, split: str, color: str | None) -> ParetoInfo:
     """The Pareto front of the complete trials in two metrics of one split.
 
-    Args:
-        results: The search.
-        x: Name of the horizontal metric.
-        y: Name of the vertical metric.
-        split: ``validation`` or ``test``.
-        color: Parameter that colours the points; None picks one (see :func:`choose_color`).
+    The parameter ``color`` colours the points; None picks one (see :func:`choose_color`).
 
     Raises:
         NoCompleteTrialsError: names the most frequent reason.
@@ -193,16 +188,11 @@ def check_split(split: str) -> None:
 
 
 def axis_of(name: str, split: str, metrics: Mapping[str, Metric], where: str = "") -> Axis:
-    """A metric that a front can have as an axis.
-
-    Args:
-        name: Name of the metric.
-        split: ``validation`` or ``test``.
-        metrics: Metrics of the study, by name.
-        where: Put before the message of an error.
+    """The axis of a metric with a direction; ``metrics`` are those of the study, by name.
 
     Raises:
-        ResultsError: unknown split or metric, or a metric without a direction.
+        ResultsError: unknown split or metric, or a metric without a direction; begins with
+            ``where``.
     """
     check_split(split)
     directed = [metric.name for metric in metrics.values() if metric.direction is not None]
@@ -271,16 +261,10 @@ def reference_point(axes: Sequence[Axis], points: Array) -> Array:
     For each metric the value of a useless network, or if it has no bound the worst among the
     points (N, M).
     """
-    observed = (
-        values.min() if axis.maximize else values.max()
-        for axis, values in zip(axes, points.T, strict=True)
-    )
-    return np.array(
-        [
-            seen if axis.metric.worst is None else axis.metric.worst
-            for axis, seen in zip(axes, observed, strict=True)
-        ]
-    )
+    seen = np.where([axis.maximize for axis in axes], points.min(axis=0), points.max(axis=0))
+    known = [axis.metric.worst for axis in axes]
+    pairs = zip(known, seen, strict=True)
+    return np.array([observed if worst is None else worst for worst, observed in pairs])
 
 
 def _uncertainty(
@@ -292,16 +276,15 @@ def _uncertainty(
     networks = trial_networks(results, complete).groupby("trial")
     over_seeds = networks[[axis.column for axis in axes]].sem()  # NaN for a single network
     errors = over_seeds.loc[complete["trial"]].to_numpy(dtype=np.float64, copy=True)
-    bounds = np.full((2, *points.shape), np.nan)
+    accuracies = [column for column, axis in enumerate(axes) if axis.is_accuracy]
+    for column in accuracies:
+        share, own = points[:, column], errors[:, column]
+        binomial = np.sqrt(share * (1 - share) / num_images)
+        errors[:, column] = np.where(np.isnan(own), binomial, own)
+    half = t_half_widths(num_seeds)[:, None] * errors
+    bounds = np.stack([points - half, points + half])
     single = num_seeds == 1
-    for column, axis in enumerate(axes):
-        if axis.is_accuracy:
-            share = points[:, column]
-            bounds[:, single, column] = wilson(share[single].clip(0, 1), num_images[single])
-            binomial, own = np.sqrt(share * (1 - share) / num_images), errors[:, column]
-            errors[:, column] = np.where(np.isnan(own), binomial, own)
-    for n in np.unique(num_seeds[num_seeds > 1]):
-        of_n = num_seeds == n
-        half = t_half_width(int(n)) * errors[of_n]
-        bounds[:, of_n] = points[of_n] - half, points[of_n] + half
+    for column in accuracies:
+        share = points[single, column].clip(0, 1)
+        bounds[:, single, column] = wilson(share, num_images[single])
     return errors, bounds

@@ -95,11 +95,8 @@ class NoiseAwareFront(NamedTuple):
 def noise_aware_front(results: Results, split: str, metrics: Sequence[str]) -> NoiseAwareFront:
     """The front of the modelled means, and the raw one; equal results give equal fronts.
 
-    Args:
-        results: The search. Its ``space.yaml`` names the searched parameters; without one
-            they are those that vary among the complete trials.
-        split: ``validation`` or ``test``.
-        metrics: Names of metrics with a direction.
+    The search's ``space.yaml`` names the searched parameters; without one they are those that vary
+    among the complete trials. Metrics need a direction.
 
     Raises:
         NoCompleteTrialsError: no trial is complete.

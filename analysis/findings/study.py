@@ -204,11 +204,7 @@ class Study:
 
 
 def load_study(folder: Path, split: str) -> Study:
-    """Read the folder of a search, which may still be running.
-
-    Args:
-        folder: ``OUTPUT/NAME``.
-        split: ``validation`` or ``test``.
+    """Read the folder of a search, ``OUTPUT/NAME``, which may still be running.
 
     Raises:
         ConfigError: it is no search's folder, or a file in it is unusable; an unknown split.

@@ -19,10 +19,7 @@ def pareto_chart(
 ) -> Chart:
     """All complete trials, the front, the baselines and the confirmed trials.
 
-    Args:
-        info: The search.
-        model: The modelled front of the same two metrics; needed unless ``which`` is ``raw``.
-        which: The front to draw.
+    The modelled front is that of the same two metrics; needed unless ``which`` is ``raw``.
     """
     series = model_series(model) if model is not None else []
     panel = front_panel(info, model=series, with_front=which != "model")

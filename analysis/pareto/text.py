@@ -25,10 +25,7 @@ def pareto_text(
 ) -> str:
     """Counts, the front as a table, the baselines, the hypervolume, and how far to trust them.
 
-    Args:
-        info: The search.
-        model: The modelled front of the same two metrics, which follows the raw one.
-        with_raw: False leaves the table of the raw front out.
+    The table of the modelled front, of the same two metrics, follows that of the raw one.
     """
     failed = info.num_failed_confirmations
     lines = [

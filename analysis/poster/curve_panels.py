@@ -33,9 +33,7 @@ MAX_POINTS_DRAWN = 4000
 def similarity_panel(path: Path, split: str) -> Chart:
     """Section 2: pixel similarities against similarities of neural responses, over image pairs.
 
-    Args:
-        path: ``pairs.parquet``.
-        split: Not used; pairs belong to the regularization images.
+    The split is not used: pairs belong to the regularization images.
     """
     pairs = load_pairs(path)
     columns = [name for name in PAIR_COLUMNS[1:] if pairs[name].notna().any()]

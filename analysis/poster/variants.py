@@ -73,12 +73,7 @@ def load_study(folder: Path, split: str) -> Study:
 
 
 def groups(study: Study, without: str | None = None) -> tuple[Group, ...]:
-    """Trials grouped by all varying parameters but the seed, in order of their values.
-
-    Args:
-        study: The search.
-        without: A parameter that distinguishes no groups: that of the x axis.
-    """
+    """Trials grouped by their varying parameters but seed and ``without``, in order of values."""
     complete = study.complete
     names = [name for name in varying_parameters(complete) if name != without]
     if not names:
@@ -148,9 +143,7 @@ def baseline(study: Study, metric: str) -> SeedGroup | None:
 def conditions(study: Study, images: str | None = None) -> str:
     """Task, network, constant settings of the regularizer, split, images and seeds, as text.
 
-    Args:
-        study: The search.
-        images: How many images the numbers are over, as text; None: those of the accuracies.
+    The images, as text, are those that the numbers are over; None: those of the accuracies.
     """
     row = study.complete.iloc[0]
     varying = varying_parameters(study.complete)

@@ -40,9 +40,7 @@ class Answer(NamedTuple):
 def answer(study: Study, model: NoiseAwareFront | None = None) -> Answer:
     """Whether a better tradeoff than the baseline was found, how sure that is, what to run.
 
-    Args:
-        study: The search.
-        model: Its noise-aware front, which may choose other trials to confirm.
+    The noise-aware front may choose other trials to confirm.
     """
     if not len(study.points):
         return _nothing_yet(study)

@@ -41,10 +41,6 @@ class Report(NamedTuple):
 def report_html(folder: Path, split: str) -> str:
     """The report of a search, which may still be running, as one HTML page that fetches nothing.
 
-    Args:
-        folder: ``OUTPUT/NAME``.
-        split: ``validation`` or ``test``.
-
     Raises:
         ConfigError: it is no search's folder, a file in it is unusable, or the split is unknown.
     """
@@ -54,10 +50,8 @@ def report_html(folder: Path, split: str) -> str:
 def build_report(folder: Path, split: str, reference: Path | None = None) -> Report:
     """Read a search and compute its figures.
 
-    Args:
-        folder: ``OUTPUT/NAME``.
-        split: ``validation`` or ``test``.
-        reference: Folder of another search (by random sampling, say) to compare hypervolumes with.
+    Its hypervolume is compared with that of another search (by random sampling, say) in the folder
+    ``reference``.
 
     Raises:
         ConfigError: see :func:`report_html`; or the reference has other objectives, no usable

@@ -22,11 +22,7 @@ RUN_COLUMNS = {
 
 
 def trial_table(study: Study, model: NoiseAwareFront | None) -> dict[str, Any]:
-    """All trials that ended, by column, as JSON types.
-
-    Args:
-        study: The search.
-        model: Its noise-aware front; None leaves its column out.
+    """All trials that ended, by column, as JSON types; no model leaves its column out.
 
     Returns:
         ``columns`` (``key``, ``label``, ``group`` and which values are ``best``: ``low`` or

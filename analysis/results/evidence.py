@@ -102,12 +102,8 @@ def _rank(candidate: Confirmed) -> float:
 def read_audits(folder: Path, trials: pd.DataFrame) -> tuple[Audit, ...]:
     """Audits in a search's folder, recognized by their fields; other JSON files are ignored.
 
-    A file that is no audit is a problem if its name or folder begins with ``audit``.
-
-    Args:
-        folder: Folder of the search. Its top, ``audit*`` and ``checkpoints/NUMBER`` are searched
-            (in an object store only the top).
-        trials: Rows of the trials table.
+    A file that is no audit is a problem if its name or folder begins with ``audit``. The top of the
+    folder, ``audit*`` and ``checkpoints/NUMBER`` are searched (in an object store only the top).
     """
     # A glob over folders asks an object store once for each.
     places = _AUDIT_PLACES if local_path(folder) else _AUDIT_PLACES[:1]

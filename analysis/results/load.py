@@ -74,7 +74,7 @@ def load_started(folder: Path) -> Results:
         ConfigError: a table cannot be read (see :func:`load_table`), or a trial has no number, an
             unknown status, or two rows.
     """
-    content = _read(folder, "trials")
+    content = read_table(folder, "trials")
     trials, metrics = _to_pandas(content), metrics_in(content.schema)
     _check_trials(trials, folder / "trials")
     # Read after the trials: a baseline's curves are written before the trials that need it.
@@ -110,13 +110,9 @@ def load_table(folder: Path, table: str, trials: Collection[int] | None = None) 
     Raises:
         ConfigError: see :func:`simreg_core.results.tables.read_table`.
     """
-    return _to_pandas(_read(folder, table, trials))
-
-
-def _read(folder: Path, table: str, trials: Collection[int] | None = None) -> Any:
     if table not in TABLES:
         raise ResultsError(f"unknown table {table!r}; allowed: {', '.join(TABLES)}")
-    return read_table(folder, table, trials=trials)
+    return _to_pandas(read_table(folder, table, trials=trials))
 
 
 def _to_pandas(content: Any) -> pd.DataFrame:

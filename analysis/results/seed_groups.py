@@ -70,17 +70,9 @@ def baseline_groups(
     """The baselines that the complete trials are compared with, one group per distinct baseline.
 
     Cost, gain and score of a seed are against the mean of its own group, so their means are 0.
-
-    Args:
-        results: The search; ``curves`` holds the baselines.
-        complete: The trials that are shown.
-        metrics: Names of the two metrics.
-        split: ``validation`` or ``test``.
-
-    Returns:
-        In the order in which the trials first refer to them. Groups with the same seeds and
-        points are one. Empty if a metric is not defined for a baseline, or the curves hold none of
-        these baselines.
+    Groups are in the order in which the trials first refer to them; those with the same seeds and
+    points are one. There are none if a metric is not defined for a baseline, or the curves hold
+    none of these baselines.
     """
     rows = results.curves
     rows = rows[(rows["role"] == "baseline") & (rows["split"] == split)]

@@ -83,11 +83,7 @@ def create_server(
 ) -> Any:
     """A server of the reports of a study, or of a folder of them; call its ``run``.
 
-    Args:
-        folder: The study or folder.
-        host: The address of ``--host``.
-        listener: A socket that listens.
-        render: Makes the reports; the HTML report if not given.
+    It makes HTML reports if no ``render`` is given.
     """
     import waitress
 

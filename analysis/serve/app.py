@@ -1,7 +1,7 @@
 """The web application behind ``analysis.serve``: index, reports, versions. It only reads.
 
 A study's name in a URL is looked up among the studies found below the folder and never joined to a
-path, so nothing else can be requested.
+path, so nothing else can be requested but the style and the script in ``static``.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from flask import Flask, Response, abort, render_template_string, request, url_for
+from flask import Flask, Response, abort, render_template, request, url_for
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed
 
 from analysis.serve.hosts import allowed_host
-from analysis.serve.pages import PAGE, REFRESHER, SCRIPT, STYLE
-from analysis.serve.reports import Page, Render, Reports, digest, one_line
+from analysis.serve.reports import Page, Render, Reports
 from analysis.serve.studies import find_studies, listed_study
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, one_line
 from simreg_core.results.schema import SPLITS
 
 METHODS = ("GET", "HEAD")
@@ -45,14 +44,11 @@ _log = logging.getLogger(__name__)
 
 
 def create_app(root: Path, host: str, render: Render) -> Flask:
-    """The application for the studies below a folder.
+    """The application for the studies below a folder; reports are rendered one at a time.
 
-    Args:
-        root: The folder; exists.
-        host: Address that the server is bound to, which decides the names it may be called by.
-        render: Makes the reports; called for one study at a time.
+    The address ``host`` that the server is bound to decides the names it may be called by.
     """
-    app = Flask("analysis.serve", static_folder=None)
+    app = Flask("analysis.serve")
     app.url_map.merge_slashes = False
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     allowed = allowed_host(host)
@@ -73,7 +69,7 @@ def create_app(root: Path, host: str, render: Render) -> Flask:
     reports = Reports(root, render)
     _add_index(app, root, reports)
     _add_studies(app, root, reports)
-    _add_files(app)
+    app.add_url_rule("/favicon.ico", "icon", lambda: Response(status=204))
     app.register_error_handler(HTTPException, _refused)
     app.register_error_handler(Exception, _failed)
     return app
@@ -90,7 +86,7 @@ def _add_index(app: Flask, root: Path, reports: Reports) -> None:
                 problem = found.progress.problem or reports.problem(folder)
                 rows.append((name, found, problem and _relative(problem, root)))
         title = root.resolve().name or str(root)
-        page = render_template_string(PAGE, title=title, rows=rows, splits=SPLITS)
+        page = render_template("page.html", title=title, rows=rows, splits=SPLITS)
         page = _refreshing(page, url_for("index_version"), version)
         return _tagged(page, version, "text/html")
 
@@ -126,20 +122,6 @@ def _add_studies(app: Flask, root: Path, reports: Reports) -> None:
         return _tagged(version, version, "text/plain")
 
 
-def _add_files(app: Flask) -> None:
-    @app.get("/favicon.ico")
-    def icon() -> Response:
-        return Response(status=204)
-
-    @app.get("/serve.css")
-    def style() -> Response:
-        return _tagged(STYLE, digest(STYLE), "text/css")
-
-    @app.get("/serve.js")
-    def script() -> Response:
-        return _tagged(SCRIPT, digest(SCRIPT), "text/javascript")
-
-
 def _refused(err: Exception) -> Response:
     assert isinstance(err, HTTPException)
     html = _error_page(f"{err.code} {err.name}", err.description)
@@ -157,7 +139,7 @@ def _failed(err: Exception) -> Response:
 
 
 def _error_page(title: str, message: str | None) -> str:
-    return render_template_string(PAGE, title=title, message=message or title)
+    return render_template("page.html", title=title, message=message or title)
 
 
 def _folder(root: Path, name: str) -> Path:
@@ -178,7 +160,7 @@ def _refreshing(html: str, url: str, version: str, index: str = "") -> str:
     A report that is a file states its policy in its head; here a header does, which lets it ask
     this server for the version and is otherwise the same.
     """
-    script = render_template_string(REFRESHER, url=url, version=version, index=index)
+    script = render_template("refresher.html", url=url, version=version, index=index)
     before, end, after = _OWN_META.sub("", html, count=1).rpartition("</body>")
     return f"{before}{script}{end}{after}"
 

@@ -10,12 +10,10 @@ from collections.abc import Callable
 def allowed_host(bound: str) -> Callable[[str], bool]:
     """A check of Host headers, which the page of another site cannot forge.
 
+    ``bound`` is the address that the server is bound to.
     A name that an attacker points to this machine (DNS rebinding) reaches the header as a name, so
     addresses are safe. Of names only localhost is allowed, and this machine's own if others may
     connect.
-
-    Args:
-        bound: Address that the server is bound to.
     """
     bound = bound.strip("[]").lower()
     names = {"localhost", bound}

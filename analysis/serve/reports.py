@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from analysis.serve.studies import find_studies, study_version
-from simreg_core.errors import ConfigError
+from analysis.serve.studies import digest, find_studies, study_version
+from simreg_core.errors import ConfigError, one_line
 from simreg_core.results.schema import SPLITS
 
 Render = Callable[[Path, str], str]
@@ -82,13 +81,3 @@ class Reports:
         studies = find_studies(self._root).items()
         lines = (f"{name}\0{self.version(f)}\0{self.problem(f)}" for name, f in studies)
         return digest("\n".join(lines))
-
-
-def digest(text: str) -> str:
-    """A short text that changes with the text."""
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:20]
-
-
-def one_line(err: Exception) -> str:
-    """The message of an error without line breaks."""
-    return " ".join(str(err).split())

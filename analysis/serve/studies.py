@@ -58,21 +58,21 @@ def find_studies(root: Path) -> dict[str, Path]:
 def study_version(folder: Path, root: Path) -> str:
     """A text that changes whenever something does that a report may show.
 
-    Args:
-        folder: Folder of the study.
-        root: The folder that is served.
-
     Raises:
-        ResultsError: a file is a link that leads out of ``root``.
+        ResultsError: a file is a link that leads out of the served folder ``root``.
         OSError: a file cannot be looked at.
     """
     phase = read_heartbeat(folder).get("phase")
-    digest = hashlib.sha256(f"{is_running(folder)}\0{phase}\n".encode())
+    lines = [f"{is_running(folder)}\0{phase}"]
     for path in _shown_files(folder, root):
         found = path.stat()
-        line = f"{path.relative_to(folder)}\0{found.st_mtime_ns}\0{found.st_size}\n"
-        digest.update(line.encode(errors="surrogateescape"))
-    return digest.hexdigest()[:20]
+        lines.append(f"{path.relative_to(folder)}\0{found.st_mtime_ns}\0{found.st_size}")
+    return digest("\n".join(lines))
+
+
+def digest(text: str) -> str:
+    """A short text that changes with the text."""
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:20]
 
 
 def listed_study(folder: Path, root: Path) -> ListedStudy:

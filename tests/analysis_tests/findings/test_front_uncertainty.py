@@ -8,6 +8,7 @@ from analysis.findings.front_uncertainty import (
     expected_maximum,
     front_probability,
     num_draws,
+    t_half_widths,
     wilson,
 )
 from simreg_core.statistics.pareto import non_dominated
@@ -24,6 +25,11 @@ def test_wilson_interval_of_90_in_100() -> None:
 def test_wilson_interval_stays_in_range(share: float) -> None:
     low, high = wilson(np.array([share]), np.array([50]))[:, 0]
     assert -1e-12 <= low < high <= 1 + 1e-12
+
+
+def test_t_interval_of_three() -> None:
+    assert t_half_widths([3, 2]) == pytest.approx([4.302653, 12.706205], abs=1e-6)
+    assert np.isnan(t_half_widths(1))
 
 
 def test_expected_maximum_of_two_normal_numbers() -> None:

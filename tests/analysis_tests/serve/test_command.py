@@ -69,7 +69,7 @@ def test_page_says_which_version_it_shows(get: Client) -> None:
 
 
 def test_unchanged_is_told_in_a_word(get: Client) -> None:
-    for path in ("/", "/version", "/study/one/", "/study/one/version", "/serve.js", "/serve.css"):
+    for path in ("/", "/version", "/study/one/", "/study/one/version", "/static/serve.js"):
         tag = get(path).headers["ETag"]
         again = get(path, If_None_Match=tag)
         assert (again.status, again.text) == (304, ""), path

@@ -74,7 +74,7 @@ def test_only_reading_is_allowed(method: str, get: Client) -> None:
         assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
 
 
-@pytest.mark.parametrize("path", ["/", "/study/one/", "/version", "/nothing", "/serve.js"])
+@pytest.mark.parametrize("path", ["/", "/study/one/", "/version", "/nothing", "/static/serve.js"])
 def test_security_headers(path: str, get: Client) -> None:
     headers = get(path).headers
     policy = headers["Content-Security-Policy"]
