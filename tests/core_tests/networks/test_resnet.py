@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from simreg_core.config.trial import ModelConfig
 from simreg_core.networks.network import build_network
@@ -65,6 +66,33 @@ def test_sections_halve_the_side_and_double_the_width(
     assert model.layer_names == tuple(features) == tuple(expected)
     known = NETWORKS.get(architecture).layers(ModelConfig(blocks=(1,) * num_sections))
     assert known == tuple(expected)  # before it is built
+
+
+def test_bottleneck_is_the_published_one() -> None:
+    """Section 2 of ResNet50: 1x1 with the stride, 3x3, 1x1, and a strided 1x1 shortcut."""
+    model = _model(architecture="resnet50", blocks=[1, 1]).eval()
+    weights = {k: v for k, v in model.state_dict().items() if k.startswith("sections.section2")}
+    first, second, third, shortcut = (v for v in weights.values() if v.ndim == 4)
+    assert [tuple(w.shape[2:]) for w in (first, second, third, shortcut)] == [
+        (1, 1),
+        (3, 3),
+        (1, 1),
+        (1, 1),
+    ]
+    unit = (1 + 1e-5) ** -0.5  # batch normalisation of an untrained network
+
+    def convolve(x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
+        padding = weight.shape[-1] // 2
+        result: Tensor = functional.conv2d(x, weight, stride=stride, padding=padding)
+        return result * unit
+
+    with torch.no_grad():
+        features = model.features(_pixels())
+        x = features["section1"]
+        inner = convolve(x, first, stride=2).relu()
+        inner = convolve(convolve(inner, second).relu(), third)
+        expected = (inner + convolve(x, shortcut, stride=2)).relu()
+        torch.testing.assert_close(features["section2"], expected)
 
 
 def test_logits_are_the_head_on_the_pooled_last_section() -> None:

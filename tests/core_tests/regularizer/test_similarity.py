@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from simreg_core.regularizer.loss import similarity_loss
 from simreg_core.regularizer.similarity import FeatureSimilarity, PixelSimilarity, threshold_targets
 from simreg_core.seeding import generator
 from tests import oracles
@@ -141,3 +144,45 @@ def test_running_mean_carries_no_gradient() -> None:
         gradients.append([leaf.grad for leaf in leaves])
     for in_training, in_evaluation in zip(*gradients, strict=True):
         torch.testing.assert_close(in_training, in_evaluation)
+
+
+@pytest.mark.parametrize("side", [32, 64, 128, 224])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_equal_images_have_similarity_one_and_a_finite_gradient(
+    side: int, precision: torch.dtype
+) -> None:
+    rng = torch.Generator().manual_seed(side)
+    one = torch.rand((1, 32, side, side), generator=rng) * 10
+    features = torch.cat([one, one]).to(precision).requires_grad_()
+    module = FeatureSimilarity([32], mean_decay=0.9)
+    similarity = module([features])
+    assert 1 - 1e-6 < similarity.item() <= 1
+    loss = similarity_loss(similarity, torch.zeros(1))
+    # z(1) = log(2 + e) - log(e) with e = 1e-5
+    assert loss.item() == pytest.approx(math.log(2e5) ** 2, rel=0.02)
+    loss.backward()
+    assert features.grad is not None
+    assert features.grad.isfinite().all()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in module.parameters())
+
+
+@pytest.mark.parametrize("side", [32, 224])
+def test_pixel_similarity_of_equal_and_opposite_images(side: int) -> None:
+    image = _uint8(side, 1, 3, side, side)
+    images = np.concatenate([image, image, 255 - image, 255 - image])
+    similarity = PixelSimilarity(torch.from_numpy(images))
+    first, second = torch.tensor([0, 0]), torch.tensor([1, 2])
+    found = similarity(first, second)
+    assert found.abs().max() <= 1
+    torch.testing.assert_close(found, torch.tensor([1.0, -1.0]), atol=1e-6, rtol=0)
+    unit = similarity.unit_vectors()
+    torch.testing.assert_close(unit.norm(dim=1), torch.ones(4), atol=1e-4, rtol=0)
+
+
+def test_vanishing_features_have_a_finite_gradient() -> None:
+    features = torch.zeros((4, 3, 2, 2), requires_grad=True)
+    similarity = FeatureSimilarity([3], mean_decay=0.9)([features])
+    assert similarity.tolist() == [0, 0]
+    similarity.sum().backward()
+    assert features.grad is not None
+    assert features.grad.tolist() == torch.zeros(4, 3, 2, 2).tolist()
