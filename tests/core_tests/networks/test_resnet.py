@@ -79,7 +79,7 @@ def test_bottleneck_is_the_published_one() -> None:
         (1, 1),
         (1, 1),
     ]
-    unit = (1 + 1e-5) ** -0.5  # batch normalisation of an untrained network
+    unit: float = (1 + 1e-5) ** -0.5  # batch normalisation of an untrained network
 
     def convolve(x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
         padding = weight.shape[-1] // 2
