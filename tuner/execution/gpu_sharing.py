@@ -64,10 +64,12 @@ def count_by_memory(space: SearchSpace, cpu_limit: float) -> int:
     configs = [config.to_dict() for config in largest_configs(space)]
     found: list[Any] = []
     one_gpu = Resources(cpus=min(1.0, cpu_limit), gpus=1.0, max_concurrent=1)
-    run_tasks(measure, [(configs, "cuda")], one_gpu, lambda _, value: found.append(value))
+    calls = [(configs,)]
+    run_tasks(_measure_on_gpu, calls, one_gpu, lambda _, value: found.append(value), frees_gpu=True)
     (memory,) = found
-    if isinstance(memory, Exception):
-        raise ConfigError(f"--trials-per-gpu auto: no trial measured: {reason_of(memory)}")
+    if not isinstance(memory, GpuMemory):
+        reason = memory if isinstance(memory, str) else reason_of(memory)
+        raise ConfigError(f"--trials-per-gpu auto: no trial measured: {reason}")
     count = trials_that_fit(memory, cpu_limit)
     trial, total = (size / 2**30 for size in memory)
     print(
@@ -103,6 +105,14 @@ def largest_configs(space: SearchSpace) -> list[TrialConfig]:
             config = space.trial_config(params)
             configs[config.digest()] = config
     return list(configs.values()) or list(space.extreme_configs())
+
+
+def _measure_on_gpu(configs: Sequence[dict[str, Any]]) -> GpuMemory | str:
+    """The result of :func:`measure`, or why it failed: Ray would repeat what raises."""
+    try:
+        return measure(configs, "cuda")
+    except Exception as err:
+        return reason_of(err)
 
 
 def measure(

@@ -244,6 +244,8 @@ def run_tasks(
     calls: Sequence[tuple[Any, ...]],
     resources: Resources,
     on_done: Callable[[int, Any], None],
+    *,
+    frees_gpu: bool = False,
 ) -> None:
     """Run ``function(*call)`` for every call as Ray tasks, several at a time.
 
@@ -251,10 +253,14 @@ def run_tasks(
 
     ``on_done`` is called in this process, in order of completion, with the index of the call and
     its value or final exception.
+
+    ``frees_gpu`` ends the worker of a call on a GPU with the call. Otherwise idle workers keep GPU
+    memory that later trials may need.
     """
     import ray
 
-    remote = ray.remote(function).options(
+    max_calls = 1 if frees_gpu and resources.gpus else 0  # 0: any number
+    remote = ray.remote(max_calls=max_calls)(function).options(
         num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=2, retry_exceptions=True
     )
     waiting = list(enumerate(calls))[::-1]

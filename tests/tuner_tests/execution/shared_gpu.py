@@ -1,7 +1,7 @@
 """Run as a program: networks that share one GPU that Ray believes in, placed by Tune.
 
-It takes the folder of a space file and the resource flags. It prints the resources of a trial, and
-how many networks every network met, and where.
+It takes the folder of a space file and the resource flags. It prints the resources of a trial, how
+many networks every network met, and where, and the processes of two tasks that free the GPU.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from simreg_core.errors import ConfigError
 from tests.tuner_tests.drivers import Driver
 from tuner.execution.gpu_sharing import GpuMemory, trials_that_fit
 from tuner.execution.progress import SearchView
-from tuner.execution.ray_session import add_resource_flags, connected
+from tuner.execution.ray_session import Resources, add_resource_flags, connected, run_tasks
 from tuner.execution.tune_runner import run_networks
 from tuner.execution.worker import WorkerSettings
 from tuner.space.loading import load_space
@@ -44,6 +44,10 @@ def meet(config: dict[str, Any], settings: WorkerSettings) -> None:
     tune.report({"epochs_done": 0, "failure": "no training here"})
 
 
+def own_pid() -> int:
+    return os.getpid()
+
+
 def main(folder: Path, *flags: str) -> None:
     parser = argparse.ArgumentParser()
     add_resource_flags(parser)
@@ -60,8 +64,12 @@ def main(folder: Path, *flags: str) -> None:
             with SearchView(Console(stderr=True), "trial", space.tuning.num_trials) as view:
                 run_networks(driver.searcher, settings, resources, view, (), run=meet)
             found = [json.loads(path.read_text()) for path in (folder / "met").iterdir()]
+            pids: list[int] = []
+            one = Resources(resources.cpus, resources.gpus, max_concurrent=1)
+            calls = [(), ()]
+            run_tasks(own_pid, calls, one, lambda _, pid: pids.append(pid), frees_gpu=True)
             shares = {"cpus": resources.cpus, "gpus": resources.gpus, "at_once": expected}
-            print(json.dumps({**shares, "networks": found}))
+            print(json.dumps({**shares, "networks": found, "pids": pids}))
     except ConfigError as err:
         print(json.dumps({"error": str(err)}))
 

@@ -125,6 +125,7 @@ def test_so_many_trials_run_at_once_on_a_gpu(
     assert {network["gpu"] for network in found["networks"]} == {"0"}
     assert len(found["networks"]) == 5
     assert max(network["met"] for network in found["networks"]) == expected[2]
+    assert len(set(found["pids"])) == 2  # a worker that stays would keep GPU memory
 
 
 @pytest.mark.usefixtures("ray_folder")
