@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 from rich.console import Console
@@ -19,6 +20,7 @@ from simreg_core.results.study_lock import StudyLock
 from simreg_core.results.tables import ResultStore
 from simreg_core.storage.location import as_place
 from tuner.confirmation.retraining import confirm_best
+from tuner.execution.gpu_sharing import count_by_memory
 from tuner.execution.ray_session import add_resource_flags, connected, set_environment
 from tuner.space.tuning import MIN_SEEDS, ConfirmConfig
 from tuner.study.folder import SearchPlan, read_space
@@ -66,7 +68,8 @@ def _confirm_folder(args: argparse.Namespace) -> int:
     set_environment()
     plan = SearchPlan(read_space(args.folder), args.folder, storage=args.storage)
     _check_trials(args.trials or (), ResultStore(args.folder))
-    with StudyLock(args.folder) as lock, connected(args) as resources:
+    count = partial(count_by_memory, plan.space)
+    with StudyLock(args.folder) as lock, connected(args, count) as resources:
         lock.enter_phase("confirmation")
         store = ResultStore(args.folder, lock.require_held)
         wanted = ConfirmConfig(top=args.top, seeds=args.seeds)

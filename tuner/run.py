@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from simreg_core.results.study_lock import StudyLock
 from simreg_core.results.tables import ResultStore
 from simreg_core.storage.base import store_problem
 from simreg_core.storage.location import as_place, local_path
+from tuner.execution.gpu_sharing import count_by_memory
 from tuner.execution.ray_session import Resources, add_resource_flags, connected, set_environment
 from tuner.loggers.targets import add_log_flag, check_logs
 from tuner.space.loading import load_space
@@ -63,7 +65,7 @@ def _search(plan: SearchPlan, args: argparse.Namespace) -> int:
         if plan.resumes:  # before Ray starts, which takes seconds
             lock = stack.enter_context(StudyLock(plan.folder))
             check_resumable(plan)
-        resources = stack.enter_context(connected(args))
+        resources = stack.enter_context(connected(args, partial(count_by_memory, plan.space)))
         if not plan.resumes:
             plan = create_folder(plan)
             lock = stack.enter_context(StudyLock(plan.folder))
@@ -175,7 +177,6 @@ def describe_plan(plan: SearchPlan, args: argparse.Namespace) -> str:
         top = tuning.confirm.top
         which = "the whole front" if top == "front" else f"top {top}"
         confirmation = f"{which} and the baseline, {tuning.confirm.seeds} fresh seeds each"
-    gpus = "1 if available" if args.gpus_per_trial is None else f"{args.gpus_per_trial:g}"
     reference = ", ".join(f"{name} {eps:g}" for name, eps in robustness.reference.items())
     lines = {
         "search": f"{space.name}: {tuning.num_trials} trials, sampler {tuning.sampler}, "
@@ -193,13 +194,22 @@ def describe_plan(plan: SearchPlan, args: argparse.Namespace) -> str:
         "warm starts": str(min(len(tuning.warm_starts), tuning.num_trials)),
         "confirmation": confirmation,
         "stopped by": _stopping(tuning.early_stopping),
-        "per trial": f"{args.cpus_per_trial:g} CPUs, GPUs: {gpus}; "
-        f"at once: {args.max_concurrent or 'as many as fit'}",
+        "per trial": f"{_resources(args)}; at once: {args.max_concurrent or 'as many as fit'}",
         "cluster": args.address or "this machine",
         "logs": ", ".join(map(str, plan.logs)),
         "results": str(plan.folder),
     }
     return "\n".join(f"{label:12} {text}" for label, text in lines.items() if text)
+
+
+def _resources(args: argparse.Namespace) -> str:
+    """CPUs and GPUs of a trial, as far as the flags say."""
+    cpus, gpus, count = args.cpus_per_trial, args.gpus_per_trial, args.trials_per_gpu
+    text = f"{cpus or 1:g} CPUs"
+    if count is None:
+        return f"{text}, GPUs: {'1 if available' if gpus is None else f'{gpus:g}'}"
+    number = "as many as its memory allows" if count == "auto" else count
+    return f"{text if cpus else f'at most {text}'}, trials per GPU: {number}"
 
 
 def _stopping(rule: EarlyStoppingConfig | None) -> str:

@@ -25,7 +25,7 @@ from simreg_core.robustness.corruptions import corruption_attack
 from simreg_core.robustness.frequency import SpectrumPoint, band_edges, measure_frequencies
 from simreg_core.seeding import generator
 
-_PRECOMPUTE_BATCH = 500
+PRECOMPUTE_BATCH = 500
 _PIECE_PIXELS = 2**17  # on a CPU, passes of more images are slower: layers leave its cache
 _MIN_PIECE = 32
 _MAX_STARTS = 1000  # further images of a split that a boundary attack may start from
@@ -123,7 +123,7 @@ def precompute(attack: Attack, surrogate: nn.Module, split: Split) -> Tensor:
     The batch size is fixed because the last digits of gradients depend on it.
     """
     assert attack.precompute is not None
-    parts = batches(split, _PRECOMPUTE_BATCH)
+    parts = batches(split, PRECOMPUTE_BATCH)
     return torch.cat([attack.precompute(surrogate, images, labels) for images, labels in parts])
 
 

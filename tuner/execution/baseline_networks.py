@@ -44,7 +44,7 @@ def train_baselines(
         on_done()
 
     calls = [(config.to_dict(), index, settings) for index in order]
-    run_tasks(_measured, calls, resources, collect)
+    run_tasks(_measured, calls, resources, collect, frees_gpu=True)
     return records
 
 

@@ -9,9 +9,9 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from simreg_core.cli import os_reason, real_number, whole_number
 from simreg_core.errors import ConfigError
@@ -28,6 +28,8 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
+_PARTS = 10_000  # Ray counts resources in ten-thousandths,
+_MOST_PER_GPU = 100  # which tell up to 100 trials per GPU apart
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,21 @@ def add_resource_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cpus-per-trial",
         type=real_number(0.01),
-        default=1.0,
         metavar="X",
-        help="may be a fraction (default: 1)",
+        help="may be a fraction (default: 1, or less if --trials-per-gpu needs it)",
     )
-    parser.add_argument(
+    gpus = parser.add_mutually_exclusive_group()
+    gpus.add_argument(
         "--gpus-per-trial",
         type=real_number(0),
         metavar="X",
         help="may be a fraction (default: 1 if the cluster has a GPU)",
+    )
+    gpus.add_argument(
+        "--trials-per-gpu",
+        type=_trials_per_gpu,
+        metavar="M|auto",
+        help="number of trials that share a GPU; auto: measure the memory of a trial first",
     )
     parser.add_argument(
         "--address",
@@ -84,16 +92,58 @@ def add_resource_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _trials_per_gpu(text: str) -> int | Literal["auto"]:
+    if text == "auto":
+        return "auto"
+    with suppress(ValueError):
+        if 1 <= (number := int(text)) <= _MOST_PER_GPU:
+            return number
+    raise argparse.ArgumentTypeError(
+        f"expected auto or a whole number from 1 to {_MOST_PER_GPU}, found {text!r}"
+    )
+
+
 @contextmanager
-def connected(args: argparse.Namespace) -> Iterator[Resources]:
+def connected(
+    args: argparse.Namespace, count_by_memory: Callable[[float], int]
+) -> Iterator[Resources]:
     """Connect to Ray for the block and yield the resources of one trial, from the parsed flags.
+
+    With ``--trials-per-gpu auto``, ``count_by_memory`` returns how many trials share a GPU. Its
+    argument is the number of trials for which the CPUs suffice.
 
     Raises:
         ConfigError: no cluster is reachable, or a trial needs more than this machine has.
     """
+    is_local = _is_local(args.address)
     with ray_session(args.address):
-        counts = (args.cpus_per_trial, args.gpus_per_trial, args.max_concurrent)
-        yield fit_resources(*counts, is_local=_is_local(args.address))
+        cpus, gpus, count = args.cpus_per_trial, args.gpus_per_trial, args.trials_per_gpu
+        if count is not None:
+            cpus_per_gpu = _cpus_per_gpu()
+            if cpus_per_gpu is None:
+                if is_local or count == "auto":
+                    where = "this machine" if is_local else "the cluster"
+                    raise ConfigError(f"--trials-per-gpu {count}: {where} has no GPU")
+            else:
+                if count == "auto":
+                    count = count_by_memory(cpus_per_gpu / (cpus or 1.0))
+                cpus = cpus or min(1.0, share(cpus_per_gpu, count))
+            gpus = share(1.0, count)
+        yield fit_resources(cpus or 1.0, gpus, args.max_concurrent, is_local=is_local)
+
+
+def share(amount: float, count: int) -> float:
+    """The largest part of a resource of which ``count`` fit into ``amount`` in Ray's arithmetic."""
+    return math.floor(_PARTS * amount / count) / _PARTS
+
+
+def _cpus_per_gpu() -> float | None:
+    """CPUs per GPU of the node that has the fewest; None if no node has a GPU."""
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    counts = [node.get("CPU", 0) / node["GPU"] for node in nodes if node.get("GPU", 0) >= 1]
+    return min(counts, default=None)
 
 
 @contextmanager
@@ -194,6 +244,8 @@ def run_tasks(
     calls: Sequence[tuple[Any, ...]],
     resources: Resources,
     on_done: Callable[[int, Any], None],
+    *,
+    frees_gpu: bool = False,
 ) -> None:
     """Run ``function(*call)`` for every call as Ray tasks, several at a time.
 
@@ -201,10 +253,14 @@ def run_tasks(
 
     ``on_done`` is called in this process, in order of completion, with the index of the call and
     its value or final exception.
+
+    ``frees_gpu`` ends the worker of a call on a GPU with the call. Otherwise idle workers keep GPU
+    memory that later trials may need.
     """
     import ray
 
-    remote = ray.remote(function).options(
+    max_calls = 1 if frees_gpu and resources.gpus else 0  # 0: any number
+    remote = ray.remote(max_calls=max_calls)(function).options(
         num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=2, retry_exceptions=True
     )
     waiting = list(enumerate(calls))[::-1]
