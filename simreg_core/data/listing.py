@@ -38,7 +38,7 @@ class LeftOut:
             self._count[reason] += len(files)
 
     def __str__(self) -> str:
-        kinds = self._count.most_common()
+        kinds = sorted(self._count.items(), key=lambda kind: (-kind[1], kind[0]))
         if not kinds:
             return ""
         shown = [f"{count:,} {reason}" for reason, count in kinds[:_NUM_SHOWN]]
@@ -65,16 +65,17 @@ class Listing:
 
     def folders(self, folder: Path) -> list[str]:
         """Names of the folders in ``folder``, sorted, without litter."""
-        return sorted(e.name for e in self._entries(folder) if self._is_folder(e))
+        return sorted(e.name for e in self._entries(folder) if _is_folder(e))
 
     def has_images(self, folder: Path) -> bool:
         """Whether an image file is directly in ``folder``."""
-        return any(_is_image(e.name) and not self._is_folder(e) for e in self._entries(folder))
+        return any(_is_image(e.name) and not _is_folder(e) for e in self._entries(folder))
 
     def count_others(self, folder: Path) -> None:
         """Count the files of ``folder`` itself and of the litter in it as left out."""
         for entry in self._entries(folder, counts=True):
-            if not self._is_folder(entry):
+            if not _is_folder(entry):
+                self._require_no_broken_link(entry)
                 self.left_out.add("outside of class folders")
 
     def images(self, folder: Path) -> list[str]:
@@ -86,10 +87,10 @@ class Listing:
 
     def _walk(self, folder: Path, seen: set[tuple[int, int]]) -> Iterator[str]:
         for entry in self._entries(folder, counts=True):
-            if self._is_folder(entry):
+            if _is_folder(entry):
                 identity = _identity(entry.path)
                 if identity in seen:
-                    self.left_out.add(f"in {_shown(entry.name)}, a link to a folder already read")
+                    self.left_out.add("links to folders that are read already")
                     continue
                 seen.add(identity)
                 yield from self._walk(Path(entry.path), seen)
@@ -97,8 +98,7 @@ class Listing:
                 yield entry.path
             else:
                 suffix = os.path.splitext(entry.name)[1]
-                if not suffix and not os.path.exists(entry.path):
-                    raise ConfigError(f"{self._key}: {entry.path} is a broken link")
+                self._require_no_broken_link(entry)
                 self.left_out.add(f"*{_shown(suffix.lower())}" if suffix else "without a suffix")
 
     def _entries(self, folder: Path, counts: bool = False) -> Iterator[os.DirEntry[str]]:
@@ -119,11 +119,17 @@ class Listing:
             elif counts:
                 self.left_out.add("hidden")
 
-    def _is_folder(self, entry: os.DirEntry[str]) -> bool:
-        try:
-            return entry.is_dir()
-        except OSError:  # a link to itself, or to where one may not look
-            return False
+    def _require_no_broken_link(self, entry: os.DirEntry[str]) -> None:
+        """Reject a link that may have led to a folder of images."""
+        if not os.path.splitext(entry.name)[1] and not os.path.exists(entry.path):
+            raise ConfigError(f"{self._key}: {entry.path} is a broken link")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or to where one may not look
+        return False
 
 
 def _is_image(name: str) -> bool:

@@ -256,7 +256,7 @@ def test_photograph_of_a_phone_stands_upright(orientation: int, kind: str, tmp_p
         pq.write_table(table, tmp_path / "train.parquet")
     pool = load_dataset(f"{kind}:{tmp_path}", color=False, size=None, key="k")
     is_bright = pool.images[0, 0].numpy() > 127
-    turned = {2: np.s_[:, ::-1], 3: np.s_[::-1, ::-1], 4: np.s_[::-1]}
+    turned: dict[int, Any] = {2: np.s_[:, ::-1], 3: np.s_[::-1, ::-1], 4: np.s_[::-1]}
     expected = dark_left > 127
     if orientation in turned:
         expected = expected[turned[orientation]]
