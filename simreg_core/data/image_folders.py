@@ -66,10 +66,11 @@ def _find_splits(root: Path, listing: Listing, key: str) -> dict[Role, Path]:
     """The folder of every split; the root as that of training images if it holds the classes."""
     names = listing.folders(root)
     roles = {name: split_of(name) for name in names}
-    nested = [name for name in names if not listing.has_images(root / name)]
-    by_words = {name: roles[name] or (split_in(name) if name in nested else None) for name in names}
-    if None not in by_words.values():  # such as seg_train and seg_test
-        roles = by_words
+    by_words = {name: role or split_in(name) for name, role in roles.items()}
+    if None not in by_words.values() and not any(
+        listing.has_images(root / name) for name, role in roles.items() if role is None
+    ):
+        roles = by_words  # such as seg_train and seg_test
     found: dict[Role, Path] = {}
     for name, role in roles.items():
         if role in found:

@@ -41,7 +41,7 @@ class LeftOut:
         kinds = sorted(self._count.items(), key=lambda kind: (-kind[1], kind[0]))
         if not kinds:
             return ""
-        shown = [f"{count:,} {reason}" for reason, count in kinds[:_NUM_SHOWN]]
+        shown = [f"{count:,} {printable(reason)}" for reason, count in kinds[:_NUM_SHOWN]]
         if rest := sum(count for _, count in kinds[_NUM_SHOWN:]):
             shown.append(f"{rest:,} other")
         total = self._count.total()
@@ -99,7 +99,7 @@ class Listing:
             else:
                 suffix = os.path.splitext(entry.name)[1]
                 self._require_no_broken_link(entry)
-                self.left_out.add(f"*{_shown(suffix.lower())}" if suffix else "without a suffix")
+                self.left_out.add(f"*{suffix.lower()}" if suffix else "without a suffix")
 
     def _entries(self, folder: Path, counts: bool = False) -> Iterator[os.DirEntry[str]]:
         """What is in a folder, without hidden files and litter."""
@@ -141,6 +141,6 @@ def _identity(path: Path | str) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _shown(name: str) -> str:
-    """A name of a file that can be printed on any terminal."""
-    return name.encode("ascii", "backslashreplace").decode() if not name.isprintable() else name
+def printable(name: str) -> str:
+    """A name of a file or folder that can be printed in one line."""
+    return name if name.isprintable() else ascii(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simreg_core.config.trial import RegularizerConfig, TaskConfig
+from simreg_core.data.listing import printable
 from simreg_core.data.registry import load_dataset
 from simreg_core.data.task import TaskData
 from simreg_core.registry import DATASETS
@@ -14,7 +15,7 @@ _NUM_LISTED = 10  # classes with a number of images each
 def describe_data(data: TaskData) -> dict[str, str]:
     """Label to text: the classes, and the images per class and split."""
     known = data.info.class_names
-    names = [_printable(n) for n in (*known, *map(str, range(len(known), data.num_classes)))]
+    names = [printable(n) for n in (*known, *map(str, range(len(known), data.num_classes)))]
     counts = {
         name: data.split(name).labels.bincount(minlength=data.num_classes).tolist()
         for name in ("train", "validation", "test")
@@ -29,7 +30,9 @@ def describe_data(data: TaskData) -> dict[str, str]:
         else:
             fewest, most = min(numbers), max(numbers)
             few, many = names[numbers.index(fewest)], names[numbers.index(most)]
-            text += f"{fewest:,} ({few}) to {most:,} ({many}) per class"
+            is_even = fewest == most
+            text += f"{fewest:,}" if is_even else f"{fewest:,} ({few}) to {most:,} ({many})"
+            text += " per class"
         lines[split] = text
     if data.info.label_column:
         lines["labels"] = data.info.label_column
@@ -48,7 +51,3 @@ def describe_regularization(config: RegularizerConfig, task: TaskConfig) -> dict
     )
     left_out = pool.info.left_out
     return {f"{LEFT_OUT} of {config.dataset}": left_out} if left_out else {}
-
-
-def _printable(name: str) -> str:
-    return name if name.isprintable() else ascii(name)
