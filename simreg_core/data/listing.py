@@ -105,7 +105,7 @@ class Listing:
         """What is in a folder, without hidden files and litter."""
         try:
             with os.scandir(folder) as found:
-                entries = list(found)
+                entries = sorted(found, key=lambda entry: (entry.is_symlink(), entry.name))
         except OSError as err:
             raise ConfigError(
                 f"{self._key}: {folder} cannot be read: {err.strerror or err}"

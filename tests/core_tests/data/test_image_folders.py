@@ -220,3 +220,15 @@ def test_broken_link_that_may_stand_for_images_is_refused(
     path.symlink_to(path.name if target == "itself" else target)
     assert str(path) in _refused(linked)
     path.unlink()
+
+
+def test_folder_that_is_linked_twice_is_read_once(linked: Path) -> None:
+    (linked / "cat" / "again").symlink_to(linked.parent / "elsewhere")
+    (linked / "dog" / "deep").mkdir()
+    (linked / "dog" / "a").symlink_to(linked / "dog" / "deep")
+    (linked / "dog" / "2.png").rename(linked / "dog" / "deep" / "2.png")
+    (linked / "dog" / "3.png").symlink_to(linked / "dog" / "deep" / "2.png")
+    pool = _load(linked)
+    assert pool.labels is not None
+    assert pool.labels.tolist() == [0, 0, 0, 1, 1]
+    assert pool.info.left_out == "2 files: 2 links to folders that are read already"
