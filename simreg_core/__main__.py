@@ -46,7 +46,10 @@ def _run(args: argparse.Namespace) -> int:
     folder = args.output / "single" / config.digest()
     checkpoint = folder / "state.pt"
     try:
-        cache = BaselineCache(args.output / "baselines", load_task(config.task), device)
+        data = load_task(config.task)
+        if data.info.left_out:
+            log.info(f"left out of {config.task.dataset}: {data.info.left_out}")
+        cache = BaselineCache(args.output / "baselines", data, device)
         result = run_experiment(config, cache, checkpoint=checkpoint, on_epoch=_log_epoch)
         save_weights(folder / "weights.pt", config, result.model)
         write_text(folder / "result.json", _as_json(result))

@@ -41,16 +41,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     set_environment()
+    from simreg_core.data.summary import LEFT_OUT
     from tuner.execution.baseline_networks import SearchFailed
     from tuner.search import check_data
 
     plan = make_plan(args)
-    check_data(plan.space, str(args.space or plan.folder))
+    data = check_data(plan.space, str(args.space or plan.folder))
     if args.dry_run:
         if plan.resumes:
             check_resumable(plan)
-        print(describe_plan(plan, args))
+        print("\n".join((describe_plan(plan, args), *map(_in_lines, data))))
         return 0
+    for label, text in ((label, text) for lines in data for label, text in lines.items()):
+        if label.startswith(LEFT_OUT):
+            print(f"tuner.run: {label}: {text}", file=sys.stderr)
     try:
         return _search(plan, args)
     except SearchFailed as err:
@@ -199,6 +203,10 @@ def describe_plan(plan: SearchPlan, args: argparse.Namespace) -> str:
         "logs": ", ".join(map(str, plan.logs)),
         "results": str(plan.folder),
     }
+    return _in_lines(lines)
+
+
+def _in_lines(lines: Mapping[str, str]) -> str:
     return "\n".join(f"{label:12} {text}" for label, text in lines.items() if text)
 
 

@@ -8,6 +8,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from simreg_core.config.trial import TaskConfig
+from simreg_core.data.summary import describe_data, describe_regularization
 from simreg_core.data.task import load_regularization_images, load_task
 from simreg_core.errors import ConfigError
 from simreg_core.regularizer.targets import check_target
@@ -35,13 +37,17 @@ from tuner.study.study import open_study, read_study, reconcile
 _NUM_NEAREST = 3  # trials to show if none meets the constraints
 
 
-def check_data(space: SearchSpace, where: str) -> None:
+def check_data(space: SearchSpace, where: str) -> list[dict[str, str]]:
     """Load everything that a trial of the space may need, and try what is not our own code.
+
+    Returns:
+        Label to text of the classes and images of every task.
 
     Raises:
         ConfigError: something is missing, damaged or too small; names file and key.
     """
     checked = set()
+    found: dict[TaskConfig, dict[str, str]] = {}
     for config in space.extreme_configs():
         regularizer = config.regularizer
         key = (
@@ -61,14 +67,17 @@ def check_data(space: SearchSpace, where: str) -> None:
             check_attacks(config.robustness)
             metrics.check(config.robustness.metrics)
             data = load_task(config.task)
+            lines = found.setdefault(config.task, describe_data(data))
             open_folder(config.robustness.corruptions, config.task, data.test)
             if regularizer.alpha > 0:
                 held_out = (data.validation, data.test)
                 load_regularization_images(regularizer, config.task, data.train, held_out)
+                lines |= describe_regularization(regularizer, config.task)
             check_target(regularizer)
             check_before_training(config, data, torch.device("cpu"))
         except ConfigError as err:
             raise ConfigError(f"{where}: trial.{err}") from err
+    return [{"data": task.dataset, **lines} for task, lines in found.items()]
 
 
 def run_search(

@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 
 from simreg_core.config.protocols import NO_AUGMENTATION, WIDE_RANGES
-from simreg_core.data.images import ImagePool, ImageRequest, convert, resize, to_tensor
+from simreg_core.data.decoding import to_tensor
+from simreg_core.data.images import ImagePool, ImageRequest, convert, resize
 from simreg_core.registry import dataset
 
 _PATCH_SIZE = 32

@@ -1,40 +1,21 @@
-"""Images as tensors, and the decoding of image files.
+"""Images as tensors: splits, datasets, and what is asked of a dataset.
 
 Images are uint8 (N, C, H, W) with C = 1 (grey) or 3 (RGB). Labels are int64 (N,) and start at 0.
 """
 
 from __future__ import annotations
 
-import io
-import struct
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
-from simreg_core.errors import ConfigError, one_line
 from simreg_core.seeding import generator
-from simreg_core.storage.array_cache import Arrays, cached_arrays
 
 _CONVERTED_AT_ONCE = 4096  # limits the size of the float copy for resizing
-
-# Exceptions of Pillow for damaged data, depending on the format.
-_UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    Image.DecompressionBombError,
-)
 
 
 class Split(NamedTuple):
@@ -52,13 +33,26 @@ class Split(NamedTuple):
         return Split(self.images[index], self.labels[index])
 
 
+class PoolInfo(NamedTuple):
+    """What a reader of a dataset wants to know of it."""
+
+    class_names: tuple[str, ...] = ()
+    """By label; empty: the classes have no names."""
+    left_out: str = ""
+    """Number and kinds of the files that are not read; empty: none."""
+    label_column: str = ""
+    """Column of the labels, if the files have several."""
+
+
 class ImagePool(NamedTuple):
-    """A dataset: its training images, and its test set if it has one."""
+    """A dataset: its training images, and its test and validation sets if it has them."""
 
     images: Tensor
     labels: Tensor | None
     test: Split | None
     num_classes: int
+    validation: Split | None = None
+    info: PoolInfo = PoolInfo()
 
 
 class ImageRequest(NamedTuple):
@@ -71,8 +65,8 @@ class ImageRequest(NamedTuple):
     key: str
     """Configuration key of the dataset, for messages."""
     limit: int | None = None
-    """Number of images to draw with ``seed``, without the test set. A smaller limit gives a prefix
-    of a larger one. None: all images in their stored order, with the test set."""
+    """Number of training images to draw with ``seed``, without the other sets. A smaller limit
+    gives a prefix of a larger one. None: all images in their stored order, with the other sets."""
     seed: int = 0
     path: str = ""
     """PATH of a dataset named ``NAME:PATH``."""
@@ -88,96 +82,6 @@ class ImageRequest(NamedTuple):
         """Everything except files that the loaded arrays depend on."""
         drawn = None if self.limit is None else (self.limit, self.seed)
         return (self.color, self.size, drawn)
-
-
-class EncodedImage(NamedTuple):
-    """One image to decode."""
-
-    position: int
-    """Index in the decoded array."""
-    where: str
-    """File and, if any, row, for messages."""
-    source: bytes | Path
-    """The encoded image, or its file."""
-
-
-class EncodedSplit(NamedTuple):
-    """The images of one split, before decoding."""
-
-    origin: Path
-    """Common folder or file, for messages."""
-    num_images: int
-    batches: Callable[[], Iterable[Sequence[EncodedImage]]]
-    """Returns every image once; each batch is decoded in parallel."""
-    identity: Iterable[object]
-    """Stamps of the files, as JSON values."""
-
-
-def decode_splits(splits: Sequence[EncodedSplit], request: ImageRequest) -> list[Tensor]:
-    """Decoded images uint8 (N, C, H, W) of every split, from the cache if possible.
-
-    Raises:
-        ConfigError: an image is damaged, or images differ in size and the request has no size.
-    """
-    identity = chain([request.identity()], *(chain([s.num_images], s.identity) for s in splits))
-
-    def build() -> Arrays:
-        arrays = {str(n): _decode_split(split, request) for n, split in enumerate(splits)}
-        for split, array in zip(splits, arrays.values(), strict=True):
-            if array.shape[1:] != arrays["0"].shape[1:]:
-                raise ConfigError(
-                    f"{request.key}: {split.origin} has images of {array.shape[1:]}, "
-                    f"{splits[0].origin} of {arrays['0'].shape[1:]}; {_one_size(request.key)}"
-                )
-        return arrays
-
-    found = cached_arrays(identity, build, request.key)
-    return [torch.from_numpy(found[str(n)]) for n in range(len(splits))]
-
-
-def _decode_split(split: EncodedSplit, request: ImageRequest) -> NDArray[np.uint8]:
-    images: NDArray[np.uint8] | None = None
-    with ThreadPoolExecutor() as pool:
-        for batch in split.batches():
-            decoded = pool.map(lambda encoded: _decode(encoded, request), batch)
-            for encoded, image in zip(batch, decoded, strict=True):
-                if images is None:
-                    images = np.empty((split.num_images, *image.shape), np.uint8)
-                if image.shape != images.shape[1:]:
-                    raise ConfigError(
-                        f"{request.key}: {split.origin} holds images of different sizes; "
-                        f"{_one_size(request.key)}"
-                    )
-                images[encoded.position] = image
-    assert images is not None
-    return images
-
-
-def _decode(encoded: EncodedImage, request: ImageRequest) -> NDArray[np.uint8]:
-    try:
-        data = encoded.source if isinstance(encoded.source, bytes) else encoded.source.read_bytes()
-    except OSError as err:
-        raise ConfigError(
-            f"{request.key}: {encoded.where} cannot be read: {err.strerror or err}"
-        ) from err
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return resize(to_tensor(image, request.color)[None], request.size)[0].numpy()
-    except _UNREADABLE as err:
-        # Pillow's message for an unknown format contains a memory address.
-        is_unknown = isinstance(err, UnidentifiedImageError)
-        problem = "unknown format" if is_unknown else one_line(err)
-        raise ConfigError(
-            f"{request.key}: {encoded.where} is not a readable image: {problem}"
-        ) from err
-
-
-def to_tensor(image: Image.Image, color: bool) -> Tensor:
-    """uint8 (3, H, W) if ``color``, else (1, H, W)."""
-    if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
-        image = Image.fromarray((np.array(image).clip(0, 65535) >> 8).astype(np.uint8))
-    array = np.array(image.convert("RGB" if color else "L"))
-    return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy())
 
 
 def convert(images: Tensor, request: ImageRequest) -> Tensor:
@@ -211,8 +115,3 @@ def resize(images: Tensor, size: int | None) -> Tensor:
         square, size=(size, size), mode="bilinear", antialias=side > size, align_corners=False
     )
     return resized.round().clamp(0, 255).to(torch.uint8)
-
-
-def _one_size(key: str) -> str:
-    """Advice about images of different sizes."""
-    return "set task.image_size" if key == "task.dataset" else "images of one size are needed"

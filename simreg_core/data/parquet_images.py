@@ -1,12 +1,13 @@
-"""Datasets in Parquet files, in the image layout of Hugging Face datasets.
+"""Datasets in Parquet files, in the image layouts of Hugging Face datasets.
 
-A file has a column ``image``, a struct with the encoded ``bytes``, and optionally an integer column
-``label``.
+A file has a column of images, a struct with the encoded ``bytes`` or the bytes themselves, and
+optionally an integer column of labels. :mod:`simreg_core.data.parquet_schema` says which columns
+these are, :mod:`simreg_core.data.parquet_files` which files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,20 +18,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from simreg_core.data.images import (
-    EncodedImage,
-    EncodedSplit,
-    ImagePool,
-    ImageRequest,
-    Split,
-    decode_splits,
+from simreg_core.data.encoded import EncodedDataset, EncodedImage, EncodedSplit, decode_splits
+from simreg_core.data.images import ImagePool, ImageRequest, PoolInfo, Split
+from simreg_core.data.listing import LeftOut
+from simreg_core.data.parquet_files import find_files
+from simreg_core.data.parquet_schema import (
+    Columns,
+    check_columns,
+    choose_columns,
+    class_names_of,
+    labels_of,
 )
+from simreg_core.data.split_names import Role
 from simreg_core.errors import ConfigError, one_line
 from simreg_core.registry import dataset
 from simreg_core.storage.array_cache import file_stamp
 
+_BYTES_AT_ONCE = 2**26
+_ROWS_AT_ONCE = 64
+_BUFFER = 2**20
 
-class _ParquetFile(NamedTuple):
+
+class _Shard(NamedTuple):
     """A file whose layout has been checked."""
 
     path: Path
@@ -38,100 +47,166 @@ class _ParquetFile(NamedTuple):
     labels: Tensor | None
 
 
+class _Shards(NamedTuple):
+    """The files of one split."""
+
+    files: list[_Shard]
+    column: str
+    """That of the images."""
+
+    @property
+    def num_images(self) -> int:
+        """In all files."""
+        return sum(file.num_images for file in self.files)
+
+    def labels(self) -> Tensor | None:
+        """Of all files; None if they have none."""
+        found = [file.labels for file in self.files if file.labels is not None]
+        return torch.cat(found) if found else None
+
+
 @dataset("parquet", takes_path=True)
 def load_parquet(request: ImageRequest) -> ImagePool:
-    """``PATH/train.parquet`` with, if it exists, ``PATH/test.parquet`` as test set.
+    """``PATH/train.parquet`` or its shards, with, if they exist, ``test`` and ``validation``.
 
-    Without labels in one of the files, the dataset has no labels.
+    Without labels in one of the splits, the dataset has no labels.
     """
-    key, root = request.key, Path(request.path)
-    train_path, test_path = root / "train.parquet", root / "test.parquet"
-    if not train_path.is_file():
-        raise ConfigError(
-            f"{key}: {train_path} does not exist (expected a folder with train.parquet)"
-        )
-    train = _open(train_path, key)
-    test = _open(test_path, key) if request.limit is None and test_path.is_file() else None
-    chosen = request.choose(train.num_images)
-    encoded = [_encoded(train, chosen, key)]
-    if test is not None:
-        encoded.append(_encoded(test, np.arange(test.num_images), key))
-    images, *test_images = decode_splits(encoded, request)
-    if train.labels is None or (test is not None and test.labels is None):
-        return ImagePool(images, None, None, num_classes=0)
-    split = None if test is None or test.labels is None else Split(test_images[0], test.labels)
-    labels = train.labels if split is None else torch.cat([train.labels, split.labels])
-    return ImagePool(images, train.labels[chosen], split, num_classes=int(labels.max()) + 1)
+    key, left_out = request.key, LeftOut()
+    files = find_files(Path(request.path), left_out, key)
+    schema = _schema(files["train"][0], key)
+    columns = choose_columns(schema, files["train"][0], key)
+    names = class_names_of(schema, columns.label, files["train"][0], key)
+    read: list[Role] = [role for role in files if role == "train" or request.limit is None]
+    splits = {role: _open(files[role], columns, key) for role in read}
+    chosen = request.choose(splits["train"].num_images)
+    encoded = [_encoded(splits[r], chosen if r == "train" else None, key) for r in read]
+
+    def whole() -> list[EncodedSplit]:
+        if request.limit is None:
+            return encoded
+        return [_encoded(_open(paths, columns, key), None, key) for paths in files.values()]
+
+    images = dict(zip(read, decode_splits(EncodedDataset(encoded, whole), request), strict=True))
+    info = PoolInfo(tuple(names), str(left_out), str(columns))
+    labels = {
+        role: labels for role, split in splits.items() if (labels := split.labels()) is not None
+    }
+    if len(labels) < len(read):
+        return ImagePool(images["train"], None, None, num_classes=0, info=info)
+    num_classes = max(len(names), *(int(found.max()) + 1 for found in labels.values()))
+    held_out = {role: Split(images[role], labels[role]) for role in read if role != "train"}
+    return ImagePool(
+        images["train"],
+        labels["train"][chosen],
+        held_out.get("test"),
+        num_classes,
+        held_out.get("validation"),
+        info,
+    )
 
 
-def _open(path: Path, key: str) -> _ParquetFile:
+def _schema(path: Path, key: str) -> pa.Schema:
     try:
         with pq.ParquetFile(path) as file:
-            schema, num_images = file.schema_arrow, file.metadata.num_rows
-            has_labels = "label" in schema.names
-            column = file.read(["label"]).column("label") if has_labels else None
+            return file.schema_arrow
     except (pa.ArrowException, OSError) as err:
         raise _unreadable(path, err, key) from err
-    if not _holds_images(schema):
-        has_column = "image" in schema.names
-        raise ConfigError(
-            f"{key}: {path} needs a column 'image' (struct of bytes and path), found "
-            + (f"{schema.field('image').type}" if has_column else ", ".join(schema.names))
-        )
+
+
+def _open(paths: Sequence[Path], columns: Columns, key: str) -> _Shards:
+    files = [_open_file(path, columns, key) for path in paths]
+    labelled = [file.labels is not None for file in files]
+    if len(set(labelled)) > 1:
+        path = files[labelled.index(False)].path
+        raise ConfigError(f"{key}: {path} has no column {columns.label!r}, other shards have it")
+    return _Shards(files, columns.image)
+
+
+def _open_file(path: Path, columns: Columns, key: str) -> _Shard:
+    schema = _schema(path, key)
+    check_columns(schema, columns, path, key)
+    try:
+        with pq.ParquetFile(path) as file:
+            num_images = file.metadata.num_rows
+            has_labels = columns.label in schema.names
+            column = file.read([columns.label]).column(columns.label) if has_labels else None
+    except (pa.ArrowException, OSError) as err:
+        raise _unreadable(path, err, key) from err
     if not num_images:
         raise ConfigError(f"{key}: {path} holds no images")
-    labels = None if column is None else _labels(column, path, key)
-    return _ParquetFile(path, num_images, labels)
+    labels = None if column is None else labels_of(column, str(columns.label), path, key)
+    return _Shard(path, num_images, labels)
 
 
 def _unreadable(path: Path, err: Exception, key: str) -> ConfigError:
     return ConfigError(f"{key}: {path} is not a readable Parquet file: {one_line(err)}")
 
 
-def _holds_images(schema: pa.Schema) -> bool:
-    if "image" not in schema.names:
-        return False
-    kind = schema.field("image").type
-    return pa.types.is_struct(kind) and any(
-        field.name == "bytes" and field.type in (pa.binary(), pa.large_binary()) for field in kind
-    )
-
-
-def _labels(column: pa.ChunkedArray, path: Path, key: str) -> Tensor:
-    if not pa.types.is_integer(column.type) or column.null_count:
-        raise ConfigError(
-            f"{key}: {path}: column 'label' must hold integers, found {column.type} "
-            f"with {column.null_count} nulls"
-        )
-    labels = column.to_numpy().astype(np.int64)
-    if labels.min() < 0:
-        raise ConfigError(f"{key}: {path}: labels start at 0, found {labels.min()}")
-    return torch.from_numpy(labels)
-
-
-def _encoded(file: _ParquetFile, rows: NDArray[np.int64], key: str) -> EncodedSplit:
-    """The images in ``rows``, read by row groups to limit memory."""
+def _encoded(shards: _Shards, rows: NDArray[np.int64] | None, key: str) -> EncodedSplit:
+    """The images in ``rows`` of all files together; None: all."""
+    if rows is None:
+        rows = np.arange(shards.num_images)
+    order = np.argsort(rows)
+    in_order = rows[order]
 
     def batches() -> Iterator[list[EncodedImage]]:
-        try:
-            with pq.ParquetFile(file.path) as reader:
-                first = 0
-                for group in range(reader.num_row_groups):
-                    end = first + reader.metadata.row_group(group).num_rows
-                    positions = np.flatnonzero((rows >= first) & (rows < end))
-                    if len(positions):
-                        column = reader.read_row_group(group, columns=["image"]).column("image")
-                        taken = column.take(pa.array(rows[positions] - first)).to_pylist()
-                        yield [image(*found) for found in zip(taken, positions, strict=True)]
-                    first = end
-        except (pa.ArrowException, OSError) as err:
-            raise _unreadable(file.path, err, key) from err
+        first = 0
+        for file in shards.files:
+            for start, values in _read(file.path, shards.column, in_order - first, key):
+                begin, end = np.searchsorted(in_order - first, (start, start + len(values)))
+                taken = values.take(pa.array(in_order[begin:end] - first - start)).to_pylist()
+                found = zip(taken, in_order[begin:end] - first, order[begin:end], strict=True)
+                yield [_image(value, file.path, row, n, key) for value, row, n in found]
+            first += file.num_images
 
-    def image(value: object, position: np.intp) -> EncodedImage:
-        where = f"{file.path}: row {rows[position]}"
-        data = value["bytes"] if isinstance(value, dict) else None
-        if data is None:
-            raise ConfigError(f"{key}: {where} holds no image bytes")
-        return EncodedImage(int(position), where, data)
+    stamps = [file_stamp(file.path, key) for file in shards.files]
+    return EncodedSplit(shards.files[0].path, len(rows), batches, stamps)
 
-    return EncodedSplit(file.path, len(rows), batches, [file_stamp(file.path, key)])
+
+def _read(
+    path: Path, column: str, rows: NDArray[np.int64], key: str
+) -> Iterator[tuple[int, pa.Array]]:
+    """Batches of the column that hold any of the sorted rows, each with its first row.
+
+    Only a few images are in memory at a time, however large the row groups are.
+    """
+    try:
+        with pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as reader:
+            end = 0
+            for number in range(reader.num_row_groups):
+                group = reader.metadata.row_group(number)
+                first, end = end, end + group.num_rows
+                if not _any_between(rows, first, end):
+                    continue
+                options = {"row_groups": [number], "columns": [column]}
+                for batch in reader.iter_batches(_num_rows_at_once(group, column), **options):
+                    if _any_between(rows, first, first + len(batch)):
+                        yield first, batch.column(0)
+                    first += len(batch)
+                    if not _any_between(rows, first, end):
+                        break
+    except (pa.ArrowException, OSError) as err:
+        raise _unreadable(path, err, key) from err
+
+
+def _any_between(rows: NDArray[np.int64], first: int, end: int) -> bool:
+    begin, stop = np.searchsorted(rows, (first, end))
+    return bool(begin < stop)
+
+
+def _num_rows_at_once(group: pq.RowGroupMetaData, column: str) -> int:
+    """Number of rows with about ``_BYTES_AT_ONCE`` of encoded images, at most a few dozen."""
+    chunks = (group.column(n) for n in range(group.num_columns))
+    size = sum(
+        c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] == column
+    )
+    mean = max(1, size // group.num_rows)
+    return int(max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // mean)))
+
+
+def _image(value: object, path: Path, row: int, position: int, key: str) -> EncodedImage:
+    where = f"{path}: row {row}"
+    data = value["bytes"] if isinstance(value, dict) else value
+    if not isinstance(data, bytes):
+        raise ConfigError(f"{key}: {where} holds no image bytes")
+    return EncodedImage(int(position), where, data)

@@ -45,7 +45,8 @@ def _foreign_pool(dataset: Dataset, request: ImageRequest) -> ImagePool:
         pool = dataset(request)
     if not isinstance(pool, ImagePool):
         raise ConfigError(f"{where}: expected an ImagePool, found {type(pool).__name__}")
-    for images, labels in ((pool.images, pool.labels), *([pool.test] if pool.test else [])):
+    held_out = [split for split in (pool.test, pool.validation) if split is not None]
+    for images, labels in ((pool.images, pool.labels), *held_out):
         _check_images(where, images, request)
         if labels is not None:
             _check_labels(where, labels, len(images), pool.num_classes)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from simreg_core.config.trial import RegularizerConfig, TaskConfig
-from simreg_core.data.images import Split, resize
+from simreg_core.data.images import PoolInfo, Split, resize
 from simreg_core.data.registry import load_dataset
 from simreg_core.errors import ConfigError
 from simreg_core.registry import DATASETS, TARGETS
@@ -50,6 +50,7 @@ class TaskData(NamedTuple):
     num_classes: int
     fingerprint: str
     """16 hexadecimal digits that change with the content."""
+    info: PoolInfo = PoolInfo()
 
     def split(self, name: str) -> Split:
         """The split called ``train``, ``validation`` or ``test``."""
@@ -65,11 +66,11 @@ def load_task(config: TaskConfig) -> TaskData:
     """The splits of a task, which depend only on the configuration and the files.
 
     Test images are drawn first and validation images second, with ``split_seed``. So the size of
-    the training set does not change them.
+    the training set does not change them. A dataset's own test and validation sets are used.
 
     Raises:
-        ConfigError: a file is missing or damaged, there are too few images, or the labels are not
-            those of two or more classes, each with training images.
+        ConfigError: a file is missing or damaged, there are too few images, all are equal, or the
+            labels are not those of two or more classes, each with training images.
     """
     pool = load_dataset(
         config.dataset, color=config.color, size=config.image_size, key="task.dataset"
@@ -77,40 +78,61 @@ def load_task(config: TaskConfig) -> TaskData:
     if pool.labels is None:
         raise ConfigError(f"task.dataset: {config.dataset} has no labels")
     if config.dataset not in DATASETS.own:  # those have their published labels
-        _check_labels(pool.labels, pool.test, config)
+        for name, held_out in (("test", pool.test), ("validation", pool.validation)):
+            _check_labels(pool.labels, held_out, name, config)
+        for images in (pool.images, *(s.images for s in (pool.test, pool.validation) if s)):
+            require_different(images, f"task.dataset: {config.dataset}")
     labelled = Split(pool.images, pool.labels)
     order = torch.randperm(len(pool.images), generator=generator(config.split_seed, "split"))
     if pool.test is None:
-        if config.num_test is None:
-            raise ConfigError(
-                f"task.num_test: required, because {config.dataset} has no test set "
-                f"(it has {len(order)} images)"
-            )
-        if config.num_test > len(order) - _MIN_REST:
-            raise ConfigError(
-                f"task.num_test: {config.num_test} asked of {config.dataset}, which has "
-                f"{len(order)} images (training needs 2 of them, validation 1)"
-            )
-        test, order = labelled.take(order[: config.num_test]), order[config.num_test :]
+        num_test = _num_test(config, len(order))
+        test, order = labelled.take(order[:num_test]), order[num_test:]
     else:
         test = _first(pool.test, config)
-    num_validation = config.num_validation or max(1, len(order) // 10)
+    if pool.validation is None:
+        num_validation = config.num_validation or max(1, len(order) // 10)
+    else:
+        num_validation = 0
+        validation = _validation(pool.validation, config)
     num_train = config.num_train or len(order) - num_validation
     if num_validation + num_train > len(order) or num_train < 2:
         raise ConfigError(
             f"task.num_train: {num_train} training and {num_validation} validation images asked of "
             f"{config.dataset}, which has {len(order)} left after removing the test set"
         )
-    validation = labelled.take(order[:num_validation])
+    if pool.validation is None:
+        validation = labelled.take(order[:num_validation])
     train = labelled.take(order[num_validation : num_validation + num_train])
     digest = hashlib.sha256()
     for tensor in (*train, *validation, *test):
         digest.update(tensor.contiguous().numpy().tobytes())
-    return TaskData(train, validation, test, pool.num_classes, digest.hexdigest()[:16])
+    fingerprint = digest.hexdigest()[:16]
+    return TaskData(train, validation, test, pool.num_classes, fingerprint, pool.info)
 
 
-def _check_labels(labels: Tensor, test: Split | None, config: TaskConfig) -> None:
-    """Check that the training images have all labels 0 to K - 1, and the test set no others."""
+def _num_test(config: TaskConfig, num_images: int) -> int:
+    """Number of test images to draw from a dataset without a test set."""
+    if config.num_test is None:
+        raise ConfigError(
+            f"task.num_test: required, because {config.dataset} has no test set "
+            f"(it has {num_images} images)"
+        )
+    if config.num_test > num_images - _MIN_REST:
+        raise ConfigError(
+            f"task.num_test: {config.num_test} asked of {config.dataset}, which has "
+            f"{num_images} images (training needs 2 of them, validation 1)"
+        )
+    return config.num_test
+
+
+def require_different(images: Tensor, where: str) -> None:
+    """Reject several images that are all equal: their files do not show what they should."""
+    if len(images) > 1 and all(torch.equal(image, images[0]) for image in images[1:]):
+        raise ConfigError(f"{where}: all {len(images)} images are equal")
+
+
+def _check_labels(labels: Tensor, held_out: Split | None, name: str, config: TaskConfig) -> None:
+    """Check that the training images have all labels 0 to K - 1, and the held-out set no others."""
     where = f"task.dataset: {config.dataset}"
     present = labels.unique()
     if len(present) < 2:
@@ -121,10 +143,10 @@ def _check_labels(labels: Tensor, test: Split | None, config: TaskConfig) -> Non
             f"{where}: the training images have {len(present)} labels, which must be 0 to "
             f"{len(present) - 1}; found {int(present[-1])}, but no image with label {int(gaps[0])}"
         )
-    unknown = [] if test is None else test.labels[test.labels >= len(present)].tolist()
+    unknown = [] if held_out is None else held_out.labels[held_out.labels >= len(present)].tolist()
     if unknown:
         raise ConfigError(
-            f"{where}: the test set has images with label {unknown[0]}, the training images have "
+            f"{where}: the {name} set has images with label {unknown[0]}, the training images have "
             f"labels 0 to {len(present) - 1} only"
         )
 
@@ -138,6 +160,20 @@ def _first(test: Split, config: TaskConfig) -> Split:
             f"whose test set has {len(test.labels)} images"
         )
     return test.take(order_of_test_images(config, len(test.labels), config.num_test))
+
+
+def _validation(found: Split, config: TaskConfig) -> Split:
+    """The asked number of images of the dataset's own validation set."""
+    asked = config.num_validation
+    if asked is None:
+        return found
+    if asked > len(found.labels):
+        raise ConfigError(
+            f"task.num_validation: {asked} asked of {config.dataset}, "
+            f"whose validation set has {len(found.labels)} images"
+        )
+    rng = generator(config.split_seed, "validation split")
+    return found.take(torch.randperm(len(found.labels), generator=rng)[:asked])
 
 
 def order_of_test_images(config: TaskConfig, num_available: int, num_used: int) -> Tensor:
@@ -175,7 +211,9 @@ def load_regularization_images(
             f"regularizer.target: {config.target} needs labels; the regularization dataset "
             f"{config.dataset!r} has none"
         )
-    return found.take(slice(config.num_images))
+    found = found.take(slice(config.num_images))
+    require_different(found.images, f"regularizer.dataset: {config.dataset}")
+    return found
 
 
 def _other_images(

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from simreg_core.data.images import ImageRequest, convert, resize, to_channels, to_tensor
+from simreg_core.data.decoding import to_tensor
+from simreg_core.data.images import ImageRequest, convert, resize, to_channels
 
 # Resizing
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from simreg_core.config.trial import TaskConfig
-from simreg_core.data import images as images_module
+from simreg_core.data import encoded as encoded_module
 from simreg_core.data.images import ImagePool
 from simreg_core.data.registry import load_dataset
 from simreg_core.data.task import load_task
@@ -213,13 +213,13 @@ def test_image_that_cannot_be_read_is_refused_by_name(
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The images that have been decoded."""
     names: list[str] = []
-    decode = images_module._decode
+    decode = encoded_module._decode
 
-    def counting(encoded: Any, request: Any) -> Any:
+    def counting(encoded: Any, *rest: Any) -> Any:
         names.append(encoded.where)
-        return decode(encoded, request)
+        return decode(encoded, *rest)
 
-    monkeypatch.setattr(images_module, "_decode", counting)
+    monkeypatch.setattr(encoded_module, "_decode", counting)
     return names
 
 
