@@ -23,7 +23,7 @@ from tests.cuda_tests.comparing import CPU, MakeConfig, assert_near, begin
 pytestmark = pytest.mark.cuda
 
 FEATURES, LOGITS = 1e-5, 1e-4  # float32 against float64 on a CPU: below 2e-6 and 1e-5
-LOSS, GRADIENT = 1e-4, 1e-3
+LOSS, GRADIENT = 1e-4, 5e-3
 RANGES: dict[str, dict[str, Any]] = {
     name: {"regularizer.pairs": name} for name in ("all", "high", "low", "positive", "negative")
 }

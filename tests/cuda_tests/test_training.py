@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from simreg_core.data.task import TaskData
 from simreg_core.training.checkpoints import fit_with_checkpoints
+from simreg_core.training.state import TrainingState
 from simreg_core.training.steps import Draws, draw_epoch, train_step
 from tests.cuda_tests.comparing import (
     CPU,
@@ -18,7 +20,6 @@ from tests.cuda_tests.comparing import (
     assert_near,
     assert_same,
     begin,
-    distance,
     epochs_of,
     tensors_of,
     trained,
@@ -28,7 +29,20 @@ from tests.cuda_tests.comparing import (
 
 pytestmark = pytest.mark.cuda
 
-EPOCH = 1e-3  # rounding grows by a factor of some 100 in the 5 steps of an epoch
+# After an epoch on a CPU from weights changed by 2e-7: 1e-4, 3e-3 and 5e-2 without a regularizer,
+# because rounding turns single units on or off.
+WEIGHTS, STATISTICS, MOMENTUM = 2e-3, 1e-2, 0.2
+
+
+def joined(state: TrainingState, part: str) -> Tensor:
+    """All weights, batch-normalisation statistics and running means, or momentum, as one vector."""
+    is_part = {
+        "weights": lambda name: name.startswith("model.") and "running" not in name,
+        "statistics": lambda name: "running_" in name or ".mean" in name,
+        "momentum": lambda name: name.startswith("momentum."),
+    }[part]
+    found = [value.flatten() for name, value in tensors_of(state).items() if is_part(name)]
+    return torch.cat([value for value in found if value.is_floating_point()])
 
 
 @pytest.mark.parametrize("alpha", [0, 0.1], ids=["plain", "regularized"])
@@ -38,15 +52,13 @@ def test_epoch_on_the_device_is_that_on_the_cpu(
     config = make_config({"regularizer.alpha": alpha, "training.epochs": 1})
     found, expected = (trained(config, data, place) for place in (device, CPU))
     assert next(found.model.parameters()).device.type == device.type
-    for name, value in tensors_of(expected).items():
-        # Momentum is as exact as gradients are, which nearly cancel where features are normalised.
-        allowed = 30 * EPOCH if name.startswith("momentum") else EPOCH
-        if distance(value, torch.zeros_like(value)) > 0 and value.norm() > 1e-3:
-            assert_near(tensors_of(found)[name], value, allowed, name)
+    parts = {"weights": WEIGHTS, "statistics": STATISTICS, "momentum": MOMENTUM}
+    for part, allowed in parts.items():
+        assert_near(joined(found, part), joined(expected, part), allowed, part)
     (own,), (other,) = found.records, expected.records
     for field in ("task_loss", "validation_loss", "similarity_loss"):
         a, b = getattr(own, field), getattr(other, field)
-        assert a == (b if b is None else pytest.approx(b, rel=10 * EPOCH)), field
+        assert a == (b if b is None else pytest.approx(b, rel=0.01)), field
     assert own.train_accuracy == pytest.approx(other.train_accuracy, abs=2 / 300)
     assert own.positive_share == other.positive_share
 
@@ -148,6 +160,6 @@ def test_checkpoint_of_another_device(
 
     for state in (saved, restored):
         epochs_of(state, config, data, 1)
-    assert weight_distance(restored, saved) < EPOCH
+    assert weight_distance(restored, saved) < 5e-3
     assert len(without_seconds(restored.records)) == 3
     assert restored.records[2].task_loss == pytest.approx(saved.records[2].task_loss, rel=0.01)
