@@ -36,8 +36,18 @@ DRAWING = {"gaussian_noise", "shot_noise", "impulse_noise", "motion_blur", "elas
 @pytest.fixture(scope="module")
 def network(make_config: MakeConfig, data: TaskData) -> FeatureNetwork:
     """A network that was trained on the CPU."""
-    config = make_config({"regularizer.alpha": 0, "training.epochs": 3})
-    return freeze(trained(config, data, CPU).model)
+    augmentation = {"crop_padding": 1, "horizontal_flip": False}
+    config = make_config(
+        {
+            "regularizer.alpha": 0,
+            "training.epochs": 8,
+            "training.learning_rate": 0.1,
+            "training.augmentation": augmentation,
+        }
+    )
+    state = trained(config, data, CPU)
+    assert state.records[-1].validation_accuracy > 0.7
+    return freeze(state.model)
 
 
 def started(

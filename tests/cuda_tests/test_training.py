@@ -34,14 +34,15 @@ pytestmark = pytest.mark.cuda
 WEIGHTS, STATISTICS, MOMENTUM = 2e-3, 1e-2, 0.2
 
 
+def _part(name: str) -> str:
+    if name.startswith("momentum"):
+        return "momentum"
+    return "statistics" if "running_" in name or ".mean" in name else "weights"
+
+
 def joined(state: TrainingState, part: str) -> Tensor:
     """All weights, batch-normalisation statistics and running means, or momentum, as one vector."""
-    is_part = {
-        "weights": lambda name: name.startswith("model.") and "running" not in name,
-        "statistics": lambda name: "running_" in name or ".mean" in name,
-        "momentum": lambda name: name.startswith("momentum."),
-    }[part]
-    found = [value.flatten() for name, value in tensors_of(state).items() if is_part(name)]
+    found = [value.flatten() for name, value in tensors_of(state).items() if _part(name) == part]
     return torch.cat([value for value in found if value.is_floating_point()])
 
 
