@@ -169,16 +169,16 @@ def test_trainings_in_two_threads_are_those_of_one(
 ) -> None:
     configs = [make_config({**changes, "seed": seed}) for seed in (1, 2)]
     expected = [trained(config, data, device) for config in configs]
+    # Built one after another: layers are initialised from the global generator, which threads share.
+    found = [begin(config, data, device) for config in configs]
     together = Barrier(2)
 
-    def train(config: TrialConfig) -> TrainingState:
-        state = begin(config, data, device)
+    def train(state: TrainingState, config: TrialConfig) -> None:
         together.wait(60)
         epochs_of(state, config, data)
-        return state
 
     with ThreadPoolExecutor(2) as threads:
-        found = list(threads.map(train, configs))
+        list(threads.map(train, found, configs))
     for state, alone in zip(found, expected, strict=True):
         assert state.uses_cuda_graph == alone.uses_cuda_graph == is_cuda
         assert_same(state, alone)
