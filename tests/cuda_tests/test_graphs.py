@@ -169,7 +169,7 @@ def test_trainings_in_two_threads_are_those_of_one(
 ) -> None:
     configs = [make_config({**changes, "seed": seed}) for seed in (1, 2)]
     expected = [trained(config, data, device) for config in configs]
-    # Built one after another: layers are initialised from the global generator, which threads share.
+    # One after another: layers are initialised from the global generator, which threads share.
     found = [begin(config, data, device) for config in configs]
     together = Barrier(2)
 
