@@ -30,14 +30,19 @@ _CAPTURING = threading.Lock()
 def capture_cuda_graph(body: Body) -> Body:
     """Capture the work that ``body`` puts on the current CUDA stream; captures, does not run it."""
     graph = torch.cuda.CUDAGraph()
+    random = torch.cuda.default_generators[torch.cuda.current_device()]
+    spare = random.clone_state()
     # One capture at a time in a process; other threads may use the GPU meanwhile.
-    with (
-        _CAPTURING,
-        torch.cuda.graph(
-            graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"
-        ),
-    ):
-        body()
+    with _CAPTURING:
+        try:
+            with torch.cuda.graph(
+                graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"
+            ):
+                body()
+        except RuntimeError:
+            # The generator is still in capture, and would refuse all draws of attacks.
+            random.graphsafe_set_state(spare)
+            raise
     return graph.replay
 
 
