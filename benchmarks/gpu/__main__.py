@@ -71,7 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     settings = Settings(str(args.data.resolve()), str(out), args.device, args.quick)
     head = conditions(args.device)
-    command = shlex.join(["python", "-m", "benchmarks.gpu", *(sys.argv[1:] if argv is None else argv)])
+    command = shlex.join(
+        ["python", "-m", "benchmarks.gpu", *(sys.argv[1:] if argv is None else argv)]
+    )
     titles = {name: stage.title for name, stage in STAGES.items()}
     stages = {name: STAGES[name] for name in args.stages}
     print(head, flush=True)

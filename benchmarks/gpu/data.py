@@ -29,7 +29,7 @@ def load_cifar10(settings: Settings) -> TaskData:
 def make_trial(settings: Settings, **sections: dict[str, Any]) -> TrialConfig:
     """The published protocol with changes by section; endless, see :func:`timing.make_trial`."""
     if settings.quick:
-        sections["regularizer"] = {"num_images": 64, **sections.get("regularizer", {})}
+        sections["regularizer"] = {"num_images": 16, **sections.get("regularizer", {})}
         sections["model"] = {**sections.get("model", {}), **QUICK_MODEL}
     return timing.make_trial(dataset(settings, "cifar10"), **sections)
 

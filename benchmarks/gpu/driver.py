@@ -86,7 +86,7 @@ def run_stage(name: str, stage: Stage, settings: Settings) -> None:
             if code:
                 recorder.add("process", note=f"exit code {code}: {_last(log)}", status="failed")
             else:
-                recorder.add("whole stage", {"s": [seconds]})
+                recorder.add("whole stage", note=f"{seconds:.0f} s")
         finally:  # also when this process is interrupted
             _kill_group(process)
             stop_mps(settings.out)

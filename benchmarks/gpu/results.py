@@ -86,6 +86,12 @@ class Recorder:
             os.fsync(file.fileno())
         print(f"{self.stage}: {name}: {status} {dict(result.values)} {note}", flush=True)
 
+    def has_measured(self, name: str) -> bool:
+        """Whether an earlier call has measured this already."""
+        results = read_results(self.path.parent)
+        own = [r for r in results if (r.stage, r.name) == (self.stage, name)]
+        return any(result.status == "measured" for result in own)
+
     @contextmanager
     def attempt(self, name: str, status: str = "failed") -> Iterator[None]:
         """Record an exception in the block as a result, so that the next measurement can follow."""

@@ -26,27 +26,37 @@ def write_table(folder: Path, conditions: str, command: str, titles: Mapping[str
     ]
     for stage, title in titles.items():
         rows = [result for result in results if result.stage == stage]
-        parts.append(f"### {title}\n\n" + (_table(rows) if rows else "No results."))
+        parts += [f"### {title}", *_tables(rows)]
     path = folder / "results.md"
     write_text(path, "\n\n".join(parts) + "\n")
     return path
 
 
-def _table(rows: Sequence[Result]) -> str:
-    columns = list(dict.fromkeys(name for row in rows for name in row.values))
-    lines = [["measurement", *columns, "n", "note"]]
-    lines.append(["---"] * len(lines[0]))
+def _tables(rows: Sequence[Result]) -> list[str]:
+    """One table for each set of columns, then the results without values as a list."""
+    groups: dict[tuple[str, ...], list[Result]] = {}
     for row in rows:
-        cells = [_cell(row.values.get(name)) for name in columns]
-        number = max((len(values) for values in row.values.values()), default=0)
-        status = "" if row.status == "measured" else f"**{row.status}** "
-        lines.append([row.name, *cells, str(number or ""), f"{status}{row.note}".strip()])
+        groups.setdefault(tuple(row.values), []).append(row)
+    listed = [_item(row) for row in groups.pop((), [])]
+    tables = [_table(group) for group in groups.values()]
+    return [*tables, *(["\n".join(listed)] if listed else [])] or ["No results."]
+
+
+def _item(row: Result) -> str:
+    return f"* {row.name}: {row.status}" + (f", {row.note}" if row.note else "")
+
+
+def _table(rows: Sequence[Result]) -> str:
+    """Rows with the same columns; the first column's number of values is n."""
+    columns = list(rows[0].values)
+    lines = [["measurement", *columns, "n", "note"], ["---"] * (len(columns) + 3)]
+    for row in rows:
+        cells = [_cell(row.values[name]) for name in columns]
+        lines.append([row.name, *cells, str(len(row.values[columns[0]])), row.note])
     return "\n".join(_line(cells) for cells in lines)
 
 
-def _cell(values: Sequence[float] | None) -> str:
-    if not values:
-        return ""
+def _cell(values: Sequence[float]) -> str:
     return str(spread(values)) if len(values) > 1 else f"{values[0]:.3g}"
 
 
