@@ -83,10 +83,7 @@ class VectorisedTraining:
         ]
         self._template = objectives[0]
         if device.type == "cuda":
-            for module in self._template.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    own = module.forward
-                    module.forward = partial(_without_cudnn, own)  # type: ignore[method-assign]
+            _avoid_cudnn_in_batch_norm(self._template)
         self.parameters, self.buffers = stack_module_state(objectives)
         self._images = self._regularizers[0].images
         self._similarity = PixelSimilarity(self._images)
@@ -188,11 +185,18 @@ class VectorisedTraining:
         return loss / len(split.labels), correct / len(split.labels)
 
 
-def _without_cudnn(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """A batch normalisation by PyTorch's own kernel.
+def _avoid_cudnn_in_batch_norm(template: nn.Module) -> None:
+    """Let PyTorch's own kernel normalise batches.
 
     Before it calls cuDNN, PyTorch asks for a memory format, which vmap of torch 2.11 cannot answer.
     """
+    for module in template.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            own = module.forward
+            module.forward = partial(_without_cudnn, own)  # type: ignore[method-assign]
+
+
+def _without_cudnn(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     before, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, False
     try:
         return forward(x)

@@ -32,7 +32,7 @@ STAGES = {
 }
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER")
@@ -64,7 +64,7 @@ def _stages(text: str) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stages; 0 done, 130 interrupted (the table is written in both cases)."""
-    args = parse(argv)
+    args = _parse(argv)
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("SIMREG_DATA", str(out / "arrays"))
