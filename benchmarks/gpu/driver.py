@@ -65,6 +65,7 @@ def run_stage(name: str, stage: Stage, settings: Settings) -> None:
     folder, started = Path(settings.out), time.time()
     recorder = Recorder(folder, name)
     (folder / "logs").mkdir(parents=True, exist_ok=True)
+    recorder.add(name, status="started")
     log = folder / "logs" / f"{name}.log"
     command = [sys.executable, "-m", "benchmarks.gpu.driver", name, stage.function]
     with log.open("a", encoding="utf-8") as output:

@@ -173,15 +173,17 @@ def _summarise(recorder: Recorder, study: str, store: ResultStore) -> None:
         elif row["is_reference"]:
             name = f"{row['label']}, {row['epsilon']:g}"
             values.setdefault(name, {})[row["seed"]] = row["accuracy"]
-    for row in store.read("trials"):
-        name, values = "boundary distance", found[groups[row["trial"]]]
-        if (distance := row["test.boundary_distance"]) is not None:
-            values.setdefault(name, {})[row["seed"]] = distance
-        for name in ("train_seconds", "evaluate_seconds"):
-            values.setdefault(f"{name.partition('_')[0]}, s", {})[row["seed"]] = row[name]
     for group in sorted(found, key=["unregularized", *groups.values()].index):
         values_by_seed = {name: list(own.values()) for name, own in found[group].items()}
         recorder.add(f"{study}: {group}", values_by_seed, "test accuracy; one value per seed")
+    rows = store.read("trials")
+    for group in dict.fromkeys(groups[row["trial"]] for row in rows):
+        own = [row for row in rows if groups[row["trial"]] == group]
+        columns = ["train_seconds", "evaluate_seconds"]
+        columns += ["test.boundary_distance"] * (study == "curves")
+        costs = {name: [row[name] for row in own if row[name] is not None] for name in columns}
+        kept = {name: values for name, values in costs.items() if values}
+        recorder.add(f"{study}: {group}, costs", kept, "side by side with the other networks")
 
 
 def _record_progress(settings: Settings, recorder: Recorder) -> None:

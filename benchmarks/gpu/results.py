@@ -52,7 +52,8 @@ class Result:
     stage: str
     name: str
     status: str = "measured"
-    """``measured``, ``skipped``, ``failed`` or ``stopped`` (by the time limit)."""
+    """``measured``, ``skipped``, ``failed``, ``stopped`` (by the time limit); of a test ``passed``.
+    ``started`` begins a call and replaces what earlier calls could not measure."""
     values: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Repeated measurements by column, whose name has the unit."""
     note: str = ""
@@ -115,5 +116,9 @@ def read_results(folder: Path) -> list[Result]:
             result = Result.from_line(line)
         except (ValueError, TypeError):  # the process was killed while it wrote
             continue
-        found[result.stage, result.name] = result
+        if result.status == "started":
+            is_old = [k for k, r in found.items() if k[0] == result.stage and not r.values]
+            found = {key: value for key, value in found.items() if key not in is_old}
+        else:
+            found[result.stage, result.name] = result
     return list(found.values())

@@ -47,12 +47,12 @@ def _item(row: Result) -> str:
 
 
 def _table(rows: Sequence[Result]) -> str:
-    """Rows with the same columns; the first column's number of values is n."""
+    """Rows with the same columns; n is the largest number of values."""
     columns = list(rows[0].values)
     lines = [["measurement", *columns, "n", "note"], ["---"] * (len(columns) + 3)]
     for row in rows:
         cells = [_cell(row.values[name]) for name in columns]
-        lines.append([row.name, *cells, str(len(row.values[columns[0]])), row.note])
+        lines.append([row.name, *cells, str(max(map(len, row.values.values()))), row.note])
     return "\n".join(_line(cells) for cells in lines)
 
 

@@ -72,7 +72,16 @@ def test_a_half_written_line_is_left_out_and_the_last_result_counts(tmp_path: Pa
     assert recorder.has_measured("own")
     with recorder.path.open("a") as file:
         file.write(json.dumps({"stage": "epoch", "name": "other"})[:-4])
+        file.write("\n")
     assert [(r.name, r.status) for r in read_results(tmp_path)] == [("own", "measured")]
+
+
+def test_a_new_call_forgets_what_the_last_one_could_not_measure(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, "epoch")
+    recorder.add("own", {"s": [1.0]})
+    recorder.add("plain", note="no memory", status="failed")
+    recorder.add("epoch", status="started")
+    assert [result.name for result in read_results(tmp_path)] == ["own"]
 
 
 def test_tests_are_recorded_by_name(tmp_path: Path) -> None:
