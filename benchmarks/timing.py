@@ -124,17 +124,10 @@ def make_trial(dataset: str | None = None, **sections: dict[str, Any]) -> TrialC
 
 
 def epochs_of(
-    config: TrialConfig,
-    data: TaskData,
-    device: torch.device,
-    train: Split | None = None,
-    *,
-    memory_format: torch.memory_format | None = None,
+    config: TrialConfig, data: TaskData, device: torch.device, train: Split | None = None
 ) -> Callable[[], EpochRecord]:
     """A function that trains a new network by one epoch per call, on ``train`` if given."""
     state = start(config, data, device)
-    if memory_format is not None:
-        state.model.to(memory_format=memory_format)  # type: ignore[call-overload]
     epochs = fit(
         state,
         data if train is None else data._replace(train=train),

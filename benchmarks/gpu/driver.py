@@ -6,6 +6,7 @@ A stage that crashes or overruns loses only what it has not written yet.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -107,13 +108,26 @@ def _last(log: Path) -> str:
     return lines[-1][:300] if lines else ""
 
 
+class _Warnings(logging.Handler):
+    """Records warnings, such as that of a step that cannot be captured as a CUDA graph."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__(logging.WARNING)
+        self.recorder = recorder
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.recorder.add("warning", note=record.getMessage()[:300], status="warned")
+
+
 def main() -> None:
     """Run one stage in this process: arguments are its name, function and settings."""
     name, function, text = sys.argv[1:]
     settings = Settings(**json.loads(text))
     module, _, attribute = function.partition(":")
     run: Run = getattr(import_module(module), attribute)
-    run(settings, Recorder(Path(settings.out), name))
+    recorder = Recorder(Path(settings.out), name)
+    logging.getLogger("simreg_core").addHandler(_Warnings(recorder))
+    run(settings, recorder)
 
 
 if __name__ == "__main__":

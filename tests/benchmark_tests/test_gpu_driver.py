@@ -49,7 +49,8 @@ def test_a_crash_and_an_overrun_lose_no_result(tmp_path: Path) -> None:
     assert found["overrunning", "before"].values == {"s": [5.0]}
     assert found["overrunning", "time limit"].status == "stopped"
     assert found["good", "speed"].status == "measured"
-    assert written == [3, 5]
+    assert found["good", "warning"].note == "no graph"
+    assert written == [3, 6]
     pid = int((tmp_path / "child").read_text())
     for _ in range(50):
         if not is_running(pid):
