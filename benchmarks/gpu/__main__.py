@@ -24,9 +24,9 @@ from benchmarks.gpu.results import Settings
 from benchmarks.gpu.table import write_table
 
 STAGES = {
-    "right": Stage("Is it right?", "benchmarks.gpu.right:run", 0.10),
+    "right": Stage("Is it right?", "benchmarks.gpu.right:run", 0.13),
     "epoch": Stage("How long is an epoch?", "benchmarks.gpu.epoch:run", 0.22),
-    "published": Stage("The published protocol", "benchmarks.gpu.published:run", 0.43),
+    "published": Stage("The published protocol", "benchmarks.gpu.published:run", 0.40),
     "trials": Stage("Trials per hour", "benchmarks.gpu.trials:run", 0.15),
     "attacks": Stage("Attacks", "benchmarks.gpu.attacks:run", 0.10),
 }

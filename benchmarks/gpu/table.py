@@ -37,7 +37,10 @@ def _tables(rows: Sequence[Result]) -> list[str]:
     groups: dict[tuple[str, ...], list[Result]] = {}
     for row in rows:
         groups.setdefault(tuple(row.values), []).append(row)
-    listed = [_item(row) for row in groups.pop((), [])]
+    others = groups.pop((), [])
+    passed = sum(row.status == "passed" for row in others)
+    listed = [f"* passed: {passed} (names in results.jsonl)"] if passed else []
+    listed += [_item(row) for row in others if row.status != "passed"]
     tables = [_table(group) for group in groups.values()]
     return [*tables, *(["\n".join(listed)] if listed else [])] or ["No results."]
 
