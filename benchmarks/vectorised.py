@@ -9,7 +9,8 @@ features, so the result is the same as that of ``simreg_core.training.fit``.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +22,12 @@ from simreg_core.data.task import TaskData
 from simreg_core.networks.network import FeatureNetwork
 from simreg_core.regularizer.loss import SimilarityRegularizer, similarity_loss
 from simreg_core.regularizer.similarity import PixelSimilarity
-from simreg_core.seeding import generator
-from simreg_core.training.augment import augment, draw_augmentation
+from simreg_core.training.augment import augment
 from simreg_core.training.fit import learning_rate
+from simreg_core.training.graph import GraphSteps
 from simreg_core.training.start import start
 from simreg_core.training.state import TrainingState
+from simreg_core.training.steps import Draws, StepResult, draw_epoch, run_eagerly
 
 _EVAL_BATCH = 1000
 
@@ -56,13 +58,19 @@ class VectorisedTraining:
             seed.
         data: Splits of the task, on the device.
         device: Device of the training.
+        uses_graph: Replay steps as a CUDA graph, on a GPU.
 
     Raises:
         ValueError: a configuration is not supported, or they differ in other fields.
     """
 
     def __init__(
-        self, configs: Sequence[TrialConfig], data: TaskData, device: torch.device
+        self,
+        configs: Sequence[TrialConfig],
+        data: TaskData,
+        device: torch.device,
+        *,
+        uses_graph: bool = False,
     ) -> None:
         _check(configs)
         self.configs = list(configs)
@@ -74,71 +82,80 @@ class VectorisedTraining:
             for state, regularizer in zip(states, self._regularizers, strict=True)
         ]
         self._template = objectives[0]
+        if device.type == "cuda":
+            _avoid_cudnn_in_batch_norm(self._template)
         self.parameters, self.buffers = stack_module_state(objectives)
         self._images = self._regularizers[0].images
         self._similarity = PixelSimilarity(self._images)
         own = [(config.regularizer.alpha, config.regularizer.threshold) for config in configs]
         self._alpha, self._threshold = torch.tensor(own, device=device).T
         training = configs[0].training
+        is_cuda, rate = device.type == "cuda", training.learning_rate
         self._optimizer = torch.optim.SGD(
             self.parameters.values(),
-            lr=training.learning_rate,
+            lr=torch.tensor(rate, device=device) if is_cuda else rate,
             momentum=training.momentum,
             weight_decay=training.weight_decay,
+            fused=True if is_cuda else None,
         )
+        self._run_eager = partial(run_eagerly, self._step)
+        self.graph = GraphSteps(self._step) if is_cuda and uses_graph else None
+        self._run_full = self.graph or self._run_eager
 
     def epoch(self, number: int) -> tuple[Tensor, Tensor]:
         """Train one epoch; mean validation loss (nats) and accuracy, each (M,)."""
         training = self.configs[0].training
+        rate = learning_rate(training, number)
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(training, number)
-        order_rngs, augment_rngs, pair_rngs = (
-            [generator(config.seed, stream, number) for config in self.configs]
-            for stream in ("batches", "augmentation", "pairs")
-        )
-        train = self._data.train
-        orders = [torch.randperm(len(train.labels), generator=rng) for rng in order_rngs]
-        batches = torch.stack(orders).to(self._device).split(training.batch_size, dim=1)
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
         self._template.train()
-        for index in batches:
-            if index.shape[1] < 2:  # batch normalisation needs two images
-                continue
-            draws = torch.cat(
-                [draw_augmentation(index.shape[1], training.augmentation, r) for r in augment_rngs],
-                dim=1,
-            )
-            pixels = augment(
-                train.images, index.flatten(), draws.to(self._device), training.augmentation
-            ).unflatten(0, index.shape)
-            own = (pixels.to(torch.float32) / 255, train.labels[index])
-            self._step(*own, *self._draw_pairs(pair_rngs))
+        for draws in self._draw_epoch(number):
+            is_full = draws.images.shape[-1] == training.batch_size
+            (self._run_full if is_full else self._run_eager)(draws)
         return self._validate()
 
-    def _draw_pairs(self, rngs: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
-        """Pixels (M, 2k, C, H, W) of fresh pairs, and their targets (M, k)."""
-        drawn = [own.draw(1, rng)[0] for own, rng in zip(self._regularizers, rngs, strict=True)]
-        pairs = torch.stack(drawn).to(self._device)
-        first, second = pairs.unbind(dim=1)
+    def _draw_epoch(self, number: int) -> list[Draws]:
+        """The draws of all networks; their second dimension is M."""
+        own = [
+            draw_epoch(
+                self._data.train, regularizer, config.training, seed=config.seed, epoch=number
+            )
+            for config, regularizer in zip(self.configs, self._regularizers, strict=True)
+        ]
+        return [
+            Draws(*(torch.stack(values, dim=1) for values in zip(*parts, strict=True)))
+            for parts in zip(*own, strict=True)
+        ]
+
+    def _step(self, draws: Draws) -> StepResult:
+        """One step of all networks; the result is the sum of their losses."""
+        training, index = self.configs[0].training, draws.images  # (M, B)
+        crops = draws.augmentation.transpose(0, 1).flatten(1)
+        pixels = augment(self._data.train.images, index.flatten(), crops, training.augmentation)
+        pixels = pixels.unflatten(0, index.shape).to(torch.float32) / 255
+        first, second = draws.pairs.unbind(dim=1)
         similarity = self._similarity(first.flatten(), second.flatten()).view_as(first)
         threshold = self._threshold[:, None]
-        above, below = similarity > threshold, similarity < -threshold
-        pixels = self._images[pairs.flatten(1)].to(torch.float32) / 255
-        return pixels, above.float() - below.float()
-
-    def _step(self, pixels: Tensor, labels: Tensor, pairs: Tensor, s_target: Tensor) -> None:
-        def loss_of(state: tuple[dict[str, Tensor], ...], *own: Tensor) -> Tensor:
-            loss: Tensor = functional_call(self._template, state, own)
-            return loss
-
+        s_target = (similarity > threshold).float() - (similarity < -threshold).float()
+        paired = self._images[draws.pairs.flatten(1)].to(torch.float32) / 255
+        own = pixels, self._data.train.labels[index], paired, s_target, self._alpha
         with warnings.catch_warnings():
             # lerp_ of the running means has no batching rule, which costs M tiny calls per layer.
             warnings.filterwarnings("ignore", "There is a performance drop.*lerp_")
-            losses = torch.vmap(loss_of)(
-                (self.parameters, self.buffers), pixels, labels, pairs, s_target, self._alpha
-            )
+            losses = torch.vmap(self._loss_of)((self.parameters, self.buffers), *own)
         self._optimizer.zero_grad(set_to_none=True)
-        losses.sum().backward()  # no network's loss depends on another's parameters
+        total = losses.sum()  # no network's loss depends on another's parameters
+        total.backward()
         self._optimizer.step()
+        nothing = total.new_zeros(())
+        return StepResult(total.detach(), nothing, nothing, total.new_zeros((2, 0)))
+
+    def _loss_of(self, state: tuple[dict[str, Tensor], ...], *own: Tensor) -> Tensor:
+        loss: Tensor = functional_call(self._template, state, own)
+        return loss
 
     @torch.no_grad()
     def _validate(self) -> tuple[Tensor, Tensor]:
@@ -166,6 +183,25 @@ class VectorisedTraining:
             loss += nats.sum(dim=1)
             correct += (logits.argmax(dim=2) == labels).sum(dim=1)
         return loss / len(split.labels), correct / len(split.labels)
+
+
+def _avoid_cudnn_in_batch_norm(template: nn.Module) -> None:
+    """Let PyTorch's own kernel normalise batches.
+
+    Before it calls cuDNN, PyTorch asks for a memory format, which vmap of torch 2.11 cannot answer.
+    """
+    for module in template.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            own = module.forward
+            module.forward = partial(_without_cudnn, own)  # type: ignore[method-assign]
+
+
+def _without_cudnn(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    before, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, False
+    try:
+        return forward(x)
+    finally:
+        torch.backends.cudnn.enabled = before
 
 
 def regularizer_of(state: TrainingState) -> SimilarityRegularizer:

@@ -26,7 +26,8 @@ from simreg_core.training.baselines import check_before_training
 from tuner.execution.baseline_networks import train_baselines
 from tuner.execution.progress import SearchView, console_table
 from tuner.execution.ray_session import Resources
-from tuner.execution.recorder import Recorder, write_baselines
+from tuner.execution.recorder import Recorder
+from tuner.execution.records import write_baselines
 from tuner.execution.searcher import StudySearcher
 from tuner.execution.tune_runner import run_networks
 from tuner.execution.worker import WorkerSettings

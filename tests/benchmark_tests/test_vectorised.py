@@ -11,6 +11,7 @@ from benchmarks.timing import make_task
 from benchmarks.vectorised import VectorisedTraining, regularizer_of
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import TaskData
+from simreg_core.training.graph import GraphSteps
 from simreg_core.training.start import start
 from simreg_core.training.state import TrainingState
 from tests.core_tests.trained_networks import as_resnet, epochs_of
@@ -85,6 +86,19 @@ def test_stacked_networks_are_trained_as_they_are_alone(
     for name, values in together.items():
         for value, own in zip(values, alone, strict=True):
             torch.testing.assert_close(value.detach(), own[name], rtol=0, atol=tolerance)
+
+
+def test_a_replayed_step_and_avoiding_cudnn_change_nothing() -> None:
+    data = make_task(None, CPU, train=80, validation=20)
+    configs = [make_config(*own) for own in OWN[:2]]
+    eager, replayed = VectorisedTraining(configs, data, CPU), VectorisedTraining(configs, data, CPU)
+    vectorised._avoid_cudnn_in_batch_norm(replayed._template)
+    replayed._run_full = GraphSteps(replayed._step, capture=lambda body: body)
+    for number in range(2):
+        for own, other in zip(eager.epoch(number), replayed.epoch(number), strict=True):
+            assert torch.equal(own, other)
+    assert replayed._run_full.is_captured
+    assert torch.backends.cudnn.enabled
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from simreg_core.results.objectives import BestTrial, best_trial, total_violatio
 from simreg_core.results.study_lock import StudyLock
 from simreg_core.results.tables import ResultStore
 from tuner.execution.progress import SearchView
-from tuner.execution.records import NETWORK_TABLES
+from tuner.execution.records import write_rows
 from tuner.execution.searcher import Outcome
 from tuner.execution.worker import OPEN_FILES
 from tuner.space.search_space import SearchSpace
@@ -51,16 +51,7 @@ class Recorder:
         }
         if outcome.status == "complete":
             row["feasible"] = total_violation(row, self.space.constraints) == 0
-        write_baselines(self.store, outcome.record.get("baselines", []))
-        for table in NETWORK_TABLES:
-            if table in outcome.record:
-                self.store.write_trial(table, outcome.number, outcome.record[table])
-        if networks := outcome.record.get("seeds"):
-            complete = {**identity, "status": "complete", "num_seeds": 1}
-            rows = [{**columns, **complete} for columns in networks]
-            self.store.write_trial("seeds", outcome.number, rows)
-        # Written last: a trial in this table has all its rows.
-        self.store.write_trial("trials", outcome.number, [row])
+        write_rows(self.store, row, outcome.record)
         folder = self.store.folder / "checkpoints" / f"{outcome.number:05d}"
         for name in OPEN_FILES:
             for path in folder.rglob(name):
@@ -75,11 +66,3 @@ class Recorder:
         rule = (self.space.objectives, self.space.constraints)
         self._best = best_trial([*known, *new], *rule)
         self.view.best = None if self._best is None else BestTrial.of(self._best, *rule)
-
-
-def write_baselines(store: ResultStore, records: list[dict[str, Any]]) -> None:
-    """Write the rows of baseline networks that are not in the tables yet."""
-    for record in records:
-        for table in NETWORK_TABLES:
-            if not store.has(table, record["part"]):
-                store.write(table, record["part"], record[table])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from simreg_core.results.schema import SPLITS
+from simreg_core.results.tables import ResultStore
 from simreg_core.storage.location import as_place
 
 if TYPE_CHECKING:  # the search does not load torch
@@ -148,3 +149,28 @@ def _network_rows(
     for row in rows["curves"]:
         row["label"] = label_of(row["attack"])
     return rows
+
+
+def write_rows(store: ResultStore, row: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+    """Write what a trial's record holds, and last its row in the trials table.
+
+    A trial in that table therefore has all its rows.
+    """
+    number = row["trial"]
+    write_baselines(store, record.get("baselines", []))
+    for table in NETWORK_TABLES:
+        if table in record:
+            store.write_trial(table, number, record[table])
+    if networks := record.get("seeds"):
+        complete = {"study": row["study"], "trial": number, "status": "complete", "num_seeds": 1}
+        rows = [{**columns, **complete} for columns in networks]
+        store.write_trial("seeds", number, rows)
+    store.write_trial("trials", number, [row])
+
+
+def write_baselines(store: ResultStore, records: Sequence[Mapping[str, Any]]) -> None:
+    """Write the rows of baseline networks that are not in the tables yet."""
+    for record in records:
+        for table in NETWORK_TABLES:
+            if not store.has(table, record["part"]):
+                store.write(table, record["part"], record[table])
