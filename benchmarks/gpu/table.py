@@ -38,9 +38,16 @@ def _tables(rows: Sequence[Result]) -> list[str]:
     for row in rows:
         groups.setdefault(tuple(row.values), []).append(row)
     others = groups.pop((), [])
-    passed = sum(row.status == "passed" for row in others)
-    listed = [f"* passed: {passed} (names in results.jsonl)"] if passed else []
-    listed += [_item(row) for row in others if row.status != "passed"]
+    unremarkable = {
+        status: [row for row in others if row.status == status and not row.note]
+        for status in ("passed", "skipped")
+    }
+    listed = [
+        f"* {status}: {len(found)} (names in results.jsonl)"
+        for status, found in unremarkable.items()
+        if found
+    ]
+    listed += [_item(row) for row in others if row not in unremarkable.get(row.status, [])]
     tables = [_table(group) for group in groups.values()]
     return [*tables, *(["\n".join(listed)] if listed else [])] or ["No results."]
 

@@ -202,10 +202,8 @@ def test_boundary_attack_on_a_network(
         )
         # Rounding depends on the batch, and these images lie just beyond the boundary.
         fools = network(found.adversarial).argmax(dim=1) != labels
-        assert (
-            min(float(part.double().mean()) for part in (fools, found.squared_distance.isfinite()))
-            > 0.9
-        )
+        is_found = found.squared_distance.isfinite()
+        assert min(float(part.double().mean()) for part in (fools, is_found)) > 0.9
         wrong = network(images).argmax(dim=1) != labels
         assert torch.equal(found.squared_distance == 0, wrong)
         medians.append(float(found.squared_distance[is_found & ~wrong].median()))
