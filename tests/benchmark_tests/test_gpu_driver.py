@@ -100,7 +100,8 @@ def test_tests_are_recorded_by_name(tmp_path: Path) -> None:
         "test_graph::test_mps": ("skipped", ""),
     }
     text = write_table(tmp_path, "a device", "a command", {"right": "Right"}).read_text()
-    assert "* passed: 1 (names in results.jsonl)\n* test_graph::test_other: failed, Ass" in text
+    assert "* passed: 1 (names in results.jsonl)\n* skipped: 1 (names" in text
+    assert "* test_graph::test_other: failed, AssertionError: 1 is not 2\n" in text
 
 
 def test_mps_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
