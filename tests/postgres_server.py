@@ -79,7 +79,7 @@ def _run(*command: object) -> None:
     # No pipes: the server would hold them open.
     with tempfile.TemporaryFile("w+") as output:
         done = subprocess.run(
-            words, user=user, cwd="/tmp", stdout=output, stderr=output, timeout=60, check=False
+            words, user=user, cwd="/tmp", stdout=output, stderr=output, timeout=600, check=False
         )
         output.seek(0)
         assert done.returncode == 0, output.read()

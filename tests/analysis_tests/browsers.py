@@ -15,7 +15,6 @@ WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui").WebDriverWa
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 needs_browser = [
     pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="no Chromium is installed"),
-    pytest.mark.timeout(180),
 ]
 FLAGS = (
     "--headless",

@@ -32,7 +32,6 @@ def run(data: Path, out: Path, *options: str) -> str:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
 def test_a_rehearsal_leaves_results_of_every_stage(
     tmp_path: Path, make_png: Callable[..., bytes], write_parquet: Callable[..., None]
 ) -> None:

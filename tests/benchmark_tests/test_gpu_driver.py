@@ -22,7 +22,6 @@ def is_running(pid: int) -> bool:
     return state != "Z"
 
 
-@pytest.mark.timeout(200)
 def test_a_crash_and_an_overrun_lose_no_result(tmp_path: Path) -> None:
     names = {"crashing": 1.0, "overrunning": 0.001, "good": 1.0}
     stages = {

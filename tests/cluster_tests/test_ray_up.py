@@ -4,7 +4,7 @@ import pytest
 
 from tests.cluster_tests.namespace import needs, run_inside
 
-pytestmark = [pytest.mark.namespace, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.namespace, pytest.mark.slow]
 
 
 @needs("sshd", "ssh", "ssh-keygen", "rsync")

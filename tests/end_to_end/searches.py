@@ -106,7 +106,7 @@ def run(output: Path, name: str, *flags: str) -> Search:
 
 
 def finished(process: subprocess.Popen[str], folder: Path) -> Search:
-    printed, errors = process.communicate(timeout=120)
+    printed, errors = process.communicate(timeout=800)
     return Search(folder, process.returncode, printed, errors)
 
 
@@ -148,7 +148,7 @@ def resume(folder: Path, *flags: str) -> Search:
 
 def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
     """Return once the condition holds; fail if the process ends first, or after minutes."""
-    deadline = time.monotonic() + 150
+    deadline = time.monotonic() + 800
     while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline

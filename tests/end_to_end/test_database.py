@@ -25,7 +25,7 @@ from tuner.study.storage import database_url
 
 __all__ = ["postgres_server"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

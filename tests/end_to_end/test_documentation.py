@@ -46,7 +46,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Path:
     return folder
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_of_a_page_succeed(page: str, folder: Path) -> None:
     for block in blocks(ROOT / f"{page}.md"):

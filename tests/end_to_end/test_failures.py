@@ -9,7 +9,7 @@ import pytest
 
 from tests.end_to_end.searches import Search, assert_all_tables_readable, choices, run, trials
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from tests.end_to_end.searches import (
     wait_until,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow]
 
 
 def kill_worker(process: subprocess.Popen[str]) -> None:

@@ -23,7 +23,7 @@ from tests.end_to_end.searches import (
     wait_until,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow]
 
 ONE_AT_A_TIME = ("--max-concurrent", "1")
 FIGURES = (

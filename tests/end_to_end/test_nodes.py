@@ -21,7 +21,7 @@ from tests.end_to_end.searches import (
 )
 from tuner.execution.ray_session import set_environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from tuner.study.study import read_study
 
 __all__ = ["make_bucket", "s3_server"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

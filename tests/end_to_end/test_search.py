@@ -20,7 +20,7 @@ from tests.end_to_end.searches import (
     start,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow]
 
 
 def cache_of(search: Search) -> dict[str, int]:

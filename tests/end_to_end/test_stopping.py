@@ -28,7 +28,7 @@ from tests.end_to_end.searches import (
     wait_until,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow]
 
 RATE = "training.learning_rate"
 GOOD, BAD = 0.1, 1.0e-6

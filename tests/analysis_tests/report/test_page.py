@@ -160,7 +160,6 @@ def test_confirmed_trials_on_the_test_split(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(180)
 def test_ten_thousand_trials_are_a_few_megabytes(tmp_path: Path) -> None:
     rows = random_rows(10_000)
     folder = small_results(tmp_path / "demo", rows[:1])

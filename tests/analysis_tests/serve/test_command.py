@@ -270,7 +270,7 @@ def test_command_serves_until_interrupted(
         assert f"serving the reports of {output} at http://" in said
         assert Client(port, Renderer())("/").status == 200
         process.send_signal(how)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=300)
     assert (process.returncode, out) == (130, "")
     lines = err.splitlines()
     assert lines[-1] == "analysis.serve: interrupted; no longer serving"

@@ -207,7 +207,7 @@ def test_downloads_of_one_dataset_take_turns(tmp_path: Path, make_files: Files) 
         thread.start()
         thread.join(timeout=0.3)
         assert thread.is_alive()
-    thread.join(timeout=10)
+    thread.join(timeout=300)
     assert not thread.is_alive()
 
 

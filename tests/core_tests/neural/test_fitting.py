@@ -286,7 +286,6 @@ def test_another_model_has_other_responses(model_file: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_denoised_similarities_are_closer_to_the_truth_than_recorded_ones() -> None:
     found = neural_denoising.measure(seed=1)
     assert found.denoised > found.recorded + 0.05

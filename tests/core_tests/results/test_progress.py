@@ -58,7 +58,7 @@ def test_running_study_says_what_it_does_until_it_ends(
         lock.ended(0)
         lock.progressed(2, 7, 1, 5)
         lock.ended(1)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 300
         while not (found := study_progress(tmp_path)).running and time.monotonic() < deadline:
             time.sleep(0.02)
     assert (found.state, found.phase) == ("running", "trials")

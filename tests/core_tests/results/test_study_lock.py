@@ -23,7 +23,7 @@ from pathlib import Path
 from simreg_core.results.study_lock import StudyLock
 with StudyLock(Path(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(900)
 """
 
 

@@ -70,7 +70,6 @@ def test_empty_place_is_reachable_and_a_missing_bucket_is_refused(bucket: Path) 
         require_reachable(as_place("s3://absent/x"))
 
 
-@pytest.mark.timeout(120)
 def test_missing_credentials_are_named(
     make_bucket: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

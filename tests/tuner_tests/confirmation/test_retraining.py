@@ -21,8 +21,6 @@ from tuner.execution.ray_session import Resources
 from tuner.execution.worker import WorkerSettings
 from tuner.space.search_space import SearchSpace
 
-pytestmark = pytest.mark.timeout(180)  # of the first test, which trains
-
 
 def trial(number: int, **validation: float | None) -> dict[str, Any]:
     values = {f"validation.{name}": value for name, value in validation.items()}

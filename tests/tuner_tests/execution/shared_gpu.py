@@ -33,7 +33,7 @@ def meet(config: dict[str, Any], settings: WorkerSettings) -> None:
     came, here = settings.folder / "came", settings.folder / "here"
     (came / name).touch()
     (here / name).touch()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while len(list(came.iterdir())) < expected and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.5)  # for one too many

@@ -63,7 +63,7 @@ def finished(name: str, num_epochs: int = 1) -> Run:
 
 
 def wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)

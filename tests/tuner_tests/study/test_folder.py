@@ -171,7 +171,7 @@ def test_running_search_says_what_runs(
     with StudyLock(plan.folder) as lock:
         lock.enter_phase("trials")
         lock.progressed(3, 0, 1, 5)
-        until = time.monotonic() + 20
+        until = time.monotonic() + 300
         while "running: trials" not in shown and time.monotonic() < until:  # a thread writes it
             assert status([str(plan.folder)]) == 0
             shown = capsys.readouterr().out

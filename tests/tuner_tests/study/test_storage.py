@@ -63,7 +63,6 @@ def test_other_storage_is_refused(text: str, found: str) -> None:
     assert "secret" not in str(error.value)
 
 
-@pytest.mark.timeout(180)
 def test_study_is_in_the_database_under_the_folders_name(
     make_plan: Callable[..., SearchPlan], url: str
 ) -> None:
