@@ -47,7 +47,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_report_in_a_browser(browser: Any, page: Path) -> None:
     browser.get(page.as_uri())
     drawn = "return [...document.querySelectorAll('[data-figure]')].every(d => d._fullLayout)"
-    WebDriverWait(browser, 20).until(lambda b: b.execute_script(drawn))
+    WebDriverWait(browser, 300).until(lambda b: b.execute_script(drawn))
     _hover_and_pin(browser)
     _sort_and_filter(browser)
     _themes(browser)
@@ -66,7 +66,7 @@ def _hover_and_pin(browser: Any) -> None:
         browser.execute_cdp_cmd("Input.dispatchMouseEvent", event)
 
     mouse("mouseMoved")
-    waiting = WebDriverWait(browser, 20)
+    waiting = WebDriverWait(browser, 300)
     hover = waiting.until(lambda b: b.find_element("css selector", "#plot-pareto .hovertext")).text
     assert f"trial {trial} (front), validation split" in hover
     assert "alpha: " in hover
@@ -94,7 +94,7 @@ def _sort_and_filter(browser: Any) -> None:
     ):
         head = f"#trials th:nth-child({columns.index(name) + 1})"
         click(browser, f"{head} button")
-        WebDriverWait(browser, 60).until(
+        WebDriverWait(browser, 300).until(
             lambda b, css=f"{head}[aria-sort={order}]": b.find_elements("css selector", css)
         )
         cells = browser.execute_script(
@@ -122,7 +122,7 @@ def _themes(browser: Any) -> None:
     for mode, color in (("dark", "#f5f6f7"), ("light", "#111111")):
         features = [{"name": "prefers-color-scheme", "value": mode}]
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-        WebDriverWait(browser, 20).until(
+        WebDriverWait(browser, 300).until(
             lambda _, color=color: browser.execute_script(ink) == color
         )
 
@@ -155,7 +155,7 @@ def test_pinned_trials_cover_no_chart(width: int, browser: Any, page: Path) -> N
     event = {"x": x, "y": y, "button": "left", "clickCount": 1}
     for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
         browser.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": kind, **event})
-    WebDriverWait(browser, 20).until(lambda _: len(pins.find_elements("tag name", "section")) == 6)
+    WebDriverWait(browser, 300).until(lambda _: len(pins.find_elements("tag name", "section")) == 6)
     browser.execute_script("scrollTo(0, document.body.scrollHeight)")
     box = browser.execute_script(SIZE, pins)
     main = browser.execute_script(SIZE, browser.find_element("tag name", "main"))

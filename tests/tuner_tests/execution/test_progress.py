@@ -40,6 +40,13 @@ def printed(console: Console) -> str:
     return console.file.getvalue()
 
 
+def wait_for_text(console: Console, text: str) -> None:
+    """Wait for the thread that draws."""
+    deadline = time.monotonic() + 300
+    while text not in printed(console) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
 def test_finished_item_is_a_plain_line_where_there_is_no_terminal(
     plain: Console, clock: Callable[[float], None]
 ) -> None:
@@ -84,7 +91,7 @@ def test_terminal_shows_one_line_that_is_redrawn(terminal: Console) -> None:
             view.started(number)
             view.best = BEST
             view.finished(number)
-            time.sleep(0.3)  # it is drawn four times a second
+            wait_for_text(terminal, f"trials {number + 1}/2")
     text = printed(terminal)
     assert "trials 1/2, best tradeoff score +0.062 (trial 0)" in text
     assert "trials 2/2, best tradeoff score +0.062 (trial 0)" in text
