@@ -38,7 +38,8 @@ def test_page_follows_the_search_until_its_reader_begins_to_use_it(
     browser.get(f"http://127.0.0.1:{port}/")
     assert "4 of 4" in browser.find_element("tag name", "table").text
     add_trial(folder, 4)
-    WebDriverWait(browser, 300).until(lambda b: "5 of 4" in b.find_element("tag name", "table").text)
+    waiting = WebDriverWait(browser, 300)
+    waiting.until(lambda b: "5 of 4" in b.find_element("tag name", "table").text)
     browser.find_element("link text", "demo").click()
     assert rows_shown(browser) == [0, 1, 2, 3, 4]
     add_trial(folder, 5)
