@@ -27,7 +27,7 @@ from tuner.execution.ray_session import Resources
 from tuner.execution.recorder import Recorder, write_baselines
 from tuner.execution.searcher import StudySearcher
 from tuner.execution.tune_runner import run_networks
-from tuner.execution.worker import WorkerSettings
+from tuner.execution.worker import WorkerSettings, remove_open_files
 from tuner.space.search_space import SearchSpace, describe_params
 from tuner.study.folder import SearchPlan
 from tuner.study.study import open_study, read_study, reconcile
@@ -89,6 +89,8 @@ def run_search(
     if plan.resumes:  # possibly with more trials
         write_text(plan.folder / SPACE_FILE, space.to_yaml())
     rows = store.read("trials")
+    if plan.resumes:  # a kill after a trial's row leaves them
+        remove_open_files(plan.folder, {row["trial"] for row in rows})
     interrupted = reconcile(study, rows, space)
     settings = worker_settings(plan, resources)
     if not space.baseline_varies():

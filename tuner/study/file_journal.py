@@ -14,6 +14,8 @@ from typing import Any, BinaryIO
 
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
+from simreg_core.storage.base import sync_folder
+
 
 class FileJournalBackend(JournalFileBackend):
     """A journal file that this process writes until an append fails.
@@ -23,7 +25,10 @@ class FileJournalBackend(JournalFileBackend):
     """
 
     def __init__(self, path: Path) -> None:
+        is_new = not path.exists()
         super().__init__(str(path))
+        if is_new:
+            sync_folder(path.parent)
         self._path = path
         self._problem: OSError | None = None
 
