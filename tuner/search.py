@@ -29,6 +29,7 @@ from tuner.execution.searcher import StudySearcher
 from tuner.execution.tune_runner import run_networks
 from tuner.execution.worker import WorkerSettings, remove_open_files
 from tuner.space.search_space import SearchSpace, describe_params
+from tuner.study.added_trials import own_front
 from tuner.study.folder import SearchPlan
 from tuner.study.study import open_study, read_study, reconcile
 
@@ -133,7 +134,7 @@ def pareto_table(plan: SearchPlan, store: ResultStore) -> Table:
     """
     space = plan.space
     study = read_study(plan.folder, space, plan.storage)
-    front = {trial.number for trial in study.best_trials}
+    front = own_front(study)
     ended = store.read("trials")
     constrained = [parse_constraint(text).metric for text in space.constraints]
     shown = list(dict.fromkeys((*space.objectives, "tradeoff_score", *constrained)))

@@ -38,6 +38,7 @@ from tuner.execution.worker import (
 )
 from tuner.space.search_space import SearchSpace
 from tuner.space.tuning import ConfirmConfig
+from tuner.study.added_trials import own_front
 from tuner.study.folder import SearchPlan
 from tuner.study.study import read_study
 
@@ -257,7 +258,7 @@ def confirm_best(
     study = read_study(plan.folder, plan.space, plan.storage)
     numbers = list(dict.fromkeys(trials or ()))
     if trials is None:
-        front = {trial.number for trial in study.best_trials}
+        front = own_front(study)
         numbers = choose(store.read("trials"), front, plan.space, wanted.top)
     if not numbers:
         missed = ", ".join(plan.space.constraints) if wanted.top == "front" else ""

@@ -27,6 +27,7 @@ from simreg_core.results.schema import Status
 from tuner.execution.records import joined_record, mean_record, read_record
 from tuner.execution.worker import network_folder
 from tuner.space.search_space import SearchSpace
+from tuner.study.added_trials import own_trials
 from tuner.study.object_journal import batched
 from tuner.study.study import resume, tell
 
@@ -93,7 +94,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         """Networks of open trials that have not started, with their seeds."""
         self._running: dict[str, tuple[_Trial, int]] = {}
         waiting = optuna.trial.TrialState.WAITING
-        states = [trial.state for trial in study.get_trials(deepcopy=False)]
+        states = [trial.state for trial in own_trials(study)]
         self._num_asked = len(states) - states.count(waiting)
 
     @property

@@ -18,6 +18,7 @@ from simreg_core.results.schema import SCHEMA_VERSION, Status
 from tuner.space.grid import design
 from tuner.space.samplers import SAMPLERS, experimental
 from tuner.space.search_space import SearchSpace
+from tuner.study.added_trials import check_added, give_id, mark_what_is_asked, own_trials
 from tuner.study.object_journal import batched
 from tuner.study.samplers import sampler_seed
 from tuner.study.storage import StudyLocation, has_study, store_url, study_location
@@ -58,12 +59,15 @@ def open_study(folder: Path, space: SearchSpace, url: str | None = None) -> optu
             with experimental():
                 study.set_metric_names(list(space.objectives))
             study.set_user_attr("schema_version", SCHEMA_VERSION)
+            give_id(study)
             study.set_user_attr(_SPACE_ATTRIBUTE, json.dumps(wanted))
         else:
             _require_same(folder, json.loads(found), wanted)
+        check_added(study, space.distributions())
         tuning = space.tuning
         seed = sampler_seed(study, tuning.seed)
         study.sampler = SAMPLERS.get(tuning.sampler).make(seed, tuning.options)
+        mark_what_is_asked(study)
         _queue(study, space)
     return study
 
@@ -108,7 +112,7 @@ def check_consistent(
     Raises:
         ConfigError: one of the two has lost trials, or fewer trials are requested than have begun.
     """
-    trials = study.get_trials(deepcopy=False)
+    trials = own_trials(study)
     begun = {trial.number for trial in trials if trial.state != TrialState.WAITING}
     finished = {trial.number for trial in trials if trial.state.is_finished()}
     recorded = {row["trial"] for row in rows}
@@ -208,7 +212,7 @@ def _load(folder: Path, location: StudyLocation) -> optuna.Study:
 def _queue(study: optuna.Study, space: SearchSpace) -> None:
     """Queue the whole grid or the warm starts, except what is queued already."""
     tuning = space.tuning
-    trials = study.get_trials(deepcopy=False)
+    trials = own_trials(study)
     if space.is_exhaustive():
         # A longer design begins with the shorter one.
         combinations = design(space.search, tuning.warm_starts, tuning.num_trials, tuning.seed)
