@@ -44,7 +44,7 @@ from simreg_core.robustness.evaluate import (
 from simreg_core.robustness.frequency import SpectrumPoint
 from simreg_core.seeding import derive_seed
 from simreg_core.storage.atomic import write_text
-from simreg_core.storage.location import storage_of
+from simreg_core.storage.location import storage_of, to_path
 from simreg_core.training import baseline_files as files
 from simreg_core.training.checkpoints import fit_with_checkpoints
 from simreg_core.training.start import new_network, start
@@ -162,7 +162,8 @@ class BaselineCache:
         device: Where to train and evaluate.
     """
 
-    def __init__(self, folder: Path, data: TaskData, device: torch.device) -> None:
+    def __init__(self, folder: str | Path, data: TaskData, device: torch.device) -> None:
+        folder = to_path(folder)
         self.folder = folder
         self.data = data
         self.device = device

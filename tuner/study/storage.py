@@ -17,7 +17,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 
 from simreg_core.errors import ConfigError, reason_of
 from simreg_core.storage.atomic import write_text
-from simreg_core.storage.location import local_path
+from simreg_core.storage.location import local_path, to_path
 from tuner.study.file_journal import FileJournalBackend, repair_journal
 from tuner.study.object_journal import ObjectJournalBackend
 
@@ -103,8 +103,9 @@ def study_location(folder: Path, name: str, url: str | None, *, writes: bool) ->
     return StudyLocation(storage, name, str(path), in_database=False)
 
 
-def has_study(folder: Path) -> bool:
+def has_study(folder: str | Path) -> bool:
     """Whether a result folder has a journal or the URL of a database."""
+    folder = to_path(folder)
     return (folder / URL_FILE).exists() or (folder / STUDY_FILE).exists()
 
 

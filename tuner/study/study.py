@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 from simreg_core.errors import ConfigError
 from simreg_core.results.objectives import directions, objective_values, parse_constraint
 from simreg_core.results.schema import SCHEMA_VERSION, Status
+from simreg_core.storage.location import to_path
 from tuner.space.grid import design
 from tuner.space.samplers import SAMPLERS, experimental
 from tuner.space.search_space import SearchSpace
@@ -33,7 +34,7 @@ _CHANGEABLE = ("tuning.num_trials", "tuning.retries", "tuning.confirm")
 """Keys that may change when a search is resumed, since they do not affect single trials."""
 
 
-def open_study(folder: Path, space: SearchSpace, url: str | None = None) -> optuna.Study:
+def open_study(folder: str | Path, space: SearchSpace, url: str | None = None) -> optuna.Study:
     """Open the study in a result folder for the process that writes it; create it if missing.
 
     Warm starts or a grid are queued. If an earlier process was stopped while queueing, the rest
@@ -45,6 +46,7 @@ def open_study(folder: Path, space: SearchSpace, url: str | None = None) -> optu
         ConfigError: the study has another space (the message shows the difference) or is damaged,
             or its database cannot be reached or does not have it.
     """
+    folder = to_path(folder)
     location = study_location(folder, space.name, url, writes=True)
     if location.in_database:
         study = _load(folder, location)
@@ -72,12 +74,13 @@ def open_study(folder: Path, space: SearchSpace, url: str | None = None) -> optu
     return study
 
 
-def claim_study(folder: Path, space: SearchSpace, url: str) -> None:
+def claim_study(folder: str | Path, space: SearchSpace, url: str) -> None:
     """Create the study of a new result folder in a database, under the folder's name.
 
     Raises:
         ConfigError: the name is taken, or the database cannot be reached.
     """
+    folder = to_path(folder)
     store_url(folder, url, folder.name)
     location = study_location(folder, space.name, url, writes=True)
     try:
@@ -86,12 +89,13 @@ def claim_study(folder: Path, space: SearchSpace, url: str) -> None:
         raise location.name_taken() from err
 
 
-def read_study(folder: Path, space: SearchSpace, url: str | None = None) -> optuna.Study:
+def read_study(folder: str | Path, space: SearchSpace, url: str | None = None) -> optuna.Study:
     """Open the study in a result folder for reading; ``url`` as in :func:`open_study`.
 
     Raises:
         ConfigError: the folder has no study, or its database cannot be reached.
     """
+    folder = to_path(folder)
     if not has_study(folder):
         raise ConfigError(f"{folder}: has no study")
     return _load(folder, study_location(folder, space.name, url, writes=False))

@@ -79,7 +79,10 @@ def test_trials_copied_from_another_search_or_the_same_are_added_ones(tmp_path: 
 def test_grid_is_complete_with_an_added_trial(tmp_path: Path) -> None:
     grid = [
         ("{type: float, low: 0.1, high: 0.9}", "{type: categorical, choices: [0.1, 0.5]}"),
-        ("{type: float, low: 0.01, high: 3.0, log: true}", "{type: categorical, choices: [1.0, 2.0]}"),
+        (
+            "{type: float, low: 0.01, high: 3.0, log: true}",
+            "{type: categorical, choices: [1.0, 2.0]}",
+        ),
     ]
     sampler = ("sampler: random", "sampler: grid")
     space = make_space(tmp_path, *grid, sampler, ("num_trials: 2", "num_trials: 1"))
