@@ -25,12 +25,12 @@ log = logging.getLogger(__name__)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is 1 if training fails, else see :func:`cli.run`."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     advice = "run it again to resume after the last finished epoch"
     return cli.run(_parser(), argv, _run, interrupted=advice)
 
 
 def _run(args: argparse.Namespace) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     import torch
 
     from simreg_core.data.task import load_task

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import math
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from simreg_core.errors import ConfigError
+from simreg_core.output import Outputs, lasting_output
 from simreg_core.storage.base import store_problem
 from simreg_core.storage.location import storage_of
 
@@ -101,38 +103,60 @@ def run(
     After an interruption, it prints the message of the KeyboardInterrupt or else ``interrupted``.
 
     Returns:
-        The exit code of ``body``, 2 for bad input, 130 for an interruption, 141 if the reader of
-        the output has closed it, or 1 if the output cannot be written (a full disk).
+        The exit code of ``body``, 2 for bad input, 130 for an interruption, or that of
+        :func:`with_lasting_output`.
     """
-    try:
-        args = parser.parse_args(argv)
-        with ExitStack() as stack:
-            previous: Any = signal.signal(signal.SIGTERM, signal.default_int_handler)
-            stack.callback(signal.signal, signal.SIGTERM, previous)
-            for value in vars(args).values():
-                storage_of(value).require_reachable(value)
-            code = body(args)
-            sys.stdout.flush()  # fail here rather than when the interpreter exits
-            return code
-    except ConfigError as err:
-        print(f"{parser.module}: {err}", file=sys.stderr)
-        return USAGE_ERROR
-    except BrokenPipeError:  # the reader, such as head, needs no more
-        _silence_stdout()
-        return CLOSED_PIPE
-    except Exception as err:
-        if (problem := store_problem(err)) is not None:
+
+    def work() -> int:
+        try:
+            args = parser.parse_args(argv)
+            with ExitStack() as stack:
+                previous: Any = signal.signal(signal.SIGTERM, signal.default_int_handler)
+                stack.callback(signal.signal, signal.SIGTERM, previous)
+                for value in vars(args).values():
+                    storage_of(value).require_reachable(value)
+                return body(args)
+        except ConfigError as err:
+            print(f"{parser.module}: {err}", file=sys.stderr)
+            return USAGE_ERROR
+        except KeyboardInterrupt as err:
+            details = "; ".join(["interrupted", *filter(None, err.args or (interrupted,))])
+            print(f"{parser.module}: {details}", file=sys.stderr)
+            return INTERRUPTED
+        except Exception as err:
+            if (problem := store_problem(err)) is None:
+                raise
             print(f"{parser.module}: {problem}", file=sys.stderr)
             return USAGE_ERROR
-        if not isinstance(err, OSError) or not _stdout_fails():
-            raise
-        _silence_stdout()
-        print(f"{parser.module}: standard output: {os_reason(err)}", file=sys.stderr)
-        return LOST_OUTPUT
-    except KeyboardInterrupt as err:
-        details = "; ".join(["interrupted", *filter(None, err.args or (interrupted,))])
-        print(f"{parser.module}: {details}", file=sys.stderr)
-        return INTERRUPTED
+
+    return with_lasting_output(parser.module, work)
+
+
+def with_lasting_output(name: str, work: Callable[[], int]) -> int:
+    """Do the work of a command, whatever happens to its output.
+
+    Returns:
+        The exit code of ``work``. If that is 0 but output was lost, 1 with a message if standard
+        output cannot be written (a full disk), and 141 otherwise (a reader has closed it).
+    """
+    with lasting_output() as outputs:
+        try:
+            return work() or _lost_code(name, outputs)
+        except SystemExit as end:  # --help
+            if end.code or not (code := _lost_code(name, outputs)):
+                raise
+            raise SystemExit(code) from end
+
+
+def _lost_code(name: str, outputs: Outputs) -> int:
+    sys.stdout.flush()
+    err = outputs.stdout_error
+    if err is not None and err.errno != errno.EPIPE:
+        print(f"{name}: standard output: {os_reason(err)}", file=sys.stderr, flush=True)
+        if outputs.stderr_error is None:
+            return LOST_OUTPUT
+    sys.stderr.flush()
+    return CLOSED_PIPE if err or outputs.stderr_error else 0
 
 
 def leave(code: int) -> NoReturn:
@@ -159,16 +183,3 @@ def os_error(err: OSError, flag: str, folder: Path) -> ConfigError:
         if not (file.is_relative_to(own) or own.is_relative_to(file)):
             return ConfigError(os_reason(err))
     return ConfigError(f"{flag}: {os_reason(err)}")
-
-
-def _stdout_fails() -> bool:
-    try:
-        print(flush=True)  # the failed write may have left nothing in the buffer to flush
-    except OSError:
-        return True
-    return False
-
-
-def _silence_stdout() -> None:
-    """Discard the buffered output, which would fail again when the interpreter exits."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -233,7 +233,12 @@ def _joined(values: Mapping[str, Any]) -> str:
 
 def _parser() -> cli.Parser:
     parser = cli.Parser("tuner.run", "Search the hyperparameters of the similarity regularizer.")
-    parser.add_argument("--space", type=Path, metavar="FILE", help="space file")
+    parser.add_argument(
+        "--space",
+        type=Path,
+        metavar="FILE",
+        help="space file, or the name of one that comes with the package, such as th_alpha",
+    )
     parser.add_argument(
         "--resume",
         type=as_place,

@@ -30,8 +30,9 @@ from tuner.execution.recorder import Recorder
 from tuner.execution.records import write_baselines
 from tuner.execution.searcher import StudySearcher
 from tuner.execution.tune_runner import run_networks
-from tuner.execution.worker import WorkerSettings
+from tuner.execution.worker import WorkerSettings, remove_open_files
 from tuner.space.search_space import SearchSpace, describe_params
+from tuner.study.added_trials import own_front
 from tuner.study.folder import SearchPlan
 from tuner.study.study import open_study, read_study, reconcile
 
@@ -99,6 +100,8 @@ def run_search(
     if plan.resumes:  # possibly with more trials
         write_text(plan.folder / SPACE_FILE, space.to_yaml())
     rows = store.read("trials")
+    if plan.resumes:  # a kill after a trial's row leaves them
+        remove_open_files(plan.folder, {row["trial"] for row in rows})
     interrupted = reconcile(study, rows, space)
     settings = worker_settings(plan, resources)
     if not space.baseline_varies():
@@ -141,7 +144,7 @@ def pareto_table(plan: SearchPlan, store: ResultStore) -> Table:
     """
     space = plan.space
     study = read_study(plan.folder, space, plan.storage)
-    front = {trial.number for trial in study.best_trials}
+    front = own_front(study)
     ended = store.read("trials")
     constrained = [parse_constraint(text).metric for text in space.constraints]
     shown = list(dict.fromkeys((*space.objectives, "tradeoff_score", *constrained)))

@@ -31,6 +31,10 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command with the remaining arguments; returns its exit code, 2 if it is unknown."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    return cli.with_lasting_output("simreg", lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str]) -> int:
     if arguments[:1] in ([], ["-h"], ["--help"]):
         width = max(map(len, COMMANDS))
         print("usage: simreg COMMAND [ARGUMENT ...]\n")

@@ -33,6 +33,7 @@ from simreg_core.config.yaml_io import read_yaml_mapping
 from simreg_core.registry import Metric
 from simreg_core.results.objectives import ranking_metric
 from simreg_core.results.study_lock import read_heartbeat
+from simreg_core.storage.location import to_path
 
 ACCURACIES = ("clean_accuracy", "robust_accuracy")
 _MAX_SEARCHED = 1000  # trials among which warm starts are looked for; they come first
@@ -203,12 +204,13 @@ class Study:
             yield list(columns), pair
 
 
-def load_study(folder: Path, split: str) -> Study:
+def load_study(folder: str | Path, split: str) -> Study:
     """Read the folder of a search, ``OUTPUT/NAME``, which may still be running.
 
     Raises:
         ConfigError: it is no search's folder, or a file in it is unusable; an unknown split.
     """
+    folder = to_path(folder)
     check_split(split)
     results, space = load_started(folder), read_space(folder)
     names, known = space.get("objectives"), results.metrics
@@ -236,12 +238,13 @@ def load_study(folder: Path, split: str) -> Study:
     )
 
 
-def read_space(folder: Path) -> Mapping[str, Any]:
+def read_space(folder: str | Path) -> Mapping[str, Any]:
     """The space file of a search; empty if there is none.
 
     Raises:
         ConfigError: it is not valid YAML, or no mapping.
     """
+    folder = to_path(folder)
     path = folder / "space.yaml"
     return read_yaml_mapping(path) if path.exists() else {}
 

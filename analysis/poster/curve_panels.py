@@ -26,15 +26,17 @@ from analysis.poster.variants import (
 )
 from analysis.results.load import PAIR_COLUMNS, ResultsError, load_pairs, load_table
 from simreg_core.results.measurements import CORRUPTION_PREFIX
+from simreg_core.storage.location import to_path
 
 MAX_POINTS_DRAWN = 4000
 
 
-def similarity_panel(path: Path, split: str) -> Chart:
+def similarity_panel(path: str | Path, split: str) -> Chart:
     """Section 2: pixel similarities against similarities of neural responses, over image pairs.
 
     The split is not used: pairs belong to the regularization images.
     """
+    path = to_path(path)
     pairs = load_pairs(path)
     columns = [name for name in PAIR_COLUMNS[1:] if pairs[name].notna().any()]
     panels = tuple(_scatter(pairs[["pixel_similarity", name]].dropna(), path) for name in columns)
@@ -96,8 +98,9 @@ def _attack_panel(study: Study, attack: str, rows: pd.DataFrame) -> Panel:
     return Panel(str(rows["label"].fillna(attack).iloc[0]), *axes, tuple(series))
 
 
-def spectra_panel(folder: Path, split: str) -> Chart:
+def spectra_panel(folder: str | Path, split: str) -> Chart:
     """Section 4.ii: power spectrum of minimal perturbations, and accuracy under band noise."""
+    folder = to_path(folder)
     study = load_study(folder, split)
     rows = network_rows(study, load_table(folder, "spectra"))
     if rows.empty:

@@ -28,6 +28,7 @@ from analysis.poster.variants import (
 )
 from analysis.results.load import Array, ResultsError
 from analysis.results.parameters import scale_of
+from simreg_core.storage.location import to_path
 
 MAX_TICKS = 8  # of a searched grid; more would overlap
 _SHORT = {
@@ -44,8 +45,9 @@ _METRIC_LABELS = {
 }
 
 
-def cost_panel(folder: Path, split: str) -> Chart:
+def cost_panel(folder: str | Path, split: str) -> Chart:
     """Section 4.iii: robust accuracy against pairs per step and number of images."""
+    folder = to_path(folder)
     study = load_study(folder, split)
     keys = ("regularizer.batch_size", "regularizer.num_images")
     panels = tuple(_metric_panel(study, x, "robust_accuracy") for x in keys if _varies(study, x))
@@ -55,8 +57,9 @@ def cost_panel(folder: Path, split: str) -> Chart:
     return Chart("4iii_cost", title, panels, "", conditions(study))
 
 
-def tradeoff_panel(folder: Path, split: str) -> Chart:
+def tradeoff_panel(folder: str | Path, split: str) -> Chart:
     """Section 5: accuracy cost, robustness gain and tradeoff score over Th, a line per alpha."""
+    folder = to_path(folder)
     study = load_study(folder, split)
     if not _varies(study, "regularizer.threshold"):
         raise ResultsError(f"{folder}: all trials have the same regularizer.threshold")
@@ -101,8 +104,9 @@ def _baseline_level(study: Study, metric: str) -> tuple[float, float] | None:
     return None if group is None else (float(group.mean[0]), float(group.std[0]))
 
 
-def components_panel(folder: Path, split: str) -> Chart:
+def components_panel(folder: str | Path, split: str) -> Chart:
     """Section 6: clean and robust accuracy of every variant of the regularizer."""
+    folder = to_path(folder)
     study = load_study(folder, split)
     variants = sorted(groups(study), key=lambda group: min(group.trials))  # as they were tried
     # The most frequent value of each varying parameter; null is a value.

@@ -25,6 +25,7 @@ from analysis.report.header import configuration, constants, header
 from analysis.report.tables import confirmed_table, cost, failures, front_table
 from analysis.report.trials import trial_table
 from analysis.results.load import ResultsError
+from simreg_core.storage.location import to_path
 
 TEMPLATE = "report.html.jinja"
 
@@ -38,16 +39,17 @@ class Report(NamedTuple):
     figures: tuple[Figure, ...]
 
 
-def report_html(folder: Path, split: str) -> str:
+def report_html(folder: str | Path, split: str) -> str:
     """The report of a search, which may still be running, as one HTML page that fetches nothing.
 
     Raises:
         ConfigError: it is no search's folder, a file in it is unusable, or the split is unknown.
     """
+    folder = to_path(folder)
     return render_page(build_report(folder, split))
 
 
-def build_report(folder: Path, split: str, reference: Path | None = None) -> Report:
+def build_report(folder: str | Path, split: str, reference: str | Path | None = None) -> Report:
     """Read a search and compute its figures.
 
     Its hypervolume is compared with that of another search (by random sampling, say) in the folder
@@ -57,6 +59,8 @@ def build_report(folder: Path, split: str, reference: Path | None = None) -> Rep
         ConfigError: see :func:`report_html`; or the reference has other objectives, no usable
             trial, or another task or evaluation.
     """
+    folder = to_path(folder)
+    reference = None if reference is None else to_path(reference)
     study = load_study(folder, split)
     other = None if reference is None else load_study(reference, split)
     if other is not None:

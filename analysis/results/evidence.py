@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from simreg_core.errors import reason_of
-from simreg_core.storage.location import local_path
+from simreg_core.storage.location import local_path, to_path
 
 _AUDIT_KEYS = {"weights", "config_digest", "clean_accuracy", "num_images", "curves", "warnings"}
 _AUDIT_PLACES = ("*.json", "audit*/*.json", "checkpoints/*/*.json", "checkpoints/*/*/*.json")
@@ -69,8 +69,9 @@ class Audit(NamedTuple):
     """Why a file with the name of an audit is not used."""
 
 
-def read_confirmation(folder: Path) -> Confirmation:
+def read_confirmation(folder: str | Path) -> Confirmation:
     """The summary of a search's confirmation; without candidates if there is none."""
+    folder = to_path(folder)
     path = folder / "confirmation.json"
     if not path.exists():
         return Confirmation()
@@ -99,12 +100,13 @@ def _rank(candidate: Confirmed) -> float:
     return math.inf if score is None else -score.mean
 
 
-def read_audits(folder: Path, trials: pd.DataFrame) -> tuple[Audit, ...]:
+def read_audits(folder: str | Path, trials: pd.DataFrame) -> tuple[Audit, ...]:
     """Audits in a search's folder, recognized by their fields; other JSON files are ignored.
 
     A file that is no audit is a problem if its name or folder begins with ``audit``. The top of the
     folder, ``audit*`` and ``checkpoints/NUMBER`` are searched (in an object store only the top).
     """
+    folder = to_path(folder)
     # A glob over folders asks an object store once for each.
     places = _AUDIT_PLACES if local_path(folder) else _AUDIT_PLACES[:1]
     by_digest = dict(zip(trials["config_digest"], trials["trial"], strict=True))

@@ -22,6 +22,7 @@ from simreg_core.errors import ConfigError
 from simreg_core.registry import Metric
 from simreg_core.results.schema import SPLITS, TABLES, Status, metrics_in
 from simreg_core.results.tables import read_parquet, read_table
+from simreg_core.storage.location import to_path
 
 Array = NDArray[np.float64]
 
@@ -54,26 +55,28 @@ class Results(NamedTuple):
     """The metrics of the trials table, by name."""
 
 
-def load_results(folder: Path) -> Results:
+def load_results(folder: str | Path) -> Results:
     """The tables of the search in ``folder``, which may still be running.
 
     Raises:
         ResultsError: no trial has ended.
         ConfigError: see :func:`load_started`.
     """
+    folder = to_path(folder)
     results = load_started(folder)
     if results.trials.empty:
         raise ResultsError(f"{folder / 'trials'}: no trials yet; a row appears as each one ends")
     return results
 
 
-def load_started(folder: Path) -> Results:
+def load_started(folder: str | Path) -> Results:
     """Like :func:`load_results`, but ``trials`` may be empty.
 
     Raises:
         ConfigError: a table cannot be read (see :func:`load_table`), or a trial has no number, an
             unknown status, or two rows.
     """
+    folder = to_path(folder)
     content = read_table(folder, "trials")
     trials, metrics = _to_pandas(content), metrics_in(content.schema)
     _check_trials(trials, folder / "trials")
@@ -96,7 +99,9 @@ def _with_metrics(frame: pd.DataFrame, metrics: Iterable[str]) -> pd.DataFrame:
     return frame.assign(**{name: np.nan for name in columns if name not in frame})
 
 
-def load_table(folder: Path, table: str, trials: Collection[int] | None = None) -> pd.DataFrame:
+def load_table(
+    folder: str | Path, table: str, trials: Collection[int] | None = None
+) -> pd.DataFrame:
     """All rows of one table, in order of its file names.
 
     Args:
@@ -110,6 +115,7 @@ def load_table(folder: Path, table: str, trials: Collection[int] | None = None) 
     Raises:
         ConfigError: see :func:`simreg_core.results.tables.read_table`.
     """
+    folder = to_path(folder)
     if table not in TABLES:
         raise ResultsError(f"unknown table {table!r}; allowed: {', '.join(TABLES)}")
     return _to_pandas(read_table(folder, table, trials=trials))
@@ -126,7 +132,7 @@ def numbers(rows: pd.DataFrame, column: str) -> Array:
     return rows[column].to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def load_pairs(path: Path) -> pd.DataFrame:
+def load_pairs(path: str | Path) -> pd.DataFrame:
     """Similarities of image pairs as ``python -m simreg_core.neural compare`` writes them.
 
     Returns:
@@ -136,6 +142,7 @@ def load_pairs(path: Path) -> pd.DataFrame:
     Raises:
         ConfigError: the file is missing, unreadable or empty, or a column has no numbers.
     """
+    path = to_path(path)
     table = read_parquet(path).to_pandas()
     if PAIR_COLUMNS[0] not in table or table.empty:
         raise ResultsError(f"{path}: holds no pairs with a column {PAIR_COLUMNS[0]}")

@@ -17,6 +17,7 @@ from simreg_core.cli import os_reason
 from simreg_core.results.progress import SPACE_FILE, StudyProgress, is_running, study_progress
 from simreg_core.results.schema import TABLES
 from simreg_core.results.study_lock import HEARTBEAT_FILE, read_heartbeat
+from simreg_core.storage.location import to_path
 
 MAX_DEPTH = 4  # of a study below the folder: OUTPUT/poster-DATE/curves has 2
 _REPORTED = (
@@ -35,11 +36,12 @@ class ListedStudy(NamedTuple):
     """When a file that a report may show was last written, UTC."""
 
 
-def find_studies(root: Path) -> dict[str, Path]:
+def find_studies(root: str | Path) -> dict[str, Path]:
     """Every study below a folder by its relative path, ascending; or the folder itself by its name.
 
     Symbolic links to folders are not followed: a study has one name and lies below ``root``.
     """
+    root = to_path(root)
     if _is_study(root):
         return {root.resolve().name: root}
     found = {}

@@ -24,12 +24,12 @@ from simreg_core.training.baselines import BaselineCache, baseline_networks
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is 0 even with warnings, else see :func:`cli.run`."""
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("simreg_core.audit").setLevel(logging.INFO)  # not the root: Foolbox logs too
     return cli.run(_parser(), argv, _run)
 
 
 def _run(args: argparse.Namespace) -> int:
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("simreg_core.audit").setLevel(logging.INFO)  # not the root: Foolbox logs too
     device = cli.pick_device(args.device)
     try:
         config, model = load_network(args.weights, device=device)

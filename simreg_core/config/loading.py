@@ -15,6 +15,7 @@ from simreg_core.config.trial import TrialConfig
 from simreg_core.config.yaml_io import get_dotted, parse_override, read_yaml_mapping, set_dotted
 from simreg_core.errors import ConfigError
 from simreg_core.registry import DATASETS
+from simreg_core.storage.location import to_path
 
 _PATH_KEYS = ("neural_model", "folder")
 
@@ -60,12 +61,13 @@ def absolute_paths(value: Any, key: str = "") -> Any:
     return value
 
 
-def load_trial_config(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
+def load_trial_config(path: str | Path, overrides: Sequence[str] = ()) -> TrialConfig:
     """The trial configuration in a YAML file, changed by ``key=value`` overrides.
 
     Raises:
         ConfigError: the file or an override is wrong.
     """
+    path = to_path(path)
     tree = read_yaml_mapping(path)
     if {"trial", "search"} <= tree.keys():
         raise ConfigError(

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from simreg_core.errors import ConfigError, describe, one_line
+from simreg_core.storage.location import to_path
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -71,12 +72,13 @@ def parse_yaml(text: str, where: str) -> Any:
         raise ConfigError(f"{where}: not valid YAML: {one_line(err)}") from err
 
 
-def read_yaml_mapping(path: Path) -> dict[str, Any]:
+def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML or JSON file.
 
     Raises:
         ConfigError: the file cannot be read, is empty, or is not a mapping in strict YAML.
     """
+    path = to_path(path)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as err:

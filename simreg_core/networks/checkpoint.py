@@ -17,7 +17,7 @@ from simreg_core.config.trial import TrialConfig
 from simreg_core.errors import one_line
 from simreg_core.networks.network import FeatureNetwork, build_network
 from simreg_core.storage.atomic import atomic_file
-from simreg_core.storage.location import readable
+from simreg_core.storage.location import readable, to_path
 
 CHECKPOINT_VERSION = 1
 _DAMAGED = (RuntimeError, ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, OSError)
@@ -27,20 +27,22 @@ class CheckpointError(ValueError):
     """A checkpoint is missing, damaged, or does not belong to the configuration."""
 
 
-def save(payload: dict[str, Any], path: Path) -> None:
+def save(payload: dict[str, Any], path: str | Path) -> None:
     """Write tensors and plain data atomically."""
+    path = to_path(path)
     buffer = io.BytesIO()  # torch's own writer does not report a full disk
     torch.save({**payload, "checkpoint_version": CHECKPOINT_VERSION}, buffer)
     with atomic_file(path) as stream:
         stream.write(buffer.getbuffer())
 
 
-def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
+def load(path: str | Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Read the payload that :func:`save` wrote.
 
     Raises:
         CheckpointError: the file is missing, damaged, or of another version.
     """
+    path = to_path(path)
     if not path.exists():
         raise CheckpointError(f"{path} does not exist")
     if not path.is_file():  # reading a pipe would block
@@ -63,8 +65,9 @@ def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
     return dict(payload)
 
 
-def save_weights(path: Path, config: TrialConfig, model: FeatureNetwork) -> None:
+def save_weights(path: str | Path, config: TrialConfig, model: FeatureNetwork) -> None:
     """Write a trained classifier and its configuration."""
+    path = to_path(path)
     payload = {
         "config": config.to_dict(),
         "channels": model.channels,
@@ -74,13 +77,14 @@ def save_weights(path: Path, config: TrialConfig, model: FeatureNetwork) -> None
     save(payload, path)
 
 
-def load_weights(path: Path, *, device: torch.device | str = "cpu") -> FeatureNetwork:
+def load_weights(path: str | Path, *, device: torch.device | str = "cpu") -> FeatureNetwork:
     """The classifier that :func:`load_network` loads, in evaluation mode."""
+    path = to_path(path)
     return load_network(path, device=device)[1]
 
 
 def load_network(
-    path: Path, *, device: torch.device | str = "cpu"
+    path: str | Path, *, device: torch.device | str = "cpu"
 ) -> tuple[TrialConfig, FeatureNetwork]:
     """The configuration and the classifier in a file of :func:`save_weights`.
 
@@ -88,6 +92,7 @@ def load_network(
         CheckpointError: the file is missing, damaged, not a weights file, or does not fit its
             configuration or this version.
     """
+    path = to_path(path)
     payload = load(path, device=device)
     if missing := {"config", "channels", "num_classes", "weights"} - set(payload):
         raise CheckpointError(f"{path} is no weights file: it lacks {', '.join(sorted(missing))}")

@@ -24,6 +24,7 @@ from simreg_core.errors import ConfigError
 from simreg_core.networks.checkpoint import CheckpointError, read_config, rebuild
 from simreg_core.networks.network import FeatureNetwork
 from simreg_core.storage.atomic import atomic_file, write_text
+from simreg_core.storage.location import to_path
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.yaml"
@@ -31,8 +32,9 @@ EXPORT_VERSION = "1"
 _VERSION_KEY = "simreg_export_version"
 
 
-def write_network(folder: Path, config: TrialConfig, model: FeatureNetwork) -> None:
+def write_network(folder: str | Path, config: TrialConfig, model: FeatureNetwork) -> None:
     """Write the two files of a trained classifier into a folder."""
+    folder = to_path(folder)
     # The format requires contiguous tensors, but the network's are channels_last.
     weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     metadata = {
@@ -48,12 +50,13 @@ def write_network(folder: Path, config: TrialConfig, model: FeatureNetwork) -> N
     write_text(folder / CONFIG_FILE, to_yaml(config.to_dict()))
 
 
-def load_exported(folder: Path | str, *, device: torch.device | str = "cpu") -> FeatureNetwork:
+def load_exported(folder: str | Path, *, device: torch.device | str = "cpu") -> FeatureNetwork:
     """The classifier in a folder of ``python -m tuner.export``, in evaluation mode.
 
     Raises:
         CheckpointError: a file is missing, damaged, changed, or of another version.
     """
+    folder = to_path(folder)
     path = Path(folder) / WEIGHTS_FILE
     metadata, weights = _read_weights(path)
     file = path.with_name(CONFIG_FILE)

@@ -31,11 +31,11 @@ _PREDICTED = 0.2  # a neuron with a higher correlation (or ceiling) counts as pr
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; see :func:`simreg_core.cli.run` for the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     return cli.run(_parser(), argv, _run)
 
 
 def _run(args: argparse.Namespace) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     import torch
 
     if args.threads is not None:
@@ -44,8 +44,6 @@ def _run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--output: {args.output} is a folder; expected a file")
     try:
         args.body(args)
-    except BrokenPipeError:  # of standard output
-        raise
     except OSError as err:
         raise cli.os_error(err, "--output", args.output.parent) from err
     return 0

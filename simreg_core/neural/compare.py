@@ -17,6 +17,7 @@ from simreg_core.regularizer.responses import ResponseSimilarity, pearson
 from simreg_core.regularizer.similarity import PixelSimilarity
 from simreg_core.seeding import generator
 from simreg_core.storage.atomic import atomic_file
+from simreg_core.storage.location import to_path
 
 _INDICES = ("first", "second")
 
@@ -56,11 +57,12 @@ def correlations(columns: Mapping[str, Tensor]) -> dict[tuple[str, str], float]:
     }
 
 
-def write_table(columns: Mapping[str, Tensor], path: Path) -> None:
+def write_table(columns: Mapping[str, Tensor], path: str | Path) -> None:
     """Write the columns of :func:`compare` as Parquet, atomically.
 
     The similarities are named ``pixel_similarity`` and so on, as ``analysis`` reads them.
     """
+    path = to_path(path)
     names = {name: name if name in _INDICES else f"{name}_similarity" for name in columns}
     table = pa.table({names[name]: column.numpy() for name, column in columns.items()})
     with atomic_file(path) as stream:

@@ -28,6 +28,7 @@ from simreg_core.networks.network import evaluation_mode
 from simreg_core.regularizer.responses import grey_pixels
 from simreg_core.seeding import global_rng
 from simreg_core.storage.array_cache import Arrays, cached_arrays, file_stamp
+from simreg_core.storage.location import to_path
 
 _BATCH = 256
 _CACHE_VERSION = 1  # raise it if the same file and images give other responses
@@ -189,8 +190,9 @@ class FittedModel:
         """:meth:`predict` with each neuron multiplied by its weight, for use in similarities."""
         return self.predict(images) * self.weights.to(torch.float32)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the model atomically."""
+        path = to_path(path)
         payload = {
             **vars(self),
             "kind": _KIND,
@@ -201,12 +203,13 @@ class FittedModel:
         checkpoint.save(payload, path)
 
 
-def load_model(path: Path, *, key: str, device: torch.device | str = "cpu") -> FittedModel:
+def load_model(path: str | Path, *, key: str, device: torch.device | str = "cpu") -> FittedModel:
     """Load a model that :meth:`FittedModel.save` wrote.
 
     Raises:
         ConfigError: the file is missing, damaged, or not a predictive model; names ``key``.
     """
+    path = to_path(path)
     try:
         payload = checkpoint.load(path)
         if payload.get("kind") != _KIND:
@@ -227,13 +230,14 @@ def load_model(path: Path, *, key: str, device: torch.device | str = "cpu") -> F
         raise ConfigError(f"{key}: {path} has another version: {one_line(err)}") from err
 
 
-def denoised_responses(model_file: Path, images: Tensor, key: str) -> Tensor:
+def denoised_responses(model_file: str | Path, images: Tensor, key: str) -> Tensor:
     """:meth:`FittedModel.denoise`, float32 (N, M) on the CPU, from the array cache.
 
     The model is loaded only if the cache has no responses for this model file and these images.
 
     ``key`` is the configuration key of the model file, for messages.
     """
+    model_file = to_path(model_file)
     identity = (
         f"denoised responses {_CACHE_VERSION}",
         file_stamp(model_file, key),

@@ -38,6 +38,7 @@ from simreg_core.data.registry import load_dataset
 from simreg_core.errors import ConfigError, one_line
 from simreg_core.results.tables import read_parquet
 from simreg_core.storage.atomic import atomic_file
+from simreg_core.storage.location import to_path
 
 _RESPONSES_FILE = "responses.parquet"
 _NOT_NEURONS = ("image", "trial", "repeat")
@@ -77,13 +78,14 @@ class Recordings:
         return total.index_add_(0, self.image_index, values)
 
 
-def load_recordings(path: Path) -> Recordings:
+def load_recordings(path: str | Path) -> Recordings:
     """Read recordings from an ``.npz`` file or a Parquet folder.
 
     Raises:
         ConfigError: the recordings are unreadable or malformed. The message names the file and the
             array or column.
     """
+    path = to_path(path)
     file = path / _RESPONSES_FILE if path.is_dir() else path
     if file.exists() and not file.is_file():  # reading a pipe would block
         raise ConfigError(f"{file}: no regular file")

@@ -22,6 +22,7 @@ from simreg_core.results.objectives import (
 )
 from simreg_core.results.study_lock import LOCK_FILE, is_held, read_heartbeat
 from simreg_core.results.tables import read_table
+from simreg_core.storage.location import to_path
 
 SPACE_FILE = "space.yaml"
 _HOLDER = ("host", "pid", "started_at", "updated_at")
@@ -77,8 +78,9 @@ class StudyRequest(NamedTuple):
     """Columns of the trials table that trials are ranked by."""
 
 
-def study_progress(folder: Path) -> StudyProgress:
+def study_progress(folder: str | Path) -> StudyProgress:
     """The progress of the study in a folder; errors become :attr:`StudyProgress.problem`."""
+    folder = to_path(folder)
     problems: list[str] = []
 
     def read_rows(table: str, columns: Sequence[str]) -> list[dict[str, Any]] | None:
@@ -109,8 +111,9 @@ def study_progress(folder: Path) -> StudyProgress:
     )
 
 
-def is_running(folder: Path) -> bool | None:
+def is_running(folder: str | Path) -> bool | None:
     """Whether a process works on a study; None if that cannot be determined."""
+    folder = to_path(folder)
     try:
         if (folder / LOCK_FILE).is_symlink():  # never follow it out of the folder
             return False
@@ -130,8 +133,9 @@ def _attempt(problems: list[str], read: Callable[[], Found]) -> Found | None:
     return None
 
 
-def read_request(folder: Path) -> StudyRequest:
+def read_request(folder: str | Path) -> StudyRequest:
     """Read the space file in a result folder."""
+    folder = to_path(folder)
     path = folder / SPACE_FILE
     if not path.is_file():
         raise ConfigError(f"{folder}: no results of a search (it has no {SPACE_FILE})")

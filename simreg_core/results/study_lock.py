@@ -17,7 +17,7 @@ from typing import Any, Self
 from simreg_core.cli import os_reason
 from simreg_core.errors import ConfigError
 from simreg_core.storage.base import Held, lock_file
-from simreg_core.storage.location import storage_of
+from simreg_core.storage.location import storage_of, to_path
 
 HEARTBEAT_FILE = "heartbeat.json"
 LOCK_FILE = lock_file(Path(HEARTBEAT_FILE)).name
@@ -37,7 +37,8 @@ class StudyLock:
     """To call before every write; raises :class:`LeaseLost` if this process did not renew the lock
     in time, and another has taken it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: str | Path) -> None:
+        folder = to_path(folder)
         self.folder = folder
         self._stack = ExitStack()
         self._started_at = self._updated_at = _now()
@@ -94,13 +95,15 @@ class StudyLock:
         }
 
 
-def is_held(folder: Path) -> bool:
+def is_held(folder: str | Path) -> bool:
     """Whether a process works on the result folder now."""
+    folder = to_path(folder)
     return storage_of(folder).is_held(folder / HEARTBEAT_FILE)
 
 
-def read_heartbeat(folder: Path) -> dict[str, Any]:
+def read_heartbeat(folder: str | Path) -> dict[str, Any]:
     """The heartbeat of the last process that worked on the folder; empty before the first."""
+    folder = to_path(folder)
     return storage_of(folder).read_heartbeat(folder / HEARTBEAT_FILE)
 
 

@@ -29,7 +29,7 @@ from simreg_core.results.schema import (
     is_optional,
 )
 from simreg_core.storage.atomic import atomic_file
-from simreg_core.storage.location import read_all, readable
+from simreg_core.storage.location import read_all, readable, to_path
 
 BLOCK_SIZE = 200
 """Trials that share a file: more make reading faster and writing slower. Part of the format: a
@@ -43,7 +43,7 @@ def block_of(number: int) -> str:
 
 
 def read_table(
-    folder: Path,
+    folder: str | Path,
     table: str,
     *,
     columns: Sequence[str] | None = None,
@@ -61,6 +61,7 @@ def read_table(
         ConfigError: the folder is missing, or a file is damaged, of another schema version, or
             has a missing, unknown or mistyped column.
     """
+    folder = to_path(folder)
     schema = arrow_schema(table)
     files = _part_files(folder, table)
     names = [name for name in columns or schema.names if name in schema.names]
@@ -74,8 +75,9 @@ def read_table(
     return pa.concat_tables(parts, promote_options="default")
 
 
-def read_parquet(path: Path) -> pa.Table:
+def read_parquet(path: str | Path) -> pa.Table:
     """A Parquet file with any columns; a :class:`ConfigError` names a missing or damaged one."""
+    path = to_path(path)
     with _errors_of(path):
         return pq.read_table(readable(path), partitioning=None)
 
@@ -87,7 +89,8 @@ class ResultStore:
     before each write and raises if the folder is no longer held.
     """
 
-    def __init__(self, folder: Path, require_held: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, folder: str | Path, require_held: Callable[[], None] = lambda: None) -> None:
+        folder = to_path(folder)
         self.folder = folder
         self._require_held = require_held
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import threading
@@ -67,6 +68,7 @@ class Storage:
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(temporary, path)
+            sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -91,6 +93,7 @@ class Storage:
             with self.atomic_file(draft / last) as stream:
                 stream.write(text.encode())
             draft.rename(folder)  # fails if the folder exists and is not empty
+            sync_folder(folder.parent)
         except OSError:
             if not folder.exists():
                 raise
@@ -187,8 +190,23 @@ def lock_file(path: Path) -> Path:
     return path.with_name(f".{path.name}.lock")
 
 
+def sync_folder(folder: Path) -> None:
+    """Make created and renamed files of a folder outlast a power failure."""
+    with suppress(OSError):  # some network file systems cannot sync folders
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def _draft(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def is_draft(path: Path) -> bool:
+    """Whether a file is one that an atomic write has begun, or left when it was killed."""
+    return re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", path.name) is not None
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from simreg_core.errors import ConfigError
 from simreg_core.storage.base import Storage
 from simreg_core.storage.object_store import ObjectStore
 
@@ -52,6 +53,20 @@ def as_place(text: str) -> Path:
 
     # No cached listings, because other processes write there, too.
     return cast(Path, UPath(text.rstrip("/"), use_listings_cache=False, **options))
+
+
+def to_path(place: str | Path) -> Path:
+    """A location as a path; public functions take both.
+
+    Raises:
+        ConfigError: a text is a URL that :func:`as_place` refuses.
+    """
+    if not isinstance(place, str):
+        return place
+    try:
+        return as_place(place)
+    except argparse.ArgumentTypeError as err:
+        raise ConfigError(str(err)) from err
 
 
 def storage_of(path: object) -> Storage:

@@ -33,7 +33,7 @@ from simreg_core.registry import ATTACKS, Attack
 from simreg_core.results.measurements import CurvePoint, Measurements
 from simreg_core.results.schema import SPLITS, Role
 from simreg_core.results.tradeoff import BaselineAccuracy, baseline_accuracy
-from simreg_core.robustness.cifar10c import StoredCorruptions, open_folder, stored_digest
+from simreg_core.robustness.cifar10c import StoredCorruptions, open_folder
 from simreg_core.robustness.evaluate import (
     SplitMeasurements,
     Surrogate,
@@ -44,7 +44,8 @@ from simreg_core.robustness.evaluate import (
 from simreg_core.robustness.frequency import SpectrumPoint
 from simreg_core.seeding import derive_seed
 from simreg_core.storage.atomic import write_text
-from simreg_core.storage.location import storage_of
+from simreg_core.storage.location import storage_of, to_path
+from simreg_core.training import baseline_files as files
 from simreg_core.training.checkpoints import fit_with_checkpoints
 from simreg_core.training.start import new_network, start
 from simreg_core.training.state import EpochRecord
@@ -161,7 +162,8 @@ class BaselineCache:
         device: Where to train and evaluate.
     """
 
-    def __init__(self, folder: Path, data: TaskData, device: torch.device) -> None:
+    def __init__(self, folder: str | Path, data: TaskData, device: torch.device) -> None:
+        folder = to_path(folder)
         self.folder = folder
         self.data = data
         self.device = device
@@ -184,7 +186,16 @@ class BaselineCache:
 
     def network(self, network: BaselineNetwork) -> FeatureNetwork:
         """The trained network, frozen, in evaluation mode; trained first if it is not cached."""
-        return freeze(checkpoint.load_weights(self.weights_file(network), device=self.device))
+        path = self._weights_path(network)
+
+        def read() -> FeatureNetwork | None:
+            return files.read_network(path, network.config.network_digest(), self.device)
+
+        def train() -> FeatureNetwork:
+            self._train(network, path)
+            return checkpoint.load_weights(path, device=self.device)
+
+        return freeze(storage_of(path).build_once(path, read, train))
 
     def surrogate(self, network: BaselineNetwork) -> Surrogate:
         """The network as a surrogate, with the configured attacks' results on it."""
@@ -203,15 +214,13 @@ class BaselineCache:
         Raises:
             NonFiniteLossError: training diverged.
         """
-        key = self._key(network.config, network.config.network_digest())
-        path = self.folder / f"{network.role}-{network.seed}-{key}.pt"
+        path = self._weights_path(network)
 
         def train() -> Path:
             self._train(network, path)
             return path
 
-        # The weights are written last: if they exist, so do the other files.
-        return storage_of(path).build_once(path, lambda: path if path.exists() else None, train)
+        return storage_of(path).build_once(path, lambda: files.whole_weights(path), train)
 
     def result(self, network: BaselineNetwork) -> BaselineResult:
         """Measurements and epochs of a network; trains and measures it if necessary.
@@ -222,26 +231,19 @@ class BaselineCache:
         """
         check_before_training(network.config, self.data, self.device)
         weights = self.weights_file(network)
-        path = weights.with_suffix(f".{_measured_digest(network.config)}.curves.json")
+        path = weights.with_suffix(f".{files.measured_digest(network.config)}.curves.json")
 
-        def read() -> str | None:
-            return path.read_text() if path.exists() else None
-
-        def build() -> str:
+        def build() -> files.Measured | None:
             found = {split: m._asdict() for split, m in self._measure(network).items()}
-            write_text(path, text := json.dumps(found, allow_nan=False))
-            return text
+            write_text(path, json.dumps(found, allow_nan=False))
+            return files.read_measured(path)
 
-        measured = json.loads(storage_of(path).build_once(path, read, build))
-        epochs = json.loads(weights.with_suffix(".epochs.json").read_text())
-        return BaselineResult(
-            network.role,
-            network.seed,
-            tuple(CurvePoint(*point) for split in SPLITS for point in measured[split]["curves"]),
-            tuple(EpochRecord(*epoch) for epoch in epochs),
-            {split: measured[split]["boundary_distance"] for split in SPLITS},
-            tuple(SpectrumPoint(*p) for split in SPLITS for p in measured[split]["spectra"]),
-        )
+        measured = storage_of(path).build_once(path, lambda: files.read_measured(path), build)
+        epochs = files.read_epochs(files.epochs_file(weights))
+        assert measured is not None  # just written
+        assert epochs is not None  # read with the weights file
+        curves, distance, spectra = measured
+        return BaselineResult(network.role, network.seed, curves, epochs, distance, spectra)
 
     def _train(self, network: BaselineNetwork, path: Path) -> None:
         config = network.config
@@ -251,7 +253,7 @@ class BaselineCache:
             state.restore(unfinished, config.digest())
         fit_with_checkpoints(state, self.data.to(self.device), config, unfinished)
         epochs = json.dumps([list(record) for record in state.records], allow_nan=False)
-        write_text(path.with_suffix(".epochs.json"), epochs)
+        write_text(files.epochs_file(path), epochs)
         checkpoint.save_weights(path, config, state.kept_model())
         unfinished.unlink(missing_ok=True)
 
@@ -266,19 +268,19 @@ class BaselineCache:
         """Cached results of an attack on the surrogate, by split."""
         path = self.weights_file(network).with_suffix(f".{attack.name}.pt")
 
-        def read() -> dict[str, Tensor] | None:
-            with suppress(checkpoint.CheckpointError):  # missing or damaged
-                found = checkpoint.load(path, device=self.device)
-                return {name: found[name] for name in SPLITS}
-            return None
-
         def compute() -> dict[str, Tensor]:
             model, data = self.network(network), self.data.to(self.device)
             found = {name: precompute(attack, model, data.split(name)) for name in SPLITS}
             checkpoint.save(found, path)
             return found
 
-        return storage_of(path).build_once(path, read, compute)
+        return storage_of(path).build_once(
+            path, lambda: files.read_tensors(path, self.device), compute
+        )
+
+    def _weights_path(self, network: BaselineNetwork) -> Path:
+        key = self._key(network.config, network.config.network_digest())
+        return self.folder / f"{network.role}-{network.seed}-{key}.pt"
 
     def _key(self, config: TrialConfig, digest: str) -> str:
         content = f"{digest} {self.data.fingerprint} {__version__}"
@@ -286,13 +288,3 @@ class BaselineCache:
         if is_plugin(name):
             content += f" {source_digest(name)}"
         return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-def _measured_digest(config: TrialConfig) -> str:
-    """Identifies what is measured: the configuration, and the files that it names."""
-    robustness = config.robustness
-    kinds = robustness.corruptions.kinds if robustness.corruptions else ()
-    files = [source_digest(name) for name in (*robustness.attacks, *kinds) if is_plugin(name)]
-    if robustness.corruptions is not None:
-        files += filter(None, [stored_digest(robustness.corruptions)])
-    return "-".join([config.digest(), *files])

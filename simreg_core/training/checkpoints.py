@@ -13,6 +13,7 @@ from typing import Self
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import TaskData
 from simreg_core.networks import checkpoint
+from simreg_core.storage.location import to_path
 from simreg_core.training.fit import fit
 from simreg_core.training.state import EpochRecord, TrainingState
 
@@ -21,7 +22,7 @@ def fit_with_checkpoints(
     state: TrainingState,
     data: TaskData,
     config: TrialConfig,
-    path: Path | None,
+    path: str | Path | None,
     *,
     on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> None:
@@ -38,6 +39,7 @@ def fit_with_checkpoints(
         NonFiniteLossError: training diverged.
         OSError: a checkpoint cannot be written.
     """
+    path = None if path is None else to_path(path)
     training = config.training
     writer = (
         None
@@ -65,7 +67,8 @@ class CheckpointWriter:
         seconds: Shortest time between two checkpoints.
     """
 
-    def __init__(self, path: Path, digest: str, *, seconds: float) -> None:
+    def __init__(self, path: str | Path, digest: str, *, seconds: float) -> None:
+        path = to_path(path)
         self.path = path
         self.digest = digest
         self.seconds = seconds

@@ -25,6 +25,7 @@ from simreg_core.robustness.attack import check_attacks
 from simreg_core.robustness.cifar10c import open_folder
 from simreg_core.robustness.evaluate import SplitMeasurements, evaluate
 from simreg_core.robustness.frequency import SpectrumPoint
+from simreg_core.storage.location import to_path
 from simreg_core.training.baselines import BaselineCache, Baselines, measure_splits
 from simreg_core.training.checkpoints import fit_with_checkpoints
 from simreg_core.training.start import start
@@ -91,7 +92,7 @@ def run_experiment(
     config: TrialConfig,
     cache: BaselineCache,
     *,
-    checkpoint: Path | None = None,
+    checkpoint: str | Path | None = None,
     on_epoch: Callable[[Progress], None] | None = None,
 ) -> TrialResult:
     """Train the network of a configuration, attack it, and compare it with its baselines.
@@ -108,6 +109,7 @@ def run_experiment(
         UnusableStateError: ``checkpoint`` is damaged or belongs to another configuration.
         CheckpointError: a cached baseline network is damaged.
     """
+    checkpoint = None if checkpoint is None else to_path(checkpoint)
     started_at = utc_now()
     data, robustness = cache.data, config.robustness
     check_attacks(robustness)

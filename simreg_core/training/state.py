@@ -15,6 +15,7 @@ from simreg_core.config.trial import TrainingConfig
 from simreg_core.networks import checkpoint
 from simreg_core.networks.network import FeatureNetwork
 from simreg_core.regularizer.loss import SimilarityRegularizer
+from simreg_core.storage.location import to_path
 
 
 class EpochRecord(NamedTuple):
@@ -100,16 +101,18 @@ class TrainingState:
         }
         return {name: _on_cpu(value) for name, value in content.items()}
 
-    def save(self, path: Path, digest: str) -> None:
+    def save(self, path: str | Path, digest: str) -> None:
         """Write a checkpoint for :meth:`restore`."""
+        path = to_path(path)
         checkpoint.save(self.snapshot(digest), path)
 
-    def restore(self, path: Path, digest: str) -> None:
+    def restore(self, path: str | Path, digest: str) -> None:
         """Load a checkpoint.
 
         Raises:
             checkpoint.CheckpointError: it is damaged, or belongs to another configuration.
         """
+        path = to_path(path)
         payload = checkpoint.load(path, device=next(self.model.parameters()).device)
         if payload.get("config_digest") != digest:
             raise checkpoint.CheckpointError(f"{path} belongs to another configuration")

@@ -12,7 +12,7 @@ from tests.contract_tests.imports import ROOT, imports, module_name, sources
 # share a line may not import each other, except the foundation's, which are ordered by themselves.
 LEVELS = {
     "simreg_core": (
-        "version errors seeding plugins registry provenance storage statistics cli",
+        "version errors seeding plugins registry provenance storage statistics output cli",
         "config",
         "data networks results",
         "regularizer robustness",

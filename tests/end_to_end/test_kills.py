@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -28,6 +29,7 @@ from tests.end_to_end.searches import (
     start,
     wait_until,
 )
+from tuner.execution.worker import OPEN_FILES
 
 pytestmark = [pytest.mark.slow]
 
@@ -166,3 +168,14 @@ def test_terminated_search_leaves_its_trial_to_be_gone_on_with(
     assert search.states == ["COMPLETE", "RUNNING"]
     assert list(search.table("trials")["trial"]) == [0]
     assert_all_tables_readable(search)
+
+
+def test_files_that_a_kill_after_a_trials_row_left_are_removed_by_the_next_start(
+    good: Search, cluster: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "good"
+    shutil.copytree(good.folder, folder)
+    for name in OPEN_FILES:
+        (folder / "checkpoints" / "00001" / name).write_text("left")
+    assert resume(folder, *cluster).code == 0
+    assert [path.name for path in (folder / "checkpoints" / "00001").iterdir()] == ["weights.pt"]

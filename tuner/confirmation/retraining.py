@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from simreg_core.results.schema import CONFIRMATION_COLUMNS, Role, optional_colu
 from simreg_core.results.tables import ResultStore
 from simreg_core.results.tradeoff import baseline_accuracy, tradeoff
 from simreg_core.storage.base import store_problem
+from simreg_core.storage.location import storage_of
 from tuner.confirmation.summary import (
     SUMMARY_FILE,
     Candidate,
@@ -36,6 +38,7 @@ from tuner.execution.worker import (
 )
 from tuner.space.search_space import SearchSpace
 from tuner.space.tuning import ConfirmConfig
+from tuner.study.added_trials import own_front
 from tuner.study.folder import SearchPlan
 from tuner.study.study import read_study
 
@@ -132,6 +135,8 @@ def _train_missing(
 ) -> None:
     """Train the networks without a complete row, and write their rows."""
     done = _complete_rows(store)
+    for digest in runs.keys() & done.keys():  # a kill after a network's training leaves it
+        _remove_checkpoint(settings.folder, digest)
     missing = [run for digest, run in runs.items() if digest not in done]
     with SearchView(console, "confirmation network", len(missing)) as view:
 
@@ -156,10 +161,10 @@ def _confirm_one(config: dict[str, Any], settings: WorkerSettings) -> dict[str, 
     """Train one network in a worker and return its row."""
     device = prepare_worker(settings)
     trial = TrialConfig.from_dict(config)
-    state = settings.folder / "checkpoints" / f"confirmation-{trial.digest()}" / STATE_FILE
+    state = _checkpoint_folder(settings.folder, trial.digest()) / STATE_FILE
     try:
         result = train(trial, state, settings, device)
-        shutil.rmtree(state.parent, ignore_errors=True)
+        _remove_checkpoint(settings.folder, trial.digest())
     except Exception as err:  # recorded with its reason; the other networks continue
         if is_out_of_memory(err) or store_problem(err):  # Ray tries again
             raise
@@ -174,6 +179,16 @@ def _confirm_one(config: dict[str, Any], settings: WorkerSettings) -> dict[str, 
         if name.startswith("test.") and optional_column(name)
     }
     return known | optional
+
+
+def _checkpoint_folder(folder: Path, digest: str) -> Path:
+    return folder / "checkpoints" / f"confirmation-{digest}"
+
+
+def _remove_checkpoint(folder: Path, digest: str) -> None:
+    checkpoint = _checkpoint_folder(folder, digest)
+    with suppress(OSError):
+        storage_of(checkpoint).remove_folder(checkpoint)
 
 
 def _seeds_by_trial(store: ResultStore) -> dict[int, set[int]]:
@@ -243,7 +258,7 @@ def confirm_best(
     study = read_study(plan.folder, plan.space, plan.storage)
     numbers = list(dict.fromkeys(trials or ()))
     if trials is None:
-        front = {trial.number for trial in study.best_trials}
+        front = own_front(study)
         numbers = choose(store.read("trials"), front, plan.space, wanted.top)
     if not numbers:
         missed = ", ".join(plan.space.constraints) if wanted.top == "front" else ""

@@ -6,11 +6,14 @@ import argparse
 import logging
 import math
 import os
+import shutil
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from simreg_core.cli import os_reason, real_number, whole_number
@@ -30,6 +33,8 @@ _ENVIRONMENT = {
 }
 _PARTS = 10_000  # Ray counts resources in ten-thousandths,
 _MOST_PER_GPU = 100  # which tell up to 100 trials per GPU apart
+
+_REMOVAL_TRIES = 50
 
 
 @dataclass(frozen=True)
@@ -168,8 +173,11 @@ def ray_session(address: str | None) -> Iterator[None]:
         options |= {"address": address}
         problem = f"--address {address}: no Ray cluster reached"
     on_sigterm = signal.getsignal(signal.SIGTERM)
+    session: Path | None = None
     try:
         ray.init(**options)
+        if options["address"] == "local":
+            session = Path(ray._private.worker._global_node.get_session_dir_path())
     except (ConnectionError, ValueError, RuntimeError) as err:
         raise ConfigError(f"{problem}: {' '.join(str(err).split())}") from err
     except OSError as err:
@@ -185,8 +193,23 @@ def ray_session(address: str | None) -> Iterator[None]:
         # A second Ctrl-C must not interrupt Ray's shutdown.
         handlers = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM)}
         ray.shutdown()
+        if session is not None:
+            _remove_session(session)
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def _remove_session(folder: Path) -> None:
+    """Remove the files of a session of Ray that has ended, and the link to it."""
+    latest = folder.with_name("session_latest")
+    for _ in range(_REMOVAL_TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            break
+        time.sleep(0.1)  # one of Ray's processes still writes its log
+    with suppress(OSError):
+        if os.path.realpath(latest) == os.path.realpath(folder):
+            latest.unlink()
 
 
 @contextmanager

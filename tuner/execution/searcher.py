@@ -27,6 +27,7 @@ from simreg_core.results.schema import Status
 from tuner.execution.records import joined_record, mean_record, read_record
 from tuner.execution.worker import network_folder
 from tuner.space.search_space import SearchSpace
+from tuner.study.added_trials import own_trials
 from tuner.study.object_journal import batched
 from tuner.study.study import resume, tell
 
@@ -93,7 +94,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         """Networks of open trials that have not started, with their seeds."""
         self._running: dict[str, tuple[_Trial, int]] = {}
         waiting = optuna.trial.TrialState.WAITING
-        states = [trial.state for trial in study.get_trials(deepcopy=False)]
+        states = [trial.state for trial in own_trials(study)]
         self._num_asked = len(states) - states.count(waiting)
 
     @property
@@ -119,7 +120,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         }
 
     def is_lost(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        """Whether to stop a network because another one of its trial is not complete."""
+        """Whether to stop a network: the search or another network of its trial has failed."""
+        if self.error is not None:
+            return True
         return trial_id in self._running and self._running[trial_id][0].cause is not None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -228,11 +231,14 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         return cause._replace(reason=f"seed {seed}: {cause.reason}", record=joined_record(records))
 
     def _finish(self, trial: optuna.Trial, outcome: Callable[[], Outcome]) -> None:
+        """Record how a trial ended; after an error it stays open, and nothing is written."""
+        if self.error is not None:
+            return
         try:
             row = self._observer.ended(outcome())
             tell(self.study, trial, row, self.space)
         except Exception as err:  # for example a full disk
-            self.error = self.error or err
+            self.error = err
 
     def save(self, checkpoint_path: str) -> None:
         """Write an empty snapshot for Ray: the study is stored already."""

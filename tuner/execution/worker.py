@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from simreg_core.config.trial import TaskConfig, TrialConfig
 from simreg_core.errors import reason_of
 from simreg_core.results.objectives import SEARCH_SPLIT, STOPPING_METRICS
 from simreg_core.storage.atomic import write_text
-from simreg_core.storage.base import store_problem
+from simreg_core.storage.base import is_draft, store_problem
 from tuner.execution.records import epochs_record, logged_values, trial_record
 
 if TYPE_CHECKING:  # heavy: imported where used
@@ -154,6 +154,19 @@ class _Reporter:
 def network_folder(number: int, seed: int, num_seeds: int) -> str:
     """Folder of a trial's network, below ``checkpoints/``."""
     return f"{number:05d}" if num_seeds == 1 else f"{number:05d}/seed-{seed}"
+
+
+def remove_open_files(folder: Path, numbers: Container[int]) -> None:
+    """Remove what the trials with these numbers, which have ended, needed to continue.
+
+    ``folder`` is ``OUTPUT/NAME``. Files that a killed worker had not finished writing go, too.
+    """
+    checkpoints = folder / "checkpoints"
+    for path in list(checkpoints.rglob("*")):
+        trial = path.relative_to(checkpoints).parts[0]
+        is_open = path.name in OPEN_FILES or is_draft(path)
+        if is_open and trial.isdecimal() and int(trial) in numbers:
+            path.unlink(missing_ok=True)
 
 
 def _write_record(folder: Path, record: Mapping[str, Any]) -> str:

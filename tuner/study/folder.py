@@ -11,7 +11,7 @@ from simreg_core.cli import os_reason
 from simreg_core.errors import ConfigError
 from simreg_core.results.progress import SPACE_FILE
 from simreg_core.results.tables import ResultStore
-from simreg_core.storage.location import storage_of
+from simreg_core.storage.location import storage_of, to_path
 from tuner.loggers.targets import LogTarget
 from tuner.space.loading import load_space
 from tuner.space.search_space import SearchSpace
@@ -81,19 +81,23 @@ def create_folder(plan: SearchPlan) -> SearchPlan:
     return plan
 
 
-def read_space(folder: Path, overrides: Sequence[str] = ()) -> SearchSpace:
+def read_space(folder: str | Path, overrides: Sequence[str] = ()) -> SearchSpace:
     """The space of the search in a result folder, with overrides applied.
 
     Raises:
         ConfigError: the folder holds no search, or its space file or an override is invalid.
     """
+    folder = to_path(folder)
     if not (folder / SPACE_FILE).is_file():
         raise ConfigError(f"{folder}: no results of a search (it has no {SPACE_FILE})")
     return load_space(folder / SPACE_FILE, overrides)
 
 
 def resume_plan(
-    folder: Path, expected: SearchSpace | None, overrides: Sequence[str], storage: str | None = None
+    folder: str | Path,
+    expected: SearchSpace | None,
+    overrides: Sequence[str],
+    storage: str | None = None,
 ) -> SearchPlan:
     """The plan that resumes the search in a result folder.
 
@@ -102,6 +106,7 @@ def resume_plan(
     Raises:
         ConfigError: the folder holds no search, or one with another space or name.
     """
+    folder = to_path(folder)
     found = read_space(folder)
     if any(text.startswith("name=") for text in overrides):
         raise ConfigError(f"--set name: a search keeps its name, {found.name}")

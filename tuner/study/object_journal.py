@@ -34,6 +34,7 @@ class ObjectJournalBackend(BaseJournalBackend):
         self._logs = _load(folder)
         self._num_written = len(self._logs)
         self._is_batch = False
+        self._problem: Exception | None = None
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
         """The lines from a number on."""
@@ -43,8 +44,10 @@ class ObjectJournalBackend(BaseJournalBackend):
         """Append lines. They are stored when this returns or, within a batch, when that ends.
 
         Raises:
-            OSError: they cannot be written, or another process has written these lines.
+            OSError: they or earlier lines cannot be written, or another process has written these.
         """
+        if self._problem is not None:
+            raise self._problem
         self._logs += [json.loads(json.dumps(log)) for log in logs]
         if not self._is_batch:
             self._write()
@@ -61,16 +64,24 @@ class ObjectJournalBackend(BaseJournalBackend):
 
     def _write(self) -> None:
         lines = self._logs[self._num_written :]
-        if not lines:
+        if not lines or self._problem is not None:
             return
         path = self.folder / f"{self._num_written:010d}.jsonl"
         content = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines).encode()
         try:
-            put(path, content, is_new=True)
-        except FileExistsError:  # possibly written by an attempt whose response was lost
-            if path.read_bytes() != content:
-                raise
+            _put_once(path, content)
+        except Exception as err:
+            self._problem = err
+            raise
         self._num_written = len(self._logs)
+
+
+def _put_once(path: Path, content: bytes) -> None:
+    try:
+        put(path, content, is_new=True)
+    except FileExistsError:  # possibly written by an attempt whose response was lost
+        if path.read_bytes() != content:
+            raise
 
 
 def batched(study: optuna.Study) -> AbstractContextManager[None]:

@@ -8,19 +8,17 @@ password, and the study's name. The PostgreSQL client finds the password in ``PG
 from __future__ import annotations
 
 import argparse
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
 
 from simreg_core.errors import ConfigError, reason_of
 from simreg_core.storage.atomic import write_text
-from simreg_core.storage.location import local_path
+from simreg_core.storage.location import local_path, to_path
+from tuner.study.file_journal import FileJournalBackend, repair_journal
 from tuner.study.object_journal import ObjectJournalBackend
 
 STUDY_FILE = "study.journal"
@@ -96,17 +94,18 @@ def study_location(folder: Path, name: str, url: str | None, *, writes: bool) ->
     path = folder / STUDY_FILE
     local = local_path(path)
     if local is not None and writes:
-        _repair(local)
+        repair_journal(local)
     try:
-        backend = JournalFileBackend(str(local)) if local else ObjectJournalBackend(path)
+        backend = FileJournalBackend(local) if local else ObjectJournalBackend(path)
         storage = JournalStorage(backend)
     except (ValueError, KeyError, TypeError) as err:
         raise ConfigError(f"{path}: damaged: {reason_of(err)}") from err
     return StudyLocation(storage, name, str(path), in_database=False)
 
 
-def has_study(folder: Path) -> bool:
+def has_study(folder: str | Path) -> bool:
     """Whether a result folder has a journal or the URL of a database."""
+    folder = to_path(folder)
     return (folder / URL_FILE).exists() or (folder / STUDY_FILE).exists()
 
 
@@ -170,16 +169,3 @@ def _without_passwords(url: str) -> str:
 
     bare = make_url(url).set(drivername="postgresql")._replace(password=None)
     return bare.difference_update_query(_SECRETS).render_as_string(hide_password=False)
-
-
-def _repair(path: Path) -> None:
-    """Remove a killed writer's lock, and the incomplete last line that it may have left.
-
-    Optuna skips an incomplete line but would append to it, which makes the file unreadable.
-    """
-    path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
-    with suppress(FileNotFoundError), path.open("rb+") as stream:
-        content = stream.read()
-        if not content.endswith(b"\n"):
-            stream.truncate(content.rfind(b"\n") + 1)
-            os.fsync(stream.fileno())

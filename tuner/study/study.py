@@ -15,9 +15,11 @@ from optuna.trial import TrialState
 from simreg_core.errors import ConfigError
 from simreg_core.results.objectives import directions, objective_values, parse_constraint
 from simreg_core.results.schema import SCHEMA_VERSION, Status
+from simreg_core.storage.location import to_path
 from tuner.space.grid import design
 from tuner.space.samplers import SAMPLERS, experimental
 from tuner.space.search_space import SearchSpace
+from tuner.study.added_trials import check_added, give_id, mark_what_is_asked, own_trials
 from tuner.study.object_journal import batched
 from tuner.study.samplers import sampler_seed
 from tuner.study.storage import StudyLocation, has_study, store_url, study_location
@@ -32,7 +34,7 @@ _CHANGEABLE = ("tuning.num_trials", "tuning.retries", "tuning.confirm")
 """Keys that may change when a search is resumed, since they do not affect single trials."""
 
 
-def open_study(folder: Path, space: SearchSpace, url: str | None = None) -> optuna.Study:
+def open_study(folder: str | Path, space: SearchSpace, url: str | None = None) -> optuna.Study:
     """Open the study in a result folder for the process that writes it; create it if missing.
 
     Warm starts or a grid are queued. If an earlier process was stopped while queueing, the rest
@@ -44,6 +46,7 @@ def open_study(folder: Path, space: SearchSpace, url: str | None = None) -> optu
         ConfigError: the study has another space (the message shows the difference) or is damaged,
             or its database cannot be reached or does not have it.
     """
+    folder = to_path(folder)
     location = study_location(folder, space.name, url, writes=True)
     if location.in_database:
         study = _load(folder, location)
@@ -58,22 +61,26 @@ def open_study(folder: Path, space: SearchSpace, url: str | None = None) -> optu
             with experimental():
                 study.set_metric_names(list(space.objectives))
             study.set_user_attr("schema_version", SCHEMA_VERSION)
+            give_id(study)
             study.set_user_attr(_SPACE_ATTRIBUTE, json.dumps(wanted))
         else:
             _require_same(folder, json.loads(found), wanted)
+        check_added(study, space.distributions())
         tuning = space.tuning
         seed = sampler_seed(study, tuning.seed)
         study.sampler = SAMPLERS.get(tuning.sampler).make(seed, tuning.options)
+        mark_what_is_asked(study)
         _queue(study, space)
     return study
 
 
-def claim_study(folder: Path, space: SearchSpace, url: str) -> None:
+def claim_study(folder: str | Path, space: SearchSpace, url: str) -> None:
     """Create the study of a new result folder in a database, under the folder's name.
 
     Raises:
         ConfigError: the name is taken, or the database cannot be reached.
     """
+    folder = to_path(folder)
     store_url(folder, url, folder.name)
     location = study_location(folder, space.name, url, writes=True)
     try:
@@ -82,12 +89,13 @@ def claim_study(folder: Path, space: SearchSpace, url: str) -> None:
         raise location.name_taken() from err
 
 
-def read_study(folder: Path, space: SearchSpace, url: str | None = None) -> optuna.Study:
+def read_study(folder: str | Path, space: SearchSpace, url: str | None = None) -> optuna.Study:
     """Open the study in a result folder for reading; ``url`` as in :func:`open_study`.
 
     Raises:
         ConfigError: the folder has no study, or its database cannot be reached.
     """
+    folder = to_path(folder)
     if not has_study(folder):
         raise ConfigError(f"{folder}: has no study")
     return _load(folder, study_location(folder, space.name, url, writes=False))
@@ -108,7 +116,7 @@ def check_consistent(
     Raises:
         ConfigError: one of the two has lost trials, or fewer trials are requested than have begun.
     """
-    trials = study.get_trials(deepcopy=False)
+    trials = own_trials(study)
     begun = {trial.number for trial in trials if trial.state != TrialState.WAITING}
     finished = {trial.number for trial in trials if trial.state.is_finished()}
     recorded = {row["trial"] for row in rows}
@@ -208,7 +216,7 @@ def _load(folder: Path, location: StudyLocation) -> optuna.Study:
 def _queue(study: optuna.Study, space: SearchSpace) -> None:
     """Queue the whole grid or the warm starts, except what is queued already."""
     tuning = space.tuning
-    trials = study.get_trials(deepcopy=False)
+    trials = own_trials(study)
     if space.is_exhaustive():
         # A longer design begins with the shorter one.
         combinations = design(space.search, tuning.warm_starts, tuning.num_trials, tuning.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -61,6 +62,36 @@ def test_file_that_cannot_be_put_in_place_leaves_no_draft(tmp_path: Path) -> Non
     with pytest.raises(OSError, match="taken"):
         write_text(tmp_path / "taken", "text")
     assert names_in(tmp_path) == ["taken"]
+
+
+def test_folder_is_synced_after_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[str, list[str]]] = []
+
+    def recorded(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if path.is_dir():
+            synced.append((path.name, names_in(path)))
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    write_text(tmp_path / "deep" / "a.csv", "text")
+    assert ("deep", ["a.csv"]) in synced
+    storage_of(tmp_path).create_folder(tmp_path / "new", lambda _: None, "last", "text")
+    assert synced[-1] == (tmp_path.name, ["deep", "new"])
+
+
+def test_file_system_that_cannot_sync_folders_is_good_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fsync
+
+    def refused(descriptor: int) -> None:
+        if Path(os.readlink(f"/proc/self/fd/{descriptor}")).is_dir():
+            raise OSError("Invalid argument")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refused)
+    write_text(tmp_path / "a.csv", "text")
+    assert names_in(tmp_path) == ["a.csv"]
 
 
 def test_many_files_are_read_in_order(folder: Path) -> None:

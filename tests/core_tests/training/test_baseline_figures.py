@@ -135,13 +135,74 @@ def test_directions_of_fgsm_are_computed_once_and_read_back_the_same(
     assert computed == [64, 64]
 
 
-def test_damaged_directions_are_computed_again(
-    load: Load, tiny_config: MakeConfig, tmp_path: Path
+def half(whole: bytes) -> bytes:
+    return whole[: len(whole) // 2]
+
+
+def flipped(whole: bytes) -> bytes:
+    middle = len(whole) // 2
+    return whole[:middle] + bytes([whole[middle] ^ 0xFF]) + whole[middle + 1 :]
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "half": half,
+    "empty": lambda whole: b"",
+    "flipped": flipped,
+    "zeros": lambda whole: bytes(len(whole)),
+    "json": lambda whole: b'{"validation": 5}',
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    ("pattern", "num_trained"),
+    [
+        ("baseline-1-????????????????.pt", 1),
+        ("surrogate-*????.pt", 1),
+        ("baseline-*.epochs.json", 1),
+        ("surrogate-*.epochs.json", 1),
+        ("baseline-*.curves.json", 0),
+        ("surrogate-*.curves.json", 0),
+        ("*.transfer_fgsm.pt", 0),
+    ],
+)
+def test_damaged_file_is_built_again(
+    pattern: str,
+    num_trained: int,
+    damage: str,
+    load: Load,
+    tiny_config: MakeConfig,
+    tiny_data: TaskData,
+    tmp_path: Path,
+    trained: list[int],
 ) -> None:
-    before = load(tiny_config()).surrogate.precomputed
-    (path,) = tmp_path.glob("cache/*.transfer_fgsm.pt")
+    before = load(tiny_config())
+    path = next(
+        path
+        for path in tmp_path.glob(f"cache/{pattern}")
+        if "fgsm" not in path.name or "fgsm" in pattern
+    )
     whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    after = load(tiny_config()).surrogate.precomputed
-    assert all(torch.equal(after[name], before[name]) for name in before)
-    assert path.read_bytes() == whole
+    path.write_bytes(DAMAGES[damage](whole))
+    trained.clear()
+    after = load(tiny_config())
+    for network in baseline_networks(tiny_config()):
+        BaselineCache(tmp_path / "cache", tiny_data, CPU).network(network)
+    assert len(trained) == num_trained
+    assert after.results == before.results or num_trained  # but for seconds of training
+    assert after.accuracy("test") == before.accuracy("test")
+    known, again = before.surrogate.precomputed, after.surrogate.precomputed
+    assert all(torch.equal(again[name], known[name]) for name in known)
+    assert path.read_bytes() == whole or path.suffix == ".json"
+
+
+def test_weights_of_another_network_are_trained_again(
+    tiny_config: MakeConfig, tiny_data: TaskData, tmp_path: Path, trained: list[int]
+) -> None:
+    cache, networks = BaselineCache(tmp_path, tiny_data, CPU), baseline_networks(tiny_config())
+    one, other = (cache.weights_file(network) for network in networks)
+    whole = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    cache.network(networks[0])
+    assert one.read_bytes() == whole
+    assert len(trained) == 3

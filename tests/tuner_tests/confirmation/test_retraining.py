@@ -13,6 +13,7 @@ from scipy import stats
 
 from simreg_core.registry import METRICS
 from simreg_core.results.tables import ResultStore
+from simreg_core.storage.atomic import write_text
 from tests.tuner_tests.spaces import make_space, write_space
 from tuner.confirm import main
 from tuner.confirmation.retraining import confirm, fresh_seeds
@@ -205,9 +206,13 @@ def test_table_for_the_console_has_baseline_and_candidates(confirmation: Confirm
 @trains
 def test_confirming_again_trains_nothing_and_says_the_same(confirmation: Confirmation) -> None:
     before, summary = confirmation.parts(), confirmation.summary()
+    digest = confirmation.rows()["config_digest"][0]
+    left = confirmation.settings.folder / "checkpoints" / f"confirmation-{digest}" / "state.pt"
+    write_text(left, "by a kill after the row")
     assert confirmation.again(CHOSEN, 3)[0] == confirmation.candidates
     assert confirmation.parts() == before
     assert confirmation.summary() == summary
+    assert not left.parent.exists()
 
 
 @trains

@@ -60,6 +60,8 @@ def test_second_writer_cannot_continue_the_same_journal(count: int, bucket: Path
     first.append_logs([line(0)])
     with pytest.raises(FileExistsError):
         second.append_logs([line(number) for number in range(7, 7 + count)])
+    with pytest.raises(FileExistsError):  # nothing follows a failed append
+        second.append_logs([line(9)])
     assert numbers(bucket) == [0]
 
 
