@@ -90,9 +90,9 @@ def start(module: str, *arguments: str) -> subprocess.Popen[str]:
 @contextmanager
 def running(output: Path, name: str, *flags: str) -> Iterator[subprocess.Popen[str]]:
     """A search in the background, ended with all of its processes if it is still there."""
-    process = start(
-        "tuner.run", "--space", str(SPACE), "--output", str(output), "--name", name, *flags
-    )
+    named = ["--space", str(SPACE), "--output", str(output), "--name", name]
+    every_epoch = ["--set", "training.checkpoint_seconds=0"]
+    process = start("tuner.run", *named, *every_epoch, *flags)
     try:
         yield process
     finally:

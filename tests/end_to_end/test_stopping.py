@@ -36,7 +36,7 @@ TRIAL: dict[str, Any] = {
     "task": {"dataset": "digits", "image_size": 8}
     | {"num_train": 128, "num_validation": 64, "num_test": 64},
     "model": {"base_channels": 4, "blocks": [1, 1]},
-    "training": {"batch_size": 16},
+    "training": {"batch_size": 16, "checkpoint_seconds": 0},
     "regularizer": {"num_images": 64, "batch_size": 4},
     "robustness": {
         "attacks": {"gaussian": {"max_epsilon": 0.4}, "transfer_fgsm": {"max_epsilon": 0.2}},
