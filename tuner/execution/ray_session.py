@@ -6,15 +6,14 @@ import argparse
 import logging
 import math
 import os
-import signal
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
-from simreg_core.cli import os_reason, real_number, whole_number
+from simreg_core.cli import Parser, real_number, whole_number
 from simreg_core.errors import ConfigError
+from tuner.execution.ray_start import is_local, started
 
 # Read by Ray when it is imported or started. The user's own settings win.
 _ENVIRONMENT = {
@@ -55,8 +54,9 @@ def set_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def add_resource_flags(parser: argparse.ArgumentParser) -> None:
+def add_resource_flags(parser: Parser) -> None:
     """Add the flags for :func:`connected`: resources of a trial, and the cluster."""
+    parser.set_defaults(command=parser.module)  # for messages
     parser.add_argument(
         "--max-concurrent",
         type=whole_number(1),
@@ -91,52 +91,25 @@ def connected(args: argparse.Namespace) -> Iterator[Resources]:
     Raises:
         ConfigError: no cluster is reachable, or a trial needs more than this machine has.
     """
-    with ray_session(args.address):
+    with ray_session(args.address, args.command):
         counts = (args.cpus_per_trial, args.gpus_per_trial, args.max_concurrent)
-        yield fit_resources(*counts, is_local=_is_local(args.address))
+        yield fit_resources(*counts, is_local=is_local(args.address))
 
 
 @contextmanager
-def ray_session(address: str | None) -> Iterator[None]:
+def ray_session(address: str | None, command: str = "tuner") -> Iterator[None]:
     """Connect to the Ray cluster at ``address`` for the block, or start one on this machine.
+
+    ``command`` begins the message if Ray hangs, which ends this process.
 
     Raises:
         ConfigError: no cluster is reachable at ``address``, or Ray cannot be started here.
         KeyboardInterrupt: SIGTERM while Ray started.
     """
     set_environment()
-    import ray
-
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address is None or _is_local(address):
-        # Explicit, since Ray would otherwise use RAY_ADDRESS.
-        options |= {"include_dashboard": False, "address": "local"}
-        problem = "Ray cannot be started on this machine"
-    else:
-        _require_reachable(address)
-        options |= {"address": address}
-        problem = f"--address {address}: no Ray cluster reached"
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError) as err:
-        raise ConfigError(f"{problem}: {' '.join(str(err).split())}") from err
-    except OSError as err:
-        folder = os.environ.get("RAY_TMPDIR", "/tmp")
-        raise ConfigError(f"{problem} (its files go to {folder}): {os_reason(err)}") from err
-    except SystemExit as err:  # raised by Ray's own handler of SIGTERM
-        raise KeyboardInterrupt from err
-    finally:
-        signal.signal(signal.SIGTERM, on_sigterm)
-    try:
+    with started(address, command):
         yield
-    finally:
-        # A second Ctrl-C must not interrupt Ray's shutdown.
-        handlers = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM)}
-        ray.shutdown()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -144,21 +117,6 @@ def raylet_silenced() -> Iterator[None]:
     """Discard what Ray prints when a worker is lost; the reason is recorded elsewhere."""
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         yield
-
-
-def _is_local(address: str | None) -> bool:
-    return address in (None, "", "local")
-
-
-def _require_reachable(address: str) -> None:
-    """Reject an address where nothing listens; Ray itself would retry for 15 minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdigit():
-        return  # not HOST:PORT, for example auto
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except (OSError, OverflowError) as err:
-        raise ConfigError(f"--address {address}: no Ray cluster reached: {err}") from err
 
 
 def fit_resources(
