@@ -238,7 +238,7 @@ def _try_in_child() -> None:
         RuntimeError: Ray does not work under the limits of this process.
     """
     child = subprocess.Popen(
-        [sys.executable, "-c", _TRIAL_START],
+        [sys.executable, "-P", "-c", _TRIAL_START],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
