@@ -134,7 +134,8 @@ def pairs(*numbers: int) -> list[str]:
     """Flags that run trials with these numbers of pairs, one after another."""
     key = "regularizer.batch_size"
     starts = trials(*({key: number} for number in numbers))
-    return [*choices(key, FAST, SLOW), *starts, "--max-concurrent", "1"]
+    every_epoch = ("--set", "training.checkpoint_seconds=0")
+    return [*choices(key, FAST, SLOW), *starts, *every_epoch, "--max-concurrent", "1"]
 
 
 def checkpoint(folder: Path, number: int) -> Path:

@@ -35,8 +35,12 @@ pytestmark = [pytest.mark.slow]
 
 
 def kill_worker(process: subprocess.Popen[str]) -> None:
+    os.kill(worker_of(process), signal.SIGKILL)
+
+
+def worker_of(process: subprocess.Popen[str]) -> int:
     (worker,) = [pid for pid in descendants(process.pid) if _title(pid).startswith("ray::Impl")]
-    os.kill(worker, signal.SIGKILL)
+    return worker
 
 
 def _title(pid: int) -> str:
@@ -153,6 +157,21 @@ def test_worker_that_is_lost_too_often_fails_its_trial_and_the_search_goes_on(
     assert search.row(0)["reason"].startswith("worker lost: ")
     assert search.row(0)["regularizer.batch_size"] == SLOW
     assert not checkpoint(folder, 0).exists()
+
+
+@pytest.mark.long
+def test_trial_whose_worker_is_stopped_starts_again(good: Search, output: Path) -> None:
+    flags = (*pairs(SLOW, FAST), "--set", "tuning.stall_timeout=40")
+    with running(output, "stopped", *flags) as process:
+        folder = output / "stopped"
+        wait_until(checkpoint(folder, 0).exists, process)
+        worker = worker_of(process)
+        os.kill(worker, signal.SIGSTOP)
+        wait_until(lambda: not _title(worker), process)
+        search = finished(process, folder)
+    assert search.code == 0, search.errors
+    assert search.states == ["COMPLETE"] * 2
+    assert "trial 0 starts again (1 of 3): no report for 40 seconds" in search.errors.splitlines()
 
 
 @pytest.mark.long

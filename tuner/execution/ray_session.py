@@ -6,18 +6,14 @@ import argparse
 import logging
 import math
 import os
-import shutil
-import signal
-import socket
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from simreg_core.cli import os_reason, real_number, whole_number
+from simreg_core.cli import Parser, real_number, whole_number
 from simreg_core.errors import ConfigError
+from tuner.execution.ray_start import is_local, started
 
 # Read by Ray when it is imported or started. The user's own settings win.
 _ENVIRONMENT = {
@@ -33,8 +29,6 @@ _ENVIRONMENT = {
 }
 _PARTS = 10_000  # Ray counts resources in ten-thousandths,
 _MOST_PER_GPU = 100  # which tell up to 100 trials per GPU apart
-
-_REMOVAL_TRIES = 50
 
 
 @dataclass(frozen=True)
@@ -62,8 +56,9 @@ def set_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def add_resource_flags(parser: argparse.ArgumentParser) -> None:
+def add_resource_flags(parser: Parser) -> None:
     """Add the flags for :func:`connected`: resources of a trial, and the cluster."""
+    parser.set_defaults(command=parser.module)  # for messages
     parser.add_argument(
         "--max-concurrent",
         type=whole_number(1),
@@ -120,21 +115,21 @@ def connected(
     Raises:
         ConfigError: no cluster is reachable, or a trial needs more than this machine has.
     """
-    is_local = _is_local(args.address)
-    with ray_session(args.address):
+    local = is_local(args.address)
+    with ray_session(args.address, args.command):
         cpus, gpus, count = args.cpus_per_trial, args.gpus_per_trial, args.trials_per_gpu
         if count is not None:
             cpus_per_gpu = _cpus_per_gpu()
             if cpus_per_gpu is None:
-                if is_local or count == "auto":
-                    where = "this machine" if is_local else "the cluster"
+                if local or count == "auto":
+                    where = "this machine" if local else "the cluster"
                     raise ConfigError(f"--trials-per-gpu {count}: {where} has no GPU")
             else:
                 if count == "auto":
                     count = count_by_memory(cpus_per_gpu / (cpus or 1.0))
                 cpus = cpus or min(1.0, share(cpus_per_gpu, count))
             gpus = share(1.0, count)
-        yield fit_resources(cpus or 1.0, gpus, args.max_concurrent, is_local=is_local)
+        yield fit_resources(cpus or 1.0, gpus, args.max_concurrent, is_local=local)
 
 
 def share(amount: float, count: int) -> float:
@@ -152,64 +147,19 @@ def _cpus_per_gpu() -> float | None:
 
 
 @contextmanager
-def ray_session(address: str | None) -> Iterator[None]:
+def ray_session(address: str | None, command: str = "tuner") -> Iterator[None]:
     """Connect to the Ray cluster at ``address`` for the block, or start one on this machine.
+
+    ``command`` begins the message if Ray hangs, which ends this process.
 
     Raises:
         ConfigError: no cluster is reachable at ``address``, or Ray cannot be started here.
         KeyboardInterrupt: SIGTERM while Ray started.
     """
     set_environment()
-    import ray
-
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address is None or _is_local(address):
-        # Explicit, since Ray would otherwise use RAY_ADDRESS.
-        options |= {"include_dashboard": False, "address": "local"}
-        problem = "Ray cannot be started on this machine"
-    else:
-        _require_reachable(address)
-        options |= {"address": address}
-        problem = f"--address {address}: no Ray cluster reached"
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    session: Path | None = None
-    try:
-        ray.init(**options)
-        if options["address"] == "local":
-            session = Path(ray._private.worker._global_node.get_session_dir_path())
-    except (ConnectionError, ValueError, RuntimeError) as err:
-        raise ConfigError(f"{problem}: {' '.join(str(err).split())}") from err
-    except OSError as err:
-        folder = os.environ.get("RAY_TMPDIR", "/tmp")
-        raise ConfigError(f"{problem} (its files go to {folder}): {os_reason(err)}") from err
-    except SystemExit as err:  # raised by Ray's own handler of SIGTERM
-        raise KeyboardInterrupt from err
-    finally:
-        signal.signal(signal.SIGTERM, on_sigterm)
-    try:
+    with started(address, command):
         yield
-    finally:
-        # A second Ctrl-C must not interrupt Ray's shutdown.
-        handlers = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM)}
-        ray.shutdown()
-        if session is not None:
-            _remove_session(session)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-def _remove_session(folder: Path) -> None:
-    """Remove the files of a session of Ray that has ended, and the link to it."""
-    latest = folder.with_name("session_latest")
-    for _ in range(_REMOVAL_TRIES):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            break
-        time.sleep(0.1)  # one of Ray's processes still writes its log
-    with suppress(OSError):
-        if os.path.realpath(latest) == os.path.realpath(folder):
-            latest.unlink()
 
 
 @contextmanager
@@ -217,21 +167,6 @@ def raylet_silenced() -> Iterator[None]:
     """Discard what Ray prints when a worker is lost; the reason is recorded elsewhere."""
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         yield
-
-
-def _is_local(address: str | None) -> bool:
-    return address in (None, "", "local")
-
-
-def _require_reachable(address: str) -> None:
-    """Reject an address where nothing listens; Ray itself would retry for 15 minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdigit():
-        return  # not HOST:PORT, for example auto
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except (OSError, OverflowError) as err:
-        raise ConfigError(f"--address {address}: no Ray cluster reached: {err}") from err
 
 
 def fit_resources(

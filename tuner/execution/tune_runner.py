@@ -17,6 +17,7 @@ from simreg_core.storage.location import local_path
 from tuner.execution.progress import SearchView
 from tuner.execution.ray_session import Resources, raylet_silenced
 from tuner.execution.searcher import StudySearcher
+from tuner.execution.silence import SilenceWatch
 from tuner.execution.worker import WorkerSettings, run_trial
 from tuner.loggers.backends import make_backend
 from tuner.loggers.callback import LogCallback, log_id
@@ -31,16 +32,20 @@ _REDUCTION_FACTOR, _MIN_TRIALS = 4, 3  # Ray's defaults
 class _LostWorkers(tune.Callback):  # type: ignore[misc]
     """Shows lost workers, and passes the reason to the searcher if one is permanently lost."""
 
-    def __init__(self, searcher: StudySearcher, view: SearchView) -> None:
+    def __init__(self, searcher: StudySearcher, view: SearchView, silence: SilenceWatch) -> None:
         self.searcher = searcher
         self.view = view
+        self.silence = silence
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         again = f"starts again ({trial.num_failures} of {self.searcher.space.tuning.retries})"
-        self.view.print(f"trial {trial.config['trial']} {again}: {_reason(trial)}")
+        self.view.print(f"trial {trial.config['trial']} {again}: {self._reason(trial)}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.searcher.fail(trial.trial_id, _reason(trial))
+        self.searcher.fail(trial.trial_id, self._reason(trial))
+
+    def _reason(self, trial: Any) -> str:
+        return self.silence.reason(trial) or _reason(trial)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # pickled into Ray's snapshot, which nothing reads
@@ -70,7 +75,8 @@ def run_networks(
     Raises:
         KeyboardInterrupt: after Ctrl-C or SIGTERM; running networks are stopped and stay open.
     """
-    callbacks: list[tune.Callback] = [_LostWorkers(searcher, view)]
+    silence = SilenceWatch(searcher.space.tuning.stall_timeout, view.print)
+    callbacks: list[tune.Callback] = [_LostWorkers(searcher, view, silence), silence]
     # Workers do not need Ray's snapshots, so these do not go to an object store.
     home = local_path(settings.folder) or Path(tempfile.mkdtemp())
     try:

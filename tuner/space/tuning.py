@@ -80,6 +80,9 @@ class TuningConfig(Config):
     retries: Annotated[int, Field(ge=0, le=1000)] = 3
     """How often a trial restarts from its last epoch after its worker is lost or runs out of
     memory."""
+    stall_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 14400.0
+    """Seconds without a report after which the worker of a trial counts as lost; never if null. A
+    trial reports after every epoch and after its evaluation."""
     num_seeds: Annotated[int, Field(ge=1, le=1000)] = 1
     """Networks per trial, with seeds from ``trial.seed`` on; the sampler gets their mean."""
     early_stopping: EarlyStoppingConfig | None = None

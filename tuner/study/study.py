@@ -30,7 +30,7 @@ STATES: dict[Status, TrialState] = {
     "failed": TrialState.FAIL,
 }
 _SPACE_ATTRIBUTE = "space"
-_CHANGEABLE = ("tuning.num_trials", "tuning.retries", "tuning.confirm")
+_CHANGEABLE = ("tuning.num_trials", "tuning.retries", "tuning.stall_timeout", "tuning.confirm")
 """Keys that may change when a search is resumed, since they do not affect single trials."""
 
 

@@ -6,7 +6,6 @@ many networks every network met, and where, and the processes of two tasks that 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 from ray import tune
 from rich.console import Console
 
+from simreg_core.cli import Parser
 from simreg_core.errors import ConfigError
 from tests.tuner_tests.drivers import Driver
 from tuner.execution.gpu_sharing import GpuMemory, trials_that_fit
@@ -49,7 +49,7 @@ def own_pid() -> int:
 
 
 def main(folder: Path, *flags: str) -> None:
-    parser = argparse.ArgumentParser()
+    parser = Parser("shared_gpu", "Trials that share a GPU.")
     add_resource_flags(parser)
     space = load_space(folder / "space.yaml")
     for name in ("came", "here", "met"):

@@ -95,7 +95,7 @@ def test_another_space_is_refused_unless_only_the_amount_of_work_differs(
         open_study(tmp_path, other)
     assert "trial.training.epochs: 2 there, 3 requested" in str(refused.value)
     assert "search.regularizer.alpha.high: 3.0 there, 4.0 requested" in str(refused.value)
-    tuning = "num_trials: 30, retries: 9, confirm: {top: front, seeds: 3},"
+    tuning = "num_trials: 30, retries: 9, stall_timeout: 60, confirm: {top: front, seeds: 3},"
     open_study(tmp_path, make_space(tmp_path, ("num_trials: 2,", tuning)))
 
 
