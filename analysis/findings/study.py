@@ -243,7 +243,7 @@ def read_space(folder: Path) -> Mapping[str, Any]:
         ConfigError: it is not valid YAML, or no mapping.
     """
     path = folder / "space.yaml"
-    return read_yaml_mapping(path) if path.exists() else {}
+    return read_yaml_mapping(path, folder) if path.exists() else {}
 
 
 def noise_of_score(study: Study) -> Array | None:

@@ -135,7 +135,7 @@ def read_request(folder: Path) -> StudyRequest:
     path = folder / SPACE_FILE
     if not path.is_file():
         raise ConfigError(f"{folder}: no results of a search (it has no {SPACE_FILE})")
-    space = read_yaml_mapping(path)
+    space = read_yaml_mapping(path, folder)
     try:
         objectives, constraints = space["objectives"], space.get("constraints", ())
         ranking = objective(ranking_metric(objectives)).name

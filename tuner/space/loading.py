@@ -13,17 +13,18 @@ from tuner.space.checks import validate_space
 from tuner.space.search_space import SearchSpace
 
 
-def load_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
+def load_space(path: Path, overrides: Sequence[str] = (), root: Path | None = None) -> SearchSpace:
     """The validated space in a YAML file, with ``key=value`` overrides applied.
 
     The key of an override is a path in the space file (``tuning.num_trials``,
     ``search.regularizer.alpha.high``, ``trial.training.epochs``) or, shorter, in the trial
-    configuration (``training.epochs``).
+    configuration (``training.epochs``). If the file belongs to a results folder ``root``, it must
+    be a regular file inside it.
 
     Raises:
         ConfigError: the file or an override is invalid; the message names the key.
     """
-    tree = read_yaml_mapping(path)
+    tree = read_yaml_mapping(path, root)
     for key, value in map(parse_override, overrides):
         _override(tree, key, value)
     where = str(path)

@@ -89,7 +89,7 @@ def read_space(folder: Path, overrides: Sequence[str] = ()) -> SearchSpace:
     """
     if not (folder / SPACE_FILE).is_file():
         raise ConfigError(f"{folder}: no results of a search (it has no {SPACE_FILE})")
-    return load_space(folder / SPACE_FILE, overrides)
+    return load_space(folder / SPACE_FILE, overrides, folder)
 
 
 def resume_plan(
