@@ -56,6 +56,23 @@ _StrictLoader.yaml_constructors = {
 }
 
 
+def _construct_int(loader: _StrictLoader, node: yaml.ScalarNode) -> int:
+    number: int = loader.construct_yaml_int(node)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"{str(node.value)[:25]} is not an integer of 64 bits")
+    return number
+
+
+def _construct_text(loader: _StrictLoader, node: yaml.ScalarNode) -> str:
+    text: str = loader.construct_yaml_str(node)
+    text.encode()  # raises for halves of surrogate pairs, which no file can hold
+    return text
+
+
+_StrictLoader.add_constructor(_INT_TAG, _construct_int)
+_StrictLoader.add_constructor("tag:yaml.org,2002:str", _construct_text)
+
+
 def parse_yaml(text: str, where: str) -> Any:
     """The data in ``text``.
 
