@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from simreg_core.errors import ConfigError
+from simreg_core.plugins import announcing
 from simreg_core.storage.base import store_problem
 from simreg_core.storage.location import storage_of
 
@@ -109,6 +110,7 @@ def run(
         with ExitStack() as stack:
             previous: Any = signal.signal(signal.SIGTERM, signal.default_int_handler)
             stack.callback(signal.signal, signal.SIGTERM, previous)
+            stack.enter_context(announcing(lambda line: print(line, file=sys.stderr)))
             for value in vars(args).values():
                 storage_of(value).require_reachable(value)
             code = body(args)
