@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from simreg_core.errors import ConfigError
 from simreg_core.output import Outputs, lasting_output
+from simreg_core.plugins import announcing
 from simreg_core.storage.base import store_problem
 from simreg_core.storage.location import storage_of
 
@@ -113,6 +114,7 @@ def run(
             with ExitStack() as stack:
                 previous: Any = signal.signal(signal.SIGTERM, signal.default_int_handler)
                 stack.callback(signal.signal, signal.SIGTERM, previous)
+                stack.enter_context(announcing(lambda line: print(line, file=sys.stderr)))
                 for value in vars(args).values():
                     storage_of(value).require_reachable(value)
                 return body(args)

@@ -1,6 +1,7 @@
 """Functions that a configuration names as ``module:function``, and their options.
 
-Modules are found on Python's path and in the working directory.
+Modules are found on Python's path and in the working directory. Commands print a module's file
+before they import it, because importing runs it.
 """
 
 from __future__ import annotations
@@ -8,13 +9,15 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import os
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,19 @@ _FIRST = (
     inspect.Parameter.POSITIONAL_ONLY,
     inspect.Parameter.VAR_POSITIONAL,
 )
+
+
+_announce: list[Callable[[str], None]] = []
+
+
+@contextmanager
+def announcing(show: Callable[[str], None]) -> Iterator[None]:
+    """In a block, call ``show`` with a line about each file of a plug-in before its import."""
+    _announce.append(show)
+    try:
+        yield
+    finally:
+        _announce.remove(show)
 
 
 def is_plugin(name: str) -> bool:
@@ -48,6 +64,9 @@ def load_function(name: str) -> Callable[..., Any]:
     folder = os.getcwd()
     if not {"", folder} & set(sys.path):
         sys.path.append(folder)
+    if _announce:
+        for file in _files_to_import(module_name):
+            _announce[-1](f"importing {file}, for {name}")
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as err:  # any error of the user's module
@@ -64,6 +83,27 @@ def load_function(name: str) -> Callable[..., Any]:
             f"it has: {', '.join(close) or 'none'}"
         )
     return typing.cast(Callable[..., Any], function)
+
+
+def _files_to_import(module_name: str) -> Iterator[str]:
+    """Files that importing a module will run, its packages' first; imports nothing."""
+    places: Sequence[str] | None = None
+    parts = module_name.split(".")
+    for length in range(1, len(parts) + 1):
+        name = ".".join(parts[:length])
+        if (loaded := sys.modules.get(name)) is not None:
+            places = [*getattr(loaded, "__path__", ())]
+            continue
+        try:
+            found = importlib.util.find_spec(name) if length == 1 else None
+            found = found or PathFinder.find_spec(name, places)
+        except (ImportError, ValueError):  # the import explains it
+            return
+        if found is None:
+            return
+        if found.has_location and found.origin:
+            yield found.origin
+        places = found.submodule_search_locations
 
 
 @contextmanager

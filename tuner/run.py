@@ -29,7 +29,7 @@ from tuner.loggers.targets import add_log_flag, check_logs
 from tuner.space.loading import load_space
 from tuner.space.tuning import EarlyStoppingConfig
 from tuner.study.folder import SearchPlan, check_resumable, create_folder, resume_plan
-from tuner.study.storage import add_storage_flag, database_problem, require_free
+from tuner.study.storage import add_storage_flag, database_problem, require_free, without_passwords
 
 DEFAULT_OUTPUT = Path("results")
 
@@ -75,7 +75,7 @@ def _search(plan: SearchPlan, args: argparse.Namespace) -> int:
             lock = stack.enter_context(StudyLock(plan.folder))
         store = ResultStore(plan.folder, lock.require_held)
         folder = shlex.quote(str(plan.folder))
-        resume = f"resume with: python -m tuner.run --resume {folder}"
+        resume = f"resume with: python -m tuner.run --resume {folder}{_storage_flag(plan)}"
         try:
             code = _run_phases(plan, store, resources, lock)
         except KeyboardInterrupt as err:
@@ -91,6 +91,11 @@ def _search(plan: SearchPlan, args: argparse.Namespace) -> int:
         axes = _axes(plan.space.objectives)
         print(f"\nresults: {folder}\npicture: python -m analysis.pareto {folder}{axes}")
     return code
+
+
+def _storage_flag(plan: SearchPlan) -> str:
+    """The flag that names the study's database again, without its password."""
+    return f" --storage {shlex.quote(without_passwords(plan.storage))}" if plan.storage else ""
 
 
 def _axes(objectives: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.charts.chart import Chart
+from analysis.charts.csv_text import csv_text
 from analysis.findings.fronts import NoCompleteTrialsError
 from simreg_core import cli
 from simreg_core.errors import ConfigError
@@ -66,7 +67,7 @@ def write_chart(folder: Path, chart: Chart, table: pd.DataFrame, text: str) -> N
     """Write a chart as PNG and PDF and its table as CSV; print the text and the paths."""
     from analysis.charts.matplotlib_backend import render_pictures  # slow to import
 
-    csv = table.to_csv(index=False, lineterminator="\n").encode()
+    csv = csv_text(table).encode()
     paths = write_files(folder, {**render_pictures([chart]), f"{chart.name}.csv": csv})
     print("\n".join([text, *(f"wrote {path}" for path in paths)]))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterable, Sequence
 from io import BytesIO
 
@@ -25,6 +24,7 @@ from analysis.charts.chart import (
 )
 from analysis.charts.matplotlib_parallel import draw_parallel
 from analysis.charts.matplotlib_series import draw_series
+from analysis.charts.matplotlib_text import literal_chart, wrapped
 
 DPI = 150
 
@@ -90,6 +90,7 @@ def natural_height(chart: Chart, width: float) -> float:
 
 def fill(figure: FigureBase, chart: Chart, width: float) -> None:
     """Draw a chart into a figure, or a part of one, that is ``width`` inches wide."""
+    chart = literal_chart(chart)
     rows, columns = _grid(chart)
     figure.suptitle(chart.title, fontsize=12, weight="bold", x=0.01, ha="left")
     ratios = _widths(chart.panels[:columns])
@@ -177,7 +178,7 @@ def _explain(figure: FigureBase, grid: list[Axes], chart: Chart, width: float) -
 
 def _wrapped(note: str, width: float) -> list[str]:
     # A number and its unit stay on one line.
-    return textwrap.wrap(note.replace(" %", "\u00a0%"), int(width * _LETTERS_PER_INCH))
+    return wrapped(note.replace(" %", "\u00a0%"), int(width * _LETTERS_PER_INCH))
 
 
 def _legend_columns(labels: Iterable[str], width: float) -> int:

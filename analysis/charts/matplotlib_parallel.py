@@ -11,11 +11,13 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from analysis.charts.chart import Dimension, ParallelChart
+from analysis.charts.matplotlib_text import literal, literal_chart, wrapped
 from analysis.results.load import Array
 
 
 def draw_parallel(chart: ParallelChart, dpi: int) -> Figure:
     """Trials as lines across the axes."""
+    chart = literal_chart(chart)
     count = len(chart.dimensions)
     width = max(1.5 * count, 6.4)
     picture = Figure(figsize=(width, 4.6), dpi=dpi, layout="constrained")
@@ -35,13 +37,14 @@ def draw_parallel(chart: ParallelChart, dpi: int) -> Figure:
     axes.add_collection(drawn)
     axes.set_xlim(-0.1, count - 0.5)
     axes.set_ylim(-0.05, 1.05)
-    labels = [textwrap.fill(d.label.replace("_", " "), 16) for d in chart.dimensions]
+    labels = ["\n".join(wrapped(d.label.replace("_", " "), 16)) for d in chart.dimensions]
     axes.set_xticks(range(count), labels, fontsize=8)
     axes.set_yticks([])
     axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
     picture.colorbar(drawn, ax=axes, label=chart.shade.label)
     picture.suptitle(chart.title, fontsize=12, weight="bold", x=0.01, ha="left")
-    picture.supxlabel(textwrap.fill(chart.note, int(width * 15)), fontsize=8, x=0.01, ha="left")
+    note = "\n".join(wrapped(chart.note, int(width * 15)))
+    picture.supxlabel(note, fontsize=8, x=0.01, ha="left")
     return picture
 
 
@@ -57,6 +60,6 @@ def _draw_dimension(axes: Axes, place: int, dimension: Dimension) -> Array:
     )
     for y, (_, text) in zip(at, ticks, strict=True):
         box = {"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 0.5}
-        short = textwrap.shorten(text, 18, placeholder="...")
+        short = literal(textwrap.shorten(text, 18, placeholder="..."))
         axes.text(place + 0.03, y, short, fontsize=7, zorder=4, va="center", bbox=box)
     return heights

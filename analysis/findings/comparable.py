@@ -10,6 +10,8 @@ import pandas as pd
 
 from analysis.results.load import ResultsError
 from analysis.results.parameters import format_value
+from simreg_core.errors import reason_of
+from simreg_core.storage.json_text import parse_json
 
 WEIGHT = "robustness.tradeoff_weight"
 _CONDITIONS = (
@@ -46,13 +48,18 @@ def _reference_text(reference: object, attacks: object) -> str:
     """The attacks behind R with their epsilons and options."""
     if not isinstance(reference, str):
         return "none"
-    options = json.loads(attacks) if isinstance(attacks, str) else {}
-    parts = []
-    for attack, epsilon in sorted(json.loads(reference).items()):
-        given = options.get(attack, {}).get("options") or {}
-        text = json.dumps(given, sort_keys=True) if given else ""
-        parts.append(f"{attack} {epsilon:g} {text}".rstrip())
-    return ", ".join(parts)
+    try:
+        options = parse_json(attacks) if isinstance(attacks, str) else {}
+        parts = []
+        for attack, epsilon in sorted(parse_json(reference).items()):
+            given = options.get(attack, {}).get("options") or {}
+            text = json.dumps(given, sort_keys=True) if given else ""
+            parts.append(f"{attack} {epsilon:g} {text}".rstrip())
+        return ", ".join(parts)
+    except (ValueError, TypeError, AttributeError) as err:
+        raise ResultsError(
+            f"robustness.reference or .attacks of a trial: {reason_of(err)}"
+        ) from err
 
 
 def check_comparable(folders: Sequence[Path], found: Sequence[Mapping[str, str]]) -> None:

@@ -27,9 +27,10 @@ from analysis.findings.fronts import (
     pareto_info,
 )
 from analysis.results.evidence import Audit, Confirmation, read_audits, read_confirmation
-from analysis.results.load import Array, Results, load_started, numbers
+from analysis.results.load import Array, Results, ResultsError, load_started, numbers
 from analysis.results.parameters import DTYPES, varying_parameters
 from simreg_core.config.yaml_io import read_yaml_mapping
+from simreg_core.errors import describe
 from simreg_core.registry import Metric
 from simreg_core.results.objectives import ranking_metric
 from simreg_core.results.study_lock import read_heartbeat
@@ -213,8 +214,7 @@ def load_study(folder: str | Path, split: str) -> Study:
     folder = to_path(folder)
     check_split(split)
     results, space = load_started(folder), read_space(folder)
-    names, known = space.get("objectives"), results.metrics
-    names = names if isinstance(names, list) else []
+    names, known = _named_objectives(space, folder), results.metrics
     searched = tuple(n for n in names if n in known and known[n].direction is not None)
     objectives = searched if len(searched) > 1 else ACCURACIES
     complete = results.trials[results.trials["status"] == "complete"]
@@ -246,7 +246,19 @@ def read_space(folder: str | Path) -> Mapping[str, Any]:
     """
     folder = to_path(folder)
     path = folder / "space.yaml"
-    return read_yaml_mapping(path) if path.exists() else {}
+    return read_yaml_mapping(path, folder) if path.exists() else {}
+
+
+def _named_objectives(space: Mapping[str, Any], folder: Path) -> list[str]:
+    """The objectives in a space file; none if it has none."""
+    names = space.get("objectives", [])
+    wrong = [n for n in names if not isinstance(n, str)] if isinstance(names, list) else [names]
+    if wrong:
+        raise ResultsError(
+            f"{folder / 'space.yaml'}: objectives: expected a list of names of metrics, "
+            f"found {describe(wrong[0])}"
+        )
+    return list(names)
 
 
 def noise_of_score(study: Study) -> Array | None:
@@ -273,7 +285,9 @@ def _is_same(found: Any, asked: Any) -> bool:
     """Whether a trial's value of a parameter is that of a warm start."""
     if isinstance(asked, list | dict):
         return isinstance(found, str) and found == json.dumps(asked, sort_keys=True)
-    if pd.isna(found) or isinstance(asked, str) != isinstance(found, str):
+    if asked is None or pd.isna(found):
+        return asked is None and bool(pd.isna(found))
+    if isinstance(asked, str) != isinstance(found, str):
         return False
     if isinstance(asked, str):  # relative paths are kept as absolute ones
         return bool(found == asked or found.endswith("/" + asked.rpartition(":")[2].lstrip("./")))

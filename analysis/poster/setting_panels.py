@@ -39,8 +39,8 @@ _SHORT = {
 _METRIC_LABELS = {
     "clean_accuracy": "clean accuracy C",
     "robust_accuracy": "robust accuracy R",
-    "accuracy_cost": "accuracy cost, $C_0 - C$",
-    "robustness_gain": "robustness gain, $R - R_0$",
+    "accuracy_cost": "accuracy cost, C₀ - C",
+    "robustness_gain": "robustness gain, R - R₀",
     "tradeoff_score": "tradeoff score, gain - cost",
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from simreg_core.errors import reason_of
-from simreg_core.storage.location import local_path, to_path
+from simreg_core.storage.location import local_path, read_json_inside, to_path
 
 _AUDIT_KEYS = {"weights", "config_digest", "clean_accuracy", "num_images", "curves", "warnings"}
 _AUDIT_PLACES = ("*.json", "audit*/*.json", "checkpoints/*/*.json", "checkpoints/*/*/*.json")
@@ -76,11 +75,11 @@ def read_confirmation(folder: str | Path) -> Confirmation:
     if not path.exists():
         return Confirmation()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json_inside(path, folder)
         candidates = sorted(map(_confirmed, content["candidates"]), key=_rank)
         return Confirmation(tuple(candidates), tuple(map(int, content["seeds"])))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
-        return Confirmation(problem=f"{path.name} is damaged: {reason_of(err)}")
+        return Confirmation(problem=f"{path.name} is damaged: {_reason(err)}")
 
 
 def _confirmed(candidate: dict[str, Any]) -> Confirmed:
@@ -112,18 +111,28 @@ def read_audits(folder: str | Path, trials: pd.DataFrame) -> tuple[Audit, ...]:
     by_digest = dict(zip(trials["config_digest"], trials["trial"], strict=True))
     found = []
     for path in sorted(path for place in places for path in folder.glob(place)):
-        name = str(path.relative_to(folder))
+        parts = path.relative_to(folder).parts
+        if any(part[0] in "._" for part in parts):  # still being written
+            continue
+        name = "/".join(parts).encode(errors="replace").decode()  # file systems allow other bytes
         try:
-            found.append(_audit(name, json.loads(path.read_text(encoding="utf-8")), by_digest))
+            found.append(_audit(name, read_json_inside(path, folder), by_digest))
         except (OSError, ValueError, TypeError) as err:
             if name.startswith("audit"):
-                found.append(Audit(name, problem=reason_of(err)))
+                found.append(Audit(name, problem=_reason(err)))
     return tuple(found)
+
+
+def _reason(err: Exception) -> str:
+    """What is the matter with a file, without its place on this machine."""
+    return getattr(err, "strerror", None) or reason_of(err)
 
 
 def _audit(name: str, content: Any, by_digest: Mapping[Any, Any]) -> Audit:
     if not isinstance(content, dict) or not set(content) >= _AUDIT_KEYS:
         raise ValueError(f"it lacks fields of an audit: {', '.join(sorted(_AUDIT_KEYS))}")
     trial = by_digest.get(content["config_digest"])
+    if not isinstance(content["warnings"], list):
+        raise ValueError("warnings is no list")
     warnings = tuple(map(str, content["warnings"]))
     return Audit(name, None if trial is None else int(trial), int(content["num_images"]), warnings)

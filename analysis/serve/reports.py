@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from analysis.serve.studies import digest, find_studies, study_version
-from simreg_core.errors import ConfigError, one_line
+from simreg_core.errors import one_line
 from simreg_core.results.schema import SPLITS
 
 Render = Callable[[Path, str], str]
@@ -73,7 +73,7 @@ class Reports:
         """Version of a study's files, or of what keeps them from being listed."""
         try:
             return study_version(folder, self._root)
-        except (ConfigError, OSError) as err:
+        except Exception as err:  # of one study, which must not hide the others
             return digest(str(err))
 
     def index_version(self) -> str:

@@ -1,12 +1,13 @@
 """The studies below a folder, how far each is, and when it changed; files are only read.
 
 A study is a folder with ``space.yaml`` and ``trials/``. Symbolic links that lead out of the folder
-are not followed.
+are not followed, and only regular files are opened.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 from analysis.results.load import ResultsError
 from simreg_core.cli import os_reason
+from simreg_core.errors import reason_of
 from simreg_core.results.progress import SPACE_FILE, StudyProgress, is_running, study_progress
 from simreg_core.results.schema import TABLES
 from simreg_core.results.study_lock import HEARTBEAT_FILE, read_heartbeat
@@ -26,6 +28,8 @@ _REPORTED = (
 )
 # These change without changing a report: the heartbeat, but for its phase, and Optuna's journal.
 _NOT_REPORTED = (HEARTBEAT_FILE, "study.journal")
+
+_log = logging.getLogger(__name__)
 
 
 class ListedStudy(NamedTuple):
@@ -91,11 +95,17 @@ def listed_study(folder: Path, root: Path) -> ListedStudy:
         progress = StudyProgress(folder.name, problem=str(err))
     except OSError as err:
         progress = StudyProgress(folder.name, problem=os_reason(err))
+    except Exception as err:  # whatever its files are, the other studies are shown
+        _log.error("%s: %s", folder, err, exc_info=err)
+        progress = StudyProgress(folder.name, problem=reason_of(err))
     return ListedStudy(progress, datetime.fromtimestamp(changed, UTC))
 
 
 def _is_study(folder: Path) -> bool:
-    return (folder / SPACE_FILE).is_file() and (folder / "trials").is_dir()
+    try:
+        return (folder / SPACE_FILE).is_file() and (folder / "trials").is_dir()
+    except OSError:  # it belongs to another user
+        return False
 
 
 def _shown_files(folder: Path, root: Path) -> list[Path]:

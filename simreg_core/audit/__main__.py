@@ -14,9 +14,10 @@ import torch
 from simreg_core import cli
 from simreg_core.audit.network_audit import AuditPlan, AuditReport, audit
 from simreg_core.config.robustness import RobustnessConfig
-from simreg_core.data.task import load_task
+from simreg_core.data.task import TaskData, load_task
 from simreg_core.errors import ConfigError
 from simreg_core.networks.checkpoint import CheckpointError, load_network
+from simreg_core.networks.network import FeatureNetwork
 from simreg_core.provenance import provenance
 from simreg_core.storage.atomic import write_text
 from simreg_core.training.baselines import BaselineCache, baseline_networks
@@ -34,6 +35,7 @@ def _run(args: argparse.Namespace) -> int:
     try:
         config, model = load_network(args.weights, device=device)
         data = load_task(config.task)
+        _require_task(args.weights, model, data)
         cache = BaselineCache(args.cache, data, device)
         surrogate = cache.network(baseline_networks(config)[-1])
     except CheckpointError as err:
@@ -60,6 +62,17 @@ def _run(args: argparse.Namespace) -> int:
         except OSError as err:
             raise ConfigError(f"--output: {cli.os_reason(err)}") from err
     return 0
+
+
+def _require_task(path: Path, model: FeatureNetwork, data: TaskData) -> None:
+    """Refuse a network that was not built for the images and classes of its configuration."""
+    found = model.channels, model.num_classes
+    expected = data.test.images.shape[1], data.num_classes
+    if found != expected:
+        raise ConfigError(
+            f"{path}: a network of {found[0]} channels and {found[1]} classes, but its task has "
+            f"{expected[0]} and {expected[1]}"
+        )
 
 
 def _epsilons(config: RobustnessConfig) -> tuple[float, ...]:

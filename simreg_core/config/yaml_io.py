@@ -1,8 +1,8 @@
 """Read and write YAML files strictly.
 
 Unlike ``yaml.safe_load``, this reader rejects repeated keys, keys that are not text, tags other
-than those of JSON types, and cycles. Integers are plain decimals: ``012`` and ``1:30`` are text,
-which the typed fields reject.
+than those of JSON types, cycles, and aliases that stand for too many values. Integers are plain
+decimals: ``012`` and ``1:30`` are text, which the typed fields reject.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import json
 import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
 from simreg_core.errors import ConfigError, describe, one_line
-from simreg_core.storage.location import to_path
+from simreg_core.storage.location import read_text_inside, to_path
+
+_MAX_NODES = 100_000  # values that the aliases of a file may stand for
+_MAX_BYTES = 2**20  # of a space file in a results folder; parsing takes seconds per MB
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -53,15 +56,41 @@ _StrictLoader.yaml_constructors = {
 }
 
 
+def _construct_int(loader: _StrictLoader, node: yaml.ScalarNode) -> int:
+    number: int = loader.construct_yaml_int(node)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"{str(node.value)[:25]} is not an integer of 64 bits")
+    return number
+
+
+def _construct_text(loader: _StrictLoader, node: yaml.ScalarNode) -> str:
+    text: str = loader.construct_yaml_str(node)
+    text.encode()  # raises for halves of surrogate pairs, which no file can hold
+    return text
+
+
+_StrictLoader.add_constructor(_INT_TAG, _construct_int)
+_StrictLoader.add_constructor("tag:yaml.org,2002:str", _construct_text)
+
+
 def parse_yaml(text: str, where: str) -> Any:
     """The data in ``text``.
 
     Raises:
-        ConfigError: the text is not strict YAML; the message starts with ``where``.
+        ConfigError: the text is not strict YAML, or its aliases stand for too many values; the
+            message starts with ``where``.
     """
     try:
-        data = yaml.load(text, Loader=_StrictLoader)
-        json.dumps(data)  # raises for cycles, which an anchor can create
+        loader = _StrictLoader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _check_aliases(node)
+            data = loader.construct_document(node)
+        finally:
+            loader.dispose()
+        json.dumps(data)  # raises for what JSON has not
         return data
     except yaml.YAMLError as err:
         mark = getattr(err, "problem_mark", None)
@@ -72,15 +101,59 @@ def parse_yaml(text: str, where: str) -> Any:
         raise ConfigError(f"{where}: not valid YAML: {one_line(err)}") from err
 
 
-def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
+def _check_aliases(root: yaml.Node) -> None:
+    """Refuse aliases that stand for more than :data:`_MAX_NODES` values, or for themselves.
+
+    Each alias of a value is the node of its anchor, so a short text can stand for billions of
+    values. They are counted without expanding them.
+    """
+    counts: dict[yaml.Node, int] = {}
+    opened: set[yaml.Node] = set()
+    waiting = [root]
+    while waiting:
+        node = waiting[-1]
+        inner = _inner_nodes(node)
+        if node in counts:
+            waiting.pop()
+        elif node in opened:  # everything in it is counted
+            counts[node] = 1 + sum(counts[child] for child in inner)
+            opened.discard(node)
+            waiting.pop()
+        else:
+            opened.add(node)
+            for child in inner:
+                if child in opened:
+                    _refuse(child, "an alias stands for a value that contains it")
+                if child not in counts:
+                    waiting.append(child)
+    if counts[root] > max(_MAX_NODES, len(counts)):
+        _refuse(root, f"its aliases stand for more than {_MAX_NODES} values")
+
+
+def _inner_nodes(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
+
+
+def _refuse(node: yaml.Node, problem: str) -> NoReturn:
+    raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+def read_yaml_mapping(path: str | Path, root: Path | None = None) -> dict[str, Any]:
     """The mapping in a YAML or JSON file.
+
+    If the file belongs to a results folder ``root``, it must be a regular file inside it.
 
     Raises:
         ConfigError: the file cannot be read, is empty, or is not a mapping in strict YAML.
     """
     path = to_path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        if root is None:
+            text = path.read_text(encoding="utf-8")
+        else:
+            text = read_text_inside(path, root, _MAX_BYTES)
     except OSError as err:
         raise ConfigError(f"{path}: cannot be read: {err.strerror or err}") from err
     except UnicodeDecodeError as err:

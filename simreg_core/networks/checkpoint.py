@@ -7,20 +7,26 @@ import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from simreg_core.config.trial import TrialConfig
-from simreg_core.errors import one_line
+from simreg_core.errors import describe, one_line
 from simreg_core.networks.network import FeatureNetwork, build_network
 from simreg_core.storage.atomic import atomic_file
 from simreg_core.storage.location import readable, to_path
 
 CHECKPOINT_VERSION = 1
-_DAMAGED = (RuntimeError, ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, OSError)
+MAX_CLASSES = 100_000
+_MAX_REASON = 300  # letters of a message; torch lists every tensor of a network
+_DAMAGED = (
+    *(RuntimeError, ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, OSError),
+    *(AttributeError, TypeError, LookupError, ArithmeticError, AssertionError),
+)
+_UNFIT = (RuntimeError, ValueError, AttributeError, TypeError, LookupError, ArithmeticError)
 
 
 class CheckpointError(ValueError):
@@ -56,7 +62,8 @@ def load(path: str | Path, *, device: torch.device | str = "cpu") -> dict[str, A
             source.seek(0)
         payload = torch.load(source, map_location=device, weights_only=True)
     except _DAMAGED as err:
-        raise CheckpointError(f"{path} is damaged or not a checkpoint: {err}") from err
+        reason = shorten(one_line(err), _MAX_REASON)
+        raise CheckpointError(f"{path} is damaged or not a checkpoint: {reason}") from err
     version = payload.get("checkpoint_version") if isinstance(payload, dict) else None
     if version != CHECKPOINT_VERSION:
         raise CheckpointError(
@@ -104,7 +111,7 @@ def read_config(path: Path, content: Mapping[str, Any]) -> TrialConfig:
     """The configuration that was saved in a file."""
     try:
         return TrialConfig.from_dict(content)
-    except ValidationError as err:
+    except _UNFIT as err:
         raise CheckpointError(
             f"{path} holds a configuration of another version: {one_line(err)}"
         ) from err
@@ -119,8 +126,23 @@ def rebuild(
     """
     try:
         channels, num_classes = int(shape["channels"]), int(shape["num_classes"])
+        _check_weights(channels, num_classes, weights)
         model = build_network(config.model, channels=channels, num_classes=num_classes, seed=0)
         model.load_state_dict(weights)
-    except (KeyError, ValueError, RuntimeError) as err:
-        raise CheckpointError(f"{path} does not fit its configuration: {one_line(err)}") from err
+    except _UNFIT as err:
+        reason = shorten(one_line(err), _MAX_REASON)
+        raise CheckpointError(f"{path} does not fit its configuration: {reason}") from err
     return model.eval()
+
+
+def _check_weights(channels: int, num_classes: int, weights: Any) -> None:
+    """Refuse, before a network is built, what no network can have."""
+    if channels not in (1, 3):
+        raise ValueError(f"{channels} channels; allowed: 1 and 3")
+    if not 1 <= num_classes <= MAX_CLASSES:
+        raise ValueError(f"{num_classes} classes; allowed: 1 to {MAX_CLASSES}")
+    if not isinstance(weights, Mapping):
+        raise TypeError(f"its weights are {describe(weights)}, no tensors by name")
+    for name, tensor in weights.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise TypeError(f"its weights have {describe(tensor)} as {name!r}, no tensor")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from simreg_core.errors import ConfigError
+from simreg_core.plugins import is_plugin
 from simreg_core.registry import METRICS, Metric
 from simreg_core.results.metrics import ATTACK_FAMILY, metric_named
 
@@ -20,6 +23,37 @@ STOPPING_METRICS = ("clean_accuracy", "robust_accuracy", "tradeoff_score")
 Row = TypeVar("Row", bound=Mapping[str, Any])
 
 
+_described: ContextVar[Callable[[], Mapping[str, Metric]] | None] = ContextVar(
+    "described", default=None
+)
+
+
+@contextmanager
+def described_by(read: Callable[[], Mapping[str, Metric]]) -> Iterator[None]:
+    """In a block, take a ``module:function`` from a description and never import it.
+
+    Commands that only read results must not run code that a results folder names. ``read`` returns
+    the described metrics by name; it is called if one is needed.
+    """
+    token = _described.set(cache(read))
+    try:
+        yield
+    finally:
+        _described.reset(token)
+
+
+def _find_metric(name: str) -> Metric:
+    read = _described.get()
+    if read is None or name in METRICS.known or not is_plugin(name):
+        return metric_named(name)
+    # Without a description no trial has a value, so that the direction does not matter.
+    return read().get(name) or Metric(name=name, function=_absent, direction="maximize")
+
+
+def _absent(*_: object) -> float:
+    raise NotImplementedError("a metric that was not imported cannot be computed")
+
+
 def objective(name: str) -> Metric:
     """The metric of a name that can be an objective or constrained.
 
@@ -27,7 +61,7 @@ def objective(name: str) -> Metric:
         ValueError: no metric has the name, or it has no direction; lists what is allowed.
     """
     with suppress(ConfigError):
-        found = metric_named(name)
+        found = _find_metric(name)
         if found.direction is not None:
             return found
     own = [name for name, metric in METRICS.known.items() if metric.direction is not None]
@@ -110,6 +144,10 @@ class BestTrial:
     """Value of the metric on the search split."""
     is_feasible: bool
     """Whether it meets the constraints. If not, no trial does."""
+    title: str
+    """Of the metric."""
+    is_signed: bool
+    """Whether the metric can be negative."""
 
     @classmethod
     def of(
@@ -118,13 +156,14 @@ class BestTrial:
         """The summary of a row that :func:`best_trial` returned."""
         name = ranking_metric(objectives)
         is_feasible = total_violation(row, constraints) == 0
-        return cls(row["trial"], name, _value(row, name), is_feasible)
+        metric = objective(name)
+        is_signed = metric.worst is None or metric.worst < 0
+        return cls(row["trial"], name, _value(row, name), is_feasible, metric.title, is_signed)
 
     def __str__(self) -> str:
-        metric = objective(self.metric)
-        sign = "+" if metric.worst is None or metric.worst < 0 else ""
+        sign = "+" if self.is_signed else ""
         missed = "" if self.is_feasible else ", misses the constraints"
-        return f"{metric.title} {self.value:{sign}.3f} (trial {self.trial}{missed})"
+        return f"{self.title} {self.value:{sign}.3f} (trial {self.trial}{missed})"
 
 
 def total_violation(columns: Mapping[str, Any], constraints: Sequence[str]) -> float:

@@ -16,10 +16,12 @@ from simreg_core.results.objectives import (
     SEARCH_SPLIT,
     BestTrial,
     best_trial,
+    described_by,
     objective,
     parse_constraint,
     ranking_metric,
 )
+from simreg_core.results.schema import metrics_in
 from simreg_core.results.study_lock import LOCK_FILE, is_held, read_heartbeat
 from simreg_core.results.tables import read_table
 from simreg_core.storage.location import to_path
@@ -79,8 +81,16 @@ class StudyRequest(NamedTuple):
 
 
 def study_progress(folder: str | Path) -> StudyProgress:
-    """The progress of the study in a folder; errors become :attr:`StudyProgress.problem`."""
+    """The progress of the study in a folder; errors become :attr:`StudyProgress.problem`.
+
+    Metrics that the folder names are not imported.
+    """
     folder = to_path(folder)
+    with described_by(lambda: metrics_in(read_table(folder, "trials").schema)):
+        return _study_progress(folder)
+
+
+def _study_progress(folder: Path) -> StudyProgress:
     problems: list[str] = []
 
     def read_rows(table: str, columns: Sequence[str]) -> list[dict[str, Any]] | None:
@@ -139,7 +149,7 @@ def read_request(folder: str | Path) -> StudyRequest:
     path = folder / SPACE_FILE
     if not path.is_file():
         raise ConfigError(f"{folder}: no results of a search (it has no {SPACE_FILE})")
-    space = read_yaml_mapping(path)
+    space = read_yaml_mapping(path, folder)
     try:
         objectives, constraints = space["objectives"], space.get("constraints", ())
         ranking = objective(ranking_metric(objectives)).name

@@ -14,11 +14,13 @@ from contextlib import suppress
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import pyarrow as pa
+from pydantic import BaseModel
 
 from simreg_core.config.trial import field_paths
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, one_line
 from simreg_core.registry import METRICS, Metric
 from simreg_core.results.metrics import metric_named
+from simreg_core.storage.json_text import parse_json
 
 SCHEMA_VERSION = 6
 VERSION_KEY = b"simreg_schema_version"  # in the metadata of every file
@@ -232,9 +234,28 @@ def metrics_in(schema: pa.Schema) -> dict[str, Metric]:
     for field in schema:
         split, _, name = field.name.partition(".")
         if split in SPLITS and _METRIC_KEY in (field.metadata or {}):
-            described = json.loads(field.metadata[_METRIC_KEY])
-            found[name] = Metric(name=name, function=_absent, **described)
+            found[name] = _described_metric(name, field.metadata[_METRIC_KEY])
     return found
+
+
+class _MetricText(BaseModel, extra="forbid", strict=True):
+    """The JSON text that describes a metric in a file."""
+
+    label: str
+    direction: Literal["maximize", "minimize"] | None
+    worst: float | None
+    description: str
+    is_accuracy: bool
+    against_baseline: bool
+
+
+def _described_metric(name: str, text: bytes) -> Metric:
+    try:
+        described = dict(_MetricText.model_validate(parse_json(text)))
+    except ValueError as err:  # ValidationError is one
+        reason = f"damaged description of a metric: {one_line(err)}"
+        raise ConfigError(f"column {name}: {reason}") from err
+    return Metric(name=name, function=_absent, **described)
 
 
 def is_optional(field: pa.Field) -> bool:

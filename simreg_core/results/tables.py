@@ -10,7 +10,6 @@ The trials of a block (:data:`BLOCK_SIZE` numbers) share one file per table,
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,11 +28,12 @@ from simreg_core.results.schema import (
     is_optional,
 )
 from simreg_core.storage.atomic import atomic_file
-from simreg_core.storage.location import read_all, readable, to_path
+from simreg_core.storage.location import open_all, open_inside, to_path
 
 BLOCK_SIZE = 200
 """Trials that share a file: more make reading faster and writing slower. Part of the format: a
 search cannot be resumed with another size."""
+_MAX_ROWS = 50_000_000  # of a file; equal values compress so well that few bytes can hold more
 
 
 def block_of(number: int) -> str:
@@ -66,8 +66,10 @@ def read_table(
     files = _part_files(folder, table)
     names = [name for name in columns or schema.names if name in schema.names]
     parts = [schema.empty_table().select(names)]
-    for path, source in zip(files, read_all(files), strict=True):
-        part = _read_part(path, source, schema, columns)
+    sources = open_all(files, folder)
+    for path in files:
+        with _errors_of(path), next(sources) as source:
+            part = _read_part(path, source, schema, columns)
         if trials is not None:
             wanted = pc.is_in(part["trial"], value_set=pa.array(list(trials), pa.int64()))
             part = part.filter(pc.or_(wanted, pc.is_null(part["trial"])))
@@ -78,8 +80,9 @@ def read_table(
 def read_parquet(path: str | Path) -> pa.Table:
     """A Parquet file with any columns; a :class:`ConfigError` names a missing or damaged one."""
     path = to_path(path)
-    with _errors_of(path):
-        return pq.read_table(readable(path), partitioning=None)
+    real = path.resolve()
+    with _errors_of(path), open_inside(real, real.parent) as source:
+        return pq.read_table(source, partitioning=None)
 
 
 class ResultStore:
@@ -125,7 +128,8 @@ class ResultStore:
         added = _to_arrow(table, rows)
         block = added.schema.empty_table()
         with suppress(FileNotFoundError):
-            block = _read_part(path, io.BytesIO(path.read_bytes()), arrow_schema(table))
+            with open_inside(path, self.folder) as source:
+                block = _read_part(path, source, arrow_schema(table))
         before = block.filter(pc.less(block["trial"], number))
         after = block.filter(pc.greater(block["trial"], number))
         if rows or len(before) + len(after) < len(block):
@@ -166,9 +170,11 @@ def _part_files(folder: Path, table: str) -> list[Path]:
 
 
 def _read_part(
-    path: Path, source: Path | BinaryIO, schema: pa.Schema, columns: Sequence[str] | None = None
+    path: Path, source: BinaryIO, schema: pa.Schema, columns: Sequence[str] | None = None
 ) -> pa.Table:
     with _errors_of(path), pq.ParquetFile(source) as file:
+        if (num_rows := file.metadata.num_rows) > _MAX_ROWS:
+            raise ConfigError(f"{path}: {num_rows} rows; allowed: at most {_MAX_ROWS}")
         found = file.schema_arrow
         for field in found:
             if field.name not in schema.names and is_optional(field):
@@ -185,8 +191,10 @@ def _errors_of(path: Path) -> Iterator[None]:
     """Turn errors of a damaged file into one line with its name."""
     try:
         yield
-    except (pa.ArrowException, OSError) as err:
-        reason = str(err).strip().splitlines()[:1]
+    except ConfigError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as err:
+        reason = (getattr(err, "strerror", None) or str(err)).strip().splitlines()[:1]
         raise ConfigError(f"{path}: not a readable Parquet file: {''.join(reason)}") from err
 
 

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from simreg_core.storage.json_text import parse_json
+
 LOG_MIN_RATIO = 8.0
 """Numbers listed as choices are scaled by their logarithm if they span this factor."""
 
@@ -64,8 +66,8 @@ def _value(tree: Any, key: str) -> Any:
     """Value at a dotted path; its names may contain dots, and JSON text is decoded on the way."""
     if isinstance(tree, str):
         try:
-            tree = json.loads(tree)
-        except json.JSONDecodeError:
+            tree = parse_json(tree)
+        except ValueError:
             return None
     if isinstance(tree, Mapping):
         parts = key.split(".")

@@ -16,6 +16,8 @@ from typing import Any, BinaryIO, TypeVar
 from filelock import FileLock, Timeout
 
 from simreg_core.errors import one_line
+from simreg_core.storage.json_text import parse_json
+from simreg_core.storage.opening import MAX_TEXT_BYTES, open_regular
 
 Heartbeat = Callable[[], Mapping[str, Any]]
 """Returns what the holder of a lock publishes to other processes; called from a thread."""
@@ -75,6 +77,15 @@ class Storage:
     def read_all(self, paths: Sequence[Path]) -> list[Path | BinaryIO]:
         """Local paths, or the content of the files, fetched in parallel."""
         return list(paths)
+
+    def open_all(self, paths: Sequence[Path], root: Path, limit: int) -> Iterator[BinaryIO]:
+        """The files of a results folder ``root``, open for reading, one after the other.
+
+        Raises:
+            UnusableFile: see :func:`~simreg_core.storage.opening.open_regular`.
+        """
+        for path in paths:
+            yield open_regular(path, root, limit)
 
     def create_folder(
         self, folder: Path, fill: Callable[[Path], None], last: str, text: str
@@ -168,7 +179,8 @@ class Storage:
     def read_heartbeat(self, path: Path) -> dict[str, Any]:
         """The latest heartbeat of the latest holder; empty if it is missing or damaged."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            with open_regular(path, path.parent, MAX_TEXT_BYTES) as stream:
+                content = parse_json(stream.read())
         except (OSError, ValueError):
             return {}
         return content if isinstance(content, dict) else {}

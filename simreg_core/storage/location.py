@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from simreg_core.errors import ConfigError
 from simreg_core.storage.base import Storage
+from simreg_core.storage.json_text import parse_json
 from simreg_core.storage.object_store import ObjectStore
+from simreg_core.storage.opening import MAX_TABLE_BYTES, MAX_TEXT_BYTES, require_size
 
 _STORES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "s3": ("s3fs", "s3", {"max_concurrency": 1}),  # one request per file instead of two
@@ -87,3 +89,41 @@ def read_all(paths: Sequence[Path]) -> list[Path | BinaryIO]:
 def readable(path: Path) -> Path | BinaryIO:
     """:func:`read_all` of one file."""
     return read_all([path])[0]
+
+
+def open_all(paths: Sequence[Path], root: Path, limit: int = MAX_TABLE_BYTES) -> Iterator[BinaryIO]:
+    """The files of one folder below the results folder ``root``, open for reading, in turn.
+
+    Raises:
+        UnusableFile: a link leads out of ``root``, or a file is no regular file or has more than
+            ``limit`` bytes.
+    """
+    return storage_of(root).open_all(paths, root, limit)
+
+
+def open_inside(path: Path, root: Path, limit: int = MAX_TABLE_BYTES) -> BinaryIO:
+    """:func:`open_all` of one file."""
+    return next(open_all([path], root, limit))
+
+
+def read_text_inside(path: Path, root: Path, limit: int = MAX_TEXT_BYTES) -> str:
+    """The UTF-8 text of a file of the results folder ``root``; see :func:`open_all`.
+
+    Raises:
+        UnusableFile: see :func:`open_all`.
+        UnicodeDecodeError: the file is not UTF-8.
+    """
+    with open_inside(path, root, limit) as stream:
+        content = stream.read(limit + 1)
+    require_size(path, len(content), limit)
+    return content.decode()
+
+
+def read_json_inside(path: Path, root: Path) -> Any:
+    """The JSON of a file of the results folder ``root``.
+
+    Raises:
+        UnusableFile: see :func:`open_all`.
+        ValueError: see :func:`~simreg_core.storage.json_text.parse_json`.
+    """
+    return parse_json(read_text_inside(path, root))

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 from simreg_core.errors import ConfigError, one_line
 from simreg_core.storage.base import Heartbeat, Held, LeaseLost, Storage, repeated, store_problem
+from simreg_core.storage.opening import require_size
 
 LEASE_SECONDS = 60.0
 _RENEW_SECONDS = 10.0
@@ -50,8 +51,19 @@ class ObjectStore(Storage):
 
     def read_all(self, paths: Sequence[_Path]) -> list[Path | BinaryIO]:
         """Fetch the content of the objects in parallel."""
+        return [*self._fetch(paths)]
+
+    def _fetch(self, paths: Sequence[_Path]) -> Iterator[BinaryIO]:
         contents = paths[0].fs.cat([path.path for path in paths])
-        return [io.BytesIO(contents[path.path]) for path in paths]
+        return (io.BytesIO(contents[path.path]) for path in paths)
+
+    def open_all(self, paths: Sequence[_Path], root: Path, limit: int) -> Iterator[BinaryIO]:
+        """Fetch the content of the objects in parallel; a store has no links."""
+        if paths:
+            sizes = paths[0].fs.sizes([path.path for path in paths])
+            for path, size in zip(paths, sizes, strict=True):
+                require_size(path, size or 0, limit)
+            yield from self._fetch(paths)
 
     def create_folder(
         self, folder: Path, fill: Callable[[Path], None], last: str, text: str

@@ -11,7 +11,7 @@ from torch import nn
 
 from simreg_core.config.robustness import RobustnessConfig
 from simreg_core.errors import ConfigError
-from simreg_core.plugins import Option, check_options, load_function, source_digest
+from simreg_core.plugins import Option, announcing, check_options, load_function, source_digest
 from simreg_core.robustness.attack import AttackInput, Perturbation, check_attacks
 from simreg_core.seeding import generator
 from tests.core_tests.measuring import attack
@@ -213,3 +213,32 @@ def test_annotations_say_what_fits(annotation: Any, fitting: Option, other: Any)
     wrong = {"values": True} if other is None else {"value": other}
     with pytest.raises(ConfigError, match=rf"^key\.{next(iter(wrong))}: "):
         check_options(own, wrong, "own", "key")
+
+
+@pytest.mark.parametrize("name", ["own_module:run", "own_package.inner:run"])
+def test_files_are_announced_before_they_are_imported(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    ran = tmp_path / "ran"
+    source = f"open({str(ran)!r}, 'w').close()\n\ndef run(): ...\n"
+    (tmp_path / "own_package").mkdir()
+    files = ["own_module.py"]
+    if "." in name:
+        files = ["own_package/__init__.py", "own_package/inner.py"]
+    for file in files:
+        (tmp_path / file).write_text(source)
+    lines = []
+
+    def show(line: str) -> None:
+        lines.append(line)
+        assert not ran.exists()
+
+    with announcing(show):
+        load_function(name)
+        load_function(name)
+    assert ran.exists()
+    assert lines == [f"importing {tmp_path / file}, for {name}" for file in files]
+    for module in ("own_module", "own_package", "own_package.inner"):
+        sys.modules.pop(module, None)

@@ -43,11 +43,11 @@ def outage(output: Path, postgres_server: PostgresServer) -> Search:
 
 
 def test_search_without_its_database_ends_in_one_line_and_keeps_what_was_done(
-    outage: Search,
+    outage: Search, postgres_server: PostgresServer
 ) -> None:
     assert outage.code == 1
     (line,) = [line for line in outage.errors.splitlines() if line.startswith("tuner.run: ")]
-    assert line.endswith(f" --resume {outage.folder}")
+    assert line.endswith(f" --resume {outage.folder} --storage {postgres_server.url}")
     assert "Traceback" not in outage.errors
     assert [row["status"] for row in outage.rows("trials")] == ["complete"]
 
@@ -56,10 +56,11 @@ def test_killed_search_goes_on_when_the_database_is_back(
     outage: Search, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
-    process = start("tuner.run", "--resume", str(outage.folder), "--max-concurrent", "1")
+    flags = ["--storage", postgres_server.url, "--max-concurrent", "1"]
+    process = start("tuner.run", "--resume", str(outage.folder), *flags)
     wait_until(checkpoint(outage.folder, 2).exists, process)
     kill(process)
-    search = resume(outage.folder, "--max-concurrent", "1")
+    search = resume(outage.folder, *flags)
     assert search.code == 0, search.errors
     assert [row["trial"] for row in search.rows("trials")] == [0, 1, 2]
     url = database_url(postgres_server.url.replace(USER, f"{USER}:{PASSWORD}"))

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.tuner_tests.spaces import write_space
+from tests.tuner_tests.spaces import make_space, write_space
 from tuner.run import main
+from tuner.study.folder import SearchPlan, create_folder
 
 
 @pytest.fixture
@@ -89,3 +91,28 @@ def test_wrong_flag_is_a_usage_error(
     assert main(["--space", str(write_space(tmp_path)), *flags.split()]) == 2
     assert flags.split()[0] in capsys.readouterr().err
     assert main(flags.split()) == 2  # without a space
+
+
+def test_file_in_the_working_directory_is_named_before_it_is_imported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    file = tmp_path / "dry_attack.py"
+    changes = (
+        ("{gaussian: {max_epsilon: 0.4}", '{"dry_attack:stripes": {max_epsilon: 0.4}'),
+        ("{gaussian: 0.4,", '{"dry_attack:stripes": 0.4,'),
+    )
+    source = "def stripes(batch):\n    return lambda epsilon: batch.images\n"
+    file.write_text(source)
+    folder = create_folder(
+        SearchPlan(make_space(tmp_path, *changes), tmp_path / "out" / "x")
+    ).folder
+    told = f"importing {file}, for dry_attack:stripes"
+    for flags in (["--space", "space.yaml", "--output", "new"], ["--resume", str(folder)]):
+        sys.modules.pop("dry_attack", None)
+        file.write_text(f"import sys\nprint('imported', file=sys.stderr)\n{source}")
+        assert main([*flags, "--dry-run"]) == 0
+        lines = capsys.readouterr().err.splitlines()
+        assert lines == [told, "imported"]
+    sys.modules.pop("dry_attack", None)

@@ -15,6 +15,7 @@ from scipy import stats
 from simreg_core.config.trial import TrialConfig
 from simreg_core.results.tables import ResultStore
 from simreg_core.storage.atomic import write_text
+from simreg_core.storage.location import read_json_inside
 from tuner.execution.progress import console_table
 
 SUMMARY_FILE = "confirmation.json"
@@ -111,7 +112,7 @@ def confirmation_table(summary: Path) -> Table:
     """The summary file as a table for the console."""
     from tuner.space.search_space import describe_params  # loads Optuna, which an export does not
 
-    content = json.loads(summary.read_text(encoding="utf-8"))
+    content = read_json_inside(summary, summary.parent)
     table = console_table(
         f"Confirmed on test, mean ± 95 % interval over {len(content['seeds'])} fresh seeds",
         ("trial", "n", "clean", "robust", "cost", "gain", "score", "screened", "what"),

@@ -24,7 +24,7 @@ from simreg_core.results.progress import read_request
 from simreg_core.results.schema import SPLITS
 from simreg_core.results.tables import ResultStore
 from simreg_core.storage.atomic import write_text
-from simreg_core.storage.location import as_place, storage_of
+from simreg_core.storage.location import as_place, read_json_inside, storage_of
 from tuner.confirmation.summary import ACCURACIES, SUMMARY_FILE, Estimate, estimates
 from tuner.execution.worker import network_folder
 from tuner.export.model_card import model_card
@@ -171,7 +171,7 @@ def _confirmation(store: ResultStore, number: int, config: TrialConfig) -> dict[
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json_inside(path, store.folder)
         candidates = {candidate["trial"]: candidate for candidate in content["candidates"]}
         if number not in candidates:
             return None

@@ -21,20 +21,23 @@ _SHIPPED = next(
 )
 
 
-def load_space(path: str | Path, overrides: Sequence[str] = ()) -> SearchSpace:
+def load_space(
+    path: str | Path, overrides: Sequence[str] = (), root: Path | None = None
+) -> SearchSpace:
     """The validated space in a YAML file, with ``key=value`` overrides applied.
 
     ``path`` may also be the name of a space that comes with the package, such as ``th_alpha``.
 
     The key of an override is a path in the space file (``tuning.num_trials``,
     ``search.regularizer.alpha.high``, ``trial.training.epochs``) or, shorter, in the trial
-    configuration (``training.epochs``).
+    configuration (``training.epochs``). If the file belongs to a results folder ``root``, it must
+    be a regular file inside it.
 
     Raises:
         ConfigError: the file or an override is invalid; the message names the key.
     """
     path = find_space(path)
-    tree = read_yaml_mapping(path)
+    tree = read_yaml_mapping(path, root)
     for key, value in map(parse_override, overrides):
         _override(tree, key, value)
     where = str(path)

@@ -90,7 +90,7 @@ def read_space(folder: str | Path, overrides: Sequence[str] = ()) -> SearchSpace
     folder = to_path(folder)
     if not (folder / SPACE_FILE).is_file():
         raise ConfigError(f"{folder}: no results of a search (it has no {SPACE_FILE})")
-    return load_space(folder / SPACE_FILE, overrides)
+    return load_space(folder / SPACE_FILE, overrides, folder)
 
 
 def resume_plan(

@@ -1,15 +1,19 @@
 """Where a study is stored: a journal in its result folder, or a PostgreSQL database.
 
 If the study is in a database, the folder has a file ``storage.url`` with the URL, without its
-password, and the study's name. The PostgreSQL client finds the password in ``PGPASSWORD`` or
-``~/.pgpass``. SQLite is rejected, since a journal file does the same and is many times faster.
+password, and the study's name. The folder may be somebody else's, and the PostgreSQL client sends
+the password of ``PGPASSWORD`` or ``~/.pgpass`` to any server that it connects to. So a command
+connects only to the server that its ``--storage`` names. SQLite is rejected, since a journal file
+does the same and is many times faster.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -17,7 +21,8 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 
 from simreg_core.errors import ConfigError, reason_of
 from simreg_core.storage.atomic import write_text
-from simreg_core.storage.location import local_path, to_path
+from simreg_core.storage.location import local_path, open_inside, read_text_inside, to_path
+from simreg_core.storage.opening import UnusableFile
 from tuner.study.file_journal import FileJournalBackend, repair_journal
 from tuner.study.object_journal import ObjectJournalBackend
 
@@ -26,6 +31,7 @@ URL_FILE = "storage.url"
 _DIALECT = "postgresql+psycopg"
 _SECRETS = ("password", "sslpassword")  # may also be in a URL's query
 _CONNECT_SECONDS = 10
+_AUTH_LIBPQ = 160000  # version of libpq that has require_auth
 
 
 class StudyLocation(NamedTuple):
@@ -65,34 +71,44 @@ def database_url(text: str) -> str:
 
 
 def add_storage_flag(parser: argparse.ArgumentParser) -> None:
-    """Add ``--storage``; later commands need it only for a password that is not stored."""
+    """Add ``--storage``; every later command on such a study needs it again."""
     parser.add_argument(
         "--storage",
         type=database_url,
         metavar="URL",
         help="store the study in a PostgreSQL database: postgresql://USER@HOST/DATABASE "
-        "(default: a journal in the result folder, or the storage of the search to resume)",
+        "(default: a journal in the result folder); a search in a database needs it to be resumed, "
+        "too",
     )
 
 
 def study_location(folder: Path, name: str, url: str | None, *, writes: bool) -> StudyLocation:
     """The location of a result folder's study.
 
-    ``storage.url``, if it exists, takes the place of ``name`` and of a ``url`` that is None. With
+    ``storage.url``, if it exists, takes the place of ``name`` and requires a ``url``. With
     ``writes``, this process must hold the folder's lock and may repair the journal.
 
     Raises:
-        ConfigError: the database cannot be reached, or the study is not in a database.
+        ConfigError: the database cannot be reached, the study is in a database and ``url`` is None,
+            or the study is not in a database, or its journal is a link or no regular file.
         OSError: the journal cannot be read.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     stored = _stored_url(folder)
     if stored is not None:
-        return _in_database(url or stored[0], stored[1])
+        if url is None:
+            shown = without_passwords(stored[0])
+            raise ConfigError(
+                f"{folder}: its study is in the database {shown}; if you trust this server with "
+                f"your password, add --storage {shlex.quote(shown)}"
+            )
+        return _in_database(url, stored[1])
     if url is not None:
         raise ConfigError(f"--storage: the study of {folder} is in its {STUDY_FILE}; leave it out")
     path = folder / STUDY_FILE
     local = local_path(path)
+    if local is not None:
+        _require_own_journal(local)
     if local is not None and writes:
         repair_journal(local)
     try:
@@ -127,12 +143,12 @@ def database_problem(err: BaseException) -> str | None:
 
 def store_url(folder: Path, url: str, name: str) -> None:
     """Write the URL of the study, without passwords, and its name to the result folder."""
-    write_text(folder / URL_FILE, f"{_without_passwords(url)}\n{name}\n")
+    write_text(folder / URL_FILE, f"{without_passwords(url)}\n{name}\n")
 
 
 def _stored_url(folder: Path) -> tuple[str, str] | None:
     try:
-        url, name = (folder / URL_FILE).read_text(encoding="utf-8").split()
+        url, name = read_text_inside(folder / URL_FILE, folder).split()
         return database_url(url), name
     except FileNotFoundError:
         return None
@@ -143,9 +159,9 @@ def _stored_url(folder: Path) -> tuple[str, str] | None:
 def _in_database(url: str, name: str) -> StudyLocation:
     from sqlalchemy.exc import SQLAlchemyError
 
-    shown = _without_passwords(url)
-    options = {"connect_args": {"connect_timeout": _CONNECT_SECONDS}, "pool_pre_ping": True}
+    shown = without_passwords(url)
     try:
+        options = {"connect_args": _connect_args(url), "pool_pre_ping": True}
         storage = RDBStorage(url, engine_kwargs=options)
     except ImportError as err:
         raise ConfigError(
@@ -157,6 +173,26 @@ def _in_database(url: str, name: str) -> StudyLocation:
     return StudyLocation(storage, name, shown, in_database=True)
 
 
+def _connect_args(url: str) -> dict[str, Any]:
+    """What libpq gets beside the URL: the server must not ask for the password itself.
+
+    With SCRAM, a server that does not know the password learns nothing that it can use. A URL with
+    another ``require_auth``, or the environment's ``PGREQUIREAUTH``, takes its place.
+    """
+    from psycopg import pq
+    from sqlalchemy.engine import make_url
+
+    arguments: dict[str, Any] = {"connect_timeout": _CONNECT_SECONDS}
+    if "require_auth" in make_url(url).query or "PGREQUIREAUTH" in os.environ:
+        return arguments
+    if pq.version() < _AUTH_LIBPQ:
+        raise ConfigError(
+            f"--storage needs libpq 16 or newer, found {pq.version() // 10000}: "
+            "pip install 'psycopg[binary]'"
+        )
+    return {**arguments, "require_auth": "scram-sha-256"}
+
+
 def _first_line(err: BaseException) -> str:
     """First line of the database's message, which Optuna and SQLAlchemy wrap."""
     wrapped = err.__cause__ if isinstance(err, StorageInternalError) else None
@@ -164,8 +200,21 @@ def _first_line(err: BaseException) -> str:
     return str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
 
 
-def _without_passwords(url: str) -> str:
+def without_passwords(url: str) -> str:
+    """The URL of a database as users write it, without its passwords."""
     from sqlalchemy.engine import make_url
 
     bare = make_url(url).set(drivername="postgresql")._replace(password=None)
     return bare.difference_update_query(_SECRETS).render_as_string(hide_password=False)
+
+
+def _require_own_journal(path: Path) -> None:
+    """Refuse a link, through which a repair would change another file, and a pipe."""
+    if not os.path.lexists(path):
+        return
+    try:
+        if path.is_symlink():
+            raise UnusableFile(path, "a link")
+        open_inside(path, path.parent).close()
+    except UnusableFile as err:
+        raise ConfigError(f"{path}: {err.strerror}; expected the journal of a study") from err

@@ -12,7 +12,17 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 
-from analysis.charts.chart import AxisSpec, Chart, Panel, Series, Shade, categories, mean_line
+from analysis.charts.chart import (
+    AxisSpec,
+    Chart,
+    Dimension,
+    Panel,
+    ParallelChart,
+    Series,
+    Shade,
+    categories,
+    mean_line,
+)
 from analysis.charts.matplotlib_backend import draw, render_pictures
 from analysis.charts.style import BASELINE_LOOK, look
 
@@ -150,3 +160,25 @@ def test_equal_charts_are_equal_files_and_leave_pyplot_alone() -> None:
     assert dict(matplotlib.rcParams) == before
     if "matplotlib.pyplot" in sys.modules:  # imported by another test
         assert sys.modules["matplotlib.pyplot"].get_fignums() == []
+
+
+def test_dollars_in_texts_are_no_formulas() -> None:
+    odd = r"/data/$\foo$ \$5 $"
+    ticks = tuple((float(place), odd) for place in range(3))
+    shade = Shade(np.arange(3.0), odd, ticks)
+    y = categories([odd, "b"])
+    for long in (odd, f"{'x' * 40} {odd}" * 20, f"{'y' * 200}$\\foo$" * 3):
+        series = Series(long, X, X, shade=shade, texts=(odd,) * 3)
+        found = Chart("name", odd, (panel(series, y=y, x=AxisSpec(odd)),), "", long)
+        assert set(render_pictures([found])) == {"name.png", "name.pdf"}
+    dimensions = tuple(Dimension(odd, X, ticks) for _ in range(2))
+    parallel = ParallelChart("name", odd, dimensions, shade, "", odd * 30)
+    assert set(render_pictures([parallel])) == {"name.png", "name.pdf"}
+    (drawn,) = axes_of(Series(odd, X, X, texts=(odd,))).texts
+    assert drawn._preprocess_math(drawn.get_text()) == (odd, False)  # type: ignore[attr-defined]
+
+
+def test_ticks_of_a_logarithmic_axis_stay_formulas() -> None:
+    axes = axes_of(line("a"), x=AxisSpec("x", is_log=True))
+    axes.figure.canvas.draw()
+    assert any("10^" in tick.get_text() for tick in axes.get_xticklabels())

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.analysis_tests.servers import Client, get, output, serve, study
+from analysis.report.page import report_html
+from analysis.serve import studies
+from simreg_core.results.progress import StudyProgress, study_progress
+from tests.analysis_tests.servers import SPACE, Client, get, output, serve, study
 
 __all__ = ["get", "output", "serve"]
 
@@ -107,3 +112,81 @@ def test_open_server_is_called_by_address_or_its_own_name(
     for host in ("192.0.2.1:8080", "[2001:db8::1]", "localhost", socket.gethostname()):
         assert get("/", host=host).status == 200
     assert get("/", host="evil.example").status == 403
+
+
+SECRET = "what-nobody-may-see"
+
+
+def _hostile(folder: Path, kind: str) -> None:
+    """Make a file of a study one that must not be read."""
+    secret = folder.parent.parent / "secret.json"
+    audit = {"weights": "w", "config_digest": "d", "clean_accuracy": 1, "num_images": 1}
+    secret.write_text(json.dumps(audit | {"curves": [], "warnings": [SECRET], "phase": SECRET}))
+    match kind:
+        case "heartbeat":
+            (folder / "heartbeat.json").symlink_to(secret)
+        case "hidden audit":
+            (folder / "audit").mkdir()
+            (folder / "audit" / ".x.json").symlink_to(secret)
+        case "hidden folder":
+            (folder / "audit").mkdir()
+            (folder / "audit" / "x.json").symlink_to(secret)
+        case "pipe":
+            for name in ("audit.json", "confirmation.json", "heartbeat.json", "driver.json"):
+                os.mkfifo(folder / name)
+            os.mkfifo(folder / "trials" / "00002.parquet")
+        case "nested":
+            for name in ("audit.json", "confirmation.json", "heartbeat.json"):
+                (folder / name).write_text("[" * 100_000)
+        case "nested space":
+            (folder / "space.yaml").write_text("[" * 100_000)
+        case "bomb":
+            lists = "".join(
+                f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)
+            )
+            (folder / "space.yaml").write_text(f"a0: &a0 [x]\n{lists}")
+        case "objectives":
+            (folder / "space.yaml").write_text(SPACE.replace("[clean", "[[clean]], clean"))
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("heartbeat", "hidden audit", "hidden folder", "pipe", "nested", "nested space", "bomb"),
+        "objectives",
+    ],
+)
+def test_hostile_study_hides_no_other_and_shows_no_other_file(
+    kind: str, serve: Callable[..., Client], output: Path
+) -> None:
+    _hostile(output / "one", kind)
+    get = serve(output, render=report_html)
+    for _ in range(2):
+        index = get("/")
+        assert index.status == 200
+        assert "/study/one/" in index.text
+        assert "poster/curves" in index.text
+    assert SECRET not in index.text
+    page = get("/study/one/")
+    assert SECRET not in page.text
+    assert "Internal error" not in page.text
+    assert get("/study/one/version").status == 200
+    assert get("/study/poster/curves/version").status == 200
+    if kind not in ("heartbeat", "hidden audit", "nested"):
+        assert 'class="problem"' in get("/").text
+
+
+def test_error_of_one_study_is_its_entrys_reason(
+    get: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(folder: Path) -> StudyProgress:
+        if folder.name == "one":
+            raise RecursionError("too deep")
+        return study_progress(folder)
+
+    monkeypatch.setattr(studies, "study_progress", fail)
+    index = get("/")
+    assert index.status == 200
+    assert "RecursionError: too deep" in index.text
+    assert "poster/curves" in index.text

@@ -166,6 +166,58 @@ def test_file_that_is_no_weights_is_refused(
     assert str(weights) in _error(_arguments(weights), capsys)
 
 
+def _changed(payload: dict[str, Any], kind: str) -> dict[str, Any]:
+    weights = payload["weights"]
+    name = next(iter(weights))
+    changes: dict[str, dict[str, Any]] = {
+        "shape": {"weights": {n: tensor[..., None] for n, tensor in weights.items()}},
+        "one shape": {"weights": {**weights, name: torch.zeros(2, 3)}},
+        "no tensor": {"weights": {**weights, name: [1.0]}},
+        "no mapping": {"weights": [1.0]},
+        "none": {"weights": None},
+        "meta": {"weights": {n: tensor.to("meta") for n, tensor in weights.items()}},
+        "lacking": {"weights": {}},
+        "channels": {"channels": 10**9},
+        "no channels": {"channels": None},
+        "classes": {"num_classes": 10**12},
+        "other classes": {"num_classes": 3},
+        "infinite": {"num_classes": float("inf")},
+        "config": {"config": [1]},
+        "config of none": {"config": None},
+        "config in config": {"config": {"task": None}},
+    }
+    return payload | changes[kind]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("shape", "one shape", "no tensor", "no mapping", "none", "meta", "lacking", "channels"),
+        *("no channels", "classes", "other classes", "infinite", "config", "config of none"),
+        "config in config",
+    ],
+)
+def test_weights_of_wrong_shapes_and_types_are_refused(
+    kind: str, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    payload: dict[str, Any] = torch.load(weights, weights_only=True)
+    save(_changed(payload, kind), weights)
+    line = _error(_arguments(weights), capsys)
+    assert f"{weights} " in line
+    assert len(line) < 500 + len(str(weights))
+
+
+def test_network_of_other_images_is_refused(
+    weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    payload: dict[str, Any] = torch.load(weights, weights_only=True)
+    config = TrialConfig.from_dict(payload["config"])
+    model = build_network(config.model, channels=3, num_classes=10, seed=0)
+    save_weights(weights, config, model)
+    message = "a network of 3 channels and 10 classes, but its task has 1 and 10"
+    assert message in _error(_arguments(weights), capsys)
+
+
 @pytest.mark.parametrize("flag", ["--images 0", "--images many", "--output {}/file/audit.json"])
 def test_wrong_flag_is_refused(
     flag: str, weights: Path, capsys: pytest.CaptureFixture[str]

@@ -206,3 +206,42 @@ def test_bug_of_our_own_is_not_blamed_on_the_user() -> None:
 
     with pytest.raises(KeyError, match="ours"):
         validated(broken, {}, TrialConfig, "here")
+
+
+def _bomb(levels: int) -> str:
+    """Few bytes that stand for 9 to the power of ``levels`` texts."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    for level in range(1, levels):
+        lines.append(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]")
+    return "\n".join(lines)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "text",
+    [_bomb(9), _bomb(300), f"{_bomb(9)}\n? *a8\n: 1", f"{{{_bomb(9)}}}".replace("\n", ", ")],
+    ids=["list", "long", "key", "flow"],
+)
+def test_aliases_that_stand_for_too_many_values_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="aliases stand for more than 100000 values") as caught:
+        parse_yaml(text, "here")
+    assert len(_one_line(caught)) < 200
+
+
+@pytest.mark.parametrize("text", ["a: &a [*a]", "&a {b: *a}", "a: &a [[1, {b: *a}], *a]"])
+def test_alias_of_a_value_that_contains_it_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="an alias stands for a value that contains it"):
+        parse_yaml(text, "here")
+
+
+def test_aliases_and_long_files_are_read() -> None:
+    assert parse_yaml("a: &a [1, 2]\nb: [*a, *a]", "here") == {"a": [1, 2], "b": [[1, 2], [1, 2]]}
+    assert parse_yaml("", "here") is None
+    assert len(parse_yaml(_bomb(4), "here")) == 4
+
+
+@pytest.mark.parametrize("text", ["9223372036854775808", "1" * 5000, '"\\ud800"', "[" * 100_000])
+def test_values_that_no_table_holds_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="not valid YAML") as caught:
+        parse_yaml(f"a: {text}", "here")
+    assert len(_one_line(caught)) < 300

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from simreg_core import registry
 from simreg_core.results.progress import SPACE_FILE, study_progress
 from simreg_core.results.study_lock import HEARTBEAT_FILE, LOCK_FILE, StudyLock
 from simreg_core.results.tables import ResultStore
@@ -137,3 +138,25 @@ def test_study_in_an_object_store(bucket: Path) -> None:
         assert study_progress(folder).state == "running"
     found = study_progress(folder)
     assert (found.state, found.num_ended, found.problem) == ("stopped", 2, None)
+
+
+def test_metrics_that_the_folder_names_are_shown_and_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = "examples.own_metric:worst_accuracy"
+    space = SPACE.replace("[clean_accuracy, robust_accuracy]", f"['{own}']")
+    store = write_study(tmp_path, 0, space.replace("clean_accuracy >= 0.5", f"'{own} >= 0.5'"))
+    for number, value in enumerate((0.6, 0.7, 0.4)):
+        row = {"trial": number, "status": "complete", f"validation.{own}": value}
+        store.write_trial("trials", number, [row])
+
+    def load(name: str) -> None:
+        raise AssertionError(f"{name} is imported")
+
+    monkeypatch.setattr(registry, "load_function", load)
+    found = study_progress(tmp_path)
+    assert (found.state, found.problem) == ("finished", None)
+    assert str(found.best) == "accuracy under the worst attack 0.700 (trial 1)"
+    write_study(tmp_path / "new", 0, space.replace(own, "absent_module:run"))
+    found = study_progress(tmp_path / "new")
+    assert (found.state, found.problem, found.best) == ("stopped", None, None)

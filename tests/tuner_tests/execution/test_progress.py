@@ -10,7 +10,9 @@ from rich.console import Console
 from simreg_core.results.objectives import BestTrial
 from tuner.execution.progress import SearchView
 
-BEST = BestTrial(0, "tradeoff_score", 0.0625, is_feasible=True)
+BEST = BestTrial(
+    0, "tradeoff_score", 0.0625, is_feasible=True, title="tradeoff score", is_signed=True
+)
 
 
 @pytest.fixture

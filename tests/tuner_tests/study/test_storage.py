@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+import socket
+import struct
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -82,10 +86,10 @@ def test_folder_remembers_the_url_without_its_password(
     for path in plan.folder.rglob("*"):
         assert path.is_dir() or PASSWORD.encode() not in path.read_bytes()
     with pytest.raises(ConfigError, match="no password supplied"):
-        read_study(plan.folder, plan.space)
+        read_study(plan.folder, plan.space, database_url(postgres))
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
     moved = plan.folder.rename(plan.folder.with_name("renamed"))
-    assert len(read_study(moved, plan.space).trials) == 1
+    assert len(read_study(moved, plan.space, database_url(postgres)).trials) == 1
     assert resume_plan(moved, None, ()).storage is None
 
 
@@ -149,3 +153,74 @@ def test_storage_is_refused_for_a_folder_with_a_journal(tmp_path: Path, url: str
     open_study(plan.folder, space)
     with pytest.raises(ConfigError, match=r"--storage: the study of .* is in its study.journal"):
         open_study(plan.folder, space, url)
+
+
+@pytest.mark.parametrize("flags", [["--dry-run"], []], ids=["dry run", "run"])
+def test_host_that_the_folder_remembers_is_not_connected_to(
+    flags: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    folder = create_folder(SearchPlan(make_space(tmp_path), tmp_path / "out" / "x")).folder
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        url = f"postgresql://me@127.0.0.1:{server.getsockname()[1]}/optuna"
+        (folder / URL_FILE).write_text(f"{url}\nx\n")
+        assert main(["--resume", str(folder), *flags]) == 2
+        with pytest.raises(BlockingIOError):  # nobody has connected
+            server.accept()
+    printed, errors = capsys.readouterr()
+    assert f"add --storage {url}" in errors
+    assert errors.count("\n") == 1
+    assert PASSWORD not in printed + errors
+
+
+def _asks_in_clear(server: socket.socket, received: list[bytes]) -> None:
+    """A server that asks for the password itself."""
+    connection, _ = server.accept()
+    with connection:
+        connection.settimeout(20)
+        start = connection.recv(8)
+        while start[4:] in (b"\x04\xd2\x16/", b"\x04\xd2\x160"):  # TLS or GSS? No.
+            connection.sendall(b"N")
+            start = connection.recv(8)
+        connection.recv(4096)
+        connection.sendall(b"R" + struct.pack("!ii", 8, 3))
+        received.append(connection.recv(4096))
+
+
+def test_password_is_not_sent_in_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("psycopg", reason="needs psycopg: pip install '.[postgresql]'")
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    received: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        asking = threading.Thread(target=_asks_in_clear, args=[server, received], daemon=True)
+        asking.start()
+        url = database_url(f"postgresql://me@127.0.0.1:{server.getsockname()[1]}/optuna")
+        with pytest.raises(ConfigError, match="scram-sha-256"):
+            require_free(url, "name")
+        asking.join(30)
+    assert received == [b""]
+
+
+def test_old_libpq_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    pq = pytest.importorskip("psycopg.pq", reason="needs psycopg: pip install '.[postgresql]'")
+    monkeypatch.setattr(pq, "version", lambda: 150004)
+    with pytest.raises(ConfigError, match="needs libpq 16 or newer, found 15"):
+        require_free(database_url("postgresql://me@127.0.0.1:1/optuna"), "name")
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+@pytest.mark.timeout(60)
+def test_journal_that_is_no_file_of_its_own_is_refused(kind: str, tmp_path: Path) -> None:
+    space = make_space(tmp_path)
+    folder = create_folder(SearchPlan(space, tmp_path / "out" / "x")).folder
+    other = tmp_path / "other.txt"
+    other.write_text("one\ntwo")
+    journal = folder / "study.journal"
+    journal.symlink_to(other) if kind == "link" else os.mkfifo(journal)
+    with pytest.raises(ConfigError, match="expected the journal of a study"):
+        open_study(folder, space)
+    assert other.read_text() == "one\ntwo"
