@@ -115,7 +115,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
-    parser.add_argument("--longest", type=float, default=25.0, help="latest moment, seconds")
+    parser.add_argument("--longest", type=float, default=12.0, help="latest moment, seconds")
     args = parser.parse_args()
     kinds: list[Hurt] = [kill_driver, kill_worker, stop_worker, close_output]
     with tempfile.TemporaryDirectory(prefix="chaos-") as name, disk(Path(name)) as has_disk:
