@@ -112,6 +112,32 @@ def fit(
     return _condition(prior, inputs, targets, known, used, center)
 
 
+def posterior(
+    surface: Surface, points: Vector, values: Vector, at: Vector
+) -> tuple[Vector, Vector]:
+    """Mean (m,) and covariance (m, m) of the noise-free process at points ``at`` (m, d).
+
+    Args:
+        surface: A fit, whose hyperparameters and noise are used.
+        points: (n, d), of the values.
+        values: (n,), finite.
+        at: (m, d).
+    """
+    from scipy.linalg import cho_factor, cho_solve
+
+    center, prior = float(values.mean()), surface.hyperparameters
+    if prior is None:  # the mean of the values, with the same error everywhere
+        variance = float(values.var()) / len(values)
+        return np.full(len(at), center), np.full((len(at), len(at)), variance)
+    total = _covariance(prior, points, points)
+    total[np.diag_indices_from(total)] += prior.noise_variance + 1e-10 * prior.mean_variance
+    factor = cho_factor(total, lower=True)
+    cross = _covariance(prior, at, points)
+    mean = center + cross @ cho_solve(factor, values - center)
+    covariance = _covariance(prior, at, at) - cross @ cho_solve(factor, cross.T)
+    return mean, covariance
+
+
 def pooled_variance(values: ArrayLike, groups: ArrayLike) -> float:
     """Variance within groups, in squared units of the values; 0 if no group has two values.
 
