@@ -28,7 +28,7 @@ def hypervolume_gains(front: Array, candidates: Array) -> Array:
     levels = np.unique(front[:, -1])[::-1]
     # Slabs from the top: above the highest level there is only the candidate.
     gains = (last - levels.max(initial=0.0)).clip(min=0.0) * candidates[:, :-1].prod(axis=1)
-    for level, lower in zip(levels, np.append(levels[1:], 0.0), strict=True):
+    for level, lower in zip(levels, np.append(levels, 0.0)[1:], strict=True):
         height = (last.clip(max=level) - lower).clip(min=0.0)
         above = front[front[:, -1] >= level, :-1]
         gains += height * hypervolume_gains(above, candidates[:, :-1])

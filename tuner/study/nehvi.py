@@ -181,10 +181,6 @@ class _Encoder:
 
     def __init__(self, search_space: Mapping[str, BaseDistribution]) -> None:
         self._specs = {name: spec_of(one) for name, one in search_space.items()}
-        choices = [
-            spec.get("choices", (spec.get("low"), spec.get("high")))
-            for spec in self._specs.values()
-        ]
         # Rows that hold every choice and both ends: the inputs do not depend on the other rows.
         extremes = {
             name: spec.get("choices") or [spec["low"], spec["high"]]
