@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 
 MIN_POINTS = 5
 """With fewer values, the model is their mean."""
@@ -106,7 +107,8 @@ def fit(
     if len(used) > MAX_FITTED:
         some = np.sort(rng.choice(used, MAX_FITTED, replace=False))
     scaled, floor = (targets[some] - center) / scale, known[some] / scale**2
-    signal, *lengths, noise = _fit_prior(inputs[some], scaled, floor, seed)
+    with threadpool_limits(1):  # small matrices: more threads only wait for each other
+        signal, *lengths, noise = _fit_prior(inputs[some], scaled, floor, seed)
     unit = scale**2
     prior = Hyperparameters(_MEAN_VARIANCE * unit, signal * unit, np.array(lengths), noise * unit)
     return _condition(prior, inputs, targets, known, used, center)

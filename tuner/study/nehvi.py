@@ -19,6 +19,7 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import qmc
+from threadpoolctl import threadpool_limits
 
 from simreg_core.registry import METRICS
 from simreg_core.statistics.improvement import expected_gains
@@ -98,9 +99,9 @@ class NEHVISampler(BaseSampler):
         if len(finished) > _MAX_MODELLED:
             kept = np.sort(rng.choice(len(finished), _MAX_MODELLED, replace=False))
             finished = [finished[index] for index in kept]
-        return self._propose(
-            study, finished, _running(study, trial, search_space), search_space, rng
-        )
+        running = _running(study, trial, search_space)
+        with threadpool_limits(1):  # the matrices are small, and the trials need the cores
+            return self._propose(study, finished, running, search_space, rng)
 
     def sample_independent(
         self,
@@ -136,7 +137,7 @@ class NEHVISampler(BaseSampler):
         on_front = non_dominated(means, [True] * len(signs))
         parents = [trial.params for trial, best in zip(finished, on_front, strict=True) if best]
         candidates = self._candidates(parents, search_space, rng)
-        at = np.concatenate([known, encode(candidates)])
+        at = np.concatenate([known, pending, encode(candidates)])
 
         drawn = [model.draws(at, pending, self._num_draws, rng) for model in models]
         gains = signs * np.stack(drawn, axis=-1) - _reference(means[on_front])
@@ -144,7 +145,7 @@ class NEHVISampler(BaseSampler):
         for violations in _constraint_values(finished):
             model = NoisyModel.fitted(known, violations, is_accuracy=False)
             feasible &= model.draws(at, pending, self._num_draws, rng) <= 0
-        number = len(known)
+        number = len(known) + len(pending)
         expected = expected_gains(
             gains[:, :number], gains[:, number:], feasible[:, :number], feasible[:, number:]
         )
