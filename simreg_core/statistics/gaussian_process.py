@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 
 MIN_POINTS = 5
 """With fewer values, the model is their mean."""
@@ -106,10 +107,37 @@ def fit(
     if len(used) > MAX_FITTED:
         some = np.sort(rng.choice(used, MAX_FITTED, replace=False))
     scaled, floor = (targets[some] - center) / scale, known[some] / scale**2
-    signal, *lengths, noise = _fit_prior(inputs[some], scaled, floor, seed)
+    with threadpool_limits(1):  # small matrices: more threads only wait for each other
+        signal, *lengths, noise = _fit_prior(inputs[some], scaled, floor, seed)
     unit = scale**2
     prior = Hyperparameters(_MEAN_VARIANCE * unit, signal * unit, np.array(lengths), noise * unit)
     return _condition(prior, inputs, targets, known, used, center)
+
+
+def posterior(
+    surface: Surface, points: Vector, values: Vector, at: Vector
+) -> tuple[Vector, Vector]:
+    """Mean (m,) and covariance (m, m) of the noise-free process at points ``at`` (m, d).
+
+    Args:
+        surface: A fit, whose hyperparameters and noise are used.
+        points: (n, d), of the values.
+        values: (n,), finite.
+        at: (m, d).
+    """
+    from scipy.linalg import cho_factor, cho_solve
+
+    center, prior = float(values.mean()), surface.hyperparameters
+    if prior is None:  # the mean of the values, with the same error everywhere
+        variance = float(values.var()) / len(values)
+        return np.full(len(at), center), np.full((len(at), len(at)), variance)
+    total = _covariance(prior, points, points)
+    total[np.diag_indices_from(total)] += prior.noise_variance + 1e-10 * prior.mean_variance
+    factor = cho_factor(total, lower=True)
+    cross = _covariance(prior, at, points)
+    mean = center + cross @ cho_solve(factor, values - center)
+    covariance = _covariance(prior, at, at) - cross @ cho_solve(factor, cross.T)
+    return mean, covariance
 
 
 def pooled_variance(values: ArrayLike, groups: ArrayLike) -> float:

@@ -9,6 +9,7 @@ import optuna
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from tuner.space.samplers import sampler
+from tuner.study.nehvi import NEHVISampler
 
 
 @sampler("tpe")
@@ -17,6 +18,7 @@ def _tpe(*, seed: int, **options: Any) -> BaseSampler:
     return TPESampler(seed=seed, **{"multivariate": True, "constant_liar": True, **options})
 
 
+NEHVI = sampler("nehvi")(NEHVISampler)
 NSGAII = sampler("nsgaii")(NSGAIISampler)
 GP = sampler("gp")(GPSampler)
 RANDOM = sampler("random")(RandomSampler)

@@ -1,0 +1,238 @@
+"""A sampler that knows that a training is one noisy measurement.
+
+Noisy expected hypervolume improvement (Daulton et al., arXiv:2105.08195). A Gaussian process per
+objective tells what the mean over seeds may be, at known and at new configurations. The proposal is
+the candidate that adds most hypervolume to the known configurations, on average over joint draws.
+Lucky trials therefore do not define the front that has to be beaten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler
+from optuna.search_space import IntersectionSearchSpace
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from scipy.stats import qmc
+from threadpoolctl import threadpool_limits
+
+from simreg_core.registry import METRICS
+from simreg_core.statistics.improvement import expected_gains
+from simreg_core.statistics.noisy_model import NoisyModel
+from simreg_core.statistics.parameter_points import parameter_points
+from simreg_core.statistics.pareto import non_dominated
+from tuner.study.unit_values import spec_of, unit_of, value_at
+
+Array = NDArray[np.float64]
+
+_MIN_FINISHED = 5  # with fewer finished trials, proposals come from the Sobol sequence
+_MAX_MODELLED = 500  # trials; the cost of a proposal is cubic
+_MAX_DIMENSIONS = 64  # of the Sobol sequence
+_SPREADS = (0.12, 0.04)  # of candidates around a parent, in units of the range
+_REDRAWN = 0.3  # probability that such a candidate gets another category
+
+
+class NEHVISampler(BaseSampler):
+    """Noisy expected hypervolume improvement.
+
+    The first proposals are points of a scrambled Sobol sequence. Running trials count with the
+    value that the model predicts for them. Failed and pruned trials are left out. Constraints that
+    are set with ``trial.set_constraint`` are modelled too.
+
+    Args:
+        seed: Seed of all draws; proposals depend on it and on the number of the trial.
+        num_initial: Trials from the Sobol sequence; warm starts count.
+        num_draws: Joint draws from the models.
+        num_uniform: Candidates that are uniform in the search space.
+        num_local: Candidates near configurations on the modelled front.
+    """
+
+    def __init__(
+        self,
+        seed: int | None = None,
+        *,
+        num_initial: int = 10,
+        num_draws: int = 32,
+        num_uniform: int = 160,
+        num_local: int = 120,
+    ) -> None:
+        for name, value in (("num_initial", num_initial), ("num_draws", num_draws)):
+            if value < 1:
+                raise ValueError(f"{name} must be 1 or more, found {value}")
+        if num_uniform < 1 or num_local < 0:
+            raise ValueError(
+                "num_uniform must be 1 or more and num_local 0 or more, "
+                f"found {num_uniform} and {num_local}"
+            )
+        self._seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
+        self._num_initial = num_initial
+        self._num_draws = num_draws
+        self._num_uniform = num_uniform
+        self._num_local = num_local
+
+    def reseed_rng(self) -> None:
+        """Draw another seed, as Optuna asks for in each of several processes."""
+        self._seed = int(np.random.SeedSequence().generate_state(1)[0])
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """The parameters that all finished trials share; none for the first trials."""
+        if trial.number < self._num_initial:
+            return {}
+        shared = IntersectionSearchSpace().calculate(study)
+        return {name: found for name, found in shared.items() if not found.single()}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The candidate with the greatest expected improvement."""
+        rng = np.random.default_rng([self._seed, trial.number])
+        finished = _finished(study, search_space)
+        if not search_space or len(finished) < _MIN_FINISHED:
+            return {}
+        if len(finished) > _MAX_MODELLED:
+            kept = np.sort(rng.choice(len(finished), _MAX_MODELLED, replace=False))
+            finished = [finished[index] for index in kept]
+        running = _running(study, trial, search_space)
+        with threadpool_limits(1):  # the matrices are small, and the trials need the cores
+            return self._propose(study, finished, running, search_space, rng)
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """The trial's point of the Sobol sequence; its parameters are the dimensions in turn."""
+        dimension = len(trial.params) % _MAX_DIMENSIONS
+        engine = qmc.Sobol(_MAX_DIMENSIONS, rng=self._seed)
+        if trial.number:
+            engine.fast_forward(trial.number)
+        return value_at(param_distribution, float(engine.random(1)[0, dimension]))
+
+    def _propose(
+        self,
+        study: Study,
+        finished: Sequence[FrozenTrial],
+        running: Sequence[FrozenTrial],
+        search_space: Mapping[str, BaseDistribution],
+        rng: np.random.Generator,
+    ) -> dict[str, Any]:
+        encode = _Encoder(search_space)
+        known, pending = encode.trials(finished), encode.trials(running)
+        signs = np.array([1.0 if d == StudyDirection.MAXIMIZE else -1.0 for d in study.directions])
+        values = np.array([trial.values for trial in finished])
+        models = [
+            NoisyModel.fitted(known, column, is_accuracy=is_accuracy)
+            for column, is_accuracy in zip(values.T, _are_accuracies(study), strict=True)
+        ]
+        means = signs * np.column_stack([model.means for model in models])
+        on_front = non_dominated(means, [True] * len(signs))
+        parents = [trial.params for trial, best in zip(finished, on_front, strict=True) if best]
+        candidates = self._candidates(parents, search_space, rng)
+        at = np.concatenate([known, pending, encode(candidates)])
+
+        drawn = [model.draws(at, pending, self._num_draws, rng) for model in models]
+        gains = signs * np.stack(drawn, axis=-1) - _reference(means[on_front])
+        feasible = np.ones(gains.shape[:2], dtype=np.bool_)
+        for violations in _constraint_values(finished):
+            model = NoisyModel.fitted(known, violations, is_accuracy=False)
+            feasible &= model.draws(at, pending, self._num_draws, rng) <= 0
+        number = len(known) + len(pending)
+        expected = expected_gains(
+            gains[:, :number], gains[:, number:], feasible[:, :number], feasible[:, number:]
+        )
+        return candidates[int(np.argmax(expected))]
+
+    def _candidates(
+        self,
+        parents: Sequence[Mapping[str, Any]],
+        search_space: Mapping[str, BaseDistribution],
+        rng: np.random.Generator,
+    ) -> list[dict[str, Any]]:
+        """Uniform configurations, and some near those on the modelled front."""
+        found = [
+            {name: value_at(one, rng.random()) for name, one in search_space.items()}
+            for _ in range(self._num_uniform)
+        ]
+        for _ in range(self._num_local):
+            parent = parents[int(rng.integers(len(parents)))]
+            spread = rng.choice(_SPREADS)
+            near: dict[str, Any] = {}
+            for name, one in search_space.items():
+                if isinstance(one, CategoricalDistribution):
+                    is_new = rng.random() < _REDRAWN
+                    near[name] = value_at(one, rng.random()) if is_new else parent[name]
+                else:
+                    moved = abs(unit_of(one, parent[name]) + spread * rng.standard_normal())
+                    near[name] = value_at(one, 1 - abs(1 - moved))  # reflected at 0 and 1
+            found.append(near)
+        return found
+
+
+class _Encoder:
+    """Points of configurations in the inputs of the models."""
+
+    def __init__(self, search_space: Mapping[str, BaseDistribution]) -> None:
+        self._specs = {name: spec_of(one) for name, one in search_space.items()}
+        # Rows that hold every choice and both ends: the inputs do not depend on the other rows.
+        extremes = {
+            name: spec.get("choices") or [spec["low"], spec["high"]]
+            for name, spec in self._specs.items()
+        }
+        self._anchors = [
+            {name: values[row % len(values)] for name, values in extremes.items()}
+            for row in range(max(map(len, extremes.values())))
+        ]
+
+    def __call__(self, configurations: Sequence[Mapping[str, Any]]) -> Array:
+        rows = [*self._anchors, *configurations]
+        return parameter_points(self._specs, rows).points[len(self._anchors) :]
+
+    def trials(self, trials: Sequence[FrozenTrial]) -> Array:
+        return self([{name: trial.params[name] for name in self._specs} for trial in trials])
+
+
+def _finished(study: Study, search_space: Mapping[str, BaseDistribution]) -> list[FrozenTrial]:
+    """Complete trials that have all parameters."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return [trial for trial in trials if search_space.keys() <= trial.params.keys()]
+
+
+def _running(
+    study: Study, asked: FrozenTrial, search_space: Mapping[str, BaseDistribution]
+) -> list[FrozenTrial]:
+    """Other trials that are not finished and have all parameters."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [
+        trial
+        for trial in trials
+        if trial.number != asked.number and search_space.keys() <= trial.params.keys()
+    ]
+
+
+def _are_accuracies(study: Study) -> list[bool]:
+    """Which objectives are accuracies of this project, by their names in the study."""
+    names = study.metric_names or [""] * len(study.directions)
+    known = METRICS.known
+    return [name in known and known[name].is_accuracy for name in names]
+
+
+def _constraint_values(trials: Sequence[FrozenTrial]) -> list[Array]:
+    """Violations of every constraint that all trials have, each (n,); 0 or less if it is met."""
+    shared = set.intersection(*(set(trial.constraints or {}) for trial in trials))
+    return [np.array([trial.constraints[name] for trial in trials]) for name in sorted(shared)]
+
+
+def _reference(front: Array) -> Array:
+    """A point somewhat worse than the front, which is larger-is-better."""
+    margin = np.maximum(0.1 * np.ptp(front, axis=0), 0.01)
+    point: Array = front.min(axis=0) - margin
+    return point
