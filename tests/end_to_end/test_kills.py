@@ -34,8 +34,8 @@ from tuner.execution.worker import OPEN_FILES
 pytestmark = [pytest.mark.slow]
 
 
-def kill_worker(process: subprocess.Popen[str]) -> None:
-    os.kill(worker_of(process), signal.SIGKILL)
+def signal_worker(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    os.kill(worker_of(process), number)
 
 
 def worker_of(process: subprocess.Popen[str]) -> int:
@@ -79,9 +79,10 @@ def story(good: Search, cluster: list[str], output: Path) -> Story:
     story, folder = Story(), output / "eventful"
     with running(output, "eventful", *pairs(SLOW, FAST, SLOW)) as process:
         wait_until(checkpoint(folder, 0).exists, process)
-        kill_worker(process)
+        signal_worker(process, signal.SIGSTOP)  # nothing happens while others look
         story.second = resume(folder)
         story.status_running = study_progress(folder)
+        signal_worker(process, signal.SIGKILL)
         wait_until(checkpoint(folder, 2).exists, process)
         os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
         story.interrupted = finished(process, folder)
@@ -151,7 +152,7 @@ def test_worker_that_is_lost_too_often_fails_its_trial_and_the_search_goes_on(
     with running(output, "lost", *pairs(SLOW, FAST), "--set", "tuning.retries=0") as process:
         folder = output / "lost"
         wait_until(checkpoint(folder, 0).exists, process)
-        kill_worker(process)
+        signal_worker(process, signal.SIGKILL)
         search = finished(process, folder)
     assert search.states == ["FAIL", "COMPLETE"]
     assert search.row(0)["reason"].startswith("worker lost: ")
