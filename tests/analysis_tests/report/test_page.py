@@ -99,10 +99,9 @@ def figure_of_plain_colors(node: Any) -> Any:
         ["clean_accuracy", "robust_accuracy.gaussian", "robust_accuracy.uniform"],
         ["clean_accuracy", "robust_accuracy", "accuracy_cost", "robustness_gain"],
         ["no_such_metric"],
-        "text",
     ],
 )
-def test_any_objectives(objectives: Any, tmp_path: Path) -> None:
+def test_any_objectives(objectives: list[str], tmp_path: Path) -> None:
     folder = small_results(tmp_path / "demo", random_rows(10))
     write_space(folder, objectives=objectives)
     page_data(report_html(folder, "validation"))

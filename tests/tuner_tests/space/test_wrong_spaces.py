@@ -175,7 +175,7 @@ WRONG_SPACES: list[tuple[str, str, *tuple[tuple[str, str], ...]]] = [
     ),
     # what is not even YAML of JSON's types
     ("line 1", "os.getcwd", ("name: tiny", "name: !!python/object/apply:os.getcwd []")),
-    ("not valid YAML", "Circular", ("name: tiny", "name: &again [*again]")),
+    ("line 1: not valid YAML", "alias", ("name: tiny", "name: &again [*again]")),
     ("line 16", "not valid YAML", (OBJECTIVES, "objectives: [clean_accuracy")),
 ]
 
