@@ -92,6 +92,9 @@ def _only(groups: dict[str, list[Path]], role: Role, key: str) -> list[Path]:
             f"{key}: {first} and {second} are both named like a {role} set; move one of them away"
         )
     (files,) = groups.values()
+    for path in files:
+        if not path.is_file():  # reading a pipe would block
+            raise ConfigError(f"{key}: {path} is not a regular file")
     shards = [shard for path in files if (shard := _SHARD.search(path.stem))]
     for shard in shards:
         total = int(shard["total"])
