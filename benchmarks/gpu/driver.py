@@ -33,7 +33,7 @@ class Stage(NamedTuple):
     function: str
     """``module:function``, a :data:`~benchmarks.gpu.results.Run`."""
     share: float
-    """Of the time that is left, relative to the stages that follow."""
+    """Share of the remaining time, relative to the stages that follow."""
 
 
 def run_stages(

@@ -33,9 +33,9 @@ class Way(NamedTuple):
     name: str
     training: dict[str, Any]
     fraction: float = 1.0
-    """Of the images."""
+    """Share of the training images."""
     memory_format: torch.memory_format | None = None
-    """Of the network; None: its own, which is channels last."""
+    """Memory format of the network; None keeps its own, channels last."""
 
 
 _SLOW = 0.2  # of the images, for steps that Python holds up

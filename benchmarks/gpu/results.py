@@ -18,7 +18,7 @@ from simreg_core.errors import reason_of
 
 @dataclass(frozen=True)
 class Settings:
-    """What a stage is told; passed to its process as JSON."""
+    """Settings of a stage; passed to its process as JSON."""
 
     data: str
     """Folder with ``cifar10/`` and ``imagenet_sample/``, absolute."""

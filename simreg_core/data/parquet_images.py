@@ -52,15 +52,15 @@ class _Shards(NamedTuple):
 
     files: list[_Shard]
     column: str
-    """That of the images."""
+    """Name of the column of images."""
 
     @property
     def num_images(self) -> int:
-        """In all files."""
+        """Number of images in all files."""
         return sum(file.num_images for file in self.files)
 
     def labels(self) -> Tensor | None:
-        """Of all files; None if they have none."""
+        """Labels in all files; None if there are none."""
         found = [file.labels for file in self.files if file.labels is not None]
         return torch.cat(found) if found else None
 

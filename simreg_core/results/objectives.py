@@ -145,7 +145,7 @@ class BestTrial:
     is_feasible: bool
     """Whether it meets the constraints. If not, no trial does."""
     title: str
-    """Of the metric."""
+    """Label of the metric in charts and tables."""
     is_signed: bool
     """Whether the metric can be negative."""
 

@@ -69,7 +69,7 @@ def minimal_perturbations(
         labels: int64 (N,).
         config: Steps and repeats.
         rng: Generator of all draws, on any device.
-        others: Further images to start from, like ``images``.
+        others: Further images to start from, uint8 (M, C, H, W); converted only if needed.
     """
     found = Perturbations(
         images.clone(),
@@ -85,7 +85,8 @@ def minimal_perturbations(
         if bool(is_left.any()):
             noise = torch.rand((_NUM_NOISE, *images.shape[1:]), generator=rng, device=rng.device)
             pool = noise.to(images)
-            pool = pool if others is None else torch.cat([others, pool])
+            if others is not None:
+                pool = torch.cat([others.to(images) / 255, pool])
             attack(is_left, pool, predict_all(model, pool, _BATCH_SIZE))
     return found
 

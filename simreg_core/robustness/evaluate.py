@@ -103,10 +103,8 @@ def measure(
     if config.boundary is None:
         return SplitMeasurements(curves, None, [])
     num_images = config.boundary.num_images
-    images, others = (
-        part.to(torch.float32) / 255
-        for part in (split.images[:num_images], split.images[num_images:][:_MAX_STARTS])
-    )
+    images = split.images[:num_images].to(torch.float32) / 255
+    others = split.images[num_images:][:_MAX_STARTS]
     rng = generator(config.noise_seed, f"boundary on {name}")
     found = minimal_perturbations(
         model, images, split.labels[:num_images], config.boundary, rng, others=others

@@ -125,15 +125,13 @@ def posterior(
         values: (n,), finite.
         at: (m, d).
     """
-    from scipy.linalg import cho_factor, cho_solve
+    from scipy.linalg import cho_solve
 
     center, prior = float(values.mean()), surface.hyperparameters
     if prior is None:  # the mean of the values, with the same error everywhere
         variance = float(values.var()) / len(values)
         return np.full(len(at), center), np.full((len(at), len(at)), variance)
-    total = _covariance(prior, points, points)
-    total[np.diag_indices_from(total)] += prior.noise_variance + 1e-10 * prior.mean_variance
-    factor = cho_factor(total, lower=True)
+    factor = _factor(prior, points, np.full(len(points), prior.noise_variance))
     cross = _covariance(prior, at, points)
     mean = center + cross @ cho_solve(factor, values - center)
     covariance = _covariance(prior, at, at) - cross @ cho_solve(factor, cross.T)
@@ -211,12 +209,10 @@ def _condition(
     center: float,
 ) -> Surface:
     """The posterior at all points and the leave-one-out predictions of the used values."""
-    from scipy.linalg import cho_factor, cho_solve, solve_triangular
+    from scipy.linalg import cho_solve, solve_triangular
 
     noise = prior.noise_variance + known[used]
-    jitter = 1e-10 * prior.mean_variance
-    total = _covariance(prior, inputs[used], inputs[used]) + np.diag(noise + jitter)
-    factor = cho_factor(total, lower=True)
+    factor = _factor(prior, inputs[used], noise)
     weights = cho_solve(factor, targets[used] - center)
     cross = _covariance(prior, inputs, inputs[used])
     mean = center + cross @ weights
@@ -231,6 +227,16 @@ def _condition(
         _leave_one_out(targets[used], left_out, np.sqrt(1 / inverse)),
         prior,
     )
+
+
+def _factor(prior: Hyperparameters, points: Vector, noise: Vector) -> tuple[Vector, bool]:
+    """Cholesky factor of the covariance of values at points with these noise variances (n,)."""
+    from scipy.linalg import cho_factor
+
+    jitter = 1e-10 * prior.mean_variance
+    total = _covariance(prior, points, points) + np.diag(noise + jitter)
+    factor: tuple[Vector, bool] = cho_factor(total, lower=True)
+    return factor
 
 
 def _covariance(prior: Hyperparameters, first: Vector, second: Vector) -> Vector:

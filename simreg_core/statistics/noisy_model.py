@@ -83,9 +83,9 @@ class NoisyModel:
         """
         points, values = self.points, self.values
         if len(pending):
-            mean, _ = self._posterior(points, values, pending)
+            mean, _ = posterior(self.surface, points, values, pending)
             points, values = np.concatenate([points, pending]), np.concatenate([values, mean])
-        mean, covariance = self._posterior(points, values, at)
+        mean, covariance = posterior(self.surface, points, values, at)
         largest = float(covariance.diagonal().max())
         covariance[np.diag_indices_from(covariance)] += _JITTER * max(largest, 1e-12)
         factor = np.linalg.cholesky(covariance)
@@ -94,7 +94,7 @@ class NoisyModel:
 
     def estimate(self, at: Array) -> Estimate:
         """The mean over seeds at points (m, d), with its interval."""
-        mean, covariance = self._posterior(self.points, self.values, at)
+        mean, covariance = posterior(self.surface, self.points, self.values, at)
         variance = covariance.diagonal().clip(min=0.0)
         noise = self.surface.noise_std**2 if np.isfinite(self.surface.noise_std) else 0.0
         half = _Z * WIDEN * np.sqrt(variance)
@@ -103,9 +103,6 @@ class NoisyModel:
             self._over_seeds(mean - half, noise),
             self._over_seeds(mean + half, noise),
         )
-
-    def _posterior(self, points: Array, values: Array, at: Array) -> tuple[Array, Array]:
-        return posterior(self.surface, points, values, at)
 
     def _over_seeds(self, mean: Array, variance: Array | float) -> Array:
         """Mean over normal noise, in the metric's units."""

@@ -93,13 +93,14 @@ class NEHVISampler(BaseSampler):
     ) -> dict[str, Any]:
         """The candidate with the greatest expected improvement."""
         rng = np.random.default_rng([self._seed, trial.number])
-        finished = _finished(study, search_space)
+        finished = _trials(study, TrialState.COMPLETE, search_space)
         if not search_space or len(finished) < _MIN_FINISHED:
             return {}
         if len(finished) > _MAX_MODELLED:
             kept = np.sort(rng.choice(len(finished), _MAX_MODELLED, replace=False))
             finished = [finished[index] for index in kept]
-        running = _running(study, trial, search_space)
+        running = _trials(study, TrialState.RUNNING, search_space)
+        running = [other for other in running if other.number != trial.number]
         with threadpool_limits(1):  # the matrices are small, and the trials need the cores
             return self._propose(study, finished, running, search_space, rng)
 
@@ -200,22 +201,12 @@ class _Encoder:
         return self([{name: trial.params[name] for name in self._specs} for trial in trials])
 
 
-def _finished(study: Study, search_space: Mapping[str, BaseDistribution]) -> list[FrozenTrial]:
-    """Complete trials that have all parameters."""
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return [trial for trial in trials if search_space.keys() <= trial.params.keys()]
-
-
-def _running(
-    study: Study, asked: FrozenTrial, search_space: Mapping[str, BaseDistribution]
+def _trials(
+    study: Study, state: TrialState, search_space: Mapping[str, BaseDistribution]
 ) -> list[FrozenTrial]:
-    """Other trials that are not finished and have all parameters."""
-    trials = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return [
-        trial
-        for trial in trials
-        if trial.number != asked.number and search_space.keys() <= trial.params.keys()
-    ]
+    """Trials in a state that have all parameters."""
+    trials = study.get_trials(deepcopy=False, states=(state,))
+    return [trial for trial in trials if search_space.keys() <= trial.params.keys()]
 
 
 def _are_accuracies(study: Study) -> list[bool]:

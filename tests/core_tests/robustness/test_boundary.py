@@ -85,8 +85,8 @@ class _Contrast(nn.Module):
 @pytest.mark.parametrize("has_others", [False, True])
 def test_images_of_one_class_are_attacked_from_elsewhere(has_others: bool) -> None:
     images = torch.linspace(0.4, 0.6, 5)[:, None, None, None].expand(5, 1, 4, 4).contiguous()
-    others = torch.zeros(1, 1, 4, 4)
-    others[..., ::2] = 1
+    others = torch.zeros(1, 1, 4, 4, dtype=torch.uint8)
+    others[..., ::2] = 255
     found = minimal_perturbations(
         _Contrast(),
         images,
