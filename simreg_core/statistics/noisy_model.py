@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
+from scipy.stats import norm
 
 from simreg_core.statistics.gaussian_process import Surface, fit, posterior
 
@@ -103,6 +104,16 @@ class NoisyModel:
             self._over_seeds(mean - half, noise),
             self._over_seeds(mean + half, noise),
         )
+
+    def probability_below(self, at: Array, bound: float = 0.0) -> Array:
+        """Probability (m,) that the noise-free metric at points (m, d) is at most ``bound``.
+
+        Of metrics that are not accuracies, the noise-free value is the mean over seeds.
+        """
+        mean, covariance = posterior(self.surface, self.points, self.values, at)
+        spread = np.sqrt(covariance.diagonal().clip(min=1e-24))
+        found: Array = norm.cdf((bound - mean) / spread)
+        return found
 
     def _over_seeds(self, mean: Array, variance: Array | float) -> Array:
         """Mean over normal noise, in the metric's units."""

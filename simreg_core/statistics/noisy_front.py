@@ -1,0 +1,135 @@
+"""The Pareto front of configurations that were each measured with the noise of one training.
+
+The best of many noisy values are lucky ones, so a front of raw values promises more than its
+configurations keep. Where models of the metrics (:class:`NoisyModel`) explain something, the front
+is that of the modelled means over seeds. Otherwise it is the front of the raw values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simreg_core.statistics.noisy_model import Array, NoisyModel
+from simreg_core.statistics.pareto import hypervolume, non_dominated
+
+MIN_MODELLED = 12
+"""With fewer distinct configurations, the front is that of the raw values."""
+MOST_SHOWN = 8
+"""Entries of a front that tables show."""
+
+Mask = NDArray[np.bool_]
+
+
+class NoisyFront(NamedTuple):
+    """The front among n measurements of M metrics."""
+
+    mean: Array
+    """(n, M), modelled means over seeds; the measurements themselves if they are not modelled."""
+    low: Array
+    """(n, M), lower ends of 95 % intervals of the means; NaN without models."""
+    high: Array
+    """(n, M), upper ends."""
+    feasible: Array
+    """(n,), probability that the means over seeds meet the constraints; 0 or 1 without models."""
+    on_front: Mask
+    """(n,), feasible with a probability of 0.5 or more, and not dominated by another such row."""
+    problem: str
+    """Why the front is not modelled, as a clause; empty if it is."""
+
+    @property
+    def is_modelled(self) -> bool:
+        """Whether the front is that of the modelled means."""
+        return not self.problem
+
+
+def noisy_front(
+    points: Array,
+    measured: Array,
+    names: Sequence[str],
+    *,
+    is_accuracy: Sequence[bool],
+    maximize: Sequence[bool],
+    violations: Array | None = None,
+) -> NoisyFront:
+    """The front of measurements, modelled if the models explain every metric.
+
+    Args:
+        points: (n, d) in [0, 1], of the configurations; several networks of a configuration are
+            equal points.
+        measured: (n, M), finite.
+        names: (M,), of the metrics, for :attr:`NoisyFront.problem`.
+        is_accuracy: (M,), whether a metric is in [0, 1].
+        maximize: (M,), False if smaller is better.
+        violations: (n, K), by how much constraints are missed; 0 or less if they are met.
+    """
+    limits = np.empty((len(points), 0)) if violations is None else violations
+    num_distinct = len(np.unique(points, axis=0)) if points.shape[1] else 1
+    if num_distinct < MIN_MODELLED:
+        problem = f"{num_distinct} configurations are too few for a model (at least {MIN_MODELLED})"
+        return _raw_front(measured, limits, maximize, problem)
+    models = [
+        NoisyModel.fitted(points, column, is_accuracy=share)
+        for column, share in zip(measured.T, is_accuracy, strict=True)
+    ]
+    unexplained = [n for n, model in zip(names, models, strict=True) if not model.surface.explains]
+    if unexplained:
+        problem = f"the parameters do not predict {' and '.join(unexplained)}"
+        return _raw_front(measured, limits, maximize, problem)
+    found = [model.estimate(points) for model in models]
+    mean = np.column_stack([estimate.mean for estimate in found])
+    feasible = np.ones(len(points))
+    for column in limits.T:  # independent of each other, as the metrics are
+        feasible *= NoisyModel.fitted(points, column, is_accuracy=False).probability_below(points)
+    return NoisyFront(
+        mean,
+        np.column_stack([estimate.low for estimate in found]),
+        np.column_stack([estimate.high for estimate in found]),
+        feasible,
+        _front_of(mean, feasible >= 0.5, maximize),
+        "",
+    )
+
+
+def _raw_front(
+    measured: Array, limits: Array, maximize: Sequence[bool], problem: str
+) -> NoisyFront:
+    unknown = np.full(measured.shape, np.nan)
+    meets = (limits <= 0).all(axis=1)
+    on_front = _front_of(measured, meets, maximize)
+    return NoisyFront(measured, unknown, unknown, meets.astype(np.float64), on_front, problem)
+
+
+def _front_of(values: Array, allowed: Mask, maximize: Sequence[bool]) -> Mask:
+    on_front = np.zeros(len(values), dtype=np.bool_)
+    on_front[allowed] = non_dominated(values[allowed], maximize)
+    return on_front
+
+
+def most_hypervolume(
+    values: Array, maximize: Sequence[bool], number: int = MOST_SHOWN
+) -> NDArray[np.int64]:
+    """Rows (at most ``number``) that add most hypervolume, chosen greedily, in this order.
+
+    The reference point is somewhat worse than the worst of the values.
+
+    Args:
+        values: (n, M), finite.
+        maximize: (M,), False if smaller is better.
+        number: How many rows to choose.
+    """
+    if not len(values):
+        return np.empty(0, dtype=np.int64)
+    gains = np.where(maximize, values, -values)
+    reference = gains.min(axis=0) - np.maximum(0.1 * np.ptp(gains, axis=0), 1e-9)
+    chosen: list[int] = []
+    while len(chosen) < min(number, len(gains)):
+        left = [row for row in range(len(gains)) if row not in chosen]
+        volumes = [
+            hypervolume(gains[[*chosen, row]], reference, [True] * gains.shape[1]) for row in left
+        ]
+        chosen.append(left[int(np.argmax(volumes))])
+    return np.array(chosen, dtype=np.int64)
