@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
 from benchmarks.reference_checks import CHECKS, accuracies
@@ -37,7 +38,7 @@ _NUM_AVERAGED = 5  # epochs
 _BATCH = 250  # images per batch of the batch statistics
 
 
-def choices(config: TrialConfig, data: TaskData) -> dict[str, FeatureNetwork]:
+def choices(config: TrialConfig, data: TaskData) -> dict[str, nn.Module]:
     """The networks of one training by the choice of their weights, in evaluation mode."""
     state = start(config, data, _CPU)
     latest: deque[FeatureNetwork] = deque(maxlen=_NUM_AVERAGED)

@@ -98,7 +98,7 @@ def _raw_front(
     measured: Array, limits: Array, maximize: Sequence[bool], problem: str
 ) -> NoisyFront:
     unknown = np.full(measured.shape, np.nan)
-    meets = (limits <= 0).all(axis=1)
+    meets: Mask = np.all(limits <= 0, axis=1)
     on_front = _front_of(measured, meets, maximize)
     return NoisyFront(measured, unknown, unknown, meets.astype(np.float64), on_front, problem)
 

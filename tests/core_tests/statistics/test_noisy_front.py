@@ -5,11 +5,24 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from simreg_core.statistics.noisy_front import MIN_MODELLED, most_hypervolume, noisy_front
+from simreg_core.statistics.noisy_front import (
+    MIN_MODELLED,
+    NoisyFront,
+    most_hypervolume,
+    noisy_front,
+)
 from simreg_core.statistics.pareto import hypervolume, non_dominated
 
 NAMES = ("clean_accuracy", "robust_accuracy")
-BOTH = {"is_accuracy": (True, True), "maximize": (True, True)}
+
+
+def front(
+    points: np.ndarray, values: np.ndarray, violations: np.ndarray | None = None
+) -> NoisyFront:
+    both = (True, True)
+    return noisy_front(
+        points, values, NAMES, is_accuracy=both, maximize=both, violations=violations
+    )
 
 
 def truth(points: np.ndarray) -> np.ndarray:
@@ -28,7 +41,7 @@ def test_modelled_means_are_closer_to_the_truth_than_measurements_and_do_not_fla
     for seed in range(12):
         points = np.random.default_rng([seed, 1]).random((30, 2))
         values = measured(points, seed)
-        found = noisy_front(points, values, NAMES, **BOTH)
+        found = front(points, values)
         assert found.is_modelled
         np.testing.assert_array_equal(found.on_front, non_dominated(found.mean, (True, True)))
         known, raw = truth(points), non_dominated(values, (True, True))
@@ -44,7 +57,7 @@ def test_modelled_means_are_closer_to_the_truth_than_measurements_and_do_not_fla
 
 def test_several_networks_of_a_configuration_have_one_estimate() -> None:
     points = np.repeat(np.linspace(0, 1, 15)[:, None], 2, axis=0)
-    found = noisy_front(points, measured(points, 3), NAMES, **BOTH)
+    found = front(points, measured(points, 3))
     np.testing.assert_allclose(found.mean[::2], found.mean[1::2])
     np.testing.assert_array_equal(found.on_front[::2], found.on_front[1::2])
 
@@ -64,7 +77,7 @@ def test_raw_values_where_no_model_is_trusted(
     if values == "noise":  # a metric that is explained, and one that is not
         found_values[:, 0] = truth(points)[:, 0]
     violations = np.where(np.arange(len(points)) == np.argmax(found_values[:, 1]), 1.0, -1.0)
-    found = noisy_front(points, found_values, NAMES, **BOTH, violations=violations[:, None])
+    found = front(points, found_values, violations[:, None])
     assert found.problem.startswith(problem)
     np.testing.assert_array_equal(found.mean, found_values)
     assert np.isnan(found.low).all()
@@ -78,7 +91,7 @@ def test_constraints_are_judged_by_the_modelled_metric() -> None:
     points = np.linspace(0, 1, 40)[:, None]
     values = measured(points, 1)
     violations = 0.85 - values[:, :1]  # clean accuracy of at least .85
-    found = noisy_front(points, values, NAMES, **BOTH, violations=violations)
+    found = front(points, values, violations)
     meets = truth(points)[:, 0] >= 0.85
     assert (found.feasible[meets] > 0.5).mean() > 0.9
     assert (found.feasible[~meets] < 0.5).mean() > 0.8
