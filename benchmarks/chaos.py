@@ -28,7 +28,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from simreg_core.results.progress import SPACE_FILE
+from simreg_core.results.request import SPACE_FILE
 from simreg_core.results.schema import TABLES
 from tuner.study.folder import read_space
 from tuner.study.study import read_study

@@ -107,13 +107,17 @@ def _axes(objectives: Sequence[str]) -> str:
 
 def _run_phases(plan: SearchPlan, store: ResultStore, resources: Resources, lock: StudyLock) -> int:
     """Search, print the front and confirm; returns the exit code."""
+    from simreg_core.results.delivered import delivered_in
     from tuner.confirmation.retraining import confirm_best
-    from tuner.search import pareto_table, run_search
+    from tuner.search import front_table, run_search
 
     console = Console(stderr=True)
     count, was_interrupted = run_search(plan, store, resources, console, lock)
     if count["complete"]:
-        Console(width=200).print(pareto_table(plan, store))
+        found = delivered_in(plan.folder)
+        Console(width=200).print(front_table(plan, store, found))
+        if found.problem:
+            print(f"The front is that of the measured values, because {found.problem}.")
     if was_interrupted:
         raise KeyboardInterrupt
     if not count["complete"]:

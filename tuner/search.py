@@ -14,8 +14,9 @@ from simreg_core.data.task import load_regularization_images, load_task
 from simreg_core.errors import ConfigError
 from simreg_core.regularizer.targets import check_target
 from simreg_core.results import metrics
-from simreg_core.results.objectives import SEARCH_SPLIT, parse_constraint, ranked_trials
-from simreg_core.results.progress import SPACE_FILE
+from simreg_core.results.delivered import Delivered
+from simreg_core.results.objectives import SEARCH_SPLIT, parse_constraint
+from simreg_core.results.request import SPACE_FILE
 from simreg_core.results.schema import Status
 from simreg_core.results.study_lock import StudyLock
 from simreg_core.results.tables import ResultStore
@@ -32,7 +33,6 @@ from tuner.execution.searcher import StudySearcher
 from tuner.execution.tune_runner import run_networks
 from tuner.execution.worker import WorkerSettings, remove_open_files
 from tuner.space.search_space import SearchSpace, describe_params
-from tuner.study.added_trials import own_front
 from tuner.study.folder import SearchPlan
 from tuner.study.study import open_study, read_study, reconcile
 
@@ -137,33 +137,49 @@ def worker_settings(plan: SearchPlan, resources: Resources) -> WorkerSettings:
     )
 
 
-def pareto_table(plan: SearchPlan, store: ResultStore) -> Table:
-    """The trials on the Pareto front, sorted by the first objective.
+def front_table(plan: SearchPlan, store: ResultStore, found: Delivered) -> Table:
+    """The entries of the front that add most hypervolume, sorted by the first objective.
+
+    Metrics that are only constrained are shown as measured.
 
     If no trial meets the constraints, the table shows the trials closest to meeting them.
     """
-    space = plan.space
+    space, number = plan.space, len(found.trials)
     study = read_study(plan.folder, space, plan.storage)
-    front = own_front(study)
-    ended = store.read("trials")
-    constrained = [parse_constraint(text).metric for text in space.constraints]
-    shown = list(dict.fromkeys((*space.objectives, "tradeoff_score", *constrained)))
-    rows = ranked_trials(ended, space.objectives, space.constraints)
+    rows, size = found.shown(), int(found.on_front.sum())
+    how = "Modelled Pareto front" if found.is_modelled else "Pareto front"
     bounds = ", ".join(space.constraints)
-    if front:
-        rows = [row for row in rows if row["trial"] in front]
-        what = f"Pareto set of {len(ended)} trials" + (f" under {bounds}" if bounds else "")
-    else:
-        del rows[_NUM_NEAREST:]
-        what = f"None of {len(ended)} trials meets {bounds}; the closest are"
-    first = f"{SEARCH_SPLIT}.{space.objectives[0]}"
-    rows.sort(key=lambda row: row[first], reverse=True)
-    num_seeds = space.tuning.num_seeds
-    seeds = "one seed each" if num_seeds == 1 else f"means of {num_seeds} seeds"
-    title = f"{what} ({SEARCH_SPLIT} split, {seeds})"
-    table = console_table(title, ("trial", *shown, "what"))
+    what = f"{how} of {number} trials" + (f" under {bounds}" if bounds else "")
+    if not rows:
+        rows = found.best_first()[:_NUM_NEAREST]
+        what = f"None of {number} trials meets {bounds}; the closest are"
+    elif len(rows) < size:
+        what += f", the {len(rows)} of {size} that add most hypervolume"
+    values = "measured values"
+    if found.is_modelled:
+        values = "means over seeds with 95 % intervals, measured values in parentheses"
+    shown = [metric.name for metric in found.metrics]
+    ranking = [found.ranking.name] if found.ranking.name not in shown else []
+    constrained = [parse_constraint(text).metric for text in space.constraints]
+    others = [name for name in dict.fromkeys(constrained) if name not in (*shown, *ranking)]
+    table = console_table(
+        f"{what}\n({SEARCH_SPLIT} split; {values})", ("trial", *shown, *ranking, *others, "what")
+    )
+    by_number = {row["trial"]: row for row in store.read("trials")}
     for row in rows:
-        values = (f"{row[f'{SEARCH_SPLIT}.{name}']:.3f}" for name in shown)
-        params = space.decode(study.trials[row["trial"]].params)
-        table.add_row(str(row["trial"]), *values, describe_params(params))
+        trial = int(found.trials[row])
+        cells = [_cell(found, row, column) for column in range(len(shown))]
+        cells += [f"{found.rank_value(row):+.3f}" for _ in ranking]
+        cells += [f"{by_number[trial][f'{SEARCH_SPLIT}.{name}']:.3f}" for name in others]
+        params = space.decode(study.trials[trial].params)
+        table.add_row(str(trial), *cells, describe_params(params))
     return table
+
+
+def _cell(found: Delivered, row: int, column: int) -> str:
+    """The estimate of a metric with its interval and the measured value, if they differ."""
+    mean, measured = found.mean[row, column], found.measured[row, column]
+    if not found.is_modelled:
+        return f"{measured:.3f}"
+    low, high = found.low[row, column], found.high[row, column]
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}] ({measured:.3f})"

@@ -23,7 +23,7 @@ from analysis.results.seed_groups import (
 )
 from simreg_core.registry import Metric
 from simreg_core.results.schema import SPLITS
-from simreg_core.statistics.pareto import hypervolume, non_dominated
+from simreg_core.statistics.pareto import front_among, hypervolume
 
 
 class NoCompleteTrialsError(ResultsError):
@@ -163,16 +163,6 @@ def pareto_info(results: Results, x: str, y: str, split: str, color: str | None)
         hypervolume=hypervolume(points[feasible], reference, maximize),
         reference=reference,
     )
-
-
-def front_among(
-    points: Array, feasible: NDArray[np.bool_], maximize: Sequence[bool]
-) -> NDArray[np.bool_]:
-    """Which of the points (N, M) are on the front of the feasible ones, (N,)."""
-    on_front = np.zeros(len(points), dtype=np.bool_)
-    if feasible.any():
-        on_front[feasible] = non_dominated(points[feasible], maximize)
-    return on_front
 
 
 def by_axes(points: Array, mask: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -23,7 +23,6 @@ from analysis.findings.fronts import (
     ParetoInfo,
     check_split,
     finite_rows,
-    front_among,
     pareto_info,
 )
 from analysis.results.evidence import Audit, Confirmation, read_audits, read_confirmation
@@ -34,6 +33,7 @@ from simreg_core.errors import describe
 from simreg_core.registry import Metric
 from simreg_core.results.objectives import ranking_metric
 from simreg_core.results.study_lock import read_heartbeat
+from simreg_core.statistics.pareto import front_among
 from simreg_core.storage.location import to_path
 
 ACCURACIES = ("clean_accuracy", "robust_accuracy")

@@ -16,7 +16,8 @@ from typing import NamedTuple
 from analysis.results.load import ResultsError
 from simreg_core.cli import os_reason
 from simreg_core.errors import reason_of
-from simreg_core.results.progress import SPACE_FILE, StudyProgress, is_running, study_progress
+from simreg_core.results.progress import StudyProgress, is_running, study_progress
+from simreg_core.results.request import SPACE_FILE
 from simreg_core.results.schema import TABLES
 from simreg_core.results.study_lock import HEARTBEAT_FILE, read_heartbeat
 from simreg_core.storage.location import to_path

@@ -34,7 +34,7 @@ from benchmarks.gpu.networks import (
 )
 from benchmarks.gpu.results import Recorder, Settings
 from simreg_core.networks import checkpoint
-from simreg_core.results.progress import SPACE_FILE
+from simreg_core.results.request import SPACE_FILE
 from simreg_core.results.tables import ResultStore
 from simreg_core.storage.atomic import write_text
 from simreg_core.training.state import EpochRecord

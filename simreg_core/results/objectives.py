@@ -148,22 +148,37 @@ class BestTrial:
     """Label of the metric in charts and tables."""
     is_signed: bool
     """Whether the metric can be negative."""
+    is_modelled: bool = False
+    """Whether the value is an estimate of the mean over seeds, not the measured one."""
 
     @classmethod
-    def of(
+    def measured(
         cls, row: Mapping[str, Any], objectives: Sequence[str], constraints: Sequence[str]
     ) -> BestTrial:
         """The summary of a row that :func:`best_trial` returned."""
-        name = ranking_metric(objectives)
-        is_feasible = total_violation(row, constraints) == 0
-        metric = objective(name)
+        metric = objective(ranking_metric(objectives))
+        value, is_feasible = _value(row, metric.name), total_violation(row, constraints) == 0
+        return cls.of(metric, row["trial"], value, is_feasible=is_feasible)
+
+    @classmethod
+    def of(
+        cls,
+        metric: Metric,
+        trial: int,
+        value: float,
+        *,
+        is_feasible: bool,
+        is_modelled: bool = False,
+    ) -> BestTrial:
+        """The summary of a trial with this value of the metric that ranks trials."""
         is_signed = metric.worst is None or metric.worst < 0
-        return cls(row["trial"], name, _value(row, name), is_feasible, metric.title, is_signed)
+        return cls(trial, metric.name, value, is_feasible, metric.title, is_signed, is_modelled)
 
     def __str__(self) -> str:
         sign = "+" if self.is_signed else ""
+        how = "modelled" if self.is_modelled else "measured"
         missed = "" if self.is_feasible else ", misses the constraints"
-        return f"{self.title} {self.value:{sign}.3f} (trial {self.trial}{missed})"
+        return f"{how} {self.title} {self.value:{sign}.3f} (trial {self.trial}{missed})"
 
 
 def total_violation(columns: Mapping[str, Any], constraints: Sequence[str]) -> float:

@@ -7,26 +7,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
 from simreg_core.cli import os_reason
-from simreg_core.config.yaml_io import read_yaml_mapping
-from simreg_core.errors import ConfigError, reason_of
-from simreg_core.results.objectives import (
-    SEARCH_SPLIT,
-    BestTrial,
-    best_trial,
-    described_by,
-    objective,
-    parse_constraint,
-    ranking_metric,
-)
-from simreg_core.results.schema import metrics_in
+from simreg_core.errors import ConfigError
+from simreg_core.results.delivered import best_of, delivered_in
+from simreg_core.results.objectives import BestTrial
+from simreg_core.results.request import StudyRequest, read_request
 from simreg_core.results.study_lock import LOCK_FILE, is_held, read_heartbeat
 from simreg_core.results.tables import read_table
 from simreg_core.storage.location import to_path
 
-SPACE_FILE = "space.yaml"
 _HOLDER = ("host", "pid", "started_at", "updated_at")
 
 State = Literal["running", "stopped", "finished", "unknown"]
@@ -68,44 +59,25 @@ class StudyProgress:
         return None if self.trials is None else sum(self.trials.values())
 
 
-class StudyRequest(NamedTuple):
-    """The part of the space file that progress depends on."""
-
-    name: str
-    num_trials: int
-    confirms: bool
-    objectives: Sequence[str]
-    constraints: Sequence[str]
-    columns: Sequence[str]
-    """Columns of the trials table that trials are ranked by."""
-
-
 def study_progress(folder: str | Path) -> StudyProgress:
     """The progress of the study in a folder; errors become :attr:`StudyProgress.problem`.
 
     Metrics that the folder names are not imported.
     """
     folder = to_path(folder)
-    with described_by(lambda: metrics_in(read_table(folder, "trials").schema)):
-        return _study_progress(folder)
-
-
-def _study_progress(folder: Path) -> StudyProgress:
     problems: list[str] = []
 
     def read_rows(table: str, columns: Sequence[str]) -> list[dict[str, Any]] | None:
         return _attempt(problems, lambda: read_table(folder, table, columns=columns).to_pylist())
 
     request = _attempt(problems, lambda: read_request(folder))
-    rows = read_rows("trials", ["trial", "status", "reason", *(request.columns if request else ())])
+    rows = read_rows("trials", ["status", "reason"])
     networks = read_rows("confirmation", ["status"])
     running = is_running(folder)
     heartbeat = read_heartbeat(folder)
     best = None
     if request is not None and rows is not None:
-        rule = (request.objectives, request.constraints)
-        row = best_trial(rows, *rule)
-        best = None if row is None else BestTrial.of(row, *rule)
+        best = _attempt(problems, lambda: best_of(delivered_in(folder, request)))
     return StudyProgress(
         name=request.name if request else folder.name,
         state=_state(running, request, rows, heartbeat.get("phase")),
@@ -141,29 +113,6 @@ def _attempt(problems: list[str], read: Callable[[], Found]) -> Found | None:
     except OSError as err:
         problems.append(os_reason(err))
     return None
-
-
-def read_request(folder: str | Path) -> StudyRequest:
-    """Read the space file in a result folder."""
-    folder = to_path(folder)
-    path = folder / SPACE_FILE
-    if not path.is_file():
-        raise ConfigError(f"{folder}: no results of a search (it has no {SPACE_FILE})")
-    space = read_yaml_mapping(path, folder)
-    try:
-        objectives, constraints = space["objectives"], space.get("constraints", ())
-        ranking = objective(ranking_metric(objectives)).name
-        metrics = [ranking, *(parse_constraint(text).metric for text in constraints)]
-        return StudyRequest(
-            name=str(space["name"]),
-            num_trials=int(space["tuning"]["num_trials"]),
-            confirms=space["tuning"].get("confirm") is not None,
-            objectives=objectives,
-            constraints=constraints,
-            columns=[f"{SEARCH_SPLIT}.{name}" for name in dict.fromkeys(metrics)],
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as err:
-        raise ConfigError(f"{path}: damaged: {reason_of(err)}") from err
 
 
 def _state(

@@ -8,16 +8,19 @@ is that of the modelled means over seeds. Otherwise it is the front of the raw v
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simreg_core.statistics.noisy_model import Array, NoisyModel
-from simreg_core.statistics.pareto import hypervolume, non_dominated
+from simreg_core.statistics.pareto import front_among, hypervolume
 
 MIN_MODELLED = 12
 """With fewer distinct configurations, the front is that of the raw values."""
+MAX_MODELLED = 1000
+"""Most measurements that models are conditioned on, drawn at random."""
 MOST_SHOWN = 8
 """Entries of a front that tables show."""
 
@@ -37,6 +40,8 @@ class NoisyFront(NamedTuple):
     """(n,), probability that the means over seeds meet the constraints; 0 or 1 without models."""
     on_front: Mask
     """(n,), feasible with a probability of 0.5 or more, and not dominated by another such row."""
+    r2: tuple[float, ...]
+    """(M,), R2 of the models' leave-one-out predictions; empty if there are none."""
     problem: str
     """Why the front is not modelled, as a clause; empty if it is."""
 
@@ -71,27 +76,43 @@ def noisy_front(
     if num_distinct < MIN_MODELLED:
         problem = f"{num_distinct} configurations are too few for a model (at least {MIN_MODELLED})"
         return _raw_front(measured, limits, maximize, problem)
+    used = np.arange(len(points))
+    if len(points) > MAX_MODELLED:
+        used = np.sort(np.random.default_rng(0).choice(used, MAX_MODELLED, replace=False))
     models = [
-        NoisyModel.fitted(points, column, is_accuracy=share)
+        _model(points[used], column[used], is_accuracy=share)
         for column, share in zip(measured.T, is_accuracy, strict=True)
     ]
+    r2 = tuple(model.surface.leave_one_out.r2 for model in models)
     unexplained = [n for n, model in zip(names, models, strict=True) if not model.surface.explains]
     if unexplained:
         problem = f"the parameters do not predict {' and '.join(unexplained)}"
-        return _raw_front(measured, limits, maximize, problem)
+        return _raw_front(measured, limits, maximize, problem)._replace(r2=r2)
     found = [model.estimate(points) for model in models]
     mean = np.column_stack([estimate.mean for estimate in found])
     feasible = np.ones(len(points))
     for column in limits.T:  # independent of each other, as the metrics are
-        feasible *= NoisyModel.fitted(points, column, is_accuracy=False).probability_below(points)
+        model = _model(points[used], column[used], is_accuracy=False)
+        feasible *= model.probability_below(points)
     return NoisyFront(
         mean,
         np.column_stack([estimate.low for estimate in found]),
         np.column_stack([estimate.high for estimate in found]),
         feasible,
-        _front_of(mean, feasible >= 0.5, maximize),
+        front_among(mean, feasible >= 0.5, maximize),
+        r2,
         "",
     )
+
+
+def _model(points: Array, measured: Array, *, is_accuracy: bool) -> NoisyModel:
+    return _kept_model(points.tobytes(), len(points), measured.tobytes(), is_accuracy)
+
+
+@lru_cache(maxsize=64)  # tables, charts and served pages need the models of the same rows
+def _kept_model(points: bytes, number: int, measured: bytes, is_accuracy: bool) -> NoisyModel:
+    inputs = np.frombuffer(points).reshape(number, -1)
+    return NoisyModel.fitted(inputs, np.frombuffer(measured), is_accuracy=is_accuracy)
 
 
 def _raw_front(
@@ -99,14 +120,8 @@ def _raw_front(
 ) -> NoisyFront:
     unknown = np.full(measured.shape, np.nan)
     meets: Mask = np.all(limits <= 0, axis=1)
-    on_front = _front_of(measured, meets, maximize)
-    return NoisyFront(measured, unknown, unknown, meets.astype(np.float64), on_front, problem)
-
-
-def _front_of(values: Array, allowed: Mask, maximize: Sequence[bool]) -> Mask:
-    on_front = np.zeros(len(values), dtype=np.bool_)
-    on_front[allowed] = non_dominated(values[allowed], maximize)
-    return on_front
+    on_front = front_among(measured, meets, maximize)
+    return NoisyFront(measured, unknown, unknown, meets.astype(np.float64), on_front, (), problem)
 
 
 def most_hypervolume(

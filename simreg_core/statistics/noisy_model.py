@@ -26,6 +26,7 @@ _LOWEST, _HIGHEST = 0.005, 0.9975  # logits of accuracies outside are too far aw
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 _Z = 1.959963984540054  # half width of a 95 % interval
+_PIECE = 500  # points whose covariance is computed at once
 _JITTER = 1e-7  # of the largest variance
 
 
@@ -95,8 +96,7 @@ class NoisyModel:
 
     def estimate(self, at: Array) -> Estimate:
         """The mean over seeds at points (m, d), with its interval."""
-        mean, covariance = posterior(self.surface, self.points, self.values, at)
-        variance = covariance.diagonal().clip(min=0.0)
+        mean, variance = self._marginals(at)
         noise = self.surface.noise_std**2 if np.isfinite(self.surface.noise_std) else 0.0
         half = _Z * WIDEN * np.sqrt(variance)
         return Estimate(
@@ -110,10 +110,19 @@ class NoisyModel:
 
         Of metrics that are not accuracies, the noise-free value is the mean over seeds.
         """
-        mean, covariance = posterior(self.surface, self.points, self.values, at)
-        spread = np.sqrt(covariance.diagonal().clip(min=1e-24))
-        found: Array = norm.cdf((bound - mean) / spread)
+        mean, variance = self._marginals(at)
+        found: Array = norm.cdf((bound - mean) / np.sqrt(variance.clip(min=1e-24)))
         return found
+
+    def _marginals(self, at: Array) -> tuple[Array, Array]:
+        """Mean and variance (m,) of the noise-free values as modelled, at points (m, d)."""
+        means, variances = [np.empty(0)], [np.empty(0)]
+        for start in range(0, len(at), _PIECE):
+            piece = at[start : start + _PIECE]
+            mean, covariance = posterior(self.surface, self.points, self.values, piece)
+            means.append(mean)
+            variances.append(covariance.diagonal().clip(min=0.0))
+        return np.concatenate(means), np.concatenate(variances)
 
     def _over_seeds(self, mean: Array, variance: Array | float) -> Array:
         """Mean over normal noise, in the metric's units."""

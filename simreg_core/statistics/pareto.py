@@ -31,6 +31,15 @@ def non_dominated(values: ArrayLike, maximize: Sequence[bool]) -> NDArray[np.boo
     return _two_objectives(ranks) if ranks.shape[1] == 2 else _any_objectives(ranks)
 
 
+def front_among(
+    values: ArrayLike, allowed: NDArray[np.bool_], maximize: Sequence[bool]
+) -> NDArray[np.bool_]:
+    """Which of the points (N, M) are on the front of the allowed ones, (N,)."""
+    on_front = np.zeros(len(allowed), dtype=np.bool_)
+    on_front[allowed] = non_dominated(np.asarray(values)[allowed], maximize)
+    return on_front
+
+
 def hypervolume(values: ArrayLike, reference: ArrayLike, maximize: Sequence[bool]) -> float:
     """Exact volume between the points and the reference point, in the product of the units.
 

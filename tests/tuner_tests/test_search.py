@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from simreg_core.errors import ConfigError
-from simreg_core.results.progress import SPACE_FILE
+from simreg_core.results.request import SPACE_FILE
 from simreg_core.results.schema import TABLES
 from simreg_core.results.tables import ResultStore
 from tests.tuner_tests.spaces import ALPHA, GOOD_SPACE, make_space

@@ -14,7 +14,8 @@ from rich.console import Console
 from simreg_core.config.trial import TrialConfig
 from simreg_core.errors import reason_of
 from simreg_core.registry import METRICS
-from simreg_core.results.objectives import SEARCH_SPLIT, ranked_trials
+from simreg_core.results.delivered import Delivered, delivered_in
+from simreg_core.results.objectives import SEARCH_SPLIT
 from simreg_core.results.schema import CONFIRMATION_COLUMNS, Role, optional_column
 from simreg_core.results.tables import ResultStore
 from simreg_core.results.tradeoff import baseline_accuracy, tradeoff
@@ -38,7 +39,6 @@ from tuner.execution.worker import (
 )
 from tuner.space.search_space import SearchSpace
 from tuner.space.tuning import ConfirmConfig
-from tuner.study.added_trials import own_front
 from tuner.study.folder import SearchPlan
 from tuner.study.study import read_study
 
@@ -225,20 +225,11 @@ def _pair(store: ResultStore, runs: Mapping[str, Run]) -> dict[str, dict[str, An
     return done
 
 
-def choose(
-    rows: Sequence[Mapping[str, Any]],
-    front: set[int],
-    space: SearchSpace,
-    top: int | Literal["front"],
-) -> list[int]:
-    """Numbers of the ``top`` best complete trials, or of the whole front, best first.
-
-    Trials on the front (``front``: their numbers) come before the others. Both groups are in the
-    order of :func:`~simreg_core.results.objectives.ranked_trials`.
-    """
-    ranked = [row["trial"] for row in ranked_trials(rows, space.objectives, space.constraints)]
-    ranked.sort(key=lambda number: number not in front)  # stable
-    return ranked[: len(front) if top == "front" else top]
+def choose(found: Delivered, top: int | Literal["front"]) -> list[int]:
+    """Numbers of the ``top`` best trials, or of the whole front, best first."""
+    rows = found.best_first()
+    rows = [row for row in rows if found.on_front[row]] if top == "front" else rows[:top]
+    return [int(found.trials[row]) for row in rows]
 
 
 def confirm_best(
@@ -258,8 +249,7 @@ def confirm_best(
     study = read_study(plan.folder, plan.space, plan.storage)
     numbers = list(dict.fromkeys(trials or ()))
     if trials is None:
-        front = own_front(study)
-        numbers = choose(store.read("trials"), front, plan.space, wanted.top)
+        numbers = choose(delivered_in(plan.folder), wanted.top)
     if not numbers:
         missed = ", ".join(plan.space.constraints) if wanted.top == "front" else ""
         which = f"trial that meets {missed}" if missed else "complete trial"

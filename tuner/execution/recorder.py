@@ -65,4 +65,4 @@ class Recorder:
         known = [] if self._best is None else [self._best]
         rule = (self.space.objectives, self.space.constraints)
         self._best = best_trial([*known, *new], *rule)
-        self.view.best = None if self._best is None else BestTrial.of(self._best, *rule)
+        self.view.best = None if self._best is None else BestTrial.measured(self._best, *rule)

@@ -19,8 +19,8 @@ from simreg_core.errors import ConfigError
 from simreg_core.networks.checkpoint import CheckpointError, load_network
 from simreg_core.networks.export import write_network
 from simreg_core.networks.network import FeatureNetwork
-from simreg_core.results.objectives import SEARCH_SPLIT, best_trial
-from simreg_core.results.progress import read_request
+from simreg_core.results.delivered import delivered_in
+from simreg_core.results.objectives import SEARCH_SPLIT
 from simreg_core.results.schema import SPLITS
 from simreg_core.results.tables import ResultStore
 from simreg_core.storage.atomic import write_text
@@ -46,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=_trial_number,
         required=True,
         metavar="ID",
-        help="number of the trial, or best: by the only objective, or by the tradeoff score of "
-        "several, on the validation split (trials that meet the search's constraints come first)",
+        help="number of the trial, or best: the first of the front that the search delivers, by "
+        "the only objective or the tradeoff score of several, on the validation split",
     )
     parser.add_argument(
         "--seed",
@@ -83,8 +83,8 @@ def export_trial(
     """Write a network of a trial, with its configuration, results and model card, to a new folder.
 
     The results are those of this network, even if the trial has several seeds. A ``number`` of None
-    stands for :func:`~simreg_core.results.objectives.best_trial`, a ``seed`` of None for the first
-    of the trial. Returns the number and the seed.
+    stands for the best of :func:`~simreg_core.results.delivered.delivered_in`, a ``seed`` of None
+    for the first of the trial. Returns the number and the seed.
 
     Raises:
         ConfigError: the results, trial, seed or weights do not exist or are damaged, the trial is
@@ -119,11 +119,10 @@ def _choose(store: ResultStore, number: int | None) -> dict[str, Any]:
     if not rows:
         raise ConfigError(f"{folder}: no trial has ended yet")
     if number is None:
-        request = read_request(folder)
-        best = best_trial(rows, request.objectives, request.constraints)
-        if best is None:
+        found = delivered_in(folder)
+        if not len(found.trials):
             raise ConfigError(f"{folder}: --trial best: none of {len(rows)} trials is complete")
-        return best
+        number = int(found.trials[found.best_first()[0]])
     by_number = {row["trial"]: row for row in rows}
     if number not in by_number:
         raise ConfigError(

@@ -43,17 +43,6 @@ def own_trials(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in study.get_trials(deepcopy=False) if not _is_added(study, trial)]
 
 
-def own_front(study: optuna.Study) -> set[int]:
-    """Numbers of the trials on the Pareto front of the search's own trials."""
-    own = own_trials(study)
-    if len(own) == len(study.get_trials(deepcopy=False)):
-        return {trial.number for trial in study.best_trials}
-    finished = [trial for trial in own if trial.state.is_finished()]
-    alone = optuna.create_study(directions=study.directions)
-    alone.add_trials(finished)
-    return {finished[trial.number].number for trial in alone.best_trials}
-
-
 def check_added(study: optuna.Study, distributions: Mapping[str, BaseDistribution]) -> None:
     """Refuse added trials that the sampler cannot use.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from simreg_core.cli import os_reason
 from simreg_core.errors import ConfigError
-from simreg_core.results.progress import SPACE_FILE
+from simreg_core.results.request import SPACE_FILE
 from simreg_core.results.tables import ResultStore
 from simreg_core.storage.location import storage_of, to_path
 from tuner.loggers.targets import LogTarget

@@ -97,8 +97,11 @@ def test_other_split_does_not_decide() -> None:
 
 def test_summary_of_the_best_trial_says_what_it_is_best_in() -> None:
     (row,) = rows_of("tradeoff_score", 0.0625, clean_accuracy=0.4)
-    assert str(BestTrial.of(row, PAIR, [])) == "tradeoff score +0.062 (trial 0)"
-    missed = BestTrial.of(row, PAIR, ["clean_accuracy >= 0.5"])
+    assert str(BestTrial.measured(row, PAIR, [])) == "measured tradeoff score +0.062 (trial 0)"
+    missed = BestTrial.measured(row, PAIR, ["clean_accuracy >= 0.5"])
     assert not missed.is_feasible
     assert "misses" in str(missed)
-    assert str(BestTrial.of(row, ["clean_accuracy"], [])) == "clean accuracy 0.400 (trial 0)"
+    assert (
+        str(BestTrial.measured(row, ["clean_accuracy"], []))
+        == "measured clean accuracy 0.400 (trial 0)"
+    )

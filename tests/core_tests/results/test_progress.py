@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from simreg_core import registry
-from simreg_core.results.progress import SPACE_FILE, study_progress
+from simreg_core.results.progress import study_progress
+from simreg_core.results.request import SPACE_FILE
 from simreg_core.results.study_lock import HEARTBEAT_FILE, LOCK_FILE, StudyLock
 from simreg_core.results.tables import ResultStore
 from simreg_core.storage import base

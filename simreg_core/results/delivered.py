@@ -1,0 +1,267 @@
+"""The front that a search delivers: one decision for every table, chart and command.
+
+It is modelled where models of the metrics explain something (see
+:mod:`simreg_core.statistics.noisy_front`). Every network is one measurement. Failed and pruned
+trials are left out, and so are trials without a finite value of a metric.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simreg_core.errors import ConfigError, reason_of
+from simreg_core.registry import Metric
+from simreg_core.results.objectives import (
+    SEARCH_SPLIT,
+    BestTrial,
+    Constraint,
+)
+from simreg_core.results.request import SPACE_FILE, StudyRequest, read_request
+from simreg_core.results.schema import PARAMETERS
+from simreg_core.results.tables import read_table
+from simreg_core.statistics.noisy_front import Mask, most_hypervolume, noisy_front
+from simreg_core.statistics.noisy_model import Array
+from simreg_core.statistics.parameter_points import parameter_points
+from simreg_core.statistics.pareto import front_among
+from simreg_core.storage.location import to_path
+
+Row = Mapping[str, Any]
+_WEIGHT = "robustness.tradeoff_weight"
+
+
+class Delivered(NamedTuple):
+    """N complete trials with values of M metrics, measured and estimated."""
+
+    metrics: tuple[Metric, ...]
+    parameters: tuple[str, ...]
+    """Searched parameters that vary among the trials, which the models are over."""
+    trials: NDArray[np.int64]
+    """(N,), their numbers, ascending."""
+    measured: Array
+    """(N, M), as recorded; means of trials with several networks."""
+    mean: Array
+    """(N, M), estimates of the mean over seeds; as measured if the front is not modelled."""
+    low: Array
+    """(N, M), lower ends of 95 % intervals of the estimates; NaN if the front is not modelled."""
+    high: Array
+    """(N, M), upper ends."""
+    ranking: Metric
+    """The metric that ranks trials."""
+    rank: Array
+    """(N,), its estimates, larger is better (negative if smaller values are); NaN if unknown."""
+    violation: Array
+    """(N,), total measured violation of the constraints; 0 if all are met."""
+    feasible: Mask
+    """(N,), whether the constraints are met, by the models if the front is modelled."""
+    on_measured_front: Mask
+    """(N,), by the measured values and violations."""
+    on_front: Mask
+    """(N,), by the estimates."""
+    r2: tuple[float, ...]
+    """(M,), share of the variance that the models predict of left-out values; empty if there are
+    no models."""
+    problem: str
+    """Why the front is not modelled, as a clause; empty if it is."""
+
+    @property
+    def is_modelled(self) -> bool:
+        """Whether the front is that of the modelled means."""
+        return not self.problem
+
+    def rank_value(self, row: int) -> float:
+        """The estimate of the ranking metric of a row, in its own direction."""
+        return float(self.rank[row]) * (1.0 if self.ranking.direction == "maximize" else -1.0)
+
+    def best_first(self) -> list[int]:
+        """Rows, best first: those of the front, the other feasible ones, the infeasible ones.
+
+        The first two groups are ordered by ``rank``, the third by ``violation``, then ``rank``.
+        """
+        missed = np.where(self.feasible, 0.0, self.violation)
+        rank = np.where(np.isnan(self.rank), -np.inf, self.rank)
+        order = np.lexsort((self.trials, -rank, missed, ~self.on_front, ~self.feasible))
+        return [int(row) for row in order]
+
+    def shown(self) -> list[int]:
+        """Rows of the front's entries for a table (at most 8), by the first metric, best first.
+
+        They are those that add most hypervolume.
+        """
+        rows = np.flatnonzero(self.on_front)
+        maximize = [metric.direction == "maximize" for metric in self.metrics]
+        chosen = rows[most_hypervolume(self.mean[rows], maximize)]
+        first = self.mean[chosen, 0] * (-1.0 if maximize[0] else 1.0)
+        return [int(row) for row in chosen[np.argsort(first, kind="stable")]]
+
+
+def delivered(
+    search: Mapping[str, Mapping[str, Any]],
+    rows: Iterable[Row],
+    networks: Iterable[Row],
+    metrics: Sequence[Metric],
+    constraints: Sequence[Constraint] = (),
+    *,
+    ranking: Metric | None = None,
+    split: str = SEARCH_SPLIT,
+) -> Delivered:
+    """The front of a search in some metrics.
+
+    Args:
+        search: The searched parameters as in a space file.
+        rows: Rows of the table ``trials`` with at least the columns of :func:`columns_for`.
+        networks: Rows of the table ``seeds``, of trials with several networks.
+        metrics: The M metrics, each with a direction.
+        constraints: Bounds on metrics of the search split.
+        ranking: Metric that ranks trials; None: the first of ``metrics``.
+        split: Split of the metrics.
+
+    Raises:
+        ValueError: a value of a searched range is not a number; names the parameter.
+    """
+    ranking = ranking or metrics[0]
+    names = [f"{split}.{metric.name}" for metric in metrics]
+    bounded = [f"{SEARCH_SPLIT}.{bound.metric}" for bound in constraints]
+    complete = [row for row in rows if row["status"] == "complete" and _has(row, names + bounded)]
+    complete.sort(key=lambda row: int(row["trial"]))
+    several: dict[int, list[Row]] = {}
+    for network in networks:
+        if _has(network, names + bounded):
+            several.setdefault(network["trial"], []).append(network)
+    groups = [several.get(row["trial"], [row]) for row in complete]
+    first = np.cumsum([0, *map(len, groups)])[:-1]  # all networks of a trial have one estimate
+    of_trial = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    found = parameter_points(search, complete)
+    singles = [row for group in groups for row in group]
+    maximize = [metric.direction == "maximize" for metric in metrics]
+    front = noisy_front(
+        found.points[of_trial],
+        _values(singles, names),
+        [metric.title for metric in metrics],
+        is_accuracy=[metric.is_accuracy for metric in metrics],
+        maximize=maximize,
+        violations=_violations(singles, constraints),
+    )
+    measured, violations = _values(complete, names), _violations(complete, constraints)
+    meets: Mask = np.all(violations <= 0, axis=1)
+    feasible = front.feasible[first] >= 0.5
+    mean = front.mean[first]
+    if not front.is_modelled:  # the mean of a trial's networks is what is known of it
+        mean, feasible = measured, meets
+    return Delivered(
+        metrics=tuple(metrics),
+        parameters=found.parameters,
+        trials=np.array([row["trial"] for row in complete], dtype=np.int64),
+        measured=measured,
+        mean=mean,
+        low=front.low[first],
+        high=front.high[first],
+        ranking=ranking,
+        rank=_rank(complete, metrics, ranking, split, mean - measured),
+        violation=violations.clip(min=0).sum(axis=1),
+        feasible=feasible,
+        on_measured_front=front_among(measured, meets, maximize),
+        on_front=front_among(mean, feasible, maximize),
+        r2=front.r2,
+        problem=front.problem,
+    )
+
+
+def delivered_in(folder: str | Path, request: StudyRequest | None = None) -> Delivered:
+    """The front of the search in a result folder, in its objectives on the search split.
+
+    ``request`` is what its space file asks for; read if None.
+
+    Raises:
+        ConfigError: the space file or a table is missing or damaged.
+    """
+    folder = to_path(folder)
+    request = request or read_request(folder)
+    metrics, constraints, ranking = request.objectives, request.constraints, request.ranking
+    columns = columns_for(request.search, [*metrics, ranking], constraints)
+    rows, networks = (
+        read_table(folder, table, columns=columns).to_pylist() for table in ("trials", "seeds")
+    )
+    try:
+        return delivered(request.search, rows, networks, metrics, constraints, ranking=ranking)
+    except (AttributeError, KeyError, TypeError, ValueError) as err:
+        raise ConfigError(f"{folder / SPACE_FILE}: search is damaged: {reason_of(err)}") from err
+
+
+def best_of(found: Delivered) -> BestTrial | None:
+    """Summary of the best trial of a front; None if no trial can be ranked."""
+    row = next((row for row in found.best_first() if np.isfinite(found.rank[row])), None)
+    if row is None:
+        return None
+    return BestTrial.of(
+        found.ranking,
+        int(found.trials[row]),
+        found.rank_value(row),
+        is_feasible=bool(found.feasible[row]),
+        is_modelled=found.is_modelled,
+    )
+
+
+def columns_for(
+    search: Iterable[str],
+    metrics: Iterable[Metric],
+    constraints: Iterable[Constraint] = (),
+    *,
+    split: str = SEARCH_SPLIT,
+) -> list[str]:
+    """The columns of the tables ``trials`` and ``seeds`` that :func:`delivered` reads.
+
+    Of ``search``, the keys suffice. Name the ranking metric among the ``metrics``.
+    """
+    keys = tuple(search)
+    parameters = [
+        column.name
+        for column in PARAMETERS
+        if column.name in keys or any(key.startswith(f"{column.name}.") for key in keys)
+    ]
+    values = [f"{split}.{metric.name}" for metric in metrics]
+    bounded = [f"{SEARCH_SPLIT}.{bound.metric}" for bound in constraints]
+    return list(dict.fromkeys(("trial", "status", _WEIGHT, *parameters, *values, *bounded)))
+
+
+def _has(row: Row, names: Iterable[str]) -> bool:
+    """Whether a row has finite values in some columns."""
+    values = [row.get(name) for name in names]
+    return all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+
+
+def _values(rows: Sequence[Row], names: Sequence[str]) -> Array:
+    values = [[row[name] for name in names] for row in rows]
+    return np.array(values, dtype=np.float64).reshape(len(rows), len(names))
+
+
+def _violations(rows: Sequence[Row], constraints: Sequence[Constraint]) -> Array:
+    found = [[bound.violation(row) for bound in constraints] for row in rows]
+    return np.array(found, dtype=np.float64).reshape(len(rows), len(constraints))
+
+
+def _rank(
+    rows: Sequence[Row], metrics: Sequence[Metric], ranking: Metric, split: str, shift: Array
+) -> Array:
+    """Estimates (N,) of the ranking metric, larger is better.
+
+    ``shift`` (N, M) is by how much the estimates of the metrics differ from the measurements. The
+    tradeoff score is linear in the accuracies, so that it shifts with them. Another metric that is
+    not among ``metrics`` is taken as measured.
+    """
+    name = f"{split}.{ranking.name}"
+    values = np.array([row[name] if _has(row, [name]) else np.nan for row in rows])
+    names = [metric.name for metric in metrics]
+    if ranking.name in names:
+        values = values + shift[:, names.index(ranking.name)]
+    elif ranking.name == "tradeoff_score" and {"clean_accuracy", "robust_accuracy"} <= set(names):
+        weights = np.array([row.get(_WEIGHT) or 0.0 for row in rows])
+        clean, robust = names.index("clean_accuracy"), names.index("robust_accuracy")
+        values = values + shift[:, robust] + weights * shift[:, clean]
+    rank: Array = values if ranking.direction == "maximize" else -values
+    return rank
