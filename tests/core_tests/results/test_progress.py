@@ -13,10 +13,12 @@ from simreg_core.results.tables import ResultStore
 from simreg_core.storage import base
 
 SPACE = """name: demo
+search: {regularizer.alpha: {type: float, low: 0.1, high: 1.0}}
 objectives: [clean_accuracy, robust_accuracy]
 constraints: [clean_accuracy >= 0.5]
 tuning: {num_trials: 3, confirm: null}
 """
+PAIR = ("clean_accuracy", "robust_accuracy")
 CONFIRMS = SPACE.replace("null", "{top: 1, seeds: 2}")
 
 
@@ -27,7 +29,7 @@ def write_study(folder: Path, num_complete: int = 2, space: str = SPACE) -> Resu
     store.create()
     (folder / SPACE_FILE).write_text(space)
     for number in range(num_complete):
-        accuracies = {"validation.clean_accuracy": 0.4 + number / 4}
+        accuracies = {f"validation.{name}": 0.4 + number / 4 for name in PAIR}
         score = {"validation.tradeoff_score": number / 10 if number else 9.0}
         row = {"trial": number, "status": "complete", **accuracies, **score}
         store.write_trial("trials", number, [row])
@@ -157,7 +159,7 @@ def test_metrics_that_the_folder_names_are_shown_and_not_imported(
     monkeypatch.setattr(registry, "load_function", load)
     found = study_progress(tmp_path)
     assert (found.state, found.problem) == ("finished", None)
-    assert str(found.best) == "accuracy under the worst attack 0.700 (trial 1)"
+    assert str(found.best) == "measured accuracy under the worst attack 0.700 (trial 1)"
     write_study(tmp_path / "new", 0, space.replace(own, "absent_module:run"))
     found = study_progress(tmp_path / "new")
     assert (found.state, found.problem, found.best) == ("stopped", None, None)

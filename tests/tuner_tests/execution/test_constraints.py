@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
+from simreg_core.results.delivered import delivered_in
 from simreg_core.results.objectives import parse_constraint, total_violation
+from simreg_core.results.request import SPACE_FILE
 from simreg_core.results.tables import ResultStore
 from tests.tuner_tests.drivers import Driver, report
 from tests.tuner_tests.spaces import OBJECTIVES, make_space
-from tuner.search import pareto_table
+from tuner.search import front_table
 from tuner.study.folder import SearchPlan
 
 BOUND = "robust_accuracy >= 0.45"
@@ -125,7 +127,7 @@ def rows_of(*accuracies: tuple[float, float]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("accuracies", "title", "numbers"),
     [
-        (((0.9, 0.44), (0.8, 0.46)), "Pareto set of 2 trials under ", ["1"]),
+        (((0.9, 0.44), (0.8, 0.46)), "Pareto front of 2 trials under ", ["1"]),
         (((0.9, 0.1), (0.8, 0.44), (0.7, 0.3), (0.6, 0.2)), "None of 4 trials ", ["1", "2", "3"]),
     ],
     ids=["feasible", "none-is-feasible"],
@@ -139,6 +141,7 @@ def test_printed_front_is_that_of_feasible_trials_or_of_the_nearest(
     store.create()
     for row in rows_of(*accuracies):
         store.write_trial("trials", row["trial"], [row])
-    table = pareto_table(SearchPlan(driver.space, tmp_path), store)
+    (tmp_path / SPACE_FILE).write_text(driver.space.to_yaml())
+    table = front_table(SearchPlan(driver.space, tmp_path), store, delivered_in(tmp_path))
     assert str(table.title).startswith(title)
     assert [str(cell) for cell in table.columns[0].cells] == numbers
