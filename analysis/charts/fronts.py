@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from analysis.charts.chart import (
     scatter,
     values_in,
 )
+from analysis.charts.modelled_front import model_series, model_text
 from analysis.charts.style import (
     BASELINE,
     CATEGORIES,
@@ -46,8 +48,10 @@ from analysis.findings.study import Study
 from analysis.results.load import Array
 from analysis.results.parameters import CategoricalColor, ContinuousColor
 from analysis.results.seed_groups import SeedGroup
+from simreg_core.results.delivered import Delivered
 
 BASELINE_SYMBOLS: tuple[Symbol, ...] = ("diamond", "triangle-up", "triangle-down", "cross")
+_FAINT = 0.45  # opacity of measured values beside a modelled front
 CATEGORY_SYMBOLS: tuple[Symbol, ...] = ("circle", "square")
 
 
@@ -56,11 +60,15 @@ def front_chart(study: Study) -> Chart | Missing:
     name, title = "pareto", "Pareto front"
     if not study.pairs:
         return Missing(name, title, "no trial is complete with the metrics of this split")
-    panels = tuple(front_panel(pair, study.on_front, is_focused=True) for pair in study.pairs)
-    caption = f"{_members_text(study)} {baseline_text(study)}"
+    found, places = study.delivered, combinations(range(3), 2)
+    panels = tuple(
+        front_panel(pair, found, columns, is_focused=True)
+        for pair, columns in zip(study.pairs, places, strict=False)
+    )
+    caption = f"{_members_text(study)} {baseline_text(study)} {model_text(found)}"
     if len(study.pairs) > 1:
         caption += (
-            " Staircases join the trials that no other beats in the two axes shown; rings mark the "
+            " Staircases join the trials that no other beats in the two axes shown; marks show the "
             f"front in all {len(study.objectives)} objectives."
         )
     if outside := _num_outside(panels):
@@ -73,36 +81,46 @@ def front_chart(study: Study) -> Chart | Missing:
             " Confirmed trials are measured on test: see the table below, or --split test for "
             "their place in this chart."
         )
-    note = f"{conditions(study.pairs[0])} {interval_text(study.pairs[0])}"
-    return Chart(name, title, panels, caption, note)
+    return Chart(name, title, panels, caption, front_note(study.pairs[0], found))
+
+
+def front_note(info: ParetoInfo, found: Delivered | None) -> str:
+    """The conditions of a front and what its intervals are."""
+    bars = interval_text(info)
+    if found is not None and found.is_modelled:
+        bars = "Squares: modelled means over seeds with 95 % intervals."
+    return f"{conditions(info)} {bars}"
 
 
 def front_panel(
     info: ParetoInfo,
-    on_front: NDArray[np.bool_] | None = None,
+    found: Delivered | None = None,
+    columns: tuple[int, int] = (0, 1),
     *,
-    model: Sequence[Series] = (),
-    with_front: bool = True,
     is_focused: bool = False,
 ) -> Panel:
     """Trials, front, baselines and confirmed trials of one search in two metrics.
 
     Args:
         info: The search.
-        on_front: (N,), the trials to ring; None: the front in these two metrics.
-        model: Series to draw between the front and the baselines.
-        with_front: False leaves the front and its intervals out.
+        found: The front to mark; None: that of the measured values of these two metrics.
+        columns: Places of the two metrics in ``found``.
         is_focused: Whether the axes may leave out trials far from the front and the baselines.
     """
-    front = _front_series(info, info.on_front if on_front is None else on_front)
-    others = [
-        *model,
-        *baseline_series(info.baselines),
-        *baseline_series(info.fresh_baselines, "baseline, fresh seeds", "star"),
-        *_confirmed_series(info),
-    ]
-    core = not_empty([*front, *others] if with_front else others)
     trials = trial_series(info)
+    if found is not None and found.is_modelled:
+        front = model_series(found, columns) if found.on_front.any() else []
+        trials = tuple(series._replace(opacity=_FAINT) for series in trials)
+    else:
+        front = _front_series(info, info.on_front if found is None else found.on_front)
+    core = not_empty(
+        [
+            *front,
+            *baseline_series(info.baselines),
+            *baseline_series(info.fresh_baselines, "baseline, fresh seeds", "star"),
+            *_confirmed_series(info),
+        ]
+    )
     spread = core if is_focused else (*core, *trials)
     x_axis, y_axis = (
         axis_spec(axis, _limits(info.points[:, column], spread, column))
@@ -276,7 +294,7 @@ def _members_text(study: Study) -> str:
     if not len(front):
         return "No trial meets the search's constraints, so there is no front."
     best = "; ".join(
-        f"trial {study.numbers[row]}: {axis_values(study.axes, study.points[row])}"
+        f"trial {study.numbers[row]}: {axis_values(study.axes, study.delivered.mean[row])}"
         for row in front[:5]
     )
     more = f" (the best 5 of {len(front)} by {study.score_name.replace('_', ' ')})"

@@ -34,15 +34,19 @@ def probability_chart(study: Study) -> Chart | Missing:
     series = [
         Series(label, x[mask], y[mask], "bars", color, size=0.75, trials=trials[mask])
         for label, color, mask in (
-            ("on the observed front", TRIAL, is_observed),
+            ("on the front", TRIAL, is_observed),
             ("not on it", MUTED, ~is_observed),
         )
     ]
     sure = int((study.probability >= 0.95).sum())
     top = ", ".join(f"trial {n} {p:.2f}" for n, p in list(zip(trials, x, strict=True))[:-6:-1])
+    drawn, noise = "noise", NOISE
+    if study.delivered.is_modelled:
+        drawn = "modelled means"
+        noise = "They are drawn independently, although close configurations move together."
     caption = (
-        f"Share of {study.draws} draws (seed 0) of all trials' noise in which a trial is on the "
-        f"front of {int(study.feasible.sum())} trials. {NOISE} Highest: {top}. "
+        f"Share of {study.draws} draws (seed 0) of all trials' {drawn} in which a trial is on the "
+        f"front of {int(study.feasible.sum())} trials. {noise} Highest: {top}. "
         f"{sure} of {len(study.points)} trials reach 0.95."
         + (f" The {len(rows)} most probable are shown." if len(study.points) > len(rows) else "")
     )

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from analysis.findings.fronts import Axis, ParetoInfo
-from analysis.findings.modelled_front import NoiseAwareFront
 from analysis.findings.study import Study
 
 MAX_LISTED = 8
@@ -121,24 +120,6 @@ def baseline_text(study: Study) -> str:
     others = study.num_baselines - 1
     more = f" {others} other baselines are drawn as well." if others > 0 else ""
     return f"Baseline ({'' if seeds == 1 else 'mean of '}{counted(seeds, 'seed')}): {values}.{more}"
-
-
-def model_lines(front: NoiseAwareFront) -> list[str]:
-    """How well each metric is modelled, and whether to trust that."""
-    lines = [
-        f"model of {model.metric.title}, each of {model.num_trials} trials predicted by the "
-        f"others: R2_LOO {number(found.r2)}, mean error {number(found.mean_absolute_error)}, "
-        f"{'-' if np.isnan(found.coverage) else f'{found.coverage:.0%}'} within 95 % intervals; "
-        f"noise of one trial {number(model.surface.noise_std)}"
-        for model in front.models
-        for found in [model.surface.leave_one_out]
-    ]
-    if blind := [model.metric.title for model in front.models if not model.surface.explains]:
-        lines.append(
-            f"WARNING: the parameters explain nothing of {' and '.join(blind)} here: "
-            "do not trust the modelled front."
-        )
-    return lines
 
 
 def list_trials(numbers: Iterable[int]) -> str:

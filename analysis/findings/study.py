@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, islice
@@ -17,7 +18,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.findings.front_uncertainty import front_probability, num_draws
+from analysis.findings.delivered import constraints_of, delivered_front
+from analysis.findings.front_uncertainty import Z95, front_probability, num_draws
 from analysis.findings.fronts import (
     Axis,
     ParetoInfo,
@@ -31,9 +33,9 @@ from analysis.results.parameters import DTYPES, varying_parameters
 from simreg_core.config.yaml_io import read_yaml_mapping
 from simreg_core.errors import describe
 from simreg_core.registry import Metric
-from simreg_core.results.objectives import ranking_metric
+from simreg_core.results.delivered import Delivered
+from simreg_core.results.objectives import SEARCH_SPLIT, ranking_metric
 from simreg_core.results.study_lock import read_heartbeat
-from simreg_core.statistics.pareto import front_among
 from simreg_core.storage.location import to_path
 
 ACCURACIES = ("clean_accuracy", "robust_accuracy")
@@ -142,35 +144,50 @@ class Study:
         return len(self.pairs[0].baselines) if self.pairs else 0
 
     @cached_property
+    def delivered(self) -> Delivered:
+        """The front in all objectives; its rows are the N trials."""
+        metrics = [axis.metric for axis in self.axes]
+        usable = self.results._replace(trials=self.trials)
+        score = self.metrics[self.score_name]
+        return delivered_front(usable, self.space, self.split, metrics, score)
+
+    @property
     def feasible(self) -> NDArray[np.bool_]:
         """(N,), False for trials that miss the search's constraints."""
-        return self.trials["feasible"].to_numpy(dtype=np.bool_)
+        return self.delivered.feasible
 
-    @cached_property
+    @property
     def on_front(self) -> NDArray[np.bool_]:
         """(N,), by all objectives, among the feasible trials."""
-        return front_among(self.points, self.feasible, self.maximize)
+        return self.delivered.on_front
 
     @cached_property
     def draws(self) -> int:
-        """How many draws of the noise ``probability`` rests on."""
-        own = self.feasible
-        return num_draws(self.points[own], self.noise[own], self.maximize) if own.any() else 0
+        """How many draws of the estimates ``probability`` rests on."""
+        return num_draws(*self._uncertain()) if self.feasible.any() else 0
 
     @cached_property
     def probability(self) -> Array:
-        """(N,), of being on the front under ``noise``; 0 for the infeasible."""
-        probability, own = np.zeros(len(self.points)), self.feasible
-        if own.any():
-            points, noise = self.points[own], self.noise[own]
-            probability[own] = front_probability(points, noise, self.maximize, self.draws)
+        """(N,), of being on the front when the estimates are drawn anew; 0 for the infeasible.
+
+        The estimates vary by their intervals, or measured values by ``noise``.
+        """
+        probability = np.zeros(len(self.points))
+        if self.feasible.any():
+            probability[self.feasible] = front_probability(*self._uncertain(), self.draws)
         return probability
+
+    def _uncertain(self) -> tuple[Array, Array, list[bool]]:
+        """Estimates of the feasible trials, their standard errors, and the directions."""
+        found, own = self.delivered, self.feasible
+        noise = (found.high - found.low) / (2 * Z95) if found.is_modelled else self.noise
+        return found.mean[own], noise[own], self.maximize
 
     @cached_property
     def front(self) -> NDArray[np.int64]:
-        """Rows of the front, by score (or first objective), best first."""
-        rows = np.flatnonzero(self.on_front)
-        return rows[np.argsort(-self.score[rows], kind="stable")]
+        """Rows of the front, best first by the estimated score (or first objective)."""
+        rows = [row for row in self.delivered.best_first() if self.on_front[row]]
+        return np.array(rows, dtype=np.int64)
 
     @cached_property
     def score_name(self) -> str:
@@ -218,7 +235,8 @@ def load_study(folder: str | Path, split: str) -> Study:
     searched = tuple(n for n in names if n in known and known[n].direction is not None)
     objectives = searched if len(searched) > 1 else ACCURACIES
     complete = results.trials[results.trials["status"] == "complete"]
-    usable = finite_rows(complete, [*(f"{split}.{name}" for name in objectives), f"num_{split}"])
+    needed = [*(f"{split}.{name}" for name in objectives), f"num_{split}", *_bounded(space, known)]
+    usable = finite_rows(complete, [name for name in needed if name in complete])
     ended = results.trials[results.trials["status"] != "complete"]
     clean = results._replace(trials=pd.concat([usable, ended]) if len(ended) else usable)
     pairs = combinations(objectives[:3], 2) if len(usable) else ()
@@ -249,6 +267,13 @@ def read_space(folder: str | Path) -> Mapping[str, Any]:
     return read_yaml_mapping(path, folder) if path.exists() else {}
 
 
+def _bounded(space: Mapping[str, Any], known: Mapping[str, Metric]) -> list[str]:
+    """Columns of the constrained metrics; none if the space file is damaged, reported later."""
+    with suppress(AttributeError, TypeError, ValueError):
+        return [f"{SEARCH_SPLIT}.{bound.metric}" for bound in constraints_of(space, known)]
+    return []
+
+
 def _named_objectives(space: Mapping[str, Any], folder: Path) -> list[str]:
     """The objectives in a space file; none if it has none."""
     names = space.get("objectives", [])
@@ -259,26 +284,6 @@ def _named_objectives(space: Mapping[str, Any], folder: Path) -> list[str]:
             f"found {describe(wrong[0])}"
         )
     return list(names)
-
-
-def noise_of_score(study: Study) -> Array | None:
-    """Standard error of each trial's tradeoff score, (N,); None if the accuracies are unknown.
-
-    It combines the errors of the trial and of the baseline's mean, and takes clean and robust
-    accuracy to be independent.
-    """
-    if not set(ACCURACIES) <= set(study.objectives) or study.baseline is None:
-        return None
-    clean, robust = (study.objectives.index(name) for name in ACCURACIES)
-    means, deviations, num_seeds = study.baseline
-    if not np.isfinite(means[[clean, robust]]).all():
-        return None
-    weight = numbers(study.trials, "robustness.tradeoff_weight")
-    weight = np.where(np.isnan(weight), 1.0, weight)
-    own = study.noise[:, robust] ** 2 + (weight * study.noise[:, clean]) ** 2
-    spread = np.nan_to_num(deviations)
-    of_baseline = (spread[robust] ** 2 + (weight * spread[clean]) ** 2) / num_seeds
-    return np.asarray(np.sqrt(own + of_baseline))
 
 
 def _is_same(found: Any, asked: Any) -> bool:

@@ -11,8 +11,9 @@ import argparse
 from collections.abc import Sequence
 
 from analysis.charts import commands
+from analysis.findings.delivered import delivered_front, front_columns
 from analysis.findings.fronts import pareto_info
-from analysis.findings.modelled_front import noise_aware_front
+from analysis.findings.study import read_space
 from analysis.pareto.chart import pareto_chart
 from analysis.pareto.text import pareto_text
 from analysis.results.load import load_results
@@ -22,7 +23,7 @@ from simreg_core import cli
 def main(argv: Sequence[str] | None = None) -> int:
     """Write ``pareto_X_Y_SPLIT`` as .png, .pdf and .csv; print the front. Returns the exit code.
 
-    The names end in ``_model`` or ``_both`` if the modelled front is shown.
+    The names end in ``_raw`` with ``--front raw``.
     """
     return commands.run(_parser(), argv, _run)
 
@@ -30,17 +31,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     results = load_results(options.folder)
     info = pareto_info(results, options.x, options.y, options.split, options.color)
-    table, model = info.table, None
-    if options.front != "raw":
-        model = noise_aware_front(results, options.split, (options.x, options.y))
-        added = model.table()
-        new = [name for name in added if name == "trial" or name not in table]
-        table = table.merge(added[new], on="trial", how="left")
+    table, found = info.table, None
+    if options.front == "model":
+        space = read_space(options.folder)
+        metrics = [axis.metric for axis in info.axes]
+        found = delivered_front(results, space, options.split, metrics)
+        table = table.merge(front_columns(found, options.split), on="trial", how="left")
     commands.write_chart(
         options.out or options.folder / "figures",
-        pareto_chart(info, model, options.front),
+        pareto_chart(info, found),
         table,
-        pareto_text(info, model, with_raw=options.front != "model"),
+        pareto_text(info, found),
     )
     return 0
 
@@ -51,10 +52,10 @@ def _parser() -> cli.Parser:
     commands.add_axes(parser)
     parser.add_argument(
         "--front",
-        choices=("raw", "model", "both"),
-        default="raw",
-        help="the front of the recorded values, of a model of each metric over the searched "
-        "parameters, or both (default: %(default)s)",
+        choices=("model", "raw"),
+        default="model",
+        help="the front by models of the metrics, where they explain something, or always that of "
+        "the measured values (default: %(default)s)",
     )
     parser.add_argument("--color", metavar="PARAMETER", help="parameter that colours the points")
     commands.add_out(parser, "FOLDER/figures")

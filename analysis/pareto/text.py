@@ -4,42 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from analysis.charts.modelled_front import estimate_text, model_text
 from analysis.charts.wording import (
     axis_values,
     counted,
     counts_text,
     goals,
     images_text,
-    model_lines,
     range_text,
     with_error,
 )
 from analysis.findings.fronts import ParetoInfo, by_axes
-from analysis.findings.modelled_front import NoiseAwareFront
 from analysis.results.parameters import format_value
 from analysis.results.seed_groups import SeedGroup
+from simreg_core.results.delivered import Delivered
 
 
-def pareto_text(
-    info: ParetoInfo, model: NoiseAwareFront | None = None, *, with_raw: bool = True
-) -> str:
+def pareto_text(info: ParetoInfo, found: Delivered | None = None) -> str:
     """Counts, the front as a table, the baselines, the hypervolume, and how far to trust them.
 
-    The table of the modelled front, of the same two metrics, follows that of the raw one.
+    ``found`` is the front in the same two metrics; None: that of the measured values.
     """
     failed = info.num_failed_confirmations
+    is_modelled = found is not None and found.is_modelled
     lines = [
         f"{info.study}: {counts_text(info)}; {info.split} split, {images_text(info.num_images)}",
-        *(_front_lines(info) if with_raw else []),
-        *([""] if with_raw and model is not None else []),
-        *(_model_lines(info, model) if model is not None else []),
+        *(_model_lines(info, found) if found is not None and is_modelled else _front_lines(info)),
+        *(["", model_text(found)] if found is not None else []),
         "",
         *([] if info.baselines else ["baseline: no curves that give both metrics"]),
         *_group_lines(info, info.baselines, "baseline"),
         *_group_lines(info, info.confirmed, "confirmed trial"),
         *_group_lines(info, info.fresh_baselines, "its baseline, fresh seeds"),
         *([f"confirmation runs that failed and are left out: {failed}"] if failed else []),
-        f"hypervolume {'of the raw front ' if model else ''}{info.hypervolume:.6g} with reference "
+        f"hypervolume of the measured values {info.hypervolume:.6g} with reference "
         f"point {axis_values(info.axes, info.reference, 6)}",
         _caveat(info),
     ]
@@ -89,34 +87,23 @@ def _titles(info: ParetoInfo) -> list[str]:
     return [axis.metric.title for axis in info.axes]
 
 
-def _model_lines(info: ParetoInfo, model: NoiseAwareFront) -> list[str]:
-    if not model.on_front.any():
-        return ["No complete trial meets the search's constraints: there is no modelled front."]
-    over = ", ".join(model.parameters) or "no parameter that varies"
+def _model_lines(info: ParetoInfo, found: Delivered) -> list[str]:
+    if not found.on_front.any():
+        return ["No complete trial meets the search's constraints: there is no Pareto front."]
     title = (
-        f"Modelled front, {goals(info.axes)}: Gaussian process of each metric over {over} "
-        "(mean ± SD of the model; P: probability of being on the front, "
-        f"{model.num_draws} draws):"
+        f"Modelled Pareto front, {goals(info.axes)}: means over seeds with 95 % intervals, "
+        "measured values in parentheses:"
     )
-    return [title, "", *align(_model_rows(info, model)), "", *model_lines(model)]
+    return [title, "", *align(_model_rows(info, found))]
 
 
-def _model_rows(info: ParetoInfo, model: NoiseAwareFront) -> list[list[str]]:
-    titles = _titles(info)
-    raw = [f"raw {title}" for title in titles]
-    rows = [["trial", *info.parameters, *titles, *raw, "on raw front", "P"]]
+def _model_rows(info: ParetoInfo, found: Delivered) -> list[list[str]]:
+    rows = [["trial", *info.parameters, *_titles(info)]]
     table = info.table.set_index("trial", drop=False)
-    for index in by_axes(model.means, model.on_front):
-        trial = table.loc[model.trials[index]]
-        rows.append(
-            [
-                *(format_value(trial[name]) for name in ("trial", *info.parameters)),
-                *map(with_error, model.means[index], model.deviations[index]),
-                *map(with_error, model.raw[index]),
-                "yes" if model.on_raw_front[index] else "no",
-                f"{model.probability[index]:.2f}",
-            ]
-        )
+    for row in by_axes(found.mean, found.on_front):
+        trial = table.loc[found.trials[row]]
+        parameters = (format_value(trial[name]) for name in ("trial", *info.parameters))
+        rows.append([*parameters, *(estimate_text(found, row, column) for column in (0, 1))])
     return rows
 
 

@@ -32,7 +32,7 @@ def _run(options: argparse.Namespace) -> int:
         from analysis.charts.matplotlib_backend import render_pictures  # slow to import
 
         commands.write_files(folder / "figures", render_pictures(report.figures))
-    found = answer(report.study, report.model)
+    found = answer(report.study)
     print("\n".join([f"{found.verdict}.", *found.sentences]))
     for warning in warnings_of(report.study):
         print(f"WARNING: {warning}")

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from analysis.charts.modelled_front import WHY_MODELLED
 from analysis.charts.wording import conditions, counted, number, signed
 from analysis.findings.front_uncertainty import expected_maximum
-from analysis.findings.modelled_front import NoiseAwareFront
-from analysis.findings.study import Study, noise_of_score
+from analysis.findings.score_noise import noise_of_score
+from analysis.findings.study import Study
 from analysis.results.evidence import Confirmed
 
 CONFIRM_SEEDS = 5
@@ -37,15 +38,12 @@ class Answer(NamedTuple):
     commands: tuple[Command, ...]
 
 
-def answer(study: Study, model: NoiseAwareFront | None = None) -> Answer:
-    """Whether a better tradeoff than the baseline was found, how sure that is, what to run.
-
-    The noise-aware front may choose other trials to confirm.
-    """
+def answer(study: Study) -> Answer:
+    """Whether a better tradeoff than the baseline was found, how sure that is, what to run."""
     if not len(study.points):
         return _nothing_yet(study)
     scored = [c for c in study.confirmation.candidates if "tradeoff_score" in c.estimates]
-    return _confirmed_answer(study, scored) if scored else _screened_answer(study, model)
+    return _confirmed_answer(study, scored) if scored else _screened_answer(study)
 
 
 def _nothing_yet(study: Study) -> Answer:
@@ -98,18 +96,16 @@ def _interval(candidate: Confirmed, name: str) -> str:
     return f"{signed(estimate.mean)} ({signed(estimate.low)} to {signed(estimate.high)})"
 
 
-def _screened_answer(study: Study, model: NoiseAwareFront | None) -> Answer:
+def _screened_answer(study: Study) -> Answer:
     front = study.front
     if not len(front):
         why = f"None of {len(study.points)} complete trials meets the search's constraints."
         return Answer("No trial to recommend", (why,), None, ())
     row = int(front[0])
     trial = int(study.numbers[row])
-    commands = [_confirm_front(study), _export(study, trial), *_audit(study, trial)]
-    if model is not None and model.is_trustworthy and (model.on_front != model.on_raw_front).any():
-        commands.insert(1, _confirm_modelled(study, model))
+    commands = (_confirm_front(study), _export(study, trial), *_audit(study, trial))
     verdict, sentences = _screening(study, row, trial)
-    return Answer(verdict, tuple(sentences), trial, tuple(commands))
+    return Answer(verdict, tuple(sentences), trial, commands)
 
 
 def _confirm_front(study: Study) -> Command:
@@ -120,17 +116,6 @@ def _confirm_front(study: Study) -> Command:
     is_small = len(study.front) <= MAX_CONFIRMED
     shown = study.numbers[study.front if is_small else study.front[:3]]
     return _confirm(study, f"Confirm {'the front' if is_small else 'its best three'} {why}", shown)
-
-
-def _confirm_modelled(study: Study, model: NoiseAwareFront) -> Command:
-    """Confirms the modelled front, or its most probable members."""
-    rows = np.flatnonzero(model.on_front)
-    is_small = len(rows) <= MAX_CONFIRMED
-    if not is_small:
-        rows = rows[np.argsort(-model.probability[rows], kind="stable")[:3]]
-    which = "the modelled front" if is_small else "the three most probable of the modelled front"
-    why = f"Or confirm {which}, which averages out the luck of single seeds"
-    return _confirm(study, why, model.trials[rows])
 
 
 def _confirm(
@@ -149,15 +134,20 @@ def _screening(study: Study, row: int, trial: int) -> tuple[str, list[str]]:
             f"Trial {trial} is the best of the front by {study.metrics[study.score_name].title}. "
             "Without a tradeoff score, nothing compares it with the baseline."
         ]
-    known = score[np.isfinite(score)]
-    verdict = "Perhaps: screening only" if score[row] > 0 else "Not found: screening only"
+    known, found = score[np.isfinite(score)], study.delivered
+    best = found.rank_value(row) if study.score_name == "tradeoff_score" else score[row]
+    verdict = "Perhaps: screening only" if best > 0 else "Not found: screening only"
+    what = f"a tradeoff score of {signed(best)}"
+    if found.is_modelled:
+        what = f"a modelled tradeoff score of {signed(best)} (measured {signed(score[row])})"
     sentences = [
-        f"{int((known > 0).sum())} of {counted(len(known), 'complete trial')} score above the "
-        f"baseline's 0. The best one of the front is trial {trial} with a tradeoff score of "
-        f"{signed(score[row])}. {conditions(study.pairs[0])}"
+        f"{int((known > 0).sum())} of {counted(len(known), 'complete trial')} measured a score "
+        f"above the baseline's 0. The best one of the front is trial {trial} with {what}. "
+        f"{conditions(study.pairs[0])}"
     ]
-    noise = noise_of_score(study)
-    if noise is not None and noise[row] > 0:
+    if found.is_modelled:
+        sentences.append(WHY_MODELLED)
+    elif (noise := noise_of_score(study)) is not None and noise[row] > 0:
         sentences.append(_noise_sentence(float(score[row]), float(noise[row]), len(known)))
     if study.confirmation.problem:
         sentences.append(f"{study.confirmation.problem}.")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from analysis.charts.wording import counted, list_trials, number, signed
-from analysis.findings.study import Study, noise_of_score
+from analysis.findings.score_noise import noise_of_score
+from analysis.findings.study import Study
 
 LIKELY = 0.5
 

@@ -11,13 +11,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from analysis.charts.chart import Figure, Missing
 from analysis.charts.fronts import front_chart
 from analysis.charts.hypervolume import hypervolume_chart
-from analysis.charts.modelled_front import model_chart, study_model
 from analysis.charts.plotly_backend import plotly_figure
 from analysis.charts.search import importance_chart, landscape_chart, parallel_chart
 from analysis.charts.training import curves_chart, gamma_chart, learning_chart, load_epochs
 from analysis.charts.uncertainty import attainment_chart, probability_chart
 from analysis.findings.comparable import check_comparable, conditions
-from analysis.findings.modelled_front import NoiseAwareFront
 from analysis.findings.study import Study, load_study
 from analysis.report.answer import answer
 from analysis.report.caveats import warnings_of
@@ -34,8 +32,6 @@ class Report(NamedTuple):
     """A search with its figures."""
 
     study: Study
-    model: NoiseAwareFront | None
-    """None if there is none; its figure says why."""
     figures: tuple[Figure, ...]
 
 
@@ -66,10 +62,8 @@ def build_report(folder: str | Path, split: str, reference: str | Path | None = 
     if other is not None:
         _check_reference(study, other)
     epochs = load_epochs(study)
-    model = study_model(study)
     figures = (
         front_chart(study),
-        model_chart(study, model),
         probability_chart(study),
         attainment_chart(study),
         hypervolume_chart(study, other),
@@ -80,7 +74,7 @@ def build_report(folder: str | Path, split: str, reference: str | Path | None = 
         gamma_chart(study, epochs),
         learning_chart(study, epochs),
     )
-    return Report(study, None if isinstance(model, Missing) else model, figures)
+    return Report(study, figures)
 
 
 def _check_reference(study: Study, other: Study) -> None:
@@ -103,7 +97,7 @@ def render_page(report: Report) -> str:
     from plotly.offline import get_plotlyjs  # slow to import
 
     study = report.study
-    found = answer(study, report.model)
+    found = answer(study)
     charts = {f.name: plotly_figure(f) for f in report.figures if not isinstance(f, Missing)}
     return _template().render(
         title=study.results.study,
@@ -118,7 +112,7 @@ def render_page(report: Report) -> str:
         cost=cost(study),
         constants=constants(study),
         charts=charts,
-        data={"table": trial_table(study, report.model), "figures": charts},
+        data={"table": trial_table(study), "figures": charts},
         plotlyjs=get_plotlyjs(),
     )
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from analysis.charts.modelled_front import estimate_text
 from analysis.charts.wording import list_trials, number, one_line, with_error
 from analysis.findings.hypervolume_growth import device_hours, hours_unit
 from analysis.findings.study import ACCURACIES, Study
@@ -38,21 +39,28 @@ def front_table(study: Study) -> TextTable | None:
     head = ["trial", *map(short_name, study.parameters), *titles, "P(front)"]
     rows = [_front_row(study, row, shown) for row in study.front[:MAX_FRONT_ROWS]]
     left = len(study.front) - len(rows)
-    caption = (
-        "The front by score, best first (± standard error: over seeds, or binomial for a single "
-        f"network). {study.split.capitalize()} split."
-        + (f" {left} more trials are in the table of all trials." if left else "")
+    how = "± standard error: over seeds, or binomial for a single network"
+    if study.delivered.is_modelled:
+        how = "objectives: modelled means over seeds with 95 % intervals, measured in parentheses"
+    caption = f"The front by score, best first ({how}). {study.split.capitalize()} split." + (
+        f" {left} more trials are in the table of all trials." if left else ""
     )
     return TextTable(caption, head, rows)
 
 
 def _front_row(study: Study, row: int, metrics: Sequence[str]) -> list[str]:
-    trial = study.trials.iloc[row]
+    trial, found = study.trials.iloc[row], study.delivered
     errors = dict(zip(study.objectives, study.errors[row], strict=True))
+
+    def cell(name: str) -> str:
+        if found.is_modelled and name in study.objectives:
+            return estimate_text(found, row, study.objectives.index(name))
+        return with_error(trial[f"{study.split}.{name}"], errors.get(name, math.nan))
+
     return [
         f"{trial['trial']}{' (warm start)' if row in study.warm_starts else ''}",
         *(format_value(trial[name]) for name in study.parameters),
-        *(with_error(trial[f"{study.split}.{m}"], errors.get(m, math.nan)) for m in metrics),
+        *map(cell, metrics),
         f"{study.probability[row]:.2f}",
     ]
 

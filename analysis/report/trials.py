@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from analysis.charts.wording import one_line
-from analysis.findings.modelled_front import NoiseAwareFront
 from analysis.findings.study import Study
 
 RUN_COLUMNS = {
@@ -21,8 +20,8 @@ RUN_COLUMNS = {
 }
 
 
-def trial_table(study: Study, model: NoiseAwareFront | None) -> dict[str, Any]:
-    """All trials that ended, by column, as JSON types; no model leaves its column out.
+def trial_table(study: Study) -> dict[str, Any]:
+    """All trials that ended, by column, as JSON types.
 
     Returns:
         ``columns`` (``key``, ``label``, ``group`` and which values are ``best``: ``low`` or
@@ -44,9 +43,12 @@ def trial_table(study: Study, model: NoiseAwareFront | None) -> dict[str, Any]:
     add("front", "front", "identity", _marks(study, study.front, "front"))
     probability = pd.Series(study.probability.round(4), study.numbers)
     add("probability", "P(front)", "metric", trials["trial"].map(probability))
-    if model is not None and model.is_trustworthy:
-        probability = pd.Series(model.probability, model.trials)
-        add("model_probability", "P(front), model", "metric", trials["trial"].map(probability))
+    found = study.delivered
+    if found.is_modelled:
+        for metric, values in zip(found.metrics, found.mean.T, strict=True):
+            estimates = pd.Series(values.round(4), found.trials)
+            cells = trials["trial"].map(estimates)
+            add(f"{metric.name}.model", f"{metric.title}, modelled", "metric", cells)
     if len(study.warm_starts):
         add("origin", "origin", "identity", _marks(study, study.warm_starts, "warm start"))
     if not study.feasible.all():

@@ -117,7 +117,8 @@ def delivered(
         rows: Rows of the table ``trials`` with at least the columns of :func:`columns_for`.
         networks: Rows of the table ``seeds``, of trials with several networks.
         metrics: The M metrics, each with a direction.
-        constraints: Bounds on metrics of the search split.
+        constraints: Bounds on metrics of the search split. Without any, the recorded ``feasible``
+            of a trial stands.
         ranking: Metric that ranks trials; None: the first of ``metrics``.
         split: Split of the metrics.
 
@@ -148,8 +149,9 @@ def delivered(
         violations=_violations(singles, constraints),
     )
     measured, violations = _values(complete, names), _violations(complete, constraints)
-    meets: Mask = np.all(violations <= 0, axis=1)
-    feasible = front.feasible[first] >= 0.5
+    recorded = np.array([row.get("feasible") is not False for row in complete], dtype=np.bool_)
+    meets: Mask = np.all(violations <= 0, axis=1) if constraints else recorded
+    feasible = front.feasible[first] >= 0.5 if constraints else recorded
     mean = front.mean[first]
     if not front.is_modelled:  # the mean of a trial's networks is what is known of it
         mean, feasible = measured, meets
@@ -226,7 +228,9 @@ def columns_for(
     ]
     values = [f"{split}.{metric.name}" for metric in metrics]
     bounded = [f"{SEARCH_SPLIT}.{bound.metric}" for bound in constraints]
-    return list(dict.fromkeys(("trial", "status", _WEIGHT, *parameters, *values, *bounded)))
+    return list(
+        dict.fromkeys(("trial", "status", "feasible", _WEIGHT, *parameters, *values, *bounded))
+    )
 
 
 def _has(row: Row, names: Iterable[str]) -> bool:

@@ -78,8 +78,9 @@ def test_card_has_the_boundary_distance_and_names_an_unregularized_network(case:
 
 def test_best_is_that_of_the_objective_and_the_constraints(case: Case) -> None:
     row = case.row(3)
-    robust = row["validation.robust_accuracy"]
-    case.store.write_trial("trials", 3, [{**row, "validation.robust_accuracy": robust + 0.1}])
+    robust, clean = row["validation.robust_accuracy"], row["validation.clean_accuracy"]
+    other = {"validation.robust_accuracy": robust + 0.1, "validation.clean_accuracy": clean - 0.2}
+    case.store.write_trial("trials", 3, [{**row, **other}])
     case = case._replace(to=case.to / "with" / "parents")
     assert case.export("best").code == 0
     assert case.metrics["trial"] == 2  # by the tradeoff score
