@@ -71,7 +71,7 @@ def front_chart(study: Study) -> Chart | Missing:
             " Staircases join the trials that no other beats in the two axes shown; marks show the "
             f"front in all {len(study.objectives)} objectives."
         )
-    if outside := _num_outside(panels):
+    if outside := num_outside(panels):
         caption += (
             f" {counted(outside, 'trial')} lie{'s' * (outside == 1)} far outside the axes shown "
             "(Reset or Autoscale in the chart's toolbar shows all)."
@@ -276,7 +276,7 @@ def _limits(values: Array, core: Sequence[Series], column: int) -> tuple[float, 
     return limits_of(np.concatenate([known, near, ends.clip(low, high)]))
 
 
-def _num_outside(panels: Sequence[Panel]) -> int:
+def num_outside(panels: Sequence[Panel]) -> int:
     """Trials that some panel's limits leave out."""
     outside: set[int] = set()
     for panel in panels:

@@ -20,24 +20,36 @@ WHY_MODELLED = (
 
 
 def model_series(found: Delivered, columns: tuple[int, int]) -> list[Series]:
-    """The front in two metrics: estimates, their band of intervals, lines to measured values."""
+    """The front in two metrics: band of intervals, lines to measured values, estimates."""
     front, some = found.on_front, list(columns)
     mean, measured = found.mean[front][:, some], found.measured[front][:, some]
     bounds = np.stack([found.low[front][:, some], found.high[front][:, some]])
-    maximize = [found.metrics[column].direction == "maximize" for column in columns]
     gaps = np.full(mean.shape, np.nan)
     x, y = np.stack([mean, measured, gaps], axis=1).reshape(-1, 2).T
-    line = front_among(mean, np.ones(len(mean), dtype=np.bool_), maximize)
-    order = np.flatnonzero(line)[np.argsort(mean[line, 0])]
-    band = Series("95 % intervals", mean[order, 0], mean[order, 1], "band", MODEL, "none")
-    stairs = Series("", mean[order, 0], mean[order, 1], "line", MODEL, "none", reacts=False)
     squares = scatter("modelled front", mean, bounds, color=MODEL, symbol="square")
     return [
-        band._replace(y_bounds=bounds[:, order, 1]),
+        *_stairs(found, mean, bounds, columns),
         Series("from estimate to measured value", x, y, "line", MUTED, "none", "dot", reacts=False),
-        stairs._replace(steps="before" if maximize[0] else "after", in_legend=False),
         squares._replace(trials=found.trials[front]),
     ]
+
+
+def _stairs(
+    found: Delivered, mean: Array, bounds: Array, columns: tuple[int, int]
+) -> tuple[Series, Series]:
+    """The band of intervals and the line of what a front (F, 2) attains, as staircases."""
+    maximize = [found.metrics[column].direction == "maximize" for column in columns]
+    line = np.flatnonzero(front_among(mean, np.ones(len(mean), dtype=np.bool_), maximize))
+    line = line[np.argsort(mean[line, 0])]
+    # Between two entries, y is that of the entry with the better x.
+    steps = (slice(-1), slice(1, None)) if maximize[0] else (slice(1, None), slice(-1))
+    x = np.repeat(mean[line, 0], 2)[steps[0]]
+    y = np.repeat(mean[line, 1], 2)[steps[1]]
+    band = np.repeat(bounds[:, line, 1], 2, axis=1)[:, steps[1]]
+    if len(line) == 1:
+        x, y, band = mean[line, 0], mean[line, 1], bounds[:, line, 1]
+    stairs = Series("", x, y, "line", MODEL, "none", in_legend=False, reacts=False)
+    return Series("95 % intervals", x, y, "band", MODEL, "none", y_bounds=band), stairs
 
 
 def model_text(found: Delivered) -> str:

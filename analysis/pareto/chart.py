@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from analysis.charts.chart import Chart
-from analysis.charts.fronts import front_note, front_panel
+from analysis.charts.fronts import front_note, front_panel, num_outside
+from analysis.charts.wording import counted
 from analysis.findings.fronts import ParetoInfo
 from simreg_core.results.delivered import Delivered
 
@@ -15,5 +16,8 @@ def pareto_chart(info: ParetoInfo, found: Delivered | None = None) -> Chart:
     """
     name = f"pareto_{info.x.metric.name}_{info.y.metric.name}_{info.split}"
     name += "_raw" if found is None else ""
-    note = front_note(info, found)
-    return Chart(name, f"{info.study}: Pareto front", (front_panel(info, found),), "", note)
+    is_modelled = found is not None and found.is_modelled
+    panel, note = front_panel(info, found, is_focused=is_modelled), front_note(info, found)
+    if outside := num_outside([panel]):
+        note += f" Outside the axes: {counted(outside, 'trial')}."
+    return Chart(name, f"{info.study}: Pareto front", (panel,), "", note)

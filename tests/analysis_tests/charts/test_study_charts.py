@@ -9,7 +9,8 @@ import pytest
 
 from analysis.charts.chart import Chart, Figure, Missing, ParallelChart, Series
 from analysis.charts.style import log_ticks
-from analysis.findings.study import load_study, noise_of_score
+from analysis.findings.score_noise import noise_of_score
+from analysis.findings.study import load_study
 from analysis.report.page import Report, build_report, render_page
 from analysis.report.trials import trial_table
 from tests.analysis_tests.reports import small_results, small_trials, write_space
@@ -72,7 +73,7 @@ def test_warm_starts_are_named_on_the_front_too(tmp_path: Path) -> None:
     assert series(found, "trial 0 (warm start)").y.tolist() == [0.9, 0.8, 0.52]
     assert "Warm starts: trial 0." in found.caption
     assert "<td>0 (warm start)</td>" in render_page(report)
-    assert trial_table(report.study, None)["rows"]["origin"] == ["warm start", "", "", ""]
+    assert trial_table(report.study)["rows"]["origin"] == ["warm start", "", "", ""]
 
 
 def test_landscape_on_the_scales_of_the_search(figures: dict[str, Figure]) -> None:

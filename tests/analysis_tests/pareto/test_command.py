@@ -7,9 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from analysis.findings.modelled_front import NoiseAwareFront, noise_aware_front
 from analysis.pareto.__main__ import main
-from analysis.results.load import load_results
+from simreg_core.results.delivered import delivered_in
 from tests.analysis_tests.noisy_searches import noisy_rows, search
 from tests.analysis_tests.programs import assert_refused, files_in, runs_without_training_libraries
 from tests.analysis_tests.result_rows import alpha_rows, ended_row, write_results
@@ -91,55 +90,37 @@ def test_command_runs_without_the_libraries_of_training(results: Path) -> None:
     assert "hypervolume" in runs_without_training_libraries("analysis.pareto", results)
 
 
-# modelled fronts
-
-
-def modelled(folder: Path) -> NoiseAwareFront:
-    metrics = ("clean_accuracy", "robust_accuracy")
-    return noise_aware_front(load_results(folder), "validation", metrics)
-
-
-def test_both_fronts_and_how_well_the_models_fit(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_modelled_front_is_the_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = search(tmp_path / "demo", noisy_rows(24))
-    assert main([str(folder), "--front", "both"]) == 0
-    printed = capsys.readouterr().out
-    assert "\nPareto front, clean accuracy" in printed
-    assert "Modelled front, clean accuracy" in printed
-    front = modelled(folder)
-    for model in front.models:
-        assert f"R2_LOO {model.surface.leave_one_out.r2:.4g}" in printed
-    assert "WARNING" not in printed
-    assert files_in(folder / "figures") == {f"{STEM}_both.{e}" for e in ("csv", "pdf", "png")}
-    table = pd.read_csv(folder / "figures" / f"{STEM}_both.csv")
-    assert table["on_model_front"].tolist() == front.on_front.tolist()
-    assert table["validation.robust_accuracy.model"].to_list() == pytest.approx(front.means[:, 1])
-    assert table["front_probability"].to_list() == pytest.approx(front.probability)
-
-
-def test_modelled_front_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = search(tmp_path / "demo", noisy_rows(24))
-    assert main([str(folder), "--front", "model", "--out", str(tmp_path / "out")]) == 0
+    assert main([str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert not any(line.startswith("Pareto front") for line in lines)
-    start = next(n for n, line in enumerate(lines) if line.startswith("Modelled front"))
-    front = modelled(folder)
-    rows = [line.split() for line in lines[start + 3 : start + 3 + int(front.on_front.sum())]]
-    assert {int(row[0]) for row in rows} == set(front.trials[front.on_front].tolist())
+    found = delivered_in(folder)
+    start = next(n for n, line in enumerate(lines) if line.startswith("Modelled Pareto front"))
+    rows = [line.split() for line in lines[start + 3 : start + 3 + int(found.on_front.sum())]]
+    assert {int(row[0]) for row in rows} == set(found.trials[found.on_front].tolist())
+    table = pd.read_csv(folder / "figures" / f"{STEM}.csv")
+    assert table["on_modelled_front"].tolist() == found.on_front.tolist()
+    assert table["validation.robust_accuracy.low"].to_list() == pytest.approx(found.low[:, 1])
+
+
+def test_raw_front_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = search(tmp_path / "demo", noisy_rows(24))
+    assert main([str(folder), "--front", "raw"]) == 0
+    assert "\nPareto front, clean accuracy" in capsys.readouterr().out
+    assert files_in(folder / "figures") == {f"{STEM}_raw.{end}" for end in ("csv", "pdf", "png")}
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (noisy_rows(3), "do not trust the modelled front"),
-        (noisy_rows(6, feasible=False), "there is no modelled front"),
+        (noisy_rows(3), "that of the measured values: 3 configurations are too few"),
+        (noisy_rows(24, feasible=False), "there is no Pareto front"),
     ],
     ids=["too few trials", "none feasible"],
 )
-def test_model_that_is_of_no_use_is_reported(
+def test_front_without_a_model_or_without_members(
     rows: list[dict[str, object]], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = search(tmp_path / "demo", rows)
-    assert main([str(folder), "--front", "both"]) == 0
+    assert main([str(folder)]) == 0
     assert message in capsys.readouterr().out

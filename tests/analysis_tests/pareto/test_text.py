@@ -42,7 +42,11 @@ def test_score_is_not_printed_twice(tmp_path: Path) -> None:
         ({}, "baseline (mean ± SD of 3 seeds)", "clean accuracy 0.9200 ± 0.0200, robust accuracy"),
         ({"x": "accuracy_cost"}, "baseline", "accuracy cost 0.0000 ± 0.0200"),  # without a sign
         ({"curves": []}, "baseline: no curves", ""),
-        ({}, "hypervolume 0.61", "reference point clean accuracy 0, robust accuracy 0"),
+        (
+            {},
+            "hypervolume of the measured values 0.61",
+            "reference point clean accuracy 0, robust accuracy 0",
+        ),
     ],
 )
 def test_baseline_and_hypervolume(
