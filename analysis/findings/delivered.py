@@ -27,8 +27,8 @@ def delivered_front(
 
     Args:
         results: The tables.
-        space: The space file, which names the searched parameters and the constraints. If it is
-            empty, the parameters are those that vary.
+        space: The space file, which names the searched parameters and the constraints. Without
+            any searched ones, they are those that vary.
         split: Split of the metrics.
         metrics: Metrics with a direction.
         ranking: Metric that ranks trials; None: the first of ``metrics``.
@@ -38,7 +38,7 @@ def delivered_front(
     """
     complete = results.trials[results.trials["status"] == "complete"]
     try:
-        search = space["search"] if space else {key: {} for key in varying_parameters(complete)}
+        search = space.get("search", {key: {} for key in varying_parameters(complete)})
         constraints = constraints_of(space, results.metrics)
         needed = columns_for(search, [*metrics, ranking or metrics[0]], constraints, split=split)
         rows, networks = (_rows(table, needed) for table in (complete, results.seeds))

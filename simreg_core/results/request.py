@@ -54,7 +54,7 @@ def read_request(folder: str | Path) -> StudyRequest:
                 name=str(space["name"]),
                 num_trials=int(space["tuning"]["num_trials"]),
                 confirms=space["tuning"].get("confirm") is not None,
-                search={str(key): dict(entry) for key, entry in space["search"].items()},
+                search={str(key): dict(entry) for key, entry in space.get("search", {}).items()},
                 objectives=tuple(objective(name) for name in space["objectives"]),
                 ranking=objective(ranking_metric(space["objectives"])),
                 constraints=tuple(parse_constraint(t) for t in space.get("constraints", ())),

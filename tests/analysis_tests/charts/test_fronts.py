@@ -26,7 +26,7 @@ TRIALS = alpha_rows()
 
 
 def panel(folder: Path, trials: Sequence[Mapping[str, Any]] = TRIALS, **options: Any) -> Panel:
-    drawing = {key: options.pop(key) for key in ("is_focused", "with_front") if key in options}
+    drawing = {key: options.pop(key) for key in ("is_focused",) if key in options}
     return front_panel(info_of(folder, trials, **options), **drawing)
 
 
@@ -170,8 +170,7 @@ def test_focused_axes_leave_far_trials_out(tmp_path: Path) -> None:
     assert whole.x.limits[0] < 0.1 < 0.5 < focused.x.limits[0]
 
 
-def test_front_can_be_left_out_and_axes_name_split_and_direction(tmp_path: Path) -> None:
-    assert "Pareto front" not in labels(panel(tmp_path, with_front=False))
+def test_axes_name_split_and_direction(tmp_path: Path) -> None:
     found = panel(tmp_path, x="accuracy_cost", split="test")
     assert found.x.label == "accuracy cost (test, smaller is better)"
     assert found.y.label == "robust accuracy (test)"

@@ -109,7 +109,7 @@ def test_probability_bars_and_why_importance_is_missing(figures: dict[str, Figur
     found = figures["importance"]
     assert isinstance(found, Missing)
     assert found.reason == "it needs 10 complete trials, and there are 3"
-    bars = series(chart(figures, "probability"), "on the observed front")
+    bars = series(chart(figures, "probability"), "on the front")
     assert bars.trials is not None
     assert sorted(bars.trials.tolist()) == [0, 1]
 

@@ -102,4 +102,4 @@ def test_without_a_feasible_trial_there_is_no_front(
     assert main([str(constrained(tmp_path, False, False, False))]) == 0
     printed = capsys.readouterr().out
     assert "there is no Pareto front" in printed
-    assert "hypervolume 0 with" in printed
+    assert "hypervolume of the measured values 0 with" in printed

@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from analysis.findings.delivered import delivered_front
+from analysis.findings.study import read_space
 from analysis.pareto.__main__ import main
-from simreg_core.results.delivered import delivered_in
+from analysis.results.load import load_results
 from tests.analysis_tests.noisy_searches import noisy_rows, search
 from tests.analysis_tests.programs import assert_refused, files_in, runs_without_training_libraries
 from tests.analysis_tests.result_rows import alpha_rows, ended_row, write_results
@@ -94,7 +96,9 @@ def test_modelled_front_is_the_default(tmp_path: Path, capsys: pytest.CaptureFix
     folder = search(tmp_path / "demo", noisy_rows(24))
     assert main([str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    found = delivered_in(folder)
+    results = load_results(folder)
+    metrics = [results.metrics[name] for name in ("clean_accuracy", "robust_accuracy")]
+    found = delivered_front(results, read_space(folder), "validation", metrics)
     start = next(n for n, line in enumerate(lines) if line.startswith("Modelled Pareto front"))
     rows = [line.split() for line in lines[start + 3 : start + 3 + int(found.on_front.sum())]]
     assert {int(row[0]) for row in rows} == set(found.trials[found.on_front].tolist())

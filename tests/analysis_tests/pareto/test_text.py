@@ -45,7 +45,7 @@ def test_score_is_not_printed_twice(tmp_path: Path) -> None:
         (
             {},
             "hypervolume of the measured values 0.61",
-            "reference point clean accuracy 0, robust accuracy 0",
+            "clean accuracy 0, robust accuracy 0",
         ),
     ],
 )

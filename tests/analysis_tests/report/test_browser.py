@@ -27,7 +27,7 @@ pytestmark = needs_browser
 PLACE = """
 const number = arguments[0] ?? 0;
 const plot = document.getElementById('plot-pareto'), layout = plot._fullLayout;
-const trace = plot.data.find(t => t.name === 'Pareto front');
+const trace = plot.data.find(t => /Pareto|modelled f/.test(t.name));
 plot.scrollIntoView({block: 'center'});
 const box = plot.getBoundingClientRect();
 return [box.left + layout._size.l + layout.xaxis.d2p(trace.x[number]),
@@ -116,8 +116,8 @@ def _sort_and_filter(browser: Any) -> None:
 
 def _themes(browser: Any) -> None:
     ink = (
-        "return document.getElementById('plot-pareto').data.find(t => t.name === 'Pareto front')"
-        ".line.color"
+        "return document.getElementById('plot-pareto').data"
+        ".find(t => /Pareto|modelled f/.test(t.name)).line.color"
     )
     for mode, color in (("dark", "#f5f6f7"), ("light", "#111111")):
         features = [{"name": "prefers-color-scheme", "value": mode}]

@@ -13,7 +13,6 @@ from simreg_core.results.tables import ResultStore
 from simreg_core.storage import base
 
 SPACE = """name: demo
-search: {regularizer.alpha: {type: float, low: 0.1, high: 1.0}}
 objectives: [clean_accuracy, robust_accuracy]
 constraints: [clean_accuracy >= 0.5]
 tuning: {num_trials: 3, confirm: null}
