@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,13 +12,21 @@ class ConfigError(ValueError):
 
 
 def one_line(err: BaseException) -> str:
-    """Message of an exception in one line; its type if it has no message."""
-    return " ".join(str(err).split()) or type(err).__name__
+    """Message of an exception in one line; in words its type if the message alone says too little.
+
+    These are ``no such file``, but ``key error 'alpha'`` and ``not implemented error``.
+    """
+    text = " ".join(str(err).split())
+    if text and not isinstance(err, KeyError | SystemExit):
+        return text
+    kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(err).__name__).lower()
+    return f"{kind} {text}".rstrip()
 
 
-def reason_of(err: BaseException) -> str:
-    """Type and message of an exception in one line."""
-    return " ".join(f"{type(err).__name__}: {err}".split())
+def counted(number: int, noun: str) -> str:
+    """``1 trial``, ``3 trials``, ``1,797 images``, ``2 classes``."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
 
 
 def describe(value: Any) -> str:

@@ -11,7 +11,7 @@ from rich.table import Table
 from simreg_core.config.trial import TaskConfig
 from simreg_core.data.summary import describe_data, describe_regularization
 from simreg_core.data.task import load_regularization_images, load_task
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, counted
 from simreg_core.regularizer.targets import check_target
 from simreg_core.results import metrics
 from simreg_core.results.objectives import SEARCH_SPLIT, parse_constraint, ranked_trials
@@ -152,10 +152,12 @@ def pareto_table(plan: SearchPlan, store: ResultStore) -> Table:
     bounds = ", ".join(space.constraints)
     if front:
         rows = [row for row in rows if row["trial"] in front]
-        what = f"Pareto set of {len(ended)} trials" + (f" under {bounds}" if bounds else "")
+        what = f"Pareto set of {counted(len(ended), 'trial')}" + (
+            f" under {bounds}" if bounds else ""
+        )
     else:
         del rows[_NUM_NEAREST:]
-        what = f"None of {len(ended)} trials meets {bounds}; the closest are"
+        what = f"None of {counted(len(ended), 'trial')} meets {bounds}; the closest are"
     first = f"{SEARCH_SPLIT}.{space.objectives[0]}"
     rows.sort(key=lambda row: row[first], reverse=True)
     num_seeds = space.tuning.num_seeds

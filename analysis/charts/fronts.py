@@ -36,7 +36,6 @@ from analysis.charts.wording import (
     axis_values,
     baseline_text,
     conditions,
-    counted,
     interval_text,
     range_text,
 )
@@ -46,6 +45,7 @@ from analysis.findings.study import Study
 from analysis.results.load import Array
 from analysis.results.parameters import CategoricalColor, ContinuousColor
 from analysis.results.seed_groups import SeedGroup
+from simreg_core.errors import counted
 
 BASELINE_SYMBOLS: tuple[Symbol, ...] = ("diamond", "triangle-up", "triangle-down", "cross")
 CATEGORY_SYMBOLS: tuple[Symbol, ...] = ("circle", "square")

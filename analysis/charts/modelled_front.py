@@ -26,6 +26,7 @@ from analysis.findings.fronts import Axis
 from analysis.findings.modelled_front import NoiseAwareFront, noise_aware_front
 from analysis.findings.study import Study
 from analysis.results.load import ResultsError
+from simreg_core.errors import counted
 from simreg_core.statistics.gaussian_process import MIN_POINTS
 from simreg_core.statistics.pareto import non_dominated
 
@@ -49,7 +50,7 @@ def model_chart(study: Study, model: NoiseAwareFront | Missing) -> Chart | Missi
         return Missing(NAME, TITLE, NONE_FEASIBLE)
     fewest = min(found.num_trials for found in model.models)
     if fewest < MIN_POINTS:
-        reason = f"it needs {MIN_POINTS} complete trials, and there are {fewest}"
+        reason = f"it needs {MIN_POINTS} complete trials, found {fewest}"
         return Missing(NAME, TITLE, reason)
     if not model.parameters:
         return Missing(NAME, TITLE, "nothing that was searched varies among the complete trials")
@@ -71,7 +72,7 @@ def model_chart(study: Study, model: NoiseAwareFront | Missing) -> Chart | Missi
         f"{list_trials(both)}; on the modelled one only: {list_trials(unlucky)}; on the raw one "
         f"only: {list_trials(lucky)}. "
         + " ".join(f"{line[0].upper()}{line[1:].removesuffix('.')}." for line in model_lines(model))
-        + (f" {left_out} more trials are not drawn." if left_out else "")
+        + (f" {counted(left_out, 'more trial')} not drawn." if left_out else "")
     )
     return Chart(NAME, TITLE, panels, caption, conditions(study.pairs[0]))
 

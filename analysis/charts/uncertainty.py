@@ -12,6 +12,7 @@ from analysis.findings.front_uncertainty import Attainment, attainment
 from analysis.findings.fronts import ParetoInfo
 from analysis.findings.study import Study
 from analysis.results.load import Array
+from simreg_core.errors import counted
 from simreg_core.statistics.pareto import hypervolume, non_dominated
 
 MAX_PROBABLE = 30
@@ -42,8 +43,8 @@ def probability_chart(study: Study) -> Chart | Missing:
     top = ", ".join(f"trial {n} {p:.2f}" for n, p in list(zip(trials, x, strict=True))[:-6:-1])
     caption = (
         f"Share of {study.draws} draws (seed 0) of all trials' noise in which a trial is on the "
-        f"front of {int(study.feasible.sum())} trials. {NOISE} Highest: {top}. "
-        f"{sure} of {len(study.points)} trials reach 0.95."
+        f"front of {counted(int(study.feasible.sum()), 'trial')}. {NOISE} Highest: {top}. "
+        f"At least 0.95: {sure} of {counted(len(study.points), 'trial')}."
         + (f" The {len(rows)} most probable are shown." if len(study.points) > len(rows) else "")
     )
     axes = AxisSpec("probability", limits=(0.0, 1.0)), categories([f"trial {n}" for n in trials])

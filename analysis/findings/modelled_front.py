@@ -20,7 +20,7 @@ from analysis.findings.fronts import axis_of, complete_trials
 from analysis.findings.study import read_space
 from analysis.results.load import Array, Results, ResultsError
 from analysis.results.parameters import DTYPES, varying_parameters
-from simreg_core.errors import reason_of
+from simreg_core.errors import one_line
 from simreg_core.registry import Metric
 from simreg_core.statistics.gaussian_process import Surface, fit, pooled_variance
 from simreg_core.statistics.parameter_points import parameter_points
@@ -145,7 +145,7 @@ def _points(results: Results, complete: pd.DataFrame) -> tuple[tuple[str, ...], 
         found = parameter_points(search, [{str(k): v for k, v in row.items()} for row in rows])
     except (AttributeError, KeyError, TypeError, ValueError) as err:
         path = results.folder / "space.yaml"
-        raise ResultsError(f"{path}: search is damaged: {reason_of(err)}") from err
+        raise ResultsError(f"{path}: search is damaged: {one_line(err)}") from err
     return found.parameters, found.points
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from analysis.charts.wording import (
     axis_values,
-    counted,
     counts_text,
     goals,
     images_text,
@@ -18,6 +17,7 @@ from analysis.findings.fronts import ParetoInfo, by_axes
 from analysis.findings.modelled_front import NoiseAwareFront
 from analysis.results.parameters import format_value
 from analysis.results.seed_groups import SeedGroup
+from simreg_core.errors import counted
 
 
 def pareto_text(

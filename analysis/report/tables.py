@@ -15,6 +15,7 @@ from analysis.report.header import distinct
 from analysis.report.trials import known_metrics, short_name
 from analysis.results.load import numbers
 from analysis.results.parameters import format_value
+from simreg_core.errors import counted
 
 MAX_FRONT_ROWS = 50
 MAX_REASONS = 50
@@ -41,7 +42,7 @@ def front_table(study: Study) -> TextTable | None:
     caption = (
         "The front by score, best first (± standard error: over seeds, or binomial for a single "
         f"network). {study.split.capitalize()} split."
-        + (f" {left} more trials are in the table of all trials." if left else "")
+        + (f" {counted(left, 'more trial')} in the table of all trials." if left else "")
     )
     return TextTable(caption, head, rows)
 
@@ -70,7 +71,7 @@ def failures(study: Study) -> TextTable | None:
         key=lambda row: (row[0], -row[2], row[1]),
     )
     return TextTable(
-        f"{len(ended)} of {len(study.results.trials)} trials are not complete.",
+        f"Not complete: {len(ended)} of {counted(len(study.results.trials), 'trial')}.",
         ("status", "reason", "number", "which"),
         [[*map(str, row)] for row in rows[:MAX_REASONS]],
     )

@@ -24,6 +24,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from simreg_core.cli import program
 from simreg_core.config.protocols import NO_AUGMENTATION, WIDE_RANGES, WIDE_REFERENCE
 from simreg_core.data.images import ImagePool, ImageRequest, Split, convert
 from simreg_core.errors import ConfigError, one_line
@@ -118,7 +119,7 @@ def _download(source: _Source, data: Path) -> None:
 
 
 def _command(name: str, data: Path) -> str:
-    return f"python -m simreg_core.datasets {name} --data {shlex.quote(str(data))}"
+    return f"{program('simreg_core.datasets')} {name} --data {shlex.quote(str(data))}"
 
 
 def _build(source: _Source, data: Path, request: ImageRequest) -> Arrays:

@@ -21,6 +21,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from simreg_core.cli import program
 from simreg_core.config.base import Config, PositiveInt, Seed
 from simreg_core.errors import ConfigError, one_line
 from simreg_core.networks import checkpoint
@@ -215,7 +216,7 @@ def load_model(path: str | Path, *, key: str, device: torch.device | str = "cpu"
         if payload.get("kind") != _KIND:
             raise ConfigError(
                 f"{path} is not a predictive model of neural responses; "
-                "python -m simreg_core.neural fit writes one"
+                f"{program('simreg_core.neural')} fit writes one"
             )
         values = {field.name: payload[field.name] for field in fields(FittedModel)}
         config = NeuralConfig.model_validate(values["config"])

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from simreg_core.cli import os_reason
 from simreg_core.config.yaml_io import read_yaml_mapping
-from simreg_core.errors import ConfigError, reason_of
+from simreg_core.errors import ConfigError, one_line
 from simreg_core.results.objectives import (
     SEARCH_SPLIT,
     BestTrial,
@@ -163,7 +163,7 @@ def read_request(folder: str | Path) -> StudyRequest:
             columns=[f"{SEARCH_SPLIT}.{name}" for name in dict.fromkeys(metrics)],
         )
     except (KeyError, TypeError, ValueError, AttributeError) as err:
-        raise ConfigError(f"{path}: damaged: {reason_of(err)}") from err
+        raise ConfigError(f"{path}: damaged: {one_line(err)}") from err
 
 
 def _state(

@@ -133,7 +133,7 @@ def test_of_many_trials_some_are_drawn(report: Report, monkeypatch: pytest.Monke
     [
         ([complete_row(0, 0.9, 0.5, feasible=False)], "meets the constraints"),
         ([complete_row(0, 0.9, float("nan"))], "no complete trial has a value of"),
-        ([complete_row(0, 0.9, 0.5)], "it needs 5 complete trials, and there are 1"),
+        ([complete_row(0, 0.9, 0.5)], "it needs 5 complete trials, found 1"),
     ],
 )
 def test_missing_model_says_why(rows: list[dict[str, object]], reason: str, tmp_path: Path) -> None:
