@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 
 class ConfigError(ValueError):
     """Bad user input. The message is one line: where, what was found, what is allowed."""
+
+
+@contextmanager
+def concerning(key: str) -> Iterator[None]:
+    """Begin the message of a :class:`ConfigError` in the block with a key."""
+    try:
+        yield
+    except ConfigError as err:
+        raise ConfigError(f"{key}: {err}") from err
 
 
 def one_line(err: BaseException) -> str:

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     set_environment()
-    from simreg_core.data.summary import LEFT_OUT
+    from simreg_core.data.summary import LEFT_OUT, MISSING
     from tuner.execution.baseline_networks import SearchFailed
     from tuner.search import check_data
 
@@ -53,7 +53,7 @@ def _run(args: argparse.Namespace) -> int:
         print("\n".join((describe_plan(plan, args), *map(_in_lines, data))))
         return 0
     for label, text in ((label, text) for lines in data for label, text in lines.items()):
-        if label.startswith(LEFT_OUT):
+        if label.startswith((LEFT_OUT, MISSING)):
             print(f"tuner.run: {label}: {text}", file=sys.stderr)
     try:
         return _search(plan, args)

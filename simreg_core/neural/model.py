@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from simreg_core.cli import program
 from simreg_core.config.base import Config, PositiveInt, Seed
-from simreg_core.errors import ConfigError, one_line
+from simreg_core.errors import ConfigError, concerning, one_line
 from simreg_core.networks import checkpoint
 from simreg_core.networks.network import evaluation_mode
 from simreg_core.regularizer.responses import grey_pixels
@@ -239,9 +239,11 @@ def denoised_responses(model_file: str | Path, images: Tensor, key: str) -> Tens
     ``key`` is the configuration key of the model file, for messages.
     """
     model_file = to_path(model_file)
+    with concerning(key):
+        stamp = file_stamp(model_file)
     identity = (
         f"denoised responses {_CACHE_VERSION}",
-        file_stamp(model_file, key),
+        stamp,
         tuple(images.shape),
         hashlib.sha256(images.cpu().flatten().numpy().data).hexdigest(),
     )
@@ -249,4 +251,4 @@ def denoised_responses(model_file: str | Path, images: Tensor, key: str) -> Tens
     def build() -> Arrays:
         return {"responses": load_model(model_file, key=key).denoise(images).numpy()}
 
-    return torch.from_numpy(cached_arrays(identity, build, key)["responses"])
+    return torch.from_numpy(cached_arrays(identity, build)["responses"])
