@@ -120,7 +120,10 @@ def _run_phases(plan: SearchPlan, store: ResultStore, resources: Resources, lock
         failed = f"{counted(count['failed'], 'trial')} failed"
         if count["pruned"]:
             failed = f"{failed}, {count['pruned']} stopped early"
-        print(f"tuner.run: {failed}; see the reasons in {plan.folder}/trials", file=sys.stderr)
+        print(
+            f"tuner.run: no trial is complete: {failed}; see the reasons in {plan.folder}/trials",
+            file=sys.stderr,
+        )
         return 1
     if plan.space.tuning.confirm is not None:
         lock.enter_phase("confirmation")

@@ -150,9 +150,10 @@ def _images(folder: Path, listing: Listing) -> list[str]:
         raise ConfigError(
             f"class folder {folder} holds no images (suffixes: {', '.join(SUFFIXES)})"
         )
+    if any(os.path.dirname(path) == str(folder) for path in paths):
+        return paths
     inner = sorted({Path(path).relative_to(folder).parts[0] for path in paths})
-    holds_images = any(os.path.dirname(path) == str(folder) for path in paths)
-    if not holds_images and (len(inner) > 1 or inner[0].lower() not in _FOR_IMAGES):
+    if len(inner) > 1 or inner[0].lower() not in _FOR_IMAGES:
         shown = ", ".join(inner[:3]) + (", ..." if len(inner) > 3 else "")
         raise ConfigError(
             f"class folder {folder} holds only folders ({shown}), expected images; if these "
