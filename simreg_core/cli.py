@@ -8,7 +8,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -30,11 +30,24 @@ CLOSED_PIPE = 141
 N = TypeVar("N", int, float)
 
 
+_programs: dict[str, str] = {}
+
+
+def name_programs(names: Mapping[str, str]) -> None:
+    """Name modules as the user starts them in this process, such as ``simreg search``."""
+    _programs.update(names)
+
+
+def program(module: str) -> str:
+    """How the user starts a module: ``python -m MODULE``, or its name."""
+    return _programs.get(module, f"python -m {module}")
+
+
 class Parser(argparse.ArgumentParser):
-    """An argument parser for ``python -m module`` that reports an error in one line."""
+    """An argument parser for a module's program that reports an error in one line."""
 
     def __init__(self, module: str, description: str) -> None:
-        super().__init__(prog=f"python -m {module}", description=description, allow_abbrev=False)
+        super().__init__(prog=program(module), description=description, allow_abbrev=False)
         self.module = module
 
     def error(self, message: str) -> NoReturn:

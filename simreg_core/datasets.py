@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from simreg_core import cli
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, concerning
 from simreg_core.plugins import foreign_code
 from simreg_core.registry import DATASETS
 from simreg_core.storage.array_cache import data_folder
@@ -31,9 +31,9 @@ def _download_all(args: argparse.Namespace) -> int:
     downloads = {name: found.download for name, found in known if found.download is not None}
     if unknown := [name for name in args.names if name not in downloads]:
         raise ConfigError(f"NAME: unknown {unknown[0]!r}; allowed: {', '.join(downloads)}")
-    folder = args.data.expanduser().absolute() if args.data is not None else data_folder("--data")
+    folder = args.data.expanduser().absolute() if args.data is not None else data_folder()
     for name in args.names:
-        with foreign_code(name):
+        with foreign_code(name), concerning(name):
             downloads[name](folder)
         print(f"{name}: {folder}")
     return 0

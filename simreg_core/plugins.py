@@ -23,7 +23,7 @@ from typing import Any
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
-from simreg_core.errors import ConfigError, describe, reason_of
+from simreg_core.errors import ConfigError, describe, one_line
 
 Option = float | int | str | bool
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -71,7 +71,7 @@ def load_function(name: str) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as err:  # any error of the user's module
         raise ConfigError(
-            f"{name}: module {module_name!r} cannot be imported ({reason_of(err)}); "
+            f"{name}: module {module_name!r} cannot be imported ({one_line(err)}); "
             f"searched {folder} and Python's path"
         ) from err
     function = getattr(module, function_name, None)
@@ -119,7 +119,7 @@ def foreign_code(where: str) -> Iterator[None]:
     except (Exception, SystemExit) as err:
         if type(err).__name__ == "OutOfMemoryError":  # torch's, of a GPU
             raise
-        raise ConfigError(f"{where}: {reason_of(err)}") from err
+        raise ConfigError(f"{where}: {one_line(err)}") from err
 
 
 def source_digest(name: str) -> str:

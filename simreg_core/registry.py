@@ -22,7 +22,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any, Generic, Literal, Self, TypeVar
 
-from simreg_core.errors import ConfigError, reason_of
+from simreg_core.errors import ConfigError, one_line
 from simreg_core.plugins import is_plugin, load_function
 
 ENTRY_POINTS = "simreg"
@@ -210,7 +210,7 @@ def _declared_by_entry_points() -> Iterator[object]:
         try:
             loaded = point.load()
         except (Exception, SystemExit) as err:  # whatever the package raises on import
-            raise ConfigError(f"entry point {point.value}: {reason_of(err)}") from err
+            raise ConfigError(f"entry point {point.value}: {one_line(err)}") from err
         yield from vars(loaded).values() if isinstance(loaded, ModuleType) else (loaded,)
 
 

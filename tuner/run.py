@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from simreg_core import cli
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, counted
 from simreg_core.results.objectives import SEARCH_SPLIT, objective
 from simreg_core.results.study_lock import StudyLock
 from simreg_core.results.tables import ResultStore
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     set_environment()
-    from simreg_core.data.summary import LEFT_OUT
+    from simreg_core.data.summary import LEFT_OUT, MISSING
     from tuner.execution.baseline_networks import SearchFailed
     from tuner.search import check_data
 
@@ -53,7 +53,7 @@ def _run(args: argparse.Namespace) -> int:
         print("\n".join((describe_plan(plan, args), *map(_in_lines, data))))
         return 0
     for label, text in ((label, text) for lines in data for label, text in lines.items()):
-        if label.startswith(LEFT_OUT):
+        if label.startswith((LEFT_OUT, MISSING)):
             print(f"tuner.run: {label}: {text}", file=sys.stderr)
     try:
         return _search(plan, args)
@@ -75,7 +75,7 @@ def _search(plan: SearchPlan, args: argparse.Namespace) -> int:
             lock = stack.enter_context(StudyLock(plan.folder))
         store = ResultStore(plan.folder, lock.require_held)
         folder = shlex.quote(str(plan.folder))
-        resume = f"resume with: python -m tuner.run --resume {folder}{_storage_flag(plan)}"
+        resume = f"resume with: {cli.program('tuner.run')} --resume {folder}{_storage_flag(plan)}"
         try:
             code = _run_phases(plan, store, resources, lock)
         except KeyboardInterrupt as err:
@@ -89,7 +89,7 @@ def _search(plan: SearchPlan, args: argparse.Namespace) -> int:
             raise OSError(f"{problem}; {resume}") from err
     if code == 0:
         axes = _axes(plan.space.objectives)
-        print(f"\nresults: {folder}\npicture: python -m analysis.pareto {folder}{axes}")
+        print(f"\nresults: {folder}\npicture: {cli.program('analysis.pareto')} {folder}{axes}")
     return code
 
 
@@ -121,10 +121,13 @@ def _run_phases(plan: SearchPlan, store: ResultStore, resources: Resources, lock
     if was_interrupted:
         raise KeyboardInterrupt
     if not count["complete"]:
-        failed = f"all {count['failed']} trials failed"
+        failed = f"{counted(count['failed'], 'trial')} failed"
         if count["pruned"]:
-            failed = f"{count['failed']} trials failed and {count['pruned']} were stopped early"
-        print(f"tuner.run: {failed}; see the reasons in {plan.folder}/trials", file=sys.stderr)
+            failed = f"{failed}, {count['pruned']} stopped early"
+        print(
+            f"tuner.run: no trial is complete: {failed}; see the reasons in {plan.folder}/trials",
+            file=sys.stderr,
+        )
         return 1
     if plan.space.tuning.confirm is not None:
         lock.enter_phase("confirmation")
@@ -182,17 +185,19 @@ def describe_plan(plan: SearchPlan, args: argparse.Namespace) -> str:
     config = next(space.extreme_configs())
     robustness = config.robustness
     objectives = ", ".join(f"{objective(name).direction} {name}" for name in space.objectives)
-    baselines = f"{len(robustness.baseline_seeds)} baselines and 1 surrogate"
+    baselines = f"{counted(len(robustness.baseline_seeds), 'baseline')} and 1 surrogate"
     if space.baseline_varies():
         baselines += " for every combination of task, model and training in a trial"
     confirmation = "none"
     if tuning.confirm is not None:
         top = tuning.confirm.top
         which = "the whole front" if top == "front" else f"top {top}"
-        confirmation = f"{which} and the baseline, {tuning.confirm.seeds} fresh seeds each"
+        confirmation = (
+            f"{which} and the baseline, {counted(tuning.confirm.seeds, 'fresh seed')} each"
+        )
     reference = ", ".join(f"{name} {eps:g}" for name, eps in robustness.reference.items())
     lines = {
-        "search": f"{space.name}: {tuning.num_trials} trials, sampler {tuning.sampler}, "
+        "search": f"{space.name}: {counted(tuning.num_trials, 'trial')}, sampler {tuning.sampler}, "
         f"seed {tuning.seed}",
         "objectives": f"{objectives} ({SEARCH_SPLIT} split)",
         "constraints": ", ".join(space.constraints),
@@ -200,7 +205,7 @@ def describe_plan(plan: SearchPlan, args: argparse.Namespace) -> str:
             f"  {key}:": _joined(distribution.model_dump(exclude_defaults=True))
             for key, distribution in space.search.items()
         },
-        "task": f"{config.task.dataset}, {config.training.epochs} epochs",
+        "task": f"{config.task.dataset}, {counted(config.training.epochs, 'epoch')}",
         "robust at": reference,
         "baselines": f"{baselines} (cached in {plan.cache})",
         "seeds": f"{tuning.num_seeds} per trial",
@@ -222,7 +227,7 @@ def _in_lines(lines: Mapping[str, str]) -> str:
 def _resources(args: argparse.Namespace) -> str:
     """CPUs and GPUs of a trial, as far as the flags say."""
     cpus, gpus, count = args.cpus_per_trial, args.gpus_per_trial, args.trials_per_gpu
-    text = f"{cpus or 1:g} CPUs"
+    text = "1 CPU" if (cpus or 1) == 1 else f"{cpus:g} CPUs"
     if count is None:
         return f"{text}, GPUs: {'1 if available' if gpus is None else f'{gpus:g}'}"
     number = "as many as its memory allows" if count == "auto" else count

@@ -11,7 +11,7 @@ from rich.table import Table
 from simreg_core.config.trial import TaskConfig
 from simreg_core.data.summary import describe_data, describe_regularization
 from simreg_core.data.task import load_regularization_images, load_task
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, counted
 from simreg_core.regularizer.targets import check_target
 from simreg_core.results import metrics
 from simreg_core.results.delivered import Delivered
@@ -140,19 +140,18 @@ def worker_settings(plan: SearchPlan, resources: Resources) -> WorkerSettings:
 def front_table(plan: SearchPlan, store: ResultStore, found: Delivered) -> Table:
     """The entries of the front that add most hypervolume, sorted by the first objective.
 
-    Metrics that are only constrained are shown as measured.
-
-    If no trial meets the constraints, the table shows the trials closest to meeting them.
+    Metrics that are only constrained are shown as measured. If no trial meets the constraints, the
+    table shows the trials closest to meeting them.
     """
     space, number = plan.space, len(found.trials)
     study = read_study(plan.folder, space, plan.storage)
     rows, size = found.shown(), int(found.on_front.sum())
     how = "Modelled Pareto front" if found.is_modelled else "Pareto front"
     bounds = ", ".join(space.constraints)
-    what = f"{how} of {number} trials" + (f" under {bounds}" if bounds else "")
+    what = f"{how} of {counted(number, 'trial')}" + (f" under {bounds}" if bounds else "")
     if not rows:
         rows = found.best_first()[:_NUM_NEAREST]
-        what = f"None of {number} trials meets {bounds}; the closest are"
+        what = f"None of {counted(number, 'trial')} meets {bounds}; the closest are"
     elif len(rows) < size:
         what += f", the {len(rows)} of {size} that add most hypervolume"
     values = "measured values"

@@ -56,4 +56,10 @@ def _run(arguments: Sequence[str]) -> int:
 
 def script() -> None:
     """Entry point of the installed program."""
+    cli.name_programs(
+        {
+            module.removesuffix(".__main__"): f"simreg {name}"
+            for name, (module, _) in COMMANDS.items()
+        }
+    )
     cli.leave(main())

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from simreg_core import cli
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, counted
 from simreg_core.results.progress import StudyProgress, study_progress
 from simreg_core.storage.location import as_place
 
@@ -39,7 +39,8 @@ def describe(progress: StudyProgress, folder: Path) -> str:
         who = f"process {heartbeat.get('pid')} on {heartbeat.get('host')}"
         state = f"running: {progress.phase} ({who})"
     elif state == "stopped":
-        state = f"stopped; resume with: python -m tuner.run --resume {shlex.quote(str(folder))}"
+        resume = f"{cli.program('tuner.run')} --resume {shlex.quote(str(folder))}"
+        state = f"stopped; resume with: {resume}"
     counts = _counts(progress.trials or {})
     lines = [
         f"search       {progress.name}",
@@ -49,7 +50,7 @@ def describe(progress: StudyProgress, folder: Path) -> str:
     ]
     for trial, networks in progress.running.items():
         epochs = ", ".join(
-            f"{network['epochs_done']} of {network['epochs']} epochs"
+            f"{network['epochs_done']} of {counted(network['epochs'], 'epoch')}"
             for network in networks.values()
         )
         lines.append(f"  trial {trial}: {epochs}")

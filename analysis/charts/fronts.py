@@ -38,7 +38,6 @@ from analysis.charts.wording import (
     axis_values,
     baseline_text,
     conditions,
-    counted,
     interval_text,
     range_text,
 )
@@ -48,6 +47,7 @@ from analysis.findings.study import Study
 from analysis.results.load import Array
 from analysis.results.parameters import CategoricalColor, ContinuousColor
 from analysis.results.seed_groups import SeedGroup
+from simreg_core.errors import counted
 from simreg_core.results.delivered import Delivered
 
 BASELINE_SYMBOLS: tuple[Symbol, ...] = ("diamond", "triangle-up", "triangle-down", "cross")

@@ -12,6 +12,7 @@ from analysis.charts.wording import axis_values, conditions, number
 from analysis.findings.fronts import reference_point
 from analysis.findings.hypervolume_growth import HOURS, Growth, growth
 from analysis.findings.study import Study
+from simreg_core.errors import counted
 
 Grown = tuple[str, str, Dash, Growth]  # label, colour, dash, what to draw
 
@@ -40,8 +41,8 @@ def hypervolume_chart(study: Study, reference: Study | None) -> Chart | Missing:
         Panel("", AxisSpec(unit), axis, _steps(grown, True)),
     )
     ends = "; ".join(
-        f"{label}: {number(found.volume[-1], 6)} after {int(found.trials[-1])} trials and "
-        f"{number(found.hours[-1], 3)} {found.unit}"
+        f"{label}: {number(found.volume[-1], 6)} after {counted(int(found.trials[-1]), 'trial')} "
+        f"and {number(found.hours[-1], 3)} {found.unit}"
         for label, _, _, found in grown
     )
     caption = (

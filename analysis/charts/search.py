@@ -117,7 +117,7 @@ def parallel_chart(study: Study) -> ParallelChart | Missing:
     notes = []
     if len(rows) < len(study.trials):
         notes.append(
-            f"Of {len(study.trials)} trials {len(rows)} are drawn: the front, the best by score "
+            f"{len(rows)} of {len(study.trials)} trials drawn: the front, the best by score "
             "and others at random (seed 0)."
         )
     if len(kept) < len(parameters):

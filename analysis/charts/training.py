@@ -9,10 +9,11 @@ import pandas as pd
 
 from analysis.charts.chart import AxisSpec, Chart, Missing, Panel, Series, mean_line, not_empty
 from analysis.charts.style import BASELINE, BASELINE_LOOK, MUTED, Look, look
-from analysis.charts.wording import counted, images_text, list_trials, number, seeds_text
+from analysis.charts.wording import images_text, list_trials, number, seeds_text
 from analysis.findings.study import Study
 from analysis.results.load import load_table
 from analysis.results.seed_groups import over_seeds
+from simreg_core.errors import counted
 
 MAX_FRONT = 5
 MAX_WARM = 3
@@ -137,7 +138,7 @@ def gamma_chart(study: Study, epochs: pd.DataFrame) -> Chart | Missing:
         for panel in panels
     )
     left = len(front) - len(panels)
-    more = f" {left} more trials of the front are left out." if left > 0 else ""
+    more = f" {counted(left, 'more trial')} of the front left out." if left > 0 else ""
     caption = f"After each epoch; the weights of a network add up to 1. {ends}{more}"
     note = seeds_text(study.trials["num_seeds"])
     return Chart(name, title, tuple(panels), caption, f"{note[0].upper()}{note[1:]}.")

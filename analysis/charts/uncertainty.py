@@ -12,6 +12,7 @@ from analysis.findings.front_uncertainty import Attainment, attainment
 from analysis.findings.fronts import ParetoInfo
 from analysis.findings.study import Study
 from analysis.results.load import Array
+from simreg_core.errors import counted
 from simreg_core.statistics.pareto import hypervolume, non_dominated
 
 MAX_PROBABLE = 30
@@ -46,8 +47,8 @@ def probability_chart(study: Study) -> Chart | Missing:
         noise = "They are drawn independently, although close configurations move together."
     caption = (
         f"Share of {study.draws} draws (seed 0) of all trials' {drawn} in which a trial is on the "
-        f"front of {int(study.feasible.sum())} trials. {noise} Highest: {top}. "
-        f"{sure} of {len(study.points)} trials reach 0.95."
+        f"front of {counted(int(study.feasible.sum()), 'trial')}. {noise} Highest: {top}. "
+        f"At least 0.95: {sure} of {counted(len(study.points), 'trial')}."
         + (f" The {len(rows)} most probable are shown." if len(study.points) > len(rows) else "")
     )
     axes = AxisSpec("probability", limits=(0.0, 1.0)), categories([f"trial {n}" for n in trials])

@@ -8,6 +8,7 @@ import numpy as np
 
 from analysis.findings.fronts import Axis, ParetoInfo
 from analysis.findings.study import Study
+from simreg_core.errors import counted
 
 MAX_LISTED = 8
 NOISE = (
@@ -39,11 +40,6 @@ def with_error(value: float, error: float = np.nan) -> str:
     return text if np.isnan(error) else f"{text} ± {error:.4f}"
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 trial``, ``3 trials``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def goals(axes: Iterable[Axis], between: str = " against ") -> str:
     """The metrics of some axes and which direction is better."""
     return between.join(f"{axis.metric.title} ({axis.metric.direction})" for axis in axes)
@@ -65,7 +61,10 @@ def range_text(numbers: Iterable[int]) -> str:
 def images_text(counts: Iterable[int]) -> str:
     """How many images accuracies are over, of one or several networks."""
     known = list(counts)
-    return f"n = {range_text(known)} images" if known else "not measured"
+    if not known:
+        return "not measured"
+    same = len(set(known)) == 1
+    return f"n = {counted(known[0], 'image') if same else f'{range_text(known)} images'}"
 
 
 def seeds_text(num_seeds: Iterable[int]) -> str:

@@ -7,6 +7,7 @@ from analysis.charts.fronts import axis_spec, baseline_series, group_series, poi
 from analysis.charts.style import BASELINE, limits_of, look, point_size, shorten
 from analysis.charts.wording import images_text
 from analysis.compare.comparison import Comparison, Study
+from simreg_core.errors import counted
 
 
 def comparison_chart(comparison: Comparison) -> Chart:
@@ -40,7 +41,7 @@ def comparison_chart(comparison: Comparison) -> Chart:
 
 def _study_series(study: Study, number: int) -> list[Series]:
     info, own = study.info, look(number)
-    label = f"{shorten(study.label)}: front of {info.feasible.sum()} trials"
+    label = f"{shorten(study.label)}: front of {counted(int(info.feasible.sum()), 'trial')}"
     behind = info.feasible & ~info.on_front
     size = 0.8 * point_size(len(info.points))
     faint = (

@@ -9,13 +9,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.charts.wording import counted
 from analysis.findings.bootstrap import SEED, Interval, percentile_interval, resampled_hypervolumes
 from analysis.findings.comparable import WEIGHT, check_comparable, conditions
 from analysis.findings.fronts import Axis, ParetoInfo, pareto_info, reference_point
 from analysis.results.load import Array, Results, ResultsError, load_results
 from analysis.results.parameters import varying_parameters
 from analysis.results.seed_groups import SeedGroup
+from simreg_core.errors import counted
 from simreg_core.statistics.pareto import hypervolume
 
 MAX_STUDIES = 15  # that a picture can tell apart

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.results.load import ResultsError
 from analysis.results.parameters import format_value
-from simreg_core.errors import reason_of
+from simreg_core.errors import one_line
 from simreg_core.storage.json_text import parse_json
 
 WEIGHT = "robustness.tradeoff_weight"
@@ -57,9 +57,7 @@ def _reference_text(reference: object, attacks: object) -> str:
             parts.append(f"{attack} {epsilon:g} {text}".rstrip())
         return ", ".join(parts)
     except (ValueError, TypeError, AttributeError) as err:
-        raise ResultsError(
-            f"robustness.reference or .attacks of a trial: {reason_of(err)}"
-        ) from err
+        raise ResultsError(f"robustness.reference or .attacks of a trial: {one_line(err)}") from err
 
 
 def check_comparable(folders: Sequence[Path], found: Sequence[Mapping[str, str]]) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.results.load import Results, ResultsError
 from analysis.results.parameters import varying_parameters
-from simreg_core.errors import reason_of
+from simreg_core.errors import one_line
 from simreg_core.registry import Metric
 from simreg_core.results.delivered import Delivered, columns_for, delivered
 from simreg_core.results.objectives import Constraint, described_by, parse_constraint
@@ -45,7 +45,7 @@ def delivered_front(
         return delivered(search, rows, networks, metrics, constraints, ranking=ranking, split=split)
     except (AttributeError, KeyError, TypeError, ValueError) as err:
         path = results.folder / "space.yaml"
-        raise ResultsError(f"{path}: damaged: {reason_of(err)}") from err
+        raise ResultsError(f"{path}: damaged: {one_line(err)}") from err
 
 
 def front_columns(found: Delivered, split: str) -> pd.DataFrame:

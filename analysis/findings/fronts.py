@@ -21,6 +21,7 @@ from analysis.results.seed_groups import (
     num_failed_confirmations,
     trial_networks,
 )
+from simreg_core.errors import counted
 from simreg_core.registry import Metric
 from simreg_core.results.schema import SPLITS
 from simreg_core.statistics.pareto import front_among, hypervolume
@@ -204,7 +205,7 @@ def complete_trials(results: Results) -> pd.DataFrame:
     if complete.empty:
         counts = Counter(trials["status"])
         raise NoCompleteTrialsError(
-            f"{results.folder}: none of {len(trials)} trials is complete "
+            f"{results.folder}: none of {counted(len(trials), 'trial')} is complete "
             f"({counts['failed']} failed, {counts['pruned']} pruned); "
             f"{_most_frequent_reason(trials)}"
         )
@@ -216,7 +217,7 @@ def _most_frequent_reason(trials: pd.DataFrame) -> str:
         return "no trial has ended"
     reasons = trials["reason"].fillna("").str.split().str.join(" ").replace("", "none recorded")
     tally = reasons.value_counts(sort=False).sort_index()
-    return f"most frequent reason ({tally.max()} times): {str(tally.idxmax())[:300]}"
+    return f"most frequent reason ({tally.max()} x): {str(tally.idxmax())[:300]}"
 
 
 def finite_rows(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

@@ -52,7 +52,7 @@ def importances(
             values are equal.
     """
     if len(trials) < MIN_TRIALS:
-        reason = f"it needs {MIN_TRIALS} complete trials, and there are {len(trials)}"
+        reason = f"it needs {MIN_TRIALS} complete trials, found {len(trials)}"
         raise NoImportanceError(reason)
     if len(parameters) < 2:
         raise NoImportanceError(f"it needs two parameters that vary, found {len(parameters)}")

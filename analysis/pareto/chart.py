@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from analysis.charts.chart import Chart
 from analysis.charts.fronts import front_note, front_panel, num_outside
-from analysis.charts.wording import counted
 from analysis.findings.fronts import ParetoInfo
+from simreg_core.errors import counted
 from simreg_core.results.delivered import Delivered
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from analysis.charts.modelled_front import estimate_text, model_text
 from analysis.charts.wording import (
     axis_values,
-    counted,
     counts_text,
     goals,
     images_text,
@@ -17,6 +16,7 @@ from analysis.charts.wording import (
 from analysis.findings.fronts import ParetoInfo, by_axes
 from analysis.results.parameters import format_value
 from analysis.results.seed_groups import SeedGroup
+from simreg_core.errors import counted
 from simreg_core.results.delivered import Delivered
 
 

@@ -106,11 +106,11 @@ def remove_pictures(folder: Path, sources: Iterable[Source]) -> list[Path]:
 def command(source: Source, output: Path) -> str:
     """The command line that makes a panel's results."""
     if source.place == "pairs.parquet":
-        command = f"python -m simreg_core.neural compare --output {output / source.place}"
+        command = f"{cli.program('simreg_core.neural')} compare --output {output / source.place}"
         return f"{command} --model MODEL --dataset NAME"
     space = f"search_spaces/poster/{source.place}"
     return (
-        f"python -m tuner.run --space {space}.yaml --output {output}"
+        f"{cli.program('tuner.run')} --space {space}.yaml --output {output}"
         f"   (small version: {space}_small.yaml)"
     )
 

@@ -14,6 +14,7 @@ from analysis.findings.fronts import complete_trials
 from analysis.results.load import Array, Results, ResultsError, load_results, require_finite
 from analysis.results.parameters import format_value, varying_parameters
 from analysis.results.seed_groups import SeedGroup, baseline_groups, over_seeds, trial_networks
+from simreg_core.errors import counted
 
 _SYMBOLS = {
     "regularizer.alpha": "alpha",
@@ -151,7 +152,7 @@ def conditions(study: Study, images: str | None = None) -> str:
     if pd.notna(row["model.base_channels"]):
         network.append(f"base {row['model.base_channels']}")
     if pd.notna(row["training.epochs"]):
-        network.append(f"{row['training.epochs']} epochs")
+        network.append(counted(row["training.epochs"], "epoch"))
     settings = [
         short_value(name, row[name])
         for name in _STATED

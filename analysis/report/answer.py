@@ -10,11 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.charts.modelled_front import WHY_MODELLED
-from analysis.charts.wording import conditions, counted, number, signed
+from analysis.charts.wording import conditions, number, signed
 from analysis.findings.front_uncertainty import expected_maximum
 from analysis.findings.score_noise import noise_of_score
 from analysis.findings.study import Study
 from analysis.results.evidence import Confirmed
+from simreg_core.cli import program
+from simreg_core.errors import counted
 
 CONFIRM_SEEDS = 5
 MAX_CONFIRMED = 10  # of a larger front only the best are confirmed
@@ -51,11 +53,14 @@ def _nothing_yet(study: Study) -> Answer:
     has = "has" if number == 1 else "have"
     why = f"{counted(number, 'trial')} {has} ended, none of them complete."
     if study.num_unusable:
-        why = f"{study.num_unusable} complete trials lack finite {' and '.join(study.objectives)}."
+        why = (
+            f"{counted(study.num_unusable, 'complete trial')} without finite "
+            f"{' and '.join(study.objectives)}."
+        )
     folder = shlex.quote(str(study.folder))
     commands = (
-        Command("How far is it?", f"python -m tuner.status {folder}"),
-        Command("Resume it if it was stopped", f"python -m tuner.run --resume {folder}"),
+        Command("How far is it?", f"{program('tuner.status')} {folder}"),
+        Command("Resume it if it was stopped", f"{program('tuner.run')} --resume {folder}"),
     )
     return Answer("No results yet", (why,), None, commands)
 
@@ -75,7 +80,7 @@ def _confirmed_answer(study: Study, scored: list[Confirmed]) -> Answer:
         f"Trial {best.trial}: tradeoff score {_interval(best, 'tradeoff_score')} against the "
         f"baseline of the same seed, cost {_interval(best, 'accuracy_cost')}, gain "
         f"{_interval(best, 'robustness_gain')} (test split, 95 % intervals by Student's t over "
-        f"{estimate.n} fresh seeds; the baseline scores 0).",
+        f"{counted(estimate.n, 'fresh seed')}; the baseline scores 0).",
         f"Score interval above 0: {above} of {counted(len(scored), 'confirmed configuration')}"
         + ("; intervals are not corrected for multiple comparisons." if len(scored) > 1 else "."),
     ]
@@ -99,7 +104,8 @@ def _interval(candidate: Confirmed, name: str) -> str:
 def _screened_answer(study: Study) -> Answer:
     front = study.front
     if not len(front):
-        why = f"None of {len(study.points)} complete trials meets the search's constraints."
+        number = counted(len(study.points), "complete trial")
+        why = f"None of {number} meets the search's constraints."
         return Answer("No trial to recommend", (why,), None, ())
     row = int(front[0])
     trial = int(study.numbers[row])
@@ -124,7 +130,7 @@ def _confirm(
     """Confirms some trials; None: the best three by validation."""
     which = "--top 3" if trials is None else f"--trials {' '.join(map(str, trials))}"
     folder = shlex.quote(str(study.folder))
-    return Command(why, f"python -m tuner.confirm {folder} {which} --seeds {seeds}")
+    return Command(why, f"{program('tuner.confirm')} {folder} {which} --seeds {seeds}")
 
 
 def _screening(study: Study, row: int, trial: int) -> tuple[str, list[str]]:
@@ -156,13 +162,16 @@ def _screening(study: Study, row: int, trial: int) -> tuple[str, list[str]]:
 
 def _noise_sentence(score: float, noise: float, num_scores: int) -> str:
     """Whether the best of some scores is more than selection and noise can make."""
+    if num_scores == 1:
+        return (
+            f"{signed(score)} is {abs(score) / noise:.1f} standard errors of about "
+            f"{number(noise, 2)} from the baseline's 0; one trial proves little."
+        )
     chance = expected_maximum(num_scores) * noise
     judged = "beyond" if score > chance + noise else "within"
-    error = f"The standard error of one score is about {number(noise, 2)}"
-    if num_scores == 1:
-        return f"{error}: {signed(score)} is {judged} what noise can make."
     return (
-        f"{error}; the largest of {num_scores} scores of pure noise would be about "
+        f"The standard error of one score is about {number(noise, 2)}; the largest of "
+        f"{num_scores} scores of pure noise would be about "
         f"{signed(chance)}: {signed(score)} is {judged} what selection and noise can make."
     )
 
@@ -172,7 +181,7 @@ def _export(study: Study, trial: int) -> Command:
     to = shlex.quote(f"{study.folder.name}-trial-{trial}")
     return Command(
         f"Export the network of trial {trial}",
-        f"python -m tuner.export {folder} --trial {trial} --to {to}",
+        f"{program('tuner.export')} {folder} --trial {trial} --to {to}",
     )
 
 
@@ -184,5 +193,5 @@ def _audit(study: Study, trial: int) -> list[Command]:
     network = "/".join([f"{trial:05d}", *(f"seed-{seed}" for seed in rows["seed"])])
     weights = shlex.quote(str(study.folder / "checkpoints" / network / "weights.pt"))
     output = shlex.quote(str(study.folder / f"audit-{trial:05d}.json"))
-    command = f"python -m simreg_core.audit {weights} --output {output}"
+    command = f"{program('simreg_core.audit')} {weights} --output {output}"
     return [Command(f"Attack the network of trial {trial} as a white box", command)]

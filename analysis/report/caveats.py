@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from analysis.charts.wording import counted, list_trials, number, signed
+from analysis.charts.wording import list_trials, number, signed
 from analysis.findings.score_noise import noise_of_score
 from analysis.findings.study import Study
+from simreg_core.errors import counted
 
 LIKELY = 0.5
 
@@ -33,7 +34,7 @@ def _selection(study: Study) -> Iterator[str]:
             "screening, not a result. Nothing is confirmed with fresh seeds yet."
         )
     if failed := sum(c.num_failed for c in study.confirmation.candidates):
-        yield f"{failed} networks of the confirmation failed or have no baseline yet."
+        yield f"Confirmation: {counted(failed, 'network')} failed or without a baseline yet."
     if study.confirmation.problem:
         yield f"{study.confirmation.problem}."
 
@@ -42,8 +43,8 @@ def _noise(study: Study) -> Iterator[str]:
     front = study.front
     if unsure := study.numbers[front][study.probability[front] < LIKELY].tolist():
         yield (
-            f"{len(unsure)} of {len(front)} trials on the front are on it with a probability below "
-            f"{LIKELY:g} when noise is drawn anew: {list_trials(unsure)}."
+            f"On the front with a probability below {LIKELY:g} when noise is drawn anew: "
+            f"{list_trials(unsure)} ({len(unsure)} of {len(front)})."
         )
     noise = noise_of_score(study)
     if len(front) and noise is not None:
@@ -71,7 +72,8 @@ def _audits(study: Study) -> Iterator[str]:
         where = ", which is on the front" if audit.trial in study.numbers[study.front] else ""
         more = len(audit.warnings) - 1
         yield (
-            f"The audit of {whose}{where} ({audit.file}, n = {audit.num_images} images) shows "
+            f"The audit of {whose}{where} ({audit.file}, "
+            f"n = {counted(audit.num_images, 'image')}) shows "
             f"{counted(more + 1, 'sign')} of masked gradients: {audit.warnings[0]}"
             + (f"; and {more} more" if more else "")
             + ". Its robust accuracies are not reliable."
@@ -82,16 +84,16 @@ def _incomplete(study: Study) -> Iterator[str]:
     trials = study.results.trials
     if failed := int((trials["status"] == "failed").sum()):
         yield (
-            f"{failed} of {len(trials)} trials failed and are in no chart (see Failures). If "
+            f"{failed} of {counted(len(trials), 'trial')} failed and left out (see Failures). If "
             "failures depend on the parameters, the charts are biased."
         )
     if study.num_unusable:
         yield (
-            f"{study.num_unusable} complete trials lack a finite "
-            f"{', '.join(study.objectives)} on the {study.split} split and are in no chart."
+            f"Left out of all charts: {counted(study.num_unusable, 'complete trial')} without a "
+            f"finite {', '.join(study.objectives)} on the {study.split} split."
         )
     if missed := int((~study.feasible).sum()):
-        yield f"{missed} complete trials miss the search's constraints; none is on the front."
+        yield f"Never on the front: {counted(missed, 'complete trial')} outside the constraints."
     if study.num_baselines > 1:
         yield (
             f"Trials are compared with {study.num_baselines} different baselines; in this report "

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.charts.wording import counted, goals, images_text, seeds_text
+from analysis.charts.wording import goals, images_text, seeds_text
 from analysis.findings.study import Study
 from analysis.results.parameters import DTYPES, format_value
+from simreg_core.errors import counted
 
 _VERSIONS = {
     "simreg_version": "simreg-tune",
@@ -75,7 +76,7 @@ def _audits(study: Study) -> str:
         texts.append(
             f"{audit.file} is damaged"
             if audit.problem
-            else f"{whose}: {found} of masked gradients (n = {audit.num_images} images)"
+            else f"{whose}: {found} of masked gradients (n = {counted(audit.num_images, 'image')})"
         )
     return "; ".join(texts)
 

@@ -16,6 +16,7 @@ from analysis.report.header import distinct
 from analysis.report.trials import known_metrics, short_name
 from analysis.results.load import numbers
 from analysis.results.parameters import format_value
+from simreg_core.errors import counted
 
 MAX_FRONT_ROWS = 50
 MAX_REASONS = 50
@@ -43,7 +44,7 @@ def front_table(study: Study) -> TextTable | None:
     if study.delivered.is_modelled:
         how = "objectives: modelled means over seeds with 95 % intervals, measured in parentheses"
     caption = f"The front by score, best first ({how}). {study.split.capitalize()} split." + (
-        f" {left} more trials are in the table of all trials." if left else ""
+        f" {counted(left, 'more trial')} in the table of all trials." if left else ""
     )
     return TextTable(caption, head, rows)
 
@@ -78,7 +79,7 @@ def failures(study: Study) -> TextTable | None:
         key=lambda row: (row[0], -row[2], row[1]),
     )
     return TextTable(
-        f"{len(ended)} of {len(study.results.trials)} trials are not complete.",
+        f"Not complete: {len(ended)} of {counted(len(study.results.trials), 'trial')}.",
         ("status", "reason", "number", "which"),
         [[*map(str, row)] for row in rows[:MAX_REASONS]],
     )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from simreg_core.errors import reason_of
+from simreg_core.errors import one_line
 from simreg_core.storage.location import local_path, read_json_inside, to_path
 
 _AUDIT_KEYS = {"weights", "config_digest", "clean_accuracy", "num_images", "curves", "warnings"}
@@ -125,7 +125,7 @@ def read_audits(folder: str | Path, trials: pd.DataFrame) -> tuple[Audit, ...]:
 
 def _reason(err: Exception) -> str:
     """What is the matter with a file, without its place on this machine."""
-    return getattr(err, "strerror", None) or reason_of(err)
+    return getattr(err, "strerror", None) or one_line(err)
 
 
 def _audit(name: str, content: Any, by_digest: Mapping[Any, Any]) -> Audit:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.results.load import Array, Results, ResultsError, require_finite
+from simreg_core.errors import counted
 from simreg_core.results.schema import PARAMETERS, Role
 
 
@@ -48,7 +49,7 @@ def trial_networks(results: Results, complete: pd.DataFrame) -> pd.DataFrame:
     for trial, number, expected in zip(several.index, found, several, strict=True):
         if number != expected:
             raise ResultsError(
-                f"{results.folder / 'seeds'}: {number} networks of trial {trial}, "
+                f"{results.folder / 'seeds'}: {counted(number, 'network')} of trial {trial}, "
                 f"which is the mean of {expected}"
             )
     single = complete[complete["num_seeds"] == 1]

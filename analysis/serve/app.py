@@ -133,7 +133,7 @@ def _refused(err: Exception) -> Response:
 
 def _failed(err: Exception) -> Response:
     _log.error("%s: %s", request.path, err, exc_info=err)
-    what = f"This page could not be made: {type(err).__name__}: {one_line(err)}"
+    what = f"This page could not be made: {one_line(err)}"
     html = _error_page("Internal error", what)
     return Response(html, InternalServerError.code, mimetype="text/html")
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from analysis.results.load import ResultsError
 from simreg_core.cli import os_reason
-from simreg_core.errors import reason_of
+from simreg_core.errors import one_line
 from simreg_core.results.progress import StudyProgress, is_running, study_progress
 from simreg_core.results.request import SPACE_FILE
 from simreg_core.results.schema import TABLES
@@ -98,7 +98,7 @@ def listed_study(folder: Path, root: Path) -> ListedStudy:
         progress = StudyProgress(folder.name, problem=os_reason(err))
     except Exception as err:  # whatever its files are, the other studies are shown
         _log.error("%s: %s", folder, err, exc_info=err)
-        progress = StudyProgress(folder.name, problem=reason_of(err))
+        progress = StudyProgress(folder.name, problem=one_line(err))
     return ListedStudy(progress, datetime.fromtimestamp(changed, UTC))
 
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import torch
 
-from simreg_core.errors import reason_of
+from simreg_core.errors import one_line
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,7 @@ class Recorder:
         try:
             yield
         except Exception as err:
-            reason = reason_of(err) if str(err) else type(err).__name__
-            self.add(name, note=reason[:300], status=status)
+            self.add(name, note=one_line(err)[:300], status=status)
 
 
 Run = Callable[[Settings, Recorder], Any]

@@ -15,7 +15,7 @@ from simreg_core import cli
 from simreg_core.audit.network_audit import AuditPlan, AuditReport, audit
 from simreg_core.config.robustness import RobustnessConfig
 from simreg_core.data.task import TaskData, load_task
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, counted
 from simreg_core.networks.checkpoint import CheckpointError, load_network
 from simreg_core.networks.network import FeatureNetwork
 from simreg_core.provenance import provenance
@@ -70,7 +70,8 @@ def _require_task(path: Path, model: FeatureNetwork, data: TaskData) -> None:
     expected = data.test.images.shape[1], data.num_classes
     if found != expected:
         raise ConfigError(
-            f"{path}: a network of {found[0]} channels and {found[1]} classes, but its task has "
+            f"{path}: a network of {counted(found[0], 'channel')} and "
+            f"{counted(found[1], 'class')}, but its task has "
             f"{expected[0]} and {expected[1]}"
         )
 

@@ -26,6 +26,7 @@ from simreg_core.audit.whitebox import (
     hop_skip_jump,
     pgd,
 )
+from simreg_core.errors import counted
 from simreg_core.registry import ATTACKS
 from simreg_core.robustness.attack import AttackInput, prepare
 from simreg_core.robustness.foolbox_bridge import frozen, predict_all
@@ -116,7 +117,7 @@ class _Audit:
 
     def pgd_curve(self, norm: Norm, steps: int) -> AuditCurve:
         """PGD with one restart. The L2 radius is that of the corners of the Linf ball."""
-        root, conditions = 1.0, f"{steps} steps, 1 restart"
+        root, conditions = 1.0, f"{counted(steps, 'step')}, 1 restart"
         if norm == "l2":
             root = math.sqrt(self.images[0].numel())
             conditions += f", radius epsilon * {root:g}"
@@ -135,7 +136,7 @@ class _Audit:
             passed[epsilon] = torch.stack(
                 [self.withstands_pgd("linf", epsilon, steps, n) for n in range(restarts)]
             )
-        one, many = f"{steps} steps, 1 restart", f"{steps} steps, {restarts} restarts"
+        one, many = (f"{counted(steps, 'step')}, {counted(n, 'restart')}" for n in (1, restarts))
         return (
             self.curve("pgd_linf", "linf", one, lambda eps: passed[eps][0]),
             self.curve("pgd_linf", "linf", many, lambda eps: passed[eps].all(dim=0)),
@@ -167,8 +168,8 @@ class _Audit:
         decision_based = hop_skip_jump(*task, steps=jumps, rng=rng)
         return [
             _norms("deepfool_l2", "50 steps", deepfool),
-            _norms("carlini_wagner_l2", f"9 constants, {wagner} steps each", carlini),
-            _norms("hop_skip_jump", f"{jumps} steps", decision_based),
+            _norms("carlini_wagner_l2", f"9 constants, {counted(wagner, 'step')} each", carlini),
+            _norms("hop_skip_jump", counted(jumps, "step"), decision_based),
         ]
 
 

@@ -7,6 +7,9 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from simreg_core.plugins import is_plugin
+from simreg_core.registry import DATASETS
+
 PositiveInt = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 T = TypeVar("T")
@@ -42,3 +45,19 @@ class Config(BaseModel):
     """Frozen and strictly typed, without unknown keys or infinite numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def require_dataset(name: str, *others: str) -> None:
+    """Check for a known dataset, ``NAME:PATH`` or ``module:function``.
+
+    Raises:
+        ValueError: lists the allowed names, including ``others``.
+    """
+    kind, _, path = name.partition(":")
+    known = DATASETS.known
+    if kind in known and known[kind].takes_path == bool(path):
+        return
+    if kind in known or not is_plugin(name):
+        names = [f"{n}:PATH" if found.takes_path else n for n, found in known.items()]
+        allowed = ", ".join((*others, *names, "MODULE:FUNCTION"))
+        raise ValueError(f"unknown dataset {name!r}; allowed: {allowed}")

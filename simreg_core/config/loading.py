@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from simreg_core.cli import program
 from simreg_core.config.messages import validated
 from simreg_core.config.trial import TrialConfig
 from simreg_core.config.yaml_io import get_dotted, parse_override, read_yaml_mapping, set_dotted
@@ -71,7 +72,7 @@ def load_trial_config(path: str | Path, overrides: Sequence[str] = ()) -> TrialC
     tree = read_yaml_mapping(path)
     if {"trial", "search"} <= tree.keys():
         raise ConfigError(
-            f"{path}: found the space file of a search (python -m tuner.run --space), "
+            f"{path}: found the space file of a search ({program('tuner.run')} --space), "
             "expected the keys of one trial, such as task and training"
         )
     for text in overrides:

@@ -21,6 +21,7 @@ from simreg_core.config.base import (
     NonEmpty,
     PositiveInt,
     Seed,
+    require_dataset,
     require_known,
     require_pair,
 )
@@ -285,22 +286,6 @@ def field_paths(
             yield from field_paths(info.annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", info.annotation
-
-
-def require_dataset(name: str, *others: str) -> None:
-    """Check for a known dataset, ``NAME:PATH`` or ``module:function``.
-
-    Raises:
-        ValueError: lists the allowed names, including ``others``.
-    """
-    kind, _, path = name.partition(":")
-    known = DATASETS.known
-    if kind in known and known[kind].takes_path == bool(path):
-        return
-    if kind in known or not is_plugin(name):
-        names = [f"{n}:PATH" if found.takes_path else n for n, found in known.items()]
-        allowed = ", ".join((*others, *names, "MODULE:FUNCTION"))
-        raise ValueError(f"unknown dataset {name!r}; allowed: {allowed}")
 
 
 def _digest(value: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from simreg_core.errors import ConfigError, describe, one_line
 from simreg_core.storage.location import read_text_inside, to_path
 
 _MAX_NODES = 100_000  # values that the aliases of a file may stand for
+_SAFE_DEPTH = 100  # levels of nesting at which Python's recursion is far from its limit
 _MAX_BYTES = 2**20  # of a space file in a results folder; parsing takes seconds per MB
 
 
@@ -97,7 +98,10 @@ def parse_yaml(text: str, where: str) -> Any:
         line = f" line {mark.line + 1}:" if mark is not None else ""
         problem = " ".join((getattr(err, "problem", None) or str(err)).split())
         raise ConfigError(f"{where}:{line} not valid YAML: {problem}") from err
-    except (ValueError, RecursionError) as err:
+    except RecursionError as err:
+        problem = f"values are nested too deeply; allowed: {_SAFE_DEPTH} levels"
+        raise ConfigError(f"{where}: not valid YAML: {problem}") from err
+    except ValueError as err:
         raise ConfigError(f"{where}: not valid YAML: {one_line(err)}") from err
 
 

@@ -11,38 +11,23 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
+from PIL.Image import DecompressionBombError
 from torch import Tensor
 
 # Exceptions of Pillow for damaged data, depending on the format.
-UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    Image.DecompressionBombError,
-)
-_BROKEN_EXIF = (*UNREADABLE, KeyError, TypeError, IndexError, AttributeError)
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, DecompressionBombError)
+_BROKEN_EXIF = (*UNREADABLE, LookupError, TypeError, AttributeError)
 
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339  # tags of TIFF
 _WHITE_IS_ZERO, _UNSIGNED = 0, 1  # their values
-_SMALL_DEPTHS = (1, 2, 4)  # those below 8 bits that image formats have
 _LEAST_COLOR = 16  # 8-bit values below this come from at most 12 of 16 bits
 _WHITE = (255, 255, 255, 255)
 
@@ -58,8 +43,8 @@ class Levels(NamedTuple):
         return Levels(min(self.low, other.low), max(self.high, other.high))
 
 
-LevelsOf = Callable[[str], Levels | None]
-"""Kind of wide images to the levels of the dataset; None: those of the image itself."""
+class UnknownLevels(Exception):
+    """An image has wide values, whose levels in the whole dataset are not known yet."""
 
 
 def measure(image: Image.Image) -> tuple[str, Levels] | None:
@@ -69,33 +54,35 @@ def measure(image: Image.Image) -> tuple[str, Levels] | None:
         one of UNREADABLE: the image is damaged, or a value is not finite.
     """
     kind = _kind(image)
-    return None if kind is None else (kind, _levels(_values(image)))
+    if kind is None:
+        return None
+    values = _values(image)
+    return kind, Levels(values.min().item(), values.max().item())
 
 
-def to_tensor(image: Image.Image, color: bool, levels_of: LevelsOf = lambda kind: None) -> Tensor:
+def to_tensor(
+    image: Image.Image, color: bool, levels: Mapping[str, Levels] | None = None
+) -> Tensor:
     """uint8 (3, H, W) if ``color``, else (1, H, W; ITU-R 601 luma).
 
     Raises:
         one of UNREADABLE: the image is damaged, or what it shows would be lost.
+        UnknownLevels: it has wide values, and ``levels``, those of the dataset by kind, are None.
     """
     kind = _kind(image)
     shown = image
     if kind is not None:
-        values = _values(image)
-        levels = levels_of(kind) or _levels(values)
+        if levels is None:
+            raise UnknownLevels
         if kind in _WIDE_GREYS:
-            shown = Image.fromarray(_scale(values, levels))
+            shown = Image.fromarray(_scale(_values(image), levels[kind]))
             if _tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO:
                 shown = shown.point([255 - value for value in range(256)])
-        elif levels.high < _LEAST_COLOR:
+        elif levels[kind].high < _LEAST_COLOR:
             raise ValueError("its 16-bit colors use 12 bits or fewer; store it with 8 bits")
     elif image.has_transparency_data:
         shown = _on_white(image)
-    shown = shown.convert("RGB" if color else "L")
-    orientation = _orientation(image)
-    if orientation in _UPRIGHT:
-        shown = shown.transpose(_UPRIGHT[orientation])
-    array = np.array(shown)
+    array = np.array(_upright(shown.convert("RGB" if color else "L"), image))
     return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy())
 
 
@@ -135,10 +122,6 @@ def _tag(image: Image.Image, number: int) -> int | None:
     return first
 
 
-def _levels(values: NDArray[Any]) -> Levels:
-    return Levels(values.min().item(), values.max().item())
-
-
 def _scale(values: NDArray[Any], levels: Levels) -> NDArray[np.uint8]:
     """Values within the levels to 0..255, see the top of this module."""
     low, high = levels
@@ -147,12 +130,10 @@ def _scale(values: NDArray[Any], levels: Levels) -> NDArray[np.uint8]:
         scaled = np.rint((values - low) * (255 / span))
     else:
         depth = int(high).bit_length()
-        if depth <= _SMALL_DEPTHS[-1]:
-            depth = next(small for small in _SMALL_DEPTHS if depth <= small)
-            scaled = values * 255 // (2**depth - 1)
+        if depth <= 4:
+            scaled = values * 255 // (1, 1, 3, 15, 15)[depth]  # formats have 1, 2 or 4 bits
         else:
-            depth += depth % 2  # sensors have 8, 10, 12, 14 or 16 bits
-            scaled = values >> max(depth - 8, 0)
+            scaled = values >> max(depth + depth % 2 - 8, 0)  # sensors have 8, 10, ..., 16 bits
     clipped: NDArray[np.uint8] = scaled.clip(0, 255).astype(np.uint8)
     return clipped
 
@@ -175,10 +156,10 @@ def _is_constant(image: Image.Image) -> bool:
     return bool((array == array[0, 0]).all())
 
 
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 if there is none."""
-    image.load()  # which makes a TIFF upright
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except _BROKEN_EXIF:  # viewers show such images as they are stored
-        return 1
+def _upright(shown: Image.Image, image: Image.Image) -> Image.Image:
+    """``shown``, turned as the EXIF data of the loaded ``image`` say."""
+    shown.info = {}
+    with suppress(*_BROKEN_EXIF):  # viewers show such images as they are stored
+        orientation = ExifTags.Base.Orientation
+        shown.getexif()[orientation] = image.getexif().get(orientation, 1)
+    return ImageOps.exif_transpose(shown)

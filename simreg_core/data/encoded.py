@@ -1,26 +1,26 @@
-"""Decodes the images of whole splits, once for all processes."""
+"""Datasets of encoded images, decoded once for all processes."""
 
 from __future__ import annotations
 
 import io
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from torch import Tensor
 
-from simreg_core.data.decoding import UNREADABLE, Levels, measure, to_tensor
-from simreg_core.data.images import ImageRequest, resize
+from simreg_core.data.decoding import UNREADABLE, Levels, UnknownLevels, measure, to_tensor
+from simreg_core.data.images import ImagePool, ImageRequest, PoolInfo, Split, resize
+from simreg_core.data.split_names import ROLES, Role
 from simreg_core.errors import ConfigError, one_line
-from simreg_core.storage.array_cache import Arrays, cached_arrays
+from simreg_core.storage.array_cache import Arrays, cached_arrays, file_stamp
+
+Found = TypeVar("Found")
+Indices = NDArray[np.int64]
 
 
 class EncodedImage(NamedTuple):
@@ -37,121 +37,124 @@ class EncodedImage(NamedTuple):
 class EncodedSplit(NamedTuple):
     """The images of one split, before decoding."""
 
-    origin: Path
-    """Common folder or file, for messages."""
-    num_images: int
-    batches: Callable[[], Iterable[Sequence[EncodedImage]]]
-    """Returns every image once; each batch is decoded in parallel."""
-    identity: Iterable[object]
-    """Stamps of the files, as JSON values."""
+    labels: Indices | str
+    """Of all its images, or why there are none."""
+    rows: Indices
+    """The images to decode."""
+    batches: Callable[[Indices], Iterable[Sequence[EncodedImage]]]
+    """Returns each of these images once; a batch is decoded in parallel."""
+    files: Callable[[Indices], Iterable[Path | str]]
+    """Returns the files that these images depend on."""
 
 
-class EncodedDataset(NamedTuple):
-    """The splits to decode, and all splits of the same dataset."""
+def load_encoded(
+    roles: Collection[Role],
+    open_split: Callable[[Role], EncodedSplit],
+    class_names: Sequence[str],
+    request: ImageRequest,
+) -> ImagePool:
+    """The requested images of a dataset, from the cache if possible.
 
-    splits: Sequence[EncodedSplit]
-    whole: Callable[[], Sequence[EncodedSplit]]
-    """Called only if there are images whose values are scaled by the range of all of them."""
-
-
-def decode_splits(dataset: EncodedDataset, request: ImageRequest) -> list[Tensor]:
-    """Decoded images uint8 (N, C, H, W) of every split, from the cache if possible.
+    A validation set serves as test set if there is none. Without labels in one of the splits, the
+    dataset has no labels. ``open_split`` returns all images of a split.
 
     Raises:
         ConfigError: an image is damaged or would not show what its file shows, or images differ in
             size and the request has no size.
     """
-    splits = dataset.splits
-    identity = chain([request.identity()], *(chain([s.num_images], s.identity) for s in splits))
+    ordered = [role for role in ROLES if role in roles]
+    opened = {role: open_split(role) for role in ordered[: None if request.limit is None else 1]}
+    num_train = len(opened["train"].rows)
+    splits = {**opened, "train": opened["train"]._replace(rows=request.choose(num_train))}
+
+    def identity() -> Iterator[object]:
+        yield from (request.identity(), num_train)
+        for role, split in splits.items():
+            yield role, len(split.rows)
+            yield from (file_stamp(path) for path in split.files(split.rows))
 
     def build() -> Arrays:
-        ranges = _Ranges(dataset.whole, request.key)
-        arrays = {str(n): _decode_split(split, request, ranges) for n, split in enumerate(splits)}
-        for split, array in zip(splits, arrays.values(), strict=True):
-            if array.shape[1:] != arrays["0"].shape[1:]:
-                raise ConfigError(
-                    f"{request.key}: {split.origin} has images of {array.shape[1:]}, "
-                    f"{splits[0].origin} of {arrays['0'].shape[1:]}; {_one_size(request.key)}"
-                )
-        return arrays
+        try:
+            return _decode_splits(splits, request, None)
+        except UnknownLevels:
+            whole = [opened.get(role) or open_split(role) for role in ordered]
+            return _decode_splits(splits, request, _measure(whole))
 
-    found = cached_arrays(identity, build, request.key)
-    return [torch.from_numpy(found[str(n)]) for n in range(len(splits))]
+    arrays = cached_arrays(identity(), build)
+    found: dict[Role, Split] = {}
+    num_classes = len(class_names)
+    for role, split in splits.items():
+        if isinstance(split.labels, str):
+            info = PoolInfo(no_labels=split.labels)
+            return ImagePool(torch.from_numpy(arrays["train"]), None, None, 0, info=info)
+        num_classes = max(num_classes, int(split.labels.max()) + 1)
+        labels = torch.from_numpy(split.labels[split.rows])
+        found[role] = Split(torch.from_numpy(arrays[role]), labels)
+    if "test" not in found and "validation" in found:
+        found["test"] = found.pop("validation")
+    return ImagePool(*found["train"], found.get("test"), num_classes, found.get("validation"))
 
 
-def _decode_split(split: EncodedSplit, request: ImageRequest, ranges: _Ranges) -> NDArray[np.uint8]:
-    images: NDArray[np.uint8] | None = None
+def _decode_splits(
+    splits: Mapping[Role, EncodedSplit],
+    request: ImageRequest,
+    levels: Mapping[str, Levels] | None,
+) -> Arrays:
+    """Arrays uint8 (N, C, H, W) by role."""
+    arrays: dict[str, NDArray[np.uint8]] = {}
+    shape: tuple[int, ...] = ()
     with ThreadPoolExecutor() as pool:
-        for batch in split.batches():
-            decoded = pool.map(lambda encoded: _decode(encoded, request, ranges), batch)
-            for encoded, image in zip(batch, decoded, strict=True):
-                if images is None:
-                    images = np.empty((split.num_images, *image.shape), np.uint8)
-                if image.shape != images.shape[1:]:
-                    raise ConfigError(
-                        f"{request.key}: {split.origin} holds images of different sizes; "
-                        f"{_one_size(request.key)}"
-                    )
-                images[encoded.position] = image
-    assert images is not None
-    return images
+        for role, split in splits.items():
+            for batch in split.batches(split.rows):
+                decoded = pool.map(lambda encoded: _decode(encoded, request, levels), batch)
+                for encoded, image in zip(batch, decoded, strict=True):
+                    shape = shape or image.shape
+                    if image.shape != shape:
+                        sizes = (f"{height} x {width}" for _, height, width in (image.shape, shape))
+                        raise ConfigError(
+                            f"{encoded.where}: {' pixels instead of '.join(sizes)}; images must "
+                            "have one size, which task.image_size gives those of a task"
+                        )
+                    if role not in arrays:
+                        arrays[role] = np.empty((len(split.rows), *shape), np.uint8)
+                    arrays[role][encoded.position] = image
+    return arrays
 
 
-class _Ranges:
-    """The levels of the wide images of a dataset, measured when the first one is met."""
-
-    def __init__(self, whole: Callable[[], Sequence[EncodedSplit]], key: str) -> None:
-        self._whole, self._key = whole, key
-        self._lock = threading.Lock()
-        self._levels: dict[str, Levels] | None = None
-
-    def of(self, kind: str) -> Levels | None:
-        with self._lock:
-            if self._levels is None:
-                self._levels = self._measure()
-        return self._levels.get(kind)
-
-    def _measure(self) -> dict[str, Levels]:
-        levels: dict[str, Levels] = {}
-        with ThreadPoolExecutor() as pool:
-            for split in self._whole():
-                for batch in split.batches():
-                    for found in pool.map(self._measure_one, batch):
-                        if found is not None:
-                            kind, own = found
-                            levels[kind] = own.join(levels.get(kind, own))
-        return levels
-
-    def _measure_one(self, encoded: EncodedImage) -> tuple[str, Levels] | None:
-        with _opened(encoded, self._key) as image:
-            return measure(image)
+def _measure(splits: Iterable[EncodedSplit]) -> dict[str, Levels]:
+    """The levels of all wide images, by kind."""
+    levels: dict[str, Levels] = {}
+    with ThreadPoolExecutor() as pool:
+        for split in splits:
+            for batch in split.batches(split.rows):
+                for found in pool.map(lambda encoded: _open(encoded, measure), batch):
+                    if found is not None:
+                        kind, own = found
+                        levels[kind] = own.join(levels.get(kind, own))
+    return levels
 
 
-def _decode(encoded: EncodedImage, request: ImageRequest, ranges: _Ranges) -> NDArray[np.uint8]:
-    with _opened(encoded, request.key) as image:
-        tensor = to_tensor(image, request.color, ranges.of)
+def _decode(
+    encoded: EncodedImage, request: ImageRequest, levels: Mapping[str, Levels] | None
+) -> NDArray[np.uint8]:
+    tensor = _open(encoded, lambda image: to_tensor(image, request.color, levels))
     return resize(tensor[None], request.size)[0].numpy()
 
 
-@contextmanager
-def _opened(encoded: EncodedImage, key: str) -> Iterator[Image.Image]:
-    """An image that is not loaded yet; errors of Pillow name the file."""
+def _open(encoded: EncodedImage, read: Callable[[Image.Image], Found]) -> Found:
+    """What is read from an image; errors of Pillow name the file."""
     try:
         data = encoded.source if isinstance(encoded.source, bytes) else encoded.source.read_bytes()
     except OSError as err:
-        raise ConfigError(f"{key}: {encoded.where} cannot be read: {err.strerror or err}") from err
+        raise ConfigError(f"{encoded.where} cannot be read: {err.strerror or err}") from err
     try:
         with Image.open(io.BytesIO(data)) as image:
-            yield image
-    except ConfigError:  # of another image, while the range of all was measured
-        raise
+            # Cameras put a preview after the photograph (MPO).
+            if getattr(image, "is_animated", False) and image.format != "MPO":
+                raise ValueError("it has several pages or frames; allowed: one")
+            return read(image)
     except UNREADABLE as err:
         # Pillow's message for an unknown format contains a memory address.
         is_unknown = isinstance(err, UnidentifiedImageError)
         problem = "unknown format" if is_unknown else one_line(err)
-        raise ConfigError(f"{key}: {encoded.where} is not a readable image: {problem}") from err
-
-
-def _one_size(key: str) -> str:
-    """Advice about images of different sizes."""
-    return "set task.image_size" if key == "task.dataset" else "images of one size are needed"
+        raise ConfigError(f"{encoded.where} is not a readable image: {problem}") from err

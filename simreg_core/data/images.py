@@ -42,6 +42,8 @@ class PoolInfo(NamedTuple):
     """Number and kinds of the files that are not read; empty: none."""
     label_column: str = ""
     """Column of the labels, if the files have several."""
+    no_labels: str = ""
+    """Why there are no labels; empty: unknown, or there are."""
 
 
 class ImagePool(NamedTuple):
@@ -62,8 +64,6 @@ class ImageRequest(NamedTuple):
     """RGB (3, H, W) instead of grey (1, H, W; ITU-R 601 luma)."""
     size: int | None
     """Height and width in pixels, after a crop to the central square; None: as stored."""
-    key: str
-    """Configuration key of the dataset, for messages."""
     limit: int | None = None
     """Number of training images to draw with ``seed``, without the other sets. A smaller limit
     gives a prefix of a larger one. None: all images in their stored order, with the other sets."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, counted
 
 # Formats that Pillow reads and that data sets come in.
 SUFFIXES = (
@@ -22,46 +22,31 @@ _LITTER = {
 _NUM_SHOWN = 4  # kinds of files in the line of those left out
 
 
-class LeftOut:
-    """Counts the files that are not read, by the reason."""
-
-    def __init__(self) -> None:
-        self._count: Counter[str] = Counter()
-
-    def add(self, reason: str) -> None:
-        """Count one file."""
-        self._count[reason] += 1
-
-    def add_tree(self, folder: str, reason: str) -> None:
-        """Count all files below a folder, as far as they can be listed."""
-        for _, _, files in os.walk(folder):
-            self._count[reason] += len(files)
-
-    def __str__(self) -> str:
-        kinds = sorted(self._count.items(), key=lambda kind: (-kind[1], kind[0]))
-        if not kinds:
-            return ""
-        shown = [f"{count:,} {printable(reason)}" for reason, count in kinds[:_NUM_SHOWN]]
-        if rest := sum(count for _, count in kinds[_NUM_SHOWN:]):
-            shown.append(f"{rest:,} other")
-        total = self._count.total()
-        return f"{total:,} file{'s' * (total != 1)}: {', '.join(shown)}"
-
-
 class Listing:
-    """Lists folders of one dataset.
+    """Lists folders of one dataset, and counts the files that are not read, by the reason.
 
     Args:
         root: Folder of the dataset.
-        key: Configuration key of the dataset, for messages.
 
     Links are followed, as torchvision does, but never to a folder above.
     """
 
-    def __init__(self, root: Path, key: str) -> None:
-        self.left_out = LeftOut()
-        self._key = key
-        self._root = root
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.left_out: Counter[str] = Counter()
+
+    def left_out_text(self) -> str:
+        """Number and kinds of the files that are not read; empty if there are none."""
+        kinds = sorted(self.left_out.items(), key=lambda kind: (-kind[1], kind[0]))
+        shown = [f"{count:,} {printable(reason)}" for reason, count in kinds[:_NUM_SHOWN]]
+        if rest := sum(count for _, count in kinds[_NUM_SHOWN:]):
+            shown.append(f"{rest:,} other")
+        return f"{counted(self.left_out.total(), 'file')}: {', '.join(shown)}" if shown else ""
+
+    def leave_out(self, folder: str | Path, reason: str) -> None:
+        """Count all files below a folder, as far as they can be listed."""
+        for _, _, files in os.walk(folder):
+            self.left_out[reason] += len(files)
 
     def folders(self, folder: Path) -> list[str]:
         """Names of the folders in ``folder``, sorted, without litter."""
@@ -76,12 +61,12 @@ class Listing:
         for entry in self._entries(folder, counts=True):
             if not _is_folder(entry):
                 self._require_no_broken_link(entry)
-                self.left_out.add("outside of class folders")
+                self.left_out["outside of class folders"] += 1
 
     def images(self, folder: Path) -> list[str]:
         """Paths of the image files below a class folder, sorted."""
-        above = [p for place in (folder, self._root) for p in (place, *place.resolve().parents)]
-        above += [self._root.resolve(), folder.resolve(), *folder.absolute().parents]
+        above = [p for place in (folder, self.root) for p in (place, *place.resolve().parents)]
+        above += [self.root.resolve(), folder.resolve(), *folder.absolute().parents]
         seen = {_identity(path) for path in above}
         return sorted(self._walk(folder, seen))
 
@@ -90,7 +75,7 @@ class Listing:
             if _is_folder(entry):
                 identity = _identity(entry.path)
                 if identity in seen:
-                    self.left_out.add("links to folders that are read already")
+                    self.left_out["links to folders that are read already"] += 1
                     continue
                 seen.add(identity)
                 yield from self._walk(Path(entry.path), seen)
@@ -99,7 +84,7 @@ class Listing:
             else:
                 suffix = os.path.splitext(entry.name)[1]
                 self._require_no_broken_link(entry)
-                self.left_out.add(f"*{suffix.lower()}" if suffix else "without a suffix")
+                self.left_out[f"*{suffix.lower()}" if suffix else "without a suffix"] += 1
 
     def _entries(self, folder: Path, counts: bool = False) -> Iterator[os.DirEntry[str]]:
         """What is in a folder, without hidden files and litter."""
@@ -107,22 +92,20 @@ class Listing:
             with os.scandir(folder) as found:
                 entries = sorted(found, key=lambda entry: (entry.is_symlink(), entry.name))
         except OSError as err:
-            raise ConfigError(
-                f"{self._key}: {folder} cannot be read: {err.strerror or err}"
-            ) from err
+            raise ConfigError(f"{folder} cannot be read: {err.strerror or err}") from err
         for entry in entries:
             if not entry.name.startswith(".") and entry.name.lower() not in _LITTER:
                 yield entry
             elif counts and entry.is_dir(follow_symlinks=False):
                 is_hidden = entry.name.startswith(".")
-                self.left_out.add_tree(entry.path, "hidden" if is_hidden else f"in {entry.name}")
+                self.leave_out(entry.path, "hidden" if is_hidden else f"in {entry.name}")
             elif counts:
-                self.left_out.add("hidden")
+                self.left_out["hidden"] += 1
 
     def _require_no_broken_link(self, entry: os.DirEntry[str]) -> None:
         """Reject a link that may have led to a folder of images."""
         if not os.path.splitext(entry.name)[1] and not os.path.exists(entry.path):
-            raise ConfigError(f"{self._key}: {entry.path} is a broken link")
+            raise ConfigError(f"{entry.path} is a broken link")
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -6,9 +6,11 @@ from simreg_core.config.trial import RegularizerConfig, TaskConfig
 from simreg_core.data.listing import printable
 from simreg_core.data.registry import load_dataset
 from simreg_core.data.task import TaskData
+from simreg_core.errors import counted
 from simreg_core.registry import DATASETS
 
 LEFT_OUT = "left out"
+MISSING = "missing"
 _NUM_LISTED = 10  # classes with a number of images each
 
 
@@ -24,7 +26,7 @@ def describe_data(data: TaskData) -> dict[str, str]:
     shown = ", ".join(names if is_short else [*names[:3], "...", names[-1]])
     lines = {"classes": f"{len(names)}: {shown}"}
     for split, numbers in counts.items():
-        text = f"{sum(numbers):,} images: "
+        text = f"{counted(sum(numbers), 'image')}: "
         if is_short:
             text += ", ".join(f"{name} {n:,}" for name, n in zip(names, numbers, strict=True))
         else:
@@ -34,6 +36,13 @@ def describe_data(data: TaskData) -> dict[str, str]:
             text += f"{fewest:,}" if is_even else f"{fewest:,} ({few}) to {most:,} ({many})"
             text += " per class"
         lines[split] = text
+    lacking = []
+    for split, numbers in counts.items():
+        if absent := [name for name, n in zip(names, numbers, strict=True) if not n]:
+            more = ", ..." if len(absent) > 3 else ""
+            lacking.append(f"no {split} images of {', '.join(absent[:3])}{more}")
+    if lacking:
+        lines[MISSING] = "; ".join(lacking)
     if data.info.label_column:
         lines["labels"] = data.info.label_column
     if data.info.left_out:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from simreg_core.config.trial import RegularizerConfig, TaskConfig
-from simreg_core.data.images import PoolInfo, Split, resize
+from simreg_core.data.images import ImagePool, PoolInfo, Split, resize
 from simreg_core.data.registry import load_dataset
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, counted
 from simreg_core.registry import DATASETS, TARGETS
 from simreg_core.seeding import generator
 
@@ -75,32 +75,30 @@ def load_task(config: TaskConfig) -> TaskData:
     pool = load_dataset(
         config.dataset, color=config.color, size=config.image_size, key="task.dataset"
     )
+    where = f"task.dataset: {config.dataset}"
     if pool.labels is None:
-        raise ConfigError(f"task.dataset: {config.dataset} has no labels")
+        raise ConfigError(": ".join(filter(None, (f"{where} has no labels", pool.info.no_labels))))
     if config.dataset not in DATASETS.own:  # those have their published labels
-        for name, held_out in (("test", pool.test), ("validation", pool.validation)):
-            _check_labels(pool.labels, held_out, name, config)
+        _check_labels(pool, where)
         for images in (pool.images, *(s.images for s in (pool.test, pool.validation) if s)):
-            require_different(images, f"task.dataset: {config.dataset}")
+            require_different(images, where)
     labelled = Split(pool.images, pool.labels)
     order = torch.randperm(len(pool.images), generator=generator(config.split_seed, "split"))
-    if pool.test is None:
+    test = _own(pool.test, config.num_test, "test", config)
+    validation = _own(pool.validation, config.num_validation, "validation", config)
+    if test is None:
         num_test = _num_test(config, len(order))
         test, order = labelled.take(order[:num_test]), order[num_test:]
-    else:
-        test = _first(pool.test, config)
-    if pool.validation is None:
+    num_validation = 0
+    if validation is None:
         num_validation = config.num_validation or max(1, len(order) // 10)
-    else:
-        num_validation = 0
-        validation = _validation(pool.validation, config)
-    num_train = config.num_train or len(order) - num_validation
-    if num_validation + num_train > len(order) or num_train < 2:
+    num_train = config.num_train or max(2, len(order) - num_validation)
+    if num_validation + num_train > len(order):
         raise ConfigError(
             f"task.num_train: {num_train} training and {num_validation} validation images asked of "
             f"{config.dataset}, which has {len(order)} left after removing the test set"
         )
-    if pool.validation is None:
+    if validation is None:
         validation = labelled.take(order[:num_validation])
     train = labelled.take(order[num_validation : num_validation + num_train])
     digest = hashlib.sha256()
@@ -110,17 +108,34 @@ def load_task(config: TaskConfig) -> TaskData:
     return TaskData(train, validation, test, pool.num_classes, fingerprint, pool.info)
 
 
+def _own(found: Split | None, asked: int | None, name: str, config: TaskConfig) -> Split | None:
+    """The asked number of images of a dataset's own test or validation set, if it has one."""
+    if found is None or asked is None:
+        return found
+    if asked > len(found.labels):
+        raise ConfigError(
+            f"task.num_{name}: {asked} asked of {config.dataset}, whose {name} set has "
+            f"{counted(len(found.labels), 'image')}"
+        )
+    return found.take(_drawn(config, name, len(found.labels), asked))
+
+
+def _drawn(config: TaskConfig, name: str, num_available: int, num_used: int) -> Tensor:
+    rng = generator(config.split_seed, f"{name} split")
+    return torch.randperm(num_available, generator=rng)[:num_used]
+
+
 def _num_test(config: TaskConfig, num_images: int) -> int:
     """Number of test images to draw from a dataset without a test set."""
+    has = f"has {counted(num_images, 'image')}"
     if config.num_test is None:
         raise ConfigError(
-            f"task.num_test: required, because {config.dataset} has no test set "
-            f"(it has {num_images} images)"
+            f"task.num_test: required, because {config.dataset} has no test set (it {has})"
         )
     if config.num_test > num_images - _MIN_REST:
         raise ConfigError(
-            f"task.num_test: {config.num_test} asked of {config.dataset}, which has "
-            f"{num_images} images (training needs 2 of them, validation 1)"
+            f"task.num_test: {config.num_test} asked of {config.dataset}, which {has} "
+            "(training needs 2 of them, validation 1)"
         )
     return config.num_test
 
@@ -131,10 +146,10 @@ def require_different(images: Tensor, where: str) -> None:
         raise ConfigError(f"{where}: all {len(images)} images are equal")
 
 
-def _check_labels(labels: Tensor, held_out: Split | None, name: str, config: TaskConfig) -> None:
-    """Check that the training images have all labels 0 to K - 1, and the held-out set no others."""
-    where = f"task.dataset: {config.dataset}"
-    present = labels.unique()
+def _check_labels(pool: ImagePool, where: str) -> None:
+    """Check that the training images have all labels 0 to K - 1, and held-out images no others."""
+    assert pool.labels is not None
+    present = pool.labels.unique()
     if len(present) < 2:
         raise ConfigError(f"{where}: all training images have label {int(present[0])}")
     gaps = (present != torch.arange(len(present))).nonzero()
@@ -143,45 +158,19 @@ def _check_labels(labels: Tensor, held_out: Split | None, name: str, config: Tas
             f"{where}: the training images have {len(present)} labels, which must be 0 to "
             f"{len(present) - 1}; found {int(present[-1])}, but no image with label {int(gaps[0])}"
         )
-    unknown = [] if held_out is None else held_out.labels[held_out.labels >= len(present)].tolist()
-    if unknown:
-        raise ConfigError(
-            f"{where}: the {name} set has images with label {unknown[0]}, the training images have "
-            f"labels 0 to {len(present) - 1} only"
-        )
-
-
-def _first(test: Split, config: TaskConfig) -> Split:
-    if config.num_test is None:
-        return test
-    if config.num_test > len(test.labels):
-        raise ConfigError(
-            f"task.num_test: {config.num_test} asked of {config.dataset}, "
-            f"whose test set has {len(test.labels)} images"
-        )
-    return test.take(order_of_test_images(config, len(test.labels), config.num_test))
-
-
-def _validation(found: Split, config: TaskConfig) -> Split:
-    """The asked number of images of the dataset's own validation set."""
-    asked = config.num_validation
-    if asked is None:
-        return found
-    if asked > len(found.labels):
-        raise ConfigError(
-            f"task.num_validation: {asked} asked of {config.dataset}, "
-            f"whose validation set has {len(found.labels)} images"
-        )
-    rng = generator(config.split_seed, "validation split")
-    return found.take(torch.randperm(len(found.labels), generator=rng)[:asked])
+    for name, held_out in (("test", pool.test), ("validation", pool.validation)):
+        if held_out is not None and (most := int(held_out.labels.max())) >= len(present):
+            raise ConfigError(
+                f"{where}: the {name} set has images with label {most}, the training images have "
+                f"labels 0 to {len(present) - 1} only"
+            )
 
 
 def order_of_test_images(config: TaskConfig, num_available: int, num_used: int) -> Tensor:
     """Indices, int64, of the images of a dataset's test set that form the test split."""
     if config.num_test is None:
         return torch.arange(num_available)[:num_used]
-    rng = generator(config.split_seed, "test split")
-    return torch.randperm(num_available, generator=rng)[:num_used]
+    return _drawn(config, "test", num_available, num_used)
 
 
 def load_regularization_images(
@@ -204,7 +193,7 @@ def load_regularization_images(
     if config.num_images > len(found.images):
         raise ConfigError(
             f"regularizer.num_images: {config.num_images} asked, but the regularization "
-            f"dataset {config.dataset!r} has {len(found.images)} images"
+            f"dataset {config.dataset!r} has {counted(len(found.images), 'image')}"
         )
     if TARGETS.get(config.target).needs_labels and found.labels is None:
         raise ConfigError(

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from filelock import FileLock
-from torch import Tensor
 
+from simreg_core.cli import program
 from simreg_core.config.protocols import NO_AUGMENTATION, WIDE_RANGES, WIDE_REFERENCE
 from simreg_core.data.images import ImagePool, ImageRequest, Split, convert
 from simreg_core.errors import ConfigError, one_line
@@ -33,18 +33,8 @@ from simreg_core.storage.array_cache import Arrays, cached_arrays, data_folder, 
 _TIMEOUT_SECONDS = 60.0
 
 # Exceptions of torchvision and its libraries for damaged files.
-_UNREADABLE = (
-    RuntimeError,
-    TypeError,
-    ValueError,
-    AssertionError,
-    OSError,
-    EOFError,
-    LookupError,
-    pickle.UnpicklingError,
-    tarfile.TarError,
-    zlib.error,
-)
+_DAMAGED = (OSError, EOFError, LookupError, RuntimeError, TypeError, ValueError, AssertionError)
+_UNREADABLE = (*_DAMAGED, pickle.UnpicklingError, tarfile.TarError, zlib.error)
 
 
 class _Source(NamedTuple):
@@ -65,6 +55,10 @@ class _Source(NamedTuple):
     def listing(self) -> str:
         return ", ".join(str(Path(self.folder) / name) for name in self.files)
 
+    def command(self, data: Path) -> str:
+        """The command that downloads it."""
+        return f"{program('simreg_core.datasets')} {self.name} --data {shlex.quote(str(data))}"
+
 
 _IDX_FILES = tuple(
     f"{split}-{content}-ubyte"
@@ -76,120 +70,96 @@ _CIFAR10_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_bat
 
 def _load(source: _Source, request: ImageRequest) -> ImagePool:
     """A dataset in the data folder; its errors show the command that downloads it."""
-    name, data = source.name, data_folder(request.key)
-    missing = source.missing(data)
-    if missing:
+    data = data_folder()
+    if missing := source.missing(data):
         raise ConfigError(
-            f"{request.key}: {name}: {missing[0]} does not exist; expected in {data}: "
-            f"{source.listing()}; to download them: {_command(name, data)}"
+            f"{source.name}: {missing[0]} does not exist; expected in {data}: "
+            f"{source.listing()}; to download them: {source.command(data)}"
         )
-    stamps = [file_stamp(path, request.key) for path in source.paths(data)]
-    arrays = cached_arrays(
-        [name, request.identity(), *stamps], lambda: _build(source, data, request), request.key
-    )
-    tensors = {part: torch.from_numpy(array) for part, array in arrays.items()}
-    has_test = request.limit is None
-    test = Split(tensors["test_images"], tensors["test_labels"]) if has_test else None
-    return ImagePool(tensors["images"], tensors["labels"], test, source.num_classes)
+
+    def build() -> Arrays:
+        library = _import_datasets()
+        try:
+            train, test = _read(source, library, data)
+        except _UNREADABLE as err:
+            raise ConfigError(
+                f"{source.name}: the files in {data / source.folder} are damaged: {one_line(err)}; "
+                f"to replace them: {source.command(data)}"
+            ) from err
+        train = train.take(torch.from_numpy(request.choose(len(train.labels))))
+        parts = [*train, *(test if request.limit is None else ())]
+        parts[::2] = [convert(images, request) for images in parts[::2]]
+        return {str(n): part.numpy() for n, part in enumerate(parts)}
+
+    stamps = [file_stamp(path) for path in source.paths(data)]
+    arrays = cached_arrays([source.name, request.identity(), *stamps], build)
+    images, labels, *test = (torch.from_numpy(arrays[str(n)]) for n in range(len(arrays)))
+    return ImagePool(images, labels, Split(*test) if test else None, source.num_classes)
 
 
 def _download(source: _Source, data: Path) -> None:
     """Download missing or damaged files; concurrent processes take turns."""
-    name = source.name
-    _import_datasets(name)  # outside of the block: a failure is not about the files
+    library = _import_datasets()
     try:
         data.mkdir(parents=True, exist_ok=True)
-        with FileLock(data / f".{name}.lock"), ExitStack() as stack:
+        with FileLock(data / f".{source.name}.lock"), ExitStack() as stack:
             # torchvision sets no timeout.
             stack.callback(socket.setdefaulttimeout, socket.getdefaulttimeout())
             socket.setdefaulttimeout(_TIMEOUT_SECONDS)
             if not source.missing(data) and not source.has_checksums:
                 try:
-                    _read_both(source, data)
+                    _read(source, library, data)
                 except _UNREADABLE:
                     for path in source.paths(data):
                         path.unlink()
-            _read_both(source, data, download=True)
+            _read(source, library, data, download=True)
     except (*_UNREADABLE, http.client.HTTPException) as err:
         raise ConfigError(
-            f"{name}: cannot be downloaded to {data}: {one_line(err)}; "
-            f"files expected there: {source.listing()}"
+            f"cannot be downloaded to {data}: {one_line(err)}; files expected there: "
+            f"{source.listing()}"
         ) from err
 
 
-def _command(name: str, data: Path) -> str:
-    return f"python -m simreg_core.datasets {name} --data {shlex.quote(str(data))}"
-
-
-def _build(source: _Source, data: Path, request: ImageRequest) -> Arrays:
-    try:
-        images, labels = _read(source, data, request.key, is_train=True)
-        chosen = torch.from_numpy(request.choose(len(labels)))
-        arrays = {"images": convert(images[chosen], request), "labels": labels[chosen]}
-        if request.limit is None:
-            images, labels = _read(source, data, request.key, is_train=False)
-            arrays |= {"test_images": convert(images, request), "test_labels": labels}
-    except ConfigError:
-        raise
-    except _UNREADABLE as err:
-        raise ConfigError(
-            f"{request.key}: {source.name}: the files in {data / source.folder} are damaged: "
-            f"{one_line(err)}; to replace them: {_command(source.name, data)}"
-        ) from err
-    return {part: tensor.numpy() for part, tensor in arrays.items()}
-
-
-def _read_both(source: _Source, data: Path, *, download: bool = False) -> None:
+def _read(source: _Source, library: Any, data: Path, *, download: bool = False) -> list[Split]:
+    """The training and the test set, with the images (N, C, H, W) as stored."""
+    constructor = getattr(library, source.class_name)
+    splits = []
     for is_train in (True, False):
-        _read(source, data, source.name, is_train=is_train, download=download)
+        if source.class_name == "SVHN":
+            dataset = constructor(data, split="train" if is_train else "test", download=download)
+            images, labels = dataset.data, dataset.labels  # (N, 3, H, W)
+        else:
+            dataset = constructor(data, train=is_train, download=download)
+            images, labels = np.asarray(dataset.data), dataset.targets
+            # MNIST (N, H, W), CIFAR (N, H, W, 3)
+            images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+        if len(images) != len(labels) or not len(images):
+            raise ValueError(f"{len(images)} images and {len(labels)} labels")
+        classes = torch.from_numpy(np.asarray(labels).astype(np.int64))
+        if not 0 <= int(classes.min()) <= int(classes.max()) < source.num_classes:
+            raise ValueError(f"labels from {int(classes.min())} to {int(classes.max())}")
+        splits.append(Split(torch.from_numpy(np.ascontiguousarray(images)), classes))
+    return splits
 
 
-def _read(
-    source: _Source, data: Path, key: str, *, is_train: bool, download: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Images uint8 (N, C, H, W) as stored and labels int64 (N,)."""
-    constructor = getattr(_import_datasets(key), source.class_name)
-    if source.class_name == "SVHN":
-        dataset = constructor(data, split="train" if is_train else "test", download=download)
-        images, labels = dataset.data, dataset.labels  # (N, 3, H, W)
-    else:
-        dataset = constructor(data, train=is_train, download=download)
-        images, labels = np.asarray(dataset.data), dataset.targets
-        # MNIST (N, H, W), CIFAR (N, H, W, 3)
-        images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-    if len(images) != len(labels) or not len(images):
-        raise ValueError(f"{len(images)} images and {len(labels)} labels")
-    classes = torch.from_numpy(np.asarray(labels).astype(np.int64))
-    if not 0 <= int(classes.min()) <= int(classes.max()) < source.num_classes:
-        raise ValueError(f"labels from {int(classes.min())} to {int(classes.max())}")
-    return torch.from_numpy(np.ascontiguousarray(images)), classes
-
-
-def _import_datasets(key: str) -> Any:
+def _import_datasets() -> Any:
     try:
         try:
             return importlib.import_module("torchvision.datasets")
         except RuntimeError as err:
             if not re.search(r"operator torchvision::\w+ does not exist", str(err)):
                 raise
-            _declare_operators()
+            # Its compiled part does not fit the installed torch; datasets need no operator.
+            for name in ("nms", "qnms"):
+                if not hasattr(torch.ops.torchvision, name):
+                    schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+                    torch.library.define(f"torchvision::{name}", schema)
             return importlib.import_module("torchvision.datasets")
     except (ImportError, RuntimeError, OSError) as err:
-        raise ConfigError(f"{key}: torchvision cannot be imported: {one_line(err)}") from err
+        raise ConfigError(f"torchvision cannot be imported: {one_line(err)}") from err
 
 
-def _declare_operators() -> None:
-    """Declare the operators that torchvision uses on import, without an implementation.
-
-    They are missing if its compiled part does not fit the installed torch. Datasets need none.
-    """
-    for operator in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, operator):
-            schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-            torch.library.define(f"torchvision::{operator}", schema)
-
-
-def _declare(source: _Source, *, side: int, protocol: Mapping[str, Any]) -> Dataset:
+def _declare(source: _Source, side: int, protocol: Mapping[str, Any]) -> Dataset:
     return Dataset(
         name=source.name,
         function=partial(_load, source),
@@ -200,39 +170,35 @@ def _declare(source: _Source, *, side: int, protocol: Mapping[str, Any]) -> Data
     )
 
 
-_GREY_ROBUSTNESS = {"attacks": WIDE_RANGES, "reference": WIDE_REFERENCE}
-# alpha and Th are those of the paper's table of hyperparameters.
-cifar10 = _declare(
-    _Source("cifar10", "CIFAR10", "cifar-10-batches-py", _CIFAR10_FILES), side=32, protocol={}
-)
+_GREY: dict[str, Any] = {
+    "training": {"augmentation": NO_AUGMENTATION},
+    "robustness": {"attacks": WIDE_RANGES, "reference": WIDE_REFERENCE},
+}
 _CIFAR100_EPSILONS = {"gaussian": 0.1, "uniform": 0.1, "salt_pepper": 0.1, "transfer_fgsm": 0.005}
+_CIFAR100_ROBUSTNESS = {
+    "attacks": {name: {"max_epsilon": e} for name, e in _CIFAR100_EPSILONS.items()},
+    "reference": _CIFAR100_EPSILONS,
+}
+# alpha and Th are those of the paper's table of hyperparameters.
+cifar10 = _declare(_Source("cifar10", "CIFAR10", "cifar-10-batches-py", _CIFAR10_FILES), 32, {})
 cifar100 = _declare(
     _Source("cifar100", "CIFAR100", "cifar-100-python", ("train", "test", "meta"), num_classes=100),
-    side=32,
-    protocol={
-        "robustness": {
-            "attacks": {name: {"max_epsilon": e} for name, e in _CIFAR100_EPSILONS.items()},
-            "reference": _CIFAR100_EPSILONS,
-        }
-    },
+    32,
+    {"robustness": _CIFAR100_ROBUSTNESS},
 )
 mnist = _declare(
     _Source("mnist", "MNIST", "MNIST/raw", _IDX_FILES, has_checksums=False),
-    side=28,
-    protocol={
-        "training": {"augmentation": NO_AUGMENTATION},
-        "regularizer": {"alpha": 4.0, "threshold": 0.2},
-        "robustness": _GREY_ROBUSTNESS,
-    },
+    28,
+    {**_GREY, "regularizer": {"alpha": 4.0, "threshold": 0.2}},
 )
 fashion_mnist = _declare(
     _Source("fashion_mnist", "FashionMNIST", "FashionMNIST/raw", _IDX_FILES, has_checksums=False),
-    side=28,
-    protocol={"training": {"augmentation": NO_AUGMENTATION}, "robustness": _GREY_ROBUSTNESS},
+    28,
+    _GREY,
 )
 # Not in the paper. As CIFAR-10, but without flips, because a mirrored digit is not a digit.
 svhn = _declare(
     _Source("svhn", "SVHN", "", ("train_32x32.mat", "test_32x32.mat")),
-    side=32,
-    protocol={"training": {"augmentation": {"horizontal_flip": False}}},
+    32,
+    {"training": {"augmentation": {"horizontal_flip": False}}},
 )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from simreg_core import cli
 from simreg_core.config.messages import validated
 from simreg_core.config.yaml_io import parse_override
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -137,10 +137,11 @@ def _summary(results: dict[str, Any], records: Sequence[FitRecord]) -> str:
             f"ceiling above {_PREDICTED})"
         )
     return (
-        f"test correlation of {results['num_neurons']} neurons: median {results['median']:.3f}, "
+        f"test correlation of {counted(results['num_neurons'], 'neuron')}: "
+        f"median {results['median']:.3f}, "
         f"quartiles {results['lower_quartile']:.3f} and {results['upper_quartile']:.3f}; "
         f"above {_PREDICTED}: {results[f'share_above_{_PREDICTED}']:.2f} of them\n"
-        f"best of {len(records)} epochs: {best.epoch}, "
+        f"best of {counted(len(records), 'epoch')}: {best.epoch}, "
         f"validation correlation {best.validation_correlation:.3f}\n"
         f"noise ceiling: {last}"
     )
@@ -189,13 +190,16 @@ def _simulate(args: argparse.Namespace) -> None:
     except ValueError as err:
         raise ConfigError(f"--num-neurons: {err}") from err
     save_recordings(recordings, args.output, {"rates": rates.numpy()})
-    shown = f"{args.repeats} repeats of {len(images)} images, {args.num_neurons} neurons"
-    print(f"{shown}: {args.output}")
+    print(
+        f"{counted(args.repeats, 'repeat')} of {counted(len(images), 'image')}, "
+        f"{counted(args.num_neurons, 'neuron')}: {args.output}"
+    )
 
 
 class _CommandParser(cli.Parser):
     def __init__(self, prog: str) -> None:
-        super().__init__(prog.removeprefix("python -m "), "")
+        super().__init__("simreg_core.neural", "")
+        self.prog = prog
 
 
 def _parser() -> cli.Parser:

@@ -21,8 +21,9 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from simreg_core.cli import program
 from simreg_core.config.base import Config, PositiveInt, Seed
-from simreg_core.errors import ConfigError, one_line
+from simreg_core.errors import ConfigError, concerning, one_line
 from simreg_core.networks import checkpoint
 from simreg_core.networks.network import evaluation_mode
 from simreg_core.regularizer.responses import grey_pixels
@@ -215,7 +216,7 @@ def load_model(path: str | Path, *, key: str, device: torch.device | str = "cpu"
         if payload.get("kind") != _KIND:
             raise ConfigError(
                 f"{path} is not a predictive model of neural responses; "
-                "python -m simreg_core.neural fit writes one"
+                f"{program('simreg_core.neural')} fit writes one"
             )
         values = {field.name: payload[field.name] for field in fields(FittedModel)}
         config = NeuralConfig.model_validate(values["config"])
@@ -238,9 +239,11 @@ def denoised_responses(model_file: str | Path, images: Tensor, key: str) -> Tens
     ``key`` is the configuration key of the model file, for messages.
     """
     model_file = to_path(model_file)
+    with concerning(key):
+        stamp = file_stamp(model_file)
     identity = (
         f"denoised responses {_CACHE_VERSION}",
-        file_stamp(model_file, key),
+        stamp,
         tuple(images.shape),
         hashlib.sha256(images.cpu().flatten().numpy().data).hexdigest(),
     )
@@ -248,4 +251,4 @@ def denoised_responses(model_file: str | Path, images: Tensor, key: str) -> Tens
     def build() -> Arrays:
         return {"responses": load_model(model_file, key=key).denoise(images).numpy()}
 
-    return torch.from_numpy(cached_arrays(identity, build, key)["responses"])
+    return torch.from_numpy(cached_arrays(identity, build)["responses"])

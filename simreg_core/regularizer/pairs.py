@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from simreg_core.config.trial import RegularizerConfig
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, counted
 from simreg_core.regularizer.similarity import PixelSimilarity
 
 _PILOT_PAIRS = 2**14
@@ -133,8 +133,9 @@ class PairSampler:
         if not num_found:
             total = self._num_images * (self._num_images - 1) // 2
             raise ConfigError(
-                f"regularizer.pairs: {self._config.pairs} selects 0 of {total} pairs of "
-                f"{self._num_images} images with threshold {self._config.threshold:g}"
+                f"regularizer.pairs: {self._config.pairs} selects 0 of "
+                f"{counted(total, 'pair')} of {self._num_images} images with "
+                f"threshold {self._config.threshold:g}"
             )
         first, second = torch.cat(found).T
         return first.contiguous(), second.contiguous()

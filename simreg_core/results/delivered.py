@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simreg_core.errors import ConfigError, reason_of
+from simreg_core.errors import ConfigError, one_line
 from simreg_core.registry import Metric
 from simreg_core.results.objectives import (
     SEARCH_SPLIT,
@@ -192,7 +192,7 @@ def delivered_in(folder: str | Path, request: StudyRequest | None = None) -> Del
     try:
         return delivered(request.search, rows, networks, metrics, constraints, ranking=ranking)
     except (AttributeError, KeyError, TypeError, ValueError) as err:
-        raise ConfigError(f"{folder / SPACE_FILE}: search is damaged: {reason_of(err)}") from err
+        raise ConfigError(f"{folder / SPACE_FILE}: search is damaged: {one_line(err)}") from err
 
 
 def best_of(found: Delivered) -> BestTrial | None:

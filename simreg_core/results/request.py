@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from simreg_core.config.yaml_io import read_yaml_mapping
-from simreg_core.errors import ConfigError, reason_of
+from simreg_core.errors import ConfigError, one_line
 from simreg_core.registry import Metric
 from simreg_core.results.objectives import (
     Constraint,
@@ -60,4 +60,4 @@ def read_request(folder: str | Path) -> StudyRequest:
                 constraints=tuple(parse_constraint(t) for t in space.get("constraints", ())),
             )
     except (KeyError, TypeError, ValueError, AttributeError) as err:
-        raise ConfigError(f"{path}: damaged: {reason_of(err)}") from err
+        raise ConfigError(f"{path}: damaged: {one_line(err)}") from err

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, counted
 from simreg_core.results.schema import (
     SCHEMA_VERSION,
     TABLES,
@@ -174,7 +174,7 @@ def _read_part(
 ) -> pa.Table:
     with _errors_of(path), pq.ParquetFile(source) as file:
         if (num_rows := file.metadata.num_rows) > _MAX_ROWS:
-            raise ConfigError(f"{path}: {num_rows} rows; allowed: at most {_MAX_ROWS}")
+            raise ConfigError(f"{path}: {counted(num_rows, 'row')}; allowed: at most {_MAX_ROWS}")
         found = file.schema_arrow
         for field in found:
             if field.name not in schema.names and is_optional(field):

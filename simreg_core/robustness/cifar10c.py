@@ -22,7 +22,7 @@ from simreg_core.config.robustness import CorruptionsConfig
 from simreg_core.config.trial import TaskConfig
 from simreg_core.data.images import Split, resize, to_channels
 from simreg_core.data.task import order_of_test_images
-from simreg_core.errors import ConfigError, one_line
+from simreg_core.errors import ConfigError, concerning, one_line
 from simreg_core.registry import Attack
 from simreg_core.results.measurements import CORRUPTION_PREFIX
 from simreg_core.robustness.attack import AttackInput, Perturbation
@@ -96,7 +96,8 @@ def stored_digest(config: CorruptionsConfig) -> str | None:
     if config.folder is None:
         return None
     present = _present(config.kinds, Path(config.folder))
-    stamps = {kind: file_stamp(path, _KEY) for kind, path in present.items()}
+    with concerning(_KEY):
+        stamps = {kind: file_stamp(path) for kind, path in present.items()}
     return hashlib.sha256(json.dumps(stamps).encode()).hexdigest()[:16]
 
 

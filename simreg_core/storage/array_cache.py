@@ -28,12 +28,12 @@ from simreg_core.storage.location import storage_of
 
 Arrays = Mapping[str, NDArray[Any]]
 
-_FORMAT_VERSION = 2  # increase it when the decoded pixels or the layout of the files change
+_FORMAT_VERSION = 3  # increase it when the decoded pixels or the layout of the files change
 
 log = logging.getLogger(__name__)
 
 
-def data_folder(key: str) -> Path:
+def data_folder() -> Path:
     """Folder of datasets and cached arrays: ``SIMREG_DATA``, else ``~/.cache/simreg-tune``.
 
     Raises:
@@ -42,13 +42,13 @@ def data_folder(key: str) -> Path:
     folder = Path(os.environ.get("SIMREG_DATA") or "~/.cache/simreg-tune").expanduser()
     if not folder.is_absolute():
         raise ConfigError(
-            f"{key}: the environment variable SIMREG_DATA is {str(folder)!r}; "
+            f"the environment variable SIMREG_DATA is {str(folder)!r}; "
             "allowed: the absolute path of a folder"
         )
     return folder
 
 
-def file_stamp(path: Path | str, key: str) -> tuple[str, int, int]:
+def file_stamp(path: Path | str) -> tuple[str, int, int]:
     """Path, size in bytes and mtime in ns, which change when the file changes.
 
     Raises:
@@ -57,13 +57,13 @@ def file_stamp(path: Path | str, key: str) -> tuple[str, int, int]:
     try:
         status = os.stat(path)
     except OSError as err:
-        raise ConfigError(f"{key}: {path} cannot be read: {err.strerror or err}") from err
+        raise ConfigError(f"{path} cannot be read: {err.strerror or err}") from err
     if not stat.S_ISREG(status.st_mode):
-        raise ConfigError(f"{key}: {path} is not a regular file")
+        raise ConfigError(f"{path} is not a regular file")
     return (os.path.abspath(path), status.st_size, status.st_mtime_ns)
 
 
-def cached_arrays(identity: Iterable[object], build: Callable[[], Arrays], key: str) -> Arrays:
+def cached_arrays(identity: Iterable[object], build: Callable[[], Arrays]) -> Arrays:
     """The arrays that ``build`` returns, from the cache if possible.
 
     Concurrent processes build an entry once. A damaged entry is rebuilt. If the cache cannot be
@@ -72,7 +72,6 @@ def cached_arrays(identity: Iterable[object], build: Callable[[], Arrays], key: 
     Args:
         identity: Everything that the arrays depend on, as JSON values.
         build: Builds the arrays by name.
-        key: Configuration key of the dataset, for messages.
 
     Returns:
         Writable arrays, mapped copy-on-write: they need memory only where they are read.
@@ -80,7 +79,7 @@ def cached_arrays(identity: Iterable[object], build: Callable[[], Arrays], key: 
     digest = hashlib.sha256(f"{_FORMAT_VERSION}\n".encode())
     for part in identity:
         digest.update(f"{json.dumps(part)}\n".encode())
-    entry = data_folder(key) / "arrays" / digest.hexdigest()[:32]
+    entry = data_folder() / "arrays" / digest.hexdigest()[:32]
     try:
         return storage_of(entry).build_once(
             entry, lambda: _read(entry), lambda: _build_and_write(entry, build)

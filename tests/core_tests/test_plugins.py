@@ -108,9 +108,9 @@ def test_plugin_in_the_working_directory_attacks_and_is_clipped() -> None:
         ("not_a_number", "not finite"),
         ("no_tensor", "found list"),
         ("no_function", "returned Tensor"),
-        ("raises", "ValueError: boom here$"),
-        ("raises_late", "ZeroDivisionError"),
-        ("leaves", "SystemExit: 3$"),
+        ("raises", "boom here$"),
+        ("raises_late", "division by zero"),
+        ("leaves", "system exit 3$"),
     ],
 )
 def test_plugin_that_gives_no_images_is_named_in_one_line(function: str, message: str) -> None:
@@ -178,7 +178,9 @@ def test_wrong_plugins_and_options_are_refused_by_their_key(
 @pytest.mark.parametrize("source", ["1 / 0", "import sys; sys.exit(3)"])
 def test_module_that_fails_on_import_is_refused(source: str, plugin: Path) -> None:
     plugin.with_name("broken.py").write_text(source)
-    with pytest.raises(ConfigError, match=r"'broken' cannot be imported \((Zero|SystemExit: 3)"):
+    with pytest.raises(
+        ConfigError, match=r"'broken' cannot be imported \((division by zero|system exit 3)"
+    ):
         load_function("broken:attack")
 
 

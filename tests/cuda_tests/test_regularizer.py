@@ -84,7 +84,7 @@ def neural_model(tmp_path: Path) -> str:
     return str(tmp_path / "neurons.pt")
 
 
-def compare_regularizers(
+def assert_same_regularizer(
     changes: dict[str, Any], make_config: MakeConfig, data: TaskData, device: torch.device
 ) -> None:
     """Drawn pairs, similarities, loss, running means and gradients of one step."""
@@ -121,7 +121,7 @@ def compare_regularizers(
 def test_regularizer_with_each_range_of_pairs(
     changes: dict[str, Any], make_config: MakeConfig, data: TaskData, device: torch.device
 ) -> None:
-    compare_regularizers(changes, make_config, data, device)
+    assert_same_regularizer(changes, make_config, data, device)
 
 
 @pytest.mark.parametrize("target", sorted(TARGETS.known))
@@ -131,7 +131,7 @@ def test_regularizer_with_each_target(
     changes = {"regularizer.target": target}
     if TARGETS.known[target].needs is not None:
         changes["regularizer.neural_model"] = neural_model
-    compare_regularizers(changes, make_config, data, device)
+    assert_same_regularizer(changes, make_config, data, device)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_regularizer_with_other_options(
 ) -> None:
     if "regularizer.gamma" in changes or "regularizer.dataset" in changes:
         changes = {**changes, "regularizer.alpha": 1.0}
-    compare_regularizers(changes, make_config, data, device)
+    assert_same_regularizer(changes, make_config, data, device)
 
 
 @pytest.mark.parametrize("pairs", ["all", "low", "high"])

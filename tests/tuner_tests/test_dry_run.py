@@ -49,6 +49,17 @@ def test_classes_and_images_per_class_and_split_are_printed(
     ]
 
 
+def test_classes_without_images_to_measure_on_are_named(
+    tmp_path: Path, dry_run: Callable[..., Run]
+) -> None:
+    root = tmp_path / "set"
+    held_out = {"valid": {"cat": 3}, "test": {"dog": 3}}
+    for split, counts in ({"train": {"cat": 40, "dog": 40}} | held_out).items():
+        list(_images(root / split, counts))
+    expected = "missing      no validation images of dog; no test images of cat"
+    assert _run(root, dry_run)[-1] == expected
+
+
 def test_many_classes_are_summarized(tmp_path: Path, dry_run: Callable[..., Run]) -> None:
     root = tmp_path / "set"
     counts = {f"c{number:03}": 2 + number % 3 for number in range(150)}

@@ -64,7 +64,7 @@ def test_plan_says_what_is_pursued_demanded_stopped_confirmed_and_used(
     assert found["confirmation"].startswith("top 2 ")
     assert found["per trial"] == "2 CPUs, GPUs: 0.5; at once: 3"
     shared = plan("--trials-per-gpu", "4")["per trial"]
-    assert shared == "at most 1 CPUs, trials per GPU: 4; at once: as many as fit"
+    assert shared == "at most 1 CPU, trials per GPU: 4; at once: as many as fit"
 
 
 def test_plan_says_when_references_are_not_shared(plan: Callable[..., dict[str, str]]) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from simreg_core import cli
 from simreg_core.version import __version__
-from tuner.simreg import COMMANDS, main
+from tuner.simreg import COMMANDS, main, script
 
 
 def test_help_lists_every_command_on_a_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,3 +43,16 @@ def test_arguments_are_passed_on(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "nowhere" in capsys.readouterr().err
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == __version__
+
+
+def test_installed_program_advises_its_own_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.program("tuner.run") == "python -m tuner.run"
+    monkeypatch.setattr(cli, "_programs", {})
+    monkeypatch.setattr("sys.argv", ["simreg", "status", "--help"])
+    with pytest.raises(SystemExit):
+        script()
+    assert capsys.readouterr().out.startswith("usage: simreg status ")
+    assert cli.program("tuner.run") == "simreg search"
+    assert cli.program("analysis.report") == "simreg report"

@@ -22,7 +22,7 @@ import ray.autoscaler
 from ray.autoscaler._private.providers import _get_default_config
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from simreg_core.errors import describe, one_line
+from simreg_core.errors import counted, describe, one_line
 from tuner.cluster.commands import check_commands
 from tuner.cluster.provider import check_provider
 
@@ -52,7 +52,7 @@ def find_problems(config: Mapping[str, Any], folder: Path) -> list[tuple[str, st
 def describe_cluster(config: Mapping[str, Any]) -> str:
     """The provider and the largest number of workers of a configuration without problems."""
     num_workers = _prepare(config)["max_workers"]
-    return f"provider {config['provider']['type']}, at most {num_workers} workers"
+    return f"provider {config['provider']['type']}, at most {counted(num_workers, 'worker')}"
 
 
 def _check_schema(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

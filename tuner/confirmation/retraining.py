@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from rich.console import Console
 
 from simreg_core.config.trial import TrialConfig
-from simreg_core.errors import reason_of
+from simreg_core.errors import one_line
 from simreg_core.registry import METRICS
 from simreg_core.results.delivered import Delivered, delivered_in
 from simreg_core.results.objectives import SEARCH_SPLIT
@@ -154,7 +154,7 @@ def _train_missing(
 
 
 def _failed(config: TrialConfig, err: Exception) -> dict[str, Any]:
-    return {"status": "failed", "reason": reason_of(err), **config.flat()}
+    return {"status": "failed", "reason": one_line(err), **config.flat()}
 
 
 def _confirm_one(config: dict[str, Any], settings: WorkerSettings) -> dict[str, Any]:

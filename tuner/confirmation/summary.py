@@ -13,6 +13,7 @@ from rich.table import Table
 from scipy import stats
 
 from simreg_core.config.trial import TrialConfig
+from simreg_core.errors import counted
 from simreg_core.results.tables import ResultStore
 from simreg_core.storage.atomic import write_text
 from simreg_core.storage.location import read_json_inside
@@ -114,7 +115,8 @@ def confirmation_table(summary: Path) -> Table:
 
     content = read_json_inside(summary, summary.parent)
     table = console_table(
-        f"Confirmed on test, mean ± 95 % interval over {len(content['seeds'])} fresh seeds",
+        "Confirmed on test, mean ± 95 % interval over "
+        f"{counted(len(content['seeds']), 'fresh seed')}",
         ("trial", "n", "clean", "robust", "cost", "gain", "score", "screened", "what"),
     )
     for baseline in content["baselines"]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from simreg_core.config.trial import TrialConfig
-from simreg_core.errors import reason_of
+from simreg_core.errors import one_line
 from tuner.execution.ray_session import Resources, run_tasks
 from tuner.execution.records import result_record
 from tuner.execution.worker import WorkerSettings, prepare_worker
@@ -37,7 +37,7 @@ def train_baselines(
     records: list[dict[str, Any]] = []
 
     def collect(call: int, value: Any) -> None:
-        failure = reason_of(value) if isinstance(value, Exception) else value.get("failure")
+        failure = one_line(value) if isinstance(value, Exception) else value.get("failure")
         if failure is not None:
             raise SearchFailed(f"baseline network ({names[order[call]]}) failed: {failure}")
         records.append(value)
@@ -59,4 +59,4 @@ def _measured(config: dict[str, Any], index: int, settings: WorkerSettings) -> d
         result = cache.result(baseline_networks(trial)[index])
         return result_record(result, cache.digest(trial))
     except (ArithmeticError, ValueError, RuntimeError, OSError) as err:
-        return {"failure": reason_of(err)}
+        return {"failure": one_line(err)}

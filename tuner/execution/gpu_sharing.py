@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import ValidationError
 
 from simreg_core.config.trial import TrialConfig
-from simreg_core.errors import ConfigError, reason_of
+from simreg_core.errors import ConfigError, one_line
 from tuner.execution.ray_session import Resources, run_tasks
 from tuner.space.search_space import SearchSpace
 
@@ -68,7 +68,7 @@ def count_by_memory(space: SearchSpace, cpu_limit: float) -> int:
     run_tasks(_measure_on_gpu, calls, one_gpu, lambda _, value: found.append(value), frees_gpu=True)
     (memory,) = found
     if not isinstance(memory, GpuMemory):
-        reason = memory if isinstance(memory, str) else reason_of(memory)
+        reason = memory if isinstance(memory, str) else one_line(memory)
         raise ConfigError(f"--trials-per-gpu auto: no trial measured: {reason}")
     count = trials_that_fit(memory, cpu_limit)
     trial, total = (size / 2**30 for size in memory)
@@ -112,7 +112,7 @@ def _measure_on_gpu(configs: Sequence[dict[str, Any]]) -> GpuMemory | str:
     try:
         return measure(configs, "cuda")
     except Exception as err:
-        return reason_of(err)
+        return one_line(err)
 
 
 def measure(

@@ -22,6 +22,7 @@ from ray.tune.search import Searcher
 
 from simreg_core.config.messages import explain, problems
 from simreg_core.config.trial import TrialConfig
+from simreg_core.errors import counted
 from simreg_core.results.objectives import objective_values, parse_constraint
 from simreg_core.results.schema import Status
 from tuner.execution.records import joined_record, mean_record, read_record
@@ -192,7 +193,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             return "failed", result["failure"]
         num_epochs = len(record.get("epochs", ()))
         if num_epochs < config.training.epochs or "columns" not in record:
-            reason = f"stopped after {num_epochs} of {config.training.epochs} epochs"
+            reason = f"stopped after {num_epochs} of {counted(config.training.epochs, 'epoch')}"
             rule = self.space.tuning.early_stopping
             if rule is not None and rule.metric in result:
                 reason += f": {rule.type} on {rule.metric}, {result[rule.metric]:.3f}"

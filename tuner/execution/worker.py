@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simreg_core.config.trial import TaskConfig, TrialConfig
-from simreg_core.errors import reason_of
+from simreg_core.errors import one_line
 from simreg_core.results.objectives import SEARCH_SPLIT, STOPPING_METRICS
 from simreg_core.storage.atomic import write_text
 from simreg_core.storage.base import is_draft, store_problem
@@ -85,7 +85,7 @@ def run_trial(config: dict[str, Any], settings: WorkerSettings) -> None:
             raise
         is_full = isinstance(err, OSError) and err.errno in _FULL_DISK
         # No epoch, so that the median rule ignores this report.
-        reporter.report(0, {"full_disk" if is_full else "failure": reason_of(err)})
+        reporter.report(0, {"full_disk" if is_full else "failure": one_line(err)})
 
 
 class _Reporter:

@@ -15,7 +15,7 @@ from typing import Any
 
 from simreg_core import cli
 from simreg_core.config.trial import TrialConfig
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, one_line
 from simreg_core.networks.checkpoint import CheckpointError, load_network
 from simreg_core.networks.export import write_network
 from simreg_core.networks.network import FeatureNetwork
@@ -179,7 +179,7 @@ def _confirmation(store: ResultStore, number: int, config: TrialConfig) -> dict[
         summary |= {name: found[name] for name in ("seeds", "num_failed")}
         confirmed = {n: Estimate(**value)._asdict() for n, value in found["estimates"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
-        raise ConfigError(f"{path}: damaged: {type(err).__name__}: {err}") from err
+        raise ConfigError(f"{path}: damaged: {one_line(err)}") from err
     # The summary does not tell which of several baselines is this trial's; the table does.
     digests = {config.unregularized(seed).digest() for seed in summary["seeds"]}
     rows = [row for row in store.read("confirmation") if row["config_digest"] in digests]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from simreg_core.config.trial import TrialConfig
+from simreg_core.errors import counted
 from simreg_core.networks.network import FeatureNetwork
 from simreg_core.networks.resnet import ResNet
 from simreg_core.registry import DATASETS
@@ -15,7 +16,7 @@ from simreg_core.results.schema import SPLITS
 _CARD = """\
 # {study}, trial {trial}
 
-An image classifier for `{dataset}` ({num_classes} classes), {kind}.
+An image classifier for `{dataset}` ({classes}), {kind}.
 It is one network of one seed from a hyperparameter search by simreg-tune.
 
 ## Intended use and limits
@@ -84,7 +85,7 @@ def model_card(config: TrialConfig, model: FeatureNetwork, metrics: Mapping[str,
         study=metrics["study"],
         trial=metrics["trial"],
         dataset=config.task.dataset,
-        num_classes=model.num_classes,
+        classes=counted(model.num_classes, "class"),
         kind=_REGULARIZED if is_regularized else "trained without regularizer (alpha is 0)",
         version=metrics["provenance"]["simreg_version"],
         network=_network(config, model),
@@ -165,7 +166,7 @@ def _conditions(config: TrialConfig, metrics: Mapping[str, Any]) -> str:
     )
     if config.robustness.boundary is not None:
         numbers = ", ".join(f"{metrics[s]['boundary_num_images']} {s}" for s in SPLITS)
-        text += f"\n\nThe boundary distance is over the first images only: {numbers} images."
+        text += f"\n\nThe boundary distance is over the first images only: {numbers}."
     return text
 
 
@@ -173,7 +174,9 @@ def _confirmation(confirmation: Mapping[str, Any] | None) -> str:
     if confirmation is None:
         return "This trial was not confirmed, so it is unknown how its results vary with the seed."
     failed = confirmation["num_failed"]
-    missing = f" {failed} of {len(confirmation['seeds'])} seeds failed." if failed else ""
+    missing = (
+        f" {failed} of {counted(len(confirmation['seeds']), 'seed')} failed." if failed else ""
+    )
     if not confirmation["estimates"]:
         return f"The trial's configuration was trained again, but without results.{missing}"
     rows = []

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
-from simreg_core.errors import one_line
+from simreg_core.errors import counted, one_line
 from tuner.loggers.targets import without_credentials
 
 _LONGEST_PAUSE = 600.0  # seconds
@@ -96,8 +96,8 @@ class LogChannel:
         if lost:
             reasons = (self._reasons[name] for name in lost if name in self._reasons)
             reason = next(reasons, "no answer before the end of the search")
-            runs = "1 run is" if len(lost) == 1 else f"{len(lost)} runs are"
             names = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
+            runs = counted(len(lost), "run")
             self._say(f"--log {self._name}: {runs} not fully logged ({names}): {reason}")
 
     def _work(self) -> None:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from simreg_core.config.messages import explain, problems
 from simreg_core.config.trial import TrialConfig, field_paths
 from simreg_core.config.yaml_io import get_dotted, set_dotted
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, counted
 from simreg_core.results.metrics import ATTACK_FAMILY
 from simreg_core.results.objectives import directions, objective, parse_constraint
 from tuner.space.grid import MAX_COMBINATIONS
@@ -144,6 +144,6 @@ def _check_grid(space: SearchSpace) -> None:
         raise ConfigError(f"search: the grid has {count} combinations; allowed: {MAX_COMBINATIONS}")
     if space.tuning.num_trials > count:
         raise ConfigError(
-            f"tuning.num_trials: {space.tuning.num_trials} trials, but the grid has {count} "
-            f"combinations; allowed: 1 to {count}"
+            f"tuning.num_trials: {space.tuning.num_trials} asked, but the grid has "
+            f"{counted(count, 'combination')}; allowed: 1 to {count}"
         )

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import optuna
 from optuna.samplers import BaseSampler
 
-from simreg_core.errors import ConfigError, reason_of
+from simreg_core.errors import ConfigError, one_line
 from simreg_core.registry import Component, Registry
 
 
@@ -40,7 +40,7 @@ class Sampler(Component):
             with experimental():
                 made = self(**arguments)
         except Exception as err:  # a foreign sampler may raise anything
-            raise ConfigError(f"tuning.options: {self.name}: {reason_of(err)}") from err
+            raise ConfigError(f"tuning.options: {self.name}: {one_line(err)}") from err
         if not isinstance(made, BaseSampler):
             raise ConfigError(
                 f"tuning.sampler: {self.name} makes {type(made).__name__}, not an Optuna sampler"
@@ -62,7 +62,7 @@ class Sampler(Component):
                 study = optuna.create_study(directions=directions, sampler=chosen)
                 study.ask({"value": optuna.distributions.FloatDistribution(0.0, 1.0)})
         except Exception as err:  # a foreign sampler may raise anything
-            raise ConfigError(f"tuning.sampler: {self.name}: {reason_of(err)}") from err
+            raise ConfigError(f"tuning.sampler: {self.name}: {one_line(err)}") from err
 
 
 SAMPLERS = Registry(Sampler, "tuner.study.samplers")

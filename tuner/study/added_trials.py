@@ -13,7 +13,7 @@ import optuna
 from optuna.distributions import BaseDistribution, check_distribution_compatibility
 from optuna.trial import FrozenTrial
 
-from simreg_core.errors import ConfigError, reason_of
+from simreg_core.errors import ConfigError, one_line
 
 _ID = "id"  # of the study
 _MARK = "simreg:asked"  # of a trial; names study and number, since users copy trials
@@ -58,7 +58,7 @@ def check_added(study: optuna.Study, distributions: Mapping[str, BaseDistributio
             except ValueError as err:
                 raise ConfigError(
                     f"trial {trial.number}, added to the study: {key} does not fit the search "
-                    f"space: {reason_of(err)}"
+                    f"space: {one_line(err)}"
                 ) from err
 
 

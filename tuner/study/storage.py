@@ -19,7 +19,7 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 
-from simreg_core.errors import ConfigError, reason_of
+from simreg_core.errors import ConfigError, one_line
 from simreg_core.storage.atomic import write_text
 from simreg_core.storage.location import local_path, open_inside, read_text_inside, to_path
 from simreg_core.storage.opening import UnusableFile
@@ -115,7 +115,7 @@ def study_location(folder: Path, name: str, url: str | None, *, writes: bool) ->
         backend = FileJournalBackend(local) if local else ObjectJournalBackend(path)
         storage = JournalStorage(backend)
     except (ValueError, KeyError, TypeError) as err:
-        raise ConfigError(f"{path}: damaged: {reason_of(err)}") from err
+        raise ConfigError(f"{path}: damaged: {one_line(err)}") from err
     return StudyLocation(storage, name, str(path), in_database=False)
 
 

@@ -12,7 +12,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, counted
 from simreg_core.results.objectives import directions, objective_values, parse_constraint
 from simreg_core.results.schema import SCHEMA_VERSION, Status
 from simreg_core.storage.location import to_path
@@ -132,8 +132,8 @@ def check_consistent(
         )
     if num_trials < len(begun):
         raise ConfigError(
-            f"tuning.num_trials: {num_trials} requested, but {len(begun)} trials of {folder} have "
-            f"finished or begun; allowed: {len(begun)} or more"
+            f"tuning.num_trials: {num_trials} requested, but {folder} has begun "
+            f"{counted(len(begun), 'trial')}; allowed: {len(begun)} or more"
         )
 
 

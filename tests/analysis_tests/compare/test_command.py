@@ -206,7 +206,7 @@ def test_same_folder_twice(two: list[Path], tmp_path: Path) -> None:
 
 def test_study_without_complete_trials(two: list[Path], tmp_path: Path) -> None:
     failed = write_results(tmp_path / "failed", [ended_row(0, "failed", "no memory")])
-    with pytest.raises(NoCompleteTrialsError, match="none of 1 trials is complete"):
+    with pytest.raises(NoCompleteTrialsError, match="none of 1 trial is complete"):
         compare([two[0], failed], *XY, "test")
     assert main([str(two[0]), str(failed)]) == 1
 

@@ -48,7 +48,7 @@ def test_direction_is_heeded() -> None:
 @pytest.mark.parametrize(
     ("num", "parameters", "values", "reason"),
     [
-        (9, [A, B], None, "needs 10 complete trials, and there are 9"),
+        (9, [A, B], None, "needs 10 complete trials, found 9"),
         (20, [A], None, "needs two parameters that vary, found 1"),
         (20, [A, B], 0.5, "same value"),
     ],

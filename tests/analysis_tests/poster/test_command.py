@@ -111,7 +111,7 @@ def test_missing_and_unusable_results_are_named_and_their_earlier_pictures_remov
     assert files_in(figures) == {"5_tradeoff.pdf", "5_tradeoff.png", "poster.png", "mine.png"}
     assert f"removed {figures / '2_similarity.png'}, which showed earlier results" in out
     assert out.count("not drawn: ") == 6
-    assert f"not drawn: 4.iii (cost): {output / 'cost'}: none of 1 trials is complete" in out
+    assert f"not drawn: 4.iii (cost): {output / 'cost'}: none of 1 trial is complete" in out
     assert f"not drawn: 6 (components): {output / 'components'} is not there" in out
     assert f"python -m tuner.run --space search_spaces/poster/cost.yaml --output {output}" in out
     assert f"python -m simreg_core.neural compare --output {output / 'pairs.parquet'}" in out

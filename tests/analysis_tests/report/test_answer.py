@@ -60,6 +60,13 @@ def test_without_confirmation_it_is_a_screening(folder: Path) -> None:
     assert f"tuner.export {folder} --trial 1 --to demo-trial-1" in found.commands[1].command
 
 
+def test_score_of_a_single_trial_proves_little(tmp_path: Path) -> None:
+    folder = small_results(tmp_path / "demo", small_trials()[:1])
+    sentence = answer(load(folder)).sentences[1]
+    assert "standard errors" in sentence
+    assert sentence.endswith("one trial proves little.")
+
+
 @pytest.mark.parametrize(
     ("scores", "verdict", "recommended", "first"),
     [
@@ -129,7 +136,7 @@ def test_warns_of_validation_figures_alone(folder: Path) -> None:
 def test_warns_of_differences_within_noise(tmp_path: Path) -> None:
     trials = [complete_row(n, 0.9 + n / 1000, 0.5 - n / 1000) for n in range(6)]
     found = warnings_of(load(small_results(tmp_path / "demo", trials)))
-    assert has(found, "of 6 trials on the front", "probability below 0.5")
+    assert has(found, "On the front with a probability below 0.5")
     assert has(found, "+0.060, is within noise")
 
 
@@ -154,7 +161,7 @@ def test_warns_of_audits_with_signs_of_masking(tmp_path: Path) -> None:
     )
     assert has(found, "a network of another search", "1 sign of masked gradients")
     assert not has(found, "good.json")
-    assert has(found, "audits/cut.json is damaged", "JSONDecodeError")
+    assert has(found, "audits/cut.json is damaged and ignored: Exp")
     said = dict(header(study))["Audits"]
     assert "trial 1: 2 signs of masked gradients (n = 200 images); trial 1: no signs" in said
     assert not any("simreg_core.audit" in item.command for item in answer(study).commands)
@@ -169,8 +176,8 @@ def test_warns_of_failed_infeasible_and_unusable_trials(tmp_path: Path) -> None:
     study = load(small_results(tmp_path / "demo", trials))
     found = warnings_of(study)
     assert has(found, "1 of 6 trials failed")
-    assert has(found, "1 complete trials lack a finite")
-    assert has(found, "1 complete trials miss the search's constraints")
+    assert has(found, "1 complete trial without a finite")
+    assert has(found, "1 complete trial outside the constraints")
     assert study.trials["trial"].tolist() == [0, 1, 2, 5]
     assert study.on_front.tolist() == [True, True, False, False]
 

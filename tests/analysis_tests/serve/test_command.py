@@ -165,7 +165,7 @@ def test_report_that_cannot_be_made_does_not_end_the_server(
     get.render.error = TypeError("a <b> is missing")
     answer = get("/study/one/")
     assert answer.status == 500
-    assert "TypeError: a &lt;b&gt; is missing" in answer.text
+    assert "could not be made: a &lt;b&gt; is missing" in answer.text
     assert "TypeError" in caplog.text
     get.render.error = None
     assert get("/study/one/").status == 200

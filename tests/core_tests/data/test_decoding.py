@@ -276,6 +276,23 @@ def test_broken_exif_is_ignored(exif: bytes, save: Save) -> None:
     assert _load(root).shape == (1, 1, 6, 8)
 
 
+# Several images in a file
+
+
+@pytest.mark.parametrize("name", ["1.gif", "1.tif", "1.png", "1.webp"])
+def test_file_of_several_images_is_refused(name: str, save: Save) -> None:
+    more = [Image.fromarray(DRAWING[::-1])]
+    root = save(Image.fromarray(DRAWING), name, save_all=True, append_images=more)
+    with pytest.raises(ConfigError, match=rf"^task\.dataset: .*set/a/{name} .*allowed: one"):
+        _load(root)
+
+
+def test_photograph_with_a_preview_is_read(save: Save) -> None:
+    preview = Image.fromarray(DRAWING).resize((4, 3))
+    options = {"format": "MPO", "save_all": True, "append_images": [preview]}
+    assert _load(save(Image.fromarray(DRAWING), "1.jpg", **options)).shape == (1, 1, 6, 8)
+
+
 # Equal images
 
 

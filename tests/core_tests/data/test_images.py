@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from simreg_core.data.decoding import to_tensor
+from simreg_core.data.decoding import Levels, to_tensor
 from simreg_core.data.images import ImageRequest, convert, resize, to_channels
 
 # Resizing
@@ -55,7 +55,7 @@ def test_grey_becomes_color_by_repetition() -> None:
 
 def test_many_images_are_converted_as_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (7, 3, 6, 6), np.uint8))
-    request = ImageRequest(color=False, size=4, key="key")
+    request = ImageRequest(color=False, size=4)
     monkeypatch.setattr("simreg_core.data.images._CONVERTED_AT_ONCE", 3)
     expected = torch.cat([convert(image[None], request) for image in images])
     assert torch.equal(convert(images, request), expected)
@@ -66,7 +66,7 @@ def test_sixteen_bits_are_scaled_to_eight(color: bool) -> None:
     stored = np.array([[0, 255, 256], [0x7FFF, 0x8000, 0xFFFF]], np.uint16)
     stream = io.BytesIO()
     Image.fromarray(stored).save(stream, "PNG")
-    image = to_tensor(Image.open(stream), color)
+    image = to_tensor(Image.open(stream), color, {"I;16": Levels(0, 0xFFFF)})
     assert image.shape == (3 if color else 1, 2, 3)
     assert image[0].tolist() == [[0, 0, 1], [0x7F, 0x80, 0xFF]]
 
@@ -77,9 +77,9 @@ def test_sixteen_bits_are_scaled_to_eight(color: bool) -> None:
 @given(st.integers(1, 200), st.integers(1, 250), st.integers(1, 250), st.integers(0, 99))
 def test_smaller_limit_chooses_a_prefix(total: int, one: int, two: int, seed: int) -> None:
     small, large = (
-        ImageRequest(False, None, "key", limit, seed).choose(total) for limit in sorted((one, two))
+        ImageRequest(False, None, limit, seed).choose(total) for limit in sorted((one, two))
     )
     assert len(large) == min(max(one, two), total) == len(set(large.tolist()))
     assert large[: len(small)].tolist() == small.tolist()
-    every = ImageRequest(False, None, "key", seed=seed).choose(total)
+    every = ImageRequest(False, None, seed=seed).choose(total)
     assert every.tolist() == list(range(total))

@@ -93,20 +93,20 @@ def test_damaged_image_is_refused_with_file_and_row(
         _load(folder)
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
 def test_different_sizes_without_a_size_are_refused(
-    write_images: WriteImages, make_png: MakePng
+    split: str, write_images: WriteImages, make_png: MakePng
 ) -> None:
-    folder = write_images([0, 1], images={1: make_png(1, 9, 9)})
-    for key, advice in (("task.dataset", "set task"), ("--dataset", "images of one size")):
-        with pytest.raises(ConfigError, match=rf"different sizes; {advice}"):
-            _load(folder, key)
-    write_images([0])
-    write_images([0], "test", images={0: make_png(1, 9, 9)})
-    with pytest.raises(ConfigError, match=r"\(1, 9, 9\).*\(1, 8, 8\); set task\.image_size"):
+    write_images([0, 1])
+    folder = write_images([0, 1], split, images={1: make_png(1, 9, 9)})
+    if split == "test":
+        folder = write_images([0, 1], split, images={n: make_png(n, 9, 9) for n in (0, 1)})
+    row = rf"{split}\.parquet: row {int(split == 'train')}: 9 x 9 pixels instead of 8 x 8"
+    with pytest.raises(ConfigError, match=rf"{row}.* task\.image_size"):
         _load(folder)
 
 
-@pytest.mark.parametrize(("label", "found"), [(None, "1 nulls"), (-3, "-3")])
+@pytest.mark.parametrize(("label", "found"), [(None, "1 row without a value"), (-3, "-3")])
 def test_bad_label_is_refused(label: int | None, found: str, write_images: WriteImages) -> None:
     with pytest.raises(ConfigError, match=rf"label.*{found}"):
         _load(write_images([0, label]))

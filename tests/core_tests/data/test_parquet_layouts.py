@@ -16,8 +16,6 @@ import torch
 from simreg_core.config.trial import TaskConfig
 from simreg_core.data import parquet_images
 from simreg_core.data.images import ImagePool
-from simreg_core.data.listing import LeftOut
-from simreg_core.data.parquet_files import find_files
 from simreg_core.data.registry import load_dataset
 from simreg_core.data.task import load_task
 from simreg_core.errors import ConfigError
@@ -244,4 +242,4 @@ def test_only_the_row_groups_of_drawn_images_are_read(num_read: list[int], write
 def test_pipe_named_like_a_split_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "train.parquet")
     with pytest.raises(ConfigError, match=r"train\.parquet is not a regular file"):
-        find_files(tmp_path, LeftOut(), "task.dataset")
+        _load(tmp_path)

@@ -11,11 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from simreg_core.config.trial import TaskConfig
 from simreg_core.data import encoded as encoded_module
 from simreg_core.data.images import ImagePool
 from simreg_core.data.registry import load_dataset
-from simreg_core.data.task import load_task
 from simreg_core.errors import ConfigError
 from tests.core_tests.measuring import assert_labelled_alike
 
@@ -113,19 +111,6 @@ def test_label_is_the_rank_of_the_class_name_and_other_files_are_ignored(
     assert (pool.num_classes, pool.test) == (3, None)
     for image, name in zip(pool.images, ["C/z.PNG", "a/x.png", "b/10.png", "b/2.png"], strict=True):
         assert torch.equal(image, _pixels(root / below / name))
-
-
-@pytest.mark.parametrize("test", ["test", "val"])
-def test_test_folder_is_the_test_set(test: str, make_folder: MakeFolder) -> None:
-    root = make_folder("train/a/1.png", "train/b/2.png", "train/c/3.png", f"{test}/c/4.png")
-    if test == "test":  # comes before val
-        make_folder("val/a/5.png")
-    pool = _load(f"folder:{root}")
-    assert pool.test is not None
-    assert pool.test.labels.tolist() == [2]
-    assert torch.equal(pool.test.images[0], _pixels(root / test / "c/4.png"))
-    data = load_task(TaskConfig(dataset=f"folder:{root}", num_validation=1))
-    assert torch.equal(data.test.images, pool.test.images)
 
 
 def test_imagenet_has_val_as_its_test_set_and_no_other(make_folder: MakeFolder) -> None:

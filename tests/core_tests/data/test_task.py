@@ -85,7 +85,7 @@ def test_own_test_set_is_used_whole_and_a_tenth_of_the_rest_validates(
         ({"num_test": 20}, "20 training and 8 validation .* 20 left"),
         ({"num_test": 38}, r"task\.num_test: 38 .* 40"),
         ({"num_test": None}, r"task\.num_test: .*no test set"),
-        ({"num_train": None, "num_validation": 33}, "1 training and 33 validation"),
+        ({"num_train": None, "num_validation": 33}, "2 training and 33 validation"),
     ],
 )
 def test_too_few_images_are_refused(
@@ -230,7 +230,7 @@ def test_labels_that_cannot_be_learned_are_refused(
 def test_task_without_labels_is_refused(without: str, write_images: MakeDataset) -> None:
     for name in ("train", "test"):
         folder = write_images(None if name == without else [0, 1], name, num=2)
-    with pytest.raises(ConfigError, match=r"task\.dataset: parquet:.* has no labels"):
+    with pytest.raises(ConfigError, match=rf"no labels: .*{without}\.parquet .*found: .*allowed: "):
         load_task(TaskConfig(dataset=f"parquet:{folder}"))
 
 

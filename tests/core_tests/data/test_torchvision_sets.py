@@ -122,13 +122,14 @@ def test_missing_operators_are_declared_once_and_other_failures_are_one_line(
         return name
 
     monkeypatch.setattr("importlib.import_module", fail)
-    monkeypatch.setattr(torchvision_sets, "_declare_operators", lambda: declared.append("all"))
+    monkeypatch.setattr(torch.ops, "torchvision", None)
+    monkeypatch.setattr(torch.library, "define", lambda name, _: declared.append(name))
     if errors == [MISSING]:
-        assert torchvision_sets._import_datasets("key") == "torchvision.datasets"
+        assert torchvision_sets._import_datasets() == "torchvision.datasets"
     else:
-        with pytest.raises(ConfigError, match=r"^key: torchvision cannot be imported: [^\n]*$"):
-            torchvision_sets._import_datasets("key")
-    assert len(declared) == (errors[0] is MISSING)
+        with pytest.raises(ConfigError, match=r"^torchvision cannot be imported: [^\n]*$"):
+            torchvision_sets._import_datasets()
+    assert bool(declared) == (errors[0] is MISSING)
 
 
 # Downloading

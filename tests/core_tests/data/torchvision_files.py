@@ -59,7 +59,7 @@ def source_of(name: str) -> _Source:
 
 
 def datasets() -> Any:
-    return torchvision_sets._import_datasets("test")
+    return torchvision_sets._import_datasets()
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ class _Builder:
 
     def load(self, *identity: Any) -> Arrays:
         """The cached arrays of an identity, after checking them."""
-        found, expected = cached_arrays(list(identity), self, "key"), _Builder()()
+        found, expected = cached_arrays(list(identity), self), _Builder()()
         np.testing.assert_equal(found, expected)
         assert [array.dtype for array in found.values()] == [a.dtype for a in expected.values()]
         return found
@@ -80,7 +80,7 @@ def test_failed_build_leaves_no_entry() -> None:
         raise ConfigError("damaged image")
 
     with pytest.raises(ConfigError, match="damaged image"):
-        cached_arrays(["a"], fail, "key")
+        cached_arrays(["a"], fail)
     build = _Builder()
     build.load("a")
     assert build.count == 1
@@ -119,9 +119,9 @@ def test_data_folder_is_absolute_and_from_the_environment_or_below_home(
     default = "/home/someone/.cache/simreg-tune"
     for value, expected in (("/some/folder", "/some/folder"), ("", default)):
         monkeypatch.setenv("SIMREG_DATA", value)
-        assert data_folder("key") == Path(expected)
+        assert data_folder() == Path(expected)
     monkeypatch.delenv("SIMREG_DATA")
-    assert data_folder("key") == Path(default)
+    assert data_folder() == Path(default)
     monkeypatch.setenv("SIMREG_DATA", "data")
-    with pytest.raises(ConfigError, match=r"^key: .* SIMREG_DATA is 'data'"):
-        data_folder("key")
+    with pytest.raises(ConfigError, match=r"SIMREG_DATA is 'data'"):
+        data_folder()

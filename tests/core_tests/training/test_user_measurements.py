@@ -143,9 +143,9 @@ def _metric(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (_kind("raises"), "^attack corruption:mine:raises: ValueError: boom$"),
+        (_kind("raises"), "^attack corruption:mine:raises: boom$"),
         (_kind("absent"), r"^robustness\.corruptions\.kinds: mine:absent: "),
-        (_metric("raises"), r"^robustness\.metrics: mine:raises: .*ZeroDivisionError"),
+        (_metric("raises"), r"^robustness\.metrics: mine:raises: division by zero"),
         (_metric("text"), r"^robustness\.metrics: mine:text: expected a number"),
         (_metric("bare"), r"^robustness\.metrics: mine:bare: .*not declared"),
         (_metric("absent"), r"^robustness\.metrics: mine:absent: .*has no function"),

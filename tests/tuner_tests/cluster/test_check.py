@@ -244,4 +244,4 @@ def test_any_content_is_checked_without_an_exception(changes: dict[str, Any]) ->
         for key in sorted(changes, reverse=True):  # inner keys before the outer ones
             set_dotted(tree, key, changes[key], "test")
 
-    problems(edit)
+    assert all(message.isprintable() for _, message in problems(edit))

@@ -101,7 +101,7 @@ def test_terminal_shows_one_line_that_is_redrawn(terminal: Console) -> None:
     assert "\x1b[2K" in text  # the line is erased before it is drawn again
 
 
-def test_terminal_keeps_the_reason_of_a_failure_above_the_line(terminal: Console) -> None:
+def test_terminal_keeps_the_one_line_a_failure_above_the_line(terminal: Console) -> None:
     with SearchView(terminal, "trial", 2) as view:
         view.finished(0, "failed", "RuntimeError: no")
     text = printed(terminal)

@@ -7,16 +7,10 @@ import pytest
 import torch
 
 from simreg_core.config.trial import TrialConfig
-from simreg_core.errors import reason_of
 from tests.object_stores import bucket, make_bucket, s3_server
 from tuner.execution.worker import WorkerSettings, prepare_worker, remove_open_files, train
 
 __all__ = ["bucket", "make_bucket", "s3_server"]
-
-
-def test_reason_is_kind_and_message_in_one_line() -> None:
-    err = ValueError("a first line\n  and   a second")
-    assert reason_of(err) == "ValueError: a first line and a second"
 
 
 @pytest.mark.parametrize("num_threads", [1, 2])

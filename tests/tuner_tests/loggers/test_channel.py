@@ -147,6 +147,6 @@ def test_logger_that_hangs_delays_nothing(notes: Notes) -> None:
 
 
 def test_message_of_an_exception_is_short_and_in_short_reason() -> None:
-    assert short_reason(ConnectionError()) == "ConnectionError"
+    assert short_reason(ConnectionError()) == "connection error"
     assert short_reason(ValueError("a\n  b")) == "a b"
     assert len(short_reason(ValueError("a" * 1000))) < 210
