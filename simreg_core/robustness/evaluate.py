@@ -5,7 +5,8 @@ Corruptions are attacks as well: their name is ``corruption:KIND``, their epsilo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -32,7 +33,7 @@ _MAX_STARTS = 1000  # further images of a split that a boundary attack may start
 
 
 class Surrogate(NamedTuple):
-    """The network that gradient attacks are transferred from, and their results on it."""
+    """A network that gradient attacks are transferred from, and their results on it."""
 
     model: nn.Module
     """Frozen, in evaluation mode; never the attacked network itself."""
@@ -91,7 +92,7 @@ def measure(
     split: Split,
     name: str,
     config: RobustnessConfig,
-    surrogate: Surrogate,
+    surrogates: Sequence[Surrogate],
     stored: StoredCorruptions | None = None,
 ) -> SplitMeasurements:
     """All configured measurements of a network on one split; arguments as :func:`evaluate`.
@@ -99,7 +100,7 @@ def measure(
     Raises:
         ConfigError: a foreign attack returns no images.
     """
-    curves = evaluate(model, split, name, config, surrogate, stored)
+    curves = evaluate(model, split, name, config, surrogates, stored)
     if config.boundary is None:
         return SplitMeasurements(curves, None, [])
     num_images = config.boundary.num_images
@@ -130,52 +131,64 @@ def evaluate(
     split: Split,
     name: str,
     config: RobustnessConfig,
-    surrogate: Surrogate,
+    surrogates: Sequence[Surrogate],
     stored: StoredCorruptions | None = None,
 ) -> list[CurvePoint]:
     """Accuracy under every configured attack at every epsilon, then under every corruption.
 
     The noise depends only on the configuration and the split's name, so it is the same for all
-    networks. The network and the global RNG are left unchanged.
+    networks. The network and the global RNG are left unchanged. Under an attack that transfers,
+    accuracy is the mean over the surrogates, and under a random one over several draws.
 
     Args:
         model: The network; pixels (B, C, H, W) in [0, 1] to logits.
         split: uint8 images and labels, on the network's device.
         name: Name of the split, ``validation`` or ``test``.
-        config: Attacks, epsilons, noise seed, batch size.
-        surrogate: The network that gradient attacks are transferred from.
+        config: Attacks, epsilons, noise seed, number of draws, batch size.
+        surrogates: The networks, one or more, that gradient attacks are transferred from. Attacks
+            that do not declare that they transfer get the first.
         stored: Corrupted images of the split, used for the kinds that it contains.
     """
-    curves = list(_curves(config, stored))
+    curves, num_images = list(_curves(config, stored)), len(split.labels)
+    runs = [_runs(curve.attack, surrogates, config.num_draws(num_images)) for curve in curves]
     device = split.images.device
     counts = [torch.zeros(len(c.epsilons), dtype=torch.int64, device=device) for c in curves]
     with evaluation_mode(model):
         for number, (images, labels) in enumerate(batches(split, config.batch_size)):
             clean, first = num_correct(model, images, labels), number * config.batch_size
-            for curve, count in zip(curves, counts, strict=True):
-                stream = f"{curve.stream} on {name}"
-                rng = generator(config.noise_seed, stream, number, device=device)
-                known = surrogate.precomputed.get((curve.attack.name, name))
-                rows = None if known is None else known[first : first + len(labels)]
-                batch = AttackInput(images, labels, rng, surrogate.model, rows, first)
-                perturbed = prepare(curve.attack, batch, curve.options)
-                for step, epsilon in enumerate(curve.epsilons):
-                    count[step] += (
-                        num_correct(model, perturbed(epsilon), labels) if epsilon else clean
-                    )
-    num_images = len(split.labels)
+            for curve, count, own in zip(curves, counts, runs, strict=True):
+                for surrogate, draw in own:
+                    counters = (number, draw) if draw else (number,)
+                    stream = f"{curve.stream} on {name}"
+                    rng = generator(config.noise_seed, stream, *counters, device=device)
+                    known = surrogate.precomputed.get((curve.attack.name, name))
+                    rows = None if known is None else known[first : first + len(labels)]
+                    batch = AttackInput(images, labels, rng, surrogate.model, rows, first)
+                    perturbed = prepare(curve.attack, batch, curve.options)
+                    for step, epsilon in enumerate(curve.epsilons):
+                        count[step] += (
+                            num_correct(model, perturbed(epsilon), labels) if epsilon else clean
+                        )
     return [
         CurvePoint(
             split=name,
             attack=curve.attack.name,
             epsilon=epsilon,
             is_reference=config.reference.get(curve.attack.name) == epsilon,
-            accuracy=correct / num_images,
+            accuracy=correct / (num_images * len(own)),
             num_images=num_images,
         )
-        for curve, count in zip(curves, counts, strict=True)
+        for curve, count, own in zip(curves, counts, runs, strict=True)
         for epsilon, correct in zip(curve.epsilons, count.tolist(), strict=True)
     ]
+
+
+def _runs(
+    attack: Attack, surrogates: Sequence[Surrogate], num_draws: int
+) -> list[tuple[Surrogate, int]]:
+    """The surrogate and the number of the draw for each run of an attack."""
+    used = surrogates if attack.transfers else surrogates[:1]
+    return list(product(used, range(num_draws if attack.is_random else 1)))
 
 
 def _curves(config: RobustnessConfig, stored: StoredCorruptions | None = None) -> Iterator[_Curve]:
