@@ -72,7 +72,7 @@ class Attack(Component):
     transfers: bool = False
     """Whether it uses ``batch.surrogate``. It is then run with each of several surrogates."""
     is_random: bool = False
-    """Whether it draws from ``batch.rng``. It is then run with several draws for small splits."""
+    """Whether it draws from ``batch.rng``. It is then run with several draws on small splits."""
     precompute: Function | None = field(default=None, repr=False)
     """``(surrogate, images, labels)`` to a tensor with one row per image, which the attack gets as
     ``batch.precomputed``. That of the project's own attacks is cached per surrogate and split."""

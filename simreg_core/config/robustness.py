@@ -83,8 +83,9 @@ class RobustnessConfig(Config):
     noise_seed: Seed = 0
     """Networks evaluated with the same noise seed get exactly the same noise."""
     noise_draws: Annotated[int | Literal["auto"], number_or("auto")] = "auto"
-    """Draws of noise per image for attacks with random noise; accuracy is the mean over them.
-    ``auto``: the fewest (at most 25) for 2,500 images times draws, so 1 for large splits."""
+    """Draws of noise per image at the reference epsilons of attacks with random noise; accuracy is
+    the mean over them. ``auto``: enough for 2,500 noisy images, so that the standard error is at
+    most .01; 25 at most, and 1 for larger splits."""
     batch_size: PositiveInt = 500
     """Images per batch in evaluation. Draws depend on it."""
     baseline_seeds: NonEmpty[Seed] = (101, 102, 103)

@@ -6,7 +6,6 @@ Corruptions are attacks as well: their name is ``corruption:KIND``, their epsilo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -59,7 +58,16 @@ class _Curve(NamedTuple):
     stream: str
     """Name of the stream of random numbers."""
     epsilons: tuple[float, ...]
+    reference: float | None = None
     options: Mapping[str, Option] = {}
+
+
+class _Run(NamedTuple):
+    """One run of an attack on every batch."""
+
+    surrogate: Surrogate
+    draw: int
+    epsilons: tuple[float, ...]
 
 
 def check_measurable(
@@ -138,7 +146,8 @@ def evaluate(
 
     The noise depends only on the configuration and the split's name, so it is the same for all
     networks. The network and the global RNG are left unchanged. Under an attack that transfers,
-    accuracy is the mean over the surrogates, and under a random one over several draws.
+    accuracy is the mean over the surrogates, and under a random one at its reference epsilon over
+    several draws.
 
     Args:
         model: The network; pixels (B, C, H, W) in [0, 1] to logits.
@@ -149,15 +158,18 @@ def evaluate(
             that do not declare that they transfer get the first.
         stored: Corrupted images of the split, used for the kinds that it contains.
     """
-    curves, num_images = list(_curves(config, stored)), len(split.labels)
-    runs = [_runs(curve.attack, surrogates, config.num_draws(num_images)) for curve in curves]
-    device = split.images.device
-    counts = [torch.zeros(len(c.epsilons), dtype=torch.int64, device=device) for c in curves]
+    num_images, device = len(split.labels), split.images.device
+    curves = [
+        (curve, _runs(curve, surrogates, config.num_draws(num_images)))
+        for curve in _curves(config, stored)
+    ]
+    none = torch.zeros((), dtype=torch.int64, device=device)
+    counts = [dict.fromkeys(curve.epsilons, none) for curve, _ in curves]
     with evaluation_mode(model):
         for number, (images, labels) in enumerate(batches(split, config.batch_size)):
             clean, first = num_correct(model, images, labels), number * config.batch_size
-            for curve, count, own in zip(curves, counts, runs, strict=True):
-                for surrogate, draw in own:
+            for (curve, runs), count in zip(curves, counts, strict=True):
+                for surrogate, draw, epsilons in runs:
                     counters = (number, draw) if draw else (number,)
                     stream = f"{curve.stream} on {name}"
                     rng = generator(config.noise_seed, stream, *counters, device=device)
@@ -165,8 +177,8 @@ def evaluate(
                     rows = None if known is None else known[first : first + len(labels)]
                     batch = AttackInput(images, labels, rng, surrogate.model, rows, first)
                     perturbed = prepare(curve.attack, batch, curve.options)
-                    for step, epsilon in enumerate(curve.epsilons):
-                        count[step] += (
+                    for epsilon in epsilons:
+                        count[epsilon] = count[epsilon] + (
                             num_correct(model, perturbed(epsilon), labels) if epsilon else clean
                         )
     return [
@@ -174,26 +186,29 @@ def evaluate(
             split=name,
             attack=curve.attack.name,
             epsilon=epsilon,
-            is_reference=config.reference.get(curve.attack.name) == epsilon,
-            accuracy=correct / (num_images * len(own)),
+            is_reference=curve.reference == epsilon,
+            accuracy=int(correct) / (num_images * sum(epsilon in run.epsilons for run in runs)),
             num_images=num_images,
         )
-        for curve, count, own in zip(curves, counts, runs, strict=True)
-        for epsilon, correct in zip(curve.epsilons, count.tolist(), strict=True)
+        for (curve, runs), count in zip(curves, counts, strict=True)
+        for epsilon, correct in count.items()
     ]
 
 
-def _runs(
-    attack: Attack, surrogates: Sequence[Surrogate], num_draws: int
-) -> list[tuple[Surrogate, int]]:
-    """The surrogate and the number of the draw for each run of an attack."""
-    used = surrogates if attack.transfers else surrogates[:1]
-    return list(product(used, range(num_draws if attack.is_random else 1)))
+def _runs(curve: _Curve, surrogates: Sequence[Surrogate], num_draws: int) -> list[_Run]:
+    """All runs of an attack; only the reference epsilon, which R is computed from, has draws."""
+    used = surrogates if curve.attack.transfers else surrogates[:1]
+    runs = [_Run(surrogate, 0, curve.epsilons) for surrogate in used]
+    if curve.attack.is_random and curve.reference is not None:
+        several, epsilons = range(1, num_draws), (curve.reference,)
+        runs += [_Run(surrogate, draw, epsilons) for draw in several for surrogate in used]
+    return runs
 
 
 def _curves(config: RobustnessConfig, stored: StoredCorruptions | None = None) -> Iterator[_Curve]:
     for name, attack in config.attacks.items():
-        yield _Curve(ATTACKS.get(name), name, config.epsilons(name), attack.options)
+        reference = config.reference.get(name)
+        yield _Curve(ATTACKS.get(name), name, config.epsilons(name), reference, attack.options)
     if config.corruptions is not None:
         severities = tuple(float(severity) for severity in config.corruptions.severities)
         for kind in config.corruptions.kinds:

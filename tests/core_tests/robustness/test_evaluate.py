@@ -242,11 +242,12 @@ def test_accuracy_under_noise_is_the_mean_over_draws_the_first_of_which_is_that_
     split, model = _split(), _linear()
     recorder = _Recorder(model)
     noise = {**_only("uniform"), "num_epsilons": 2}
-    config = _config(**noise, noise_draws=3)
+    attacks = {"uniform": {"max_epsilon": 0.5}}
+    config = _config(attacks=attacks, reference={"uniform": 0.3}, num_epsilons=2, noise_draws=3)
     points = evaluate(recorder, split, "test", config, _surrogates(99, 98))
-    # Three batches, each clean and under three draws.
-    batches = [recorder.seen[n : n + 4] for n in range(0, 12, 4)]
-    assert len(recorder.seen) == 12
+    # Three batches, each clean, under three draws of the reference epsilon and one of the largest.
+    assert len(recorder.seen) == 15
+    batches = [[recorder.seen[n + m] for m in (0, 1, 3, 4)] for n in range(0, 15, 5)]
     assert len({batch[n].sum().item() for batch in batches for n in range(4)}) == 12
     single = _seen(model, **noise)
     for n, batch in enumerate(batches):
@@ -256,7 +257,8 @@ def test_accuracy_under_noise_is_the_mean_over_draws_the_first_of_which_is_that_
     draws = [torch.cat([batch[n] for batch in batches]) for n in (1, 2, 3)]
     with torch.no_grad():
         correct = sum(int((model(d).argmax(1) == split.labels).sum()) for d in draws)
-    assert points[-1].accuracy == pytest.approx(correct / (3 * 40))
+    assert [point.epsilon for point in points] == [0, 0.3, 0.5]
+    assert points[1].accuracy == pytest.approx(correct / (3 * 40))
 
 
 def test_what_an_attack_declares_decides_how_often_it_runs(
