@@ -36,9 +36,15 @@ MEASURED = {
     "1 surrogate, 1 draw": {"surrogates": 1, "noise_draws": 1},
     "all surrogates, 1 draw": {"noise_draws": 1},
     "1 surrogate, auto draws": {"surrogates": 1},
-    "all surrogates, auto draws": {},
+    (_DEFAULT := "all surrogates, auto draws"): {},
 }
-SETTINGS = [(KEPT[0], own) for own in MEASURED] + [(kept, [*MEASURED][-1]) for kept in KEPT[1:]]
+_SINGLE = MEASURED["1 surrogate, 1 draw"]
+MEASURED |= {
+    f"1 surrogate, 1 draw, {key} {seed}": {**_SINGLE, key: seed}
+    for key in ("surrogate_seed", "noise_seed")
+    for seed in (1, 2, 3)
+}
+SETTINGS = [(KEPT[0], own) for own in MEASURED] + [(kept, _DEFAULT) for kept in KEPT[1:]]
 
 
 class Found(NamedTuple):
