@@ -159,10 +159,8 @@ def evaluate(
         stored: Corrupted images of the split, used for the kinds that it contains.
     """
     num_images, device = len(split.labels), split.images.device
-    curves = [
-        (curve, _runs(curve, surrogates, config.num_draws(num_images)))
-        for curve in _curves(config, stored)
-    ]
+    num_draws = config.num_draws(num_images)
+    curves = [(c, _runs(c, surrogates, num_draws)) for c in _curves(config, stored)]
     none = torch.zeros((), dtype=torch.int64, device=device)
     counts = [dict.fromkeys(curve.epsilons, none) for curve, _ in curves]
     with evaluation_mode(model):
@@ -170,9 +168,7 @@ def evaluate(
             clean, first = num_correct(model, images, labels), number * config.batch_size
             for (curve, runs), count in zip(curves, counts, strict=True):
                 for surrogate, draw, epsilons in runs:
-                    counters = (number, draw) if draw else (number,)
-                    stream = f"{curve.stream} on {name}"
-                    rng = generator(config.noise_seed, stream, *counters, device=device)
+                    rng = _generator(config, f"{curve.stream} on {name}", number, draw, device)
                     known = surrogate.precomputed.get((curve.attack.name, name))
                     rows = None if known is None else known[first : first + len(labels)]
                     batch = AttackInput(images, labels, rng, surrogate.model, rows, first)
@@ -183,16 +179,23 @@ def evaluate(
                         )
     return [
         CurvePoint(
-            split=name,
-            attack=curve.attack.name,
-            epsilon=epsilon,
-            is_reference=curve.reference == epsilon,
-            accuracy=int(correct) / (num_images * sum(epsilon in run.epsilons for run in runs)),
-            num_images=num_images,
+            name,
+            curve.attack.name,
+            epsilon,
+            curve.reference == epsilon,
+            int(correct) / (num_images * sum(epsilon in run.epsilons for run in runs)),
+            num_images,
         )
         for (curve, runs), count in zip(curves, counts, strict=True)
         for epsilon, correct in count.items()
     ]
+
+
+def _generator(
+    config: RobustnessConfig, stream: str, batch: int, draw: int, device: torch.device
+) -> torch.Generator:
+    counters = (batch, draw) if draw else (batch,)
+    return generator(config.noise_seed, stream, *counters, device=device)
 
 
 def _runs(curve: _Curve, surrogates: Sequence[Surrogate], num_draws: int) -> list[_Run]:
