@@ -137,12 +137,15 @@ def comparisons(
     # A search reads the directions from its cache.
     directions = precompute(ATTACKS.get("transfer_fgsm"), surrogate, split)
     source = Surrogate(surrogate, {("transfer_fgsm", "test"): directions})
-    end = evaluate(model, split, "test", robustness, source)[-1].accuracy
+    end = evaluate(model, split, "test", robustness, [source])[-1].accuracy
     print(f"{num_classes} predicted classes; agreement under FGSM {end:.3f}\n", flush=True)
     yield (
         f"transferred FGSM, {len(epsilons)} epsilons",
         {
-            "own": (lambda: evaluate(model, split, "test", robustness, source), len(split.labels)),
+            "own": (
+                lambda: evaluate(model, split, "test", robustness, [source]),
+                len(split.labels),
+            ),
             "plain": (
                 lambda: plain_fgsm(plain_model, plain_surrogate, subset, epsilons),
                 len(subset.labels),

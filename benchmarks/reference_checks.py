@@ -25,10 +25,12 @@ from simreg_core.data.task import load_task
 from simreg_core.results.measurements import Measurements
 from simreg_core.training.baselines import BaselineCache
 
+_SINGLE = {"surrogates": 1, "noise_draws": 1}  # as the independent implementation
 _DIGITS: dict[str, Any] = {
     "task": {"dataset": "digits"},
     "regularizer": {"alpha": 0.1, "threshold": 0.2},
     "robustness": {
+        **_SINGLE,
         "attacks": {"gaussian": {"max_epsilon": 0.5}, "transfer_fgsm": {"max_epsilon": 0.3}},
         "reference": {"gaussian": 0.4, "transfer_fgsm": 0.15},
     },
@@ -45,6 +47,7 @@ _FASHION: dict[str, Any] = {
     "training": {"epochs": 6, "schedule": {"unit": "fraction", "step": 0.2, "restart": 1.0}},
     "regularizer": {"alpha": 0.03, "threshold": 0.4},
     "robustness": {
+        **_SINGLE,
         "attacks": {"gaussian": {"max_epsilon": 0.5}, "transfer_fgsm": {"max_epsilon": 0.2}},
         "reference": {"gaussian": 0.3, "transfer_fgsm": 0.1},
     },
@@ -59,6 +62,7 @@ _CIFAR: dict[str, Any] = {
     "model": {"base_channels": 16},
     "training": {"epochs": 10, "schedule": {"unit": "fraction", "step": 0.2, "restart": 1.0}},
     "robustness": {
+        **_SINGLE,
         "attacks": {"gaussian": {"max_epsilon": 0.1}, "transfer_fgsm": {"max_epsilon": 0.02}},
         "reference": {"gaussian": 0.1, "transfer_fgsm": 0.02},
     },

@@ -66,7 +66,7 @@ def measure(name: str, seed: int, data: TaskData, baselines: Baselines) -> dict[
     for _ in fit(state, data, config.training, seed=config.seed):
         pass
     model = state.kept_model()
-    found = evaluate(model, data.test, "test", config.robustness, baselines.surrogate)
+    found = evaluate(model, data.test, "test", config.robustness, baselines.surrogates)
     return accuracies(Measurements(found))
 
 

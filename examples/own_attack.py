@@ -13,7 +13,7 @@ from simreg_core.registry import attack
 from simreg_core.robustness.attack import AttackInput, Perturbation
 
 
-@attack("stripes", label="stripes", max_epsilon=0.2, reference=0.2)
+@attack("stripes", label="stripes", max_epsilon=0.2, reference=0.2, is_random=True)
 def stripes(batch: AttackInput, *, period: int = 4) -> Perturbation:
     """Every ``period``-th row becomes lighter or darker; a coin decides for each image."""
     rows = torch.arange(batch.images.shape[2], device=batch.images.device) % period == 0

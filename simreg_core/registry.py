@@ -69,6 +69,10 @@ class Attack(Component):
     """Default of the largest distortion, in pixel units of [0, 1]."""
     reference: float | None = None
     """Default of the reference epsilon."""
+    transfers: bool = False
+    """Whether it uses ``batch.surrogate``. It is then run with each of several surrogates."""
+    is_random: bool = False
+    """Whether it draws from ``batch.rng``. It is then run with several draws on small splits."""
     precompute: Function | None = field(default=None, repr=False)
     """``(surrogate, images, labels)`` to a tensor with one row per image, which the attack gets as
     ``batch.precomputed``. That of the project's own attacks is cached per surrogate and split."""

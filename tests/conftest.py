@@ -95,6 +95,7 @@ def tiny_trial() -> Callable[..., dict[str, Any]]:
             "robustness": {
                 "num_epsilons": 3,
                 "batch_size": 40,
+                "noise_draws": 1,
                 "baseline_seeds": [1],
                 "attacks": {name: {"max_epsilon": e} for name, e in max_epsilons.items()},
                 "reference": {"gaussian": 0.4, "transfer_fgsm": 0.15},

@@ -66,7 +66,7 @@ def _measure_evaluation(settings: Settings, recorder: Recorder) -> None:
     surrogate = Surrogate(source, directions)
 
     def whole(config: TrialConfig, data: TaskData) -> Callable[[], object]:
-        return lambda: measure_splits(model, data, config.robustness, surrogate, None)
+        return lambda: measure_splits(model, data, config.robustness, [surrogate], None)
 
     number = len(data.validation.labels) + len(data.test.labels)
     for (name, config), repetitions in zip(configs.items(), (_REPETITIONS, 1), strict=True):

@@ -55,7 +55,7 @@ def make_config(settings: Settings, trial: Trial, study: str) -> TrialConfig:
         "num_images": 16 if quick else 5000 if is_own else 1000,
     }
     sizes = {"num_train": 256, "num_validation": 64, "num_test": 64} if quick else {}
-    robustness: dict[str, Any] = {"baseline_seeds": [101, 102]}
+    robustness: dict[str, Any] = {"baseline_seeds": [101, 102], "surrogates": 1}
     if quick:
         robustness |= {"num_epsilons": 3, "batch_size": 64}
     if study == "curves":

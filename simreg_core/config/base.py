@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Iterable, Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from simreg_core.plugins import is_plugin
 from simreg_core.registry import DATASETS
@@ -39,6 +40,30 @@ def require_pair(key: str, value: str, needing: str, other: str, given: object) 
         raise ValueError(f"{key} {value} needs {other}")
     if value != needing and given is not None:
         raise ValueError(f"{other} has no effect with {key} {value}, only with {needing}")
+
+
+def number_or(word: str) -> BeforeValidator:
+    """Validator of a field ``int | Literal[word]``: a whole number of at least 1, or the word."""
+
+    def check(value: Any) -> Any:
+        if value == word or (type(value) is int and value >= 1):
+            return value
+        raise ValueError(f"expected a whole number of at least 1, or {word}, found {value!r}")
+
+    return BeforeValidator(check)
+
+
+def dtype_of(annotation: Any) -> str:
+    """Type of the column that holds a field: ``int64``, ``float64``, ``bool``, else ``string``.
+
+    Columns of strings hold values that are no text as JSON.
+    """
+    while hasattr(annotation, "__metadata__"):  # Annotated
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, types.UnionType):
+        dtypes = {dtype_of(one) for one in get_args(annotation) if one is not types.NoneType}
+        return dtypes.pop() if len(dtypes) == 1 else "string"
+    return {int: "int64", float: "float64", bool: "bool"}.get(annotation, "string")
 
 
 class Config(BaseModel):

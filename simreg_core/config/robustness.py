@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from simreg_core.config.base import Config, NonEmpty, PositiveInt, Seed
+from simreg_core.config.base import Config, NonEmpty, PositiveInt, Seed, number_or
 from simreg_core.registry import ATTACKS, CORRUPTIONS, METRICS
 
 _PUBLISHED = {"gaussian": 0.1, "uniform": 0.1, "salt_pepper": 0.1, "transfer_fgsm": 0.02}
 """Reference and largest epsilons of the published CIFAR-10 protocol."""
+_ENOUGH = 2500  # of these the standard error of an accuracy is at most .01
+_MOST_DRAWS = 25  # for fewer than 100 images, it matters more which images these are
 _AttackName = Annotated[str, AfterValidator(ATTACKS.require)]
 _CorruptionName = Annotated[str, AfterValidator(CORRUPTIONS.require)]
 _MetricName = Annotated[str, AfterValidator(METRICS.require)]
@@ -79,12 +82,20 @@ class RobustnessConfig(Config):
     """Number of evenly spaced epsilons from 0 to an attack's maximum; the reference is added."""
     noise_seed: Seed = 0
     """Networks evaluated with the same noise seed get exactly the same noise."""
+    noise_draws: Annotated[int | Literal["auto"], number_or("auto")] = "auto"
+    """Draws of noise per image at the reference epsilons of attacks with random noise; accuracy is
+    the mean over them. ``auto``: enough for 2,500 noisy images, so that the standard error is at
+    most .01; 25 at most, and 1 for larger splits."""
     batch_size: PositiveInt = 500
     """Images per batch in evaluation. Draws depend on it."""
     baseline_seeds: NonEmpty[Seed] = (101, 102, 103)
     """Seeds of the baseline networks, whose mean accuracies are C_0 and R_0."""
     surrogate_seed: Seed = 0
-    """Seed of the surrogate for transferred FGSM; independent of baselines of the same seed."""
+    """Seed of the surrogate; independent of baselines of the same seed."""
+    surrogates: Annotated[int | Literal["all"], number_or("all")] = "all"
+    """Networks that transferred attacks come from; accuracy is the mean over them. They are the
+    first so many of the surrogate and the baselines, in this order, without those of the attacked
+    network's own seed: a baseline is never attacked by itself. 1: the published protocol."""
     tradeoff_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the accuracy cost in the tradeoff score."""
 
@@ -115,6 +126,16 @@ class RobustnessConfig(Config):
         return seeds
 
     @model_validator(mode="after")
+    def _surrogates_exist(self) -> Self:
+        count = 1 + len(self.baseline_seeds)
+        if self.surrogates != "all" and self.surrogates > count:
+            raise ValueError(
+                f"surrogates ({self.surrogates}) must be all, or at most {count}: the surrogate "
+                "and the baselines"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _references_are_measured(self) -> Self:
         if self.frequency and self.boundary is None:
             raise ValueError("frequency needs boundary, whose perturbations it analyses")
@@ -124,6 +145,12 @@ class RobustnessConfig(Config):
                 f"attacks has: {', '.join(self.attacks)}"
             )
         return self
+
+    def num_draws(self, num_images: int) -> int:
+        """Draws of noise for every image of a split of ``num_images``."""
+        if self.noise_draws == "auto":
+            return min(math.ceil(_ENOUGH / num_images), _MOST_DRAWS)
+        return self.noise_draws
 
     def epsilons(self, attack: str) -> tuple[float, ...]:
         """Ascending epsilons at which ``attack`` is measured, including 0 and its reference."""

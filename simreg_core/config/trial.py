@@ -21,6 +21,7 @@ from simreg_core.config.base import (
     NonEmpty,
     PositiveInt,
     Seed,
+    dtype_of,
     require_dataset,
     require_known,
     require_pair,
@@ -265,13 +266,14 @@ class TrialConfig(Config):
         return _digest({k: v for k, v in content.items() if k != "robustness"})
 
     def flat(self) -> dict[str, Any]:
-        """Every leaf field by its dotted name; lists and mappings as JSON text."""
+        """Every leaf field by its dotted name, as the columns of tables hold it."""
         tree = self.to_dict()
         values = {path: get_dotted(tree, path) for path, _ in field_paths()}
-        return {
-            path: json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else value
-            for path, value in values.items()
-        }
+        for path, annotation in field_paths():
+            value = values[path]
+            if dtype_of(annotation) == "string" and not isinstance(value, str | None):
+                values[path] = json.dumps(value, sort_keys=True)
+        return values
 
 
 def field_paths(

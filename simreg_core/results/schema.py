@@ -8,21 +8,21 @@ not exist is null (a failed trial has no accuracy).
 from __future__ import annotations
 
 import json
-import types
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Literal, NamedTuple
 
 import pyarrow as pa
 from pydantic import BaseModel
 
+from simreg_core.config.base import dtype_of
 from simreg_core.config.trial import field_paths
 from simreg_core.errors import ConfigError, one_line
 from simreg_core.registry import METRICS, Metric
 from simreg_core.results.metrics import metric_named
 from simreg_core.storage.json_text import parse_json
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 VERSION_KEY = b"simreg_schema_version"  # in the metadata of every file
 _METRIC_KEY = b"simreg_metric"  # in the metadata of a metric's column
 
@@ -58,16 +58,8 @@ def optional_column(name: str) -> Column | None:
     return None
 
 
-def _dtype(annotation: Any) -> str:
-    if get_origin(annotation) in (Union, types.UnionType):  # an optional value
-        annotation = next(a for a in get_args(annotation) if a is not types.NoneType)
-    while hasattr(annotation, "__metadata__"):  # Annotated
-        annotation = get_args(annotation)[0]
-    return {int: "int64", float: "float64", bool: "bool"}.get(annotation, "string")
-
-
 PARAMETERS: tuple[Column, ...] = tuple(
-    Column(path, _dtype(annotation), "configuration value; lists and tables as JSON text")
+    Column(path, dtype_of(annotation), "configuration value; lists and tables as JSON text")
     for path, annotation in field_paths()
 )
 

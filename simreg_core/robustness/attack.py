@@ -32,7 +32,7 @@ class AttackInput(NamedTuple):
     rng: torch.Generator
     """Generator on the images' device."""
     surrogate: nn.Module
-    """The network that gradient attacks are transferred from; frozen, in evaluation mode."""
+    """A network that gradient attacks are transferred from; frozen, in evaluation mode."""
     precomputed: Tensor | None = None
     """What the attack's ``precompute`` returned for these images; None if it has none."""
     first: int = 0

@@ -5,7 +5,7 @@ Corruptions are attacks as well: their name is ``corruption:KIND``, their epsilo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -32,7 +32,7 @@ _MAX_STARTS = 1000  # further images of a split that a boundary attack may start
 
 
 class Surrogate(NamedTuple):
-    """The network that gradient attacks are transferred from, and their results on it."""
+    """A network that gradient attacks are transferred from, and their results on it."""
 
     model: nn.Module
     """Frozen, in evaluation mode; never the attacked network itself."""
@@ -58,7 +58,16 @@ class _Curve(NamedTuple):
     stream: str
     """Name of the stream of random numbers."""
     epsilons: tuple[float, ...]
+    reference: float | None = None
     options: Mapping[str, Option] = {}
+
+
+class _Run(NamedTuple):
+    """One run of an attack on every batch."""
+
+    surrogate: Surrogate
+    draw: int
+    epsilons: tuple[float, ...]
 
 
 def check_measurable(
@@ -91,7 +100,7 @@ def measure(
     split: Split,
     name: str,
     config: RobustnessConfig,
-    surrogate: Surrogate,
+    surrogates: Sequence[Surrogate],
     stored: StoredCorruptions | None = None,
 ) -> SplitMeasurements:
     """All configured measurements of a network on one split; arguments as :func:`evaluate`.
@@ -99,7 +108,7 @@ def measure(
     Raises:
         ConfigError: a foreign attack returns no images.
     """
-    curves = evaluate(model, split, name, config, surrogate, stored)
+    curves = evaluate(model, split, name, config, surrogates, stored)
     if config.boundary is None:
         return SplitMeasurements(curves, None, [])
     num_images = config.boundary.num_images
@@ -130,57 +139,79 @@ def evaluate(
     split: Split,
     name: str,
     config: RobustnessConfig,
-    surrogate: Surrogate,
+    surrogates: Sequence[Surrogate],
     stored: StoredCorruptions | None = None,
 ) -> list[CurvePoint]:
     """Accuracy under every configured attack at every epsilon, then under every corruption.
 
     The noise depends only on the configuration and the split's name, so it is the same for all
-    networks. The network and the global RNG are left unchanged.
+    networks. The network and the global RNG are left unchanged. Under an attack that transfers,
+    accuracy is the mean over the surrogates, and under a random one at its reference epsilon over
+    several draws.
 
     Args:
         model: The network; pixels (B, C, H, W) in [0, 1] to logits.
         split: uint8 images and labels, on the network's device.
         name: Name of the split, ``validation`` or ``test``.
-        config: Attacks, epsilons, noise seed, batch size.
-        surrogate: The network that gradient attacks are transferred from.
+        config: Attacks, epsilons, noise seed, number of draws, batch size.
+        surrogates: The networks, one or more, that gradient attacks are transferred from. Attacks
+            that do not declare that they transfer get the first.
         stored: Corrupted images of the split, used for the kinds that it contains.
     """
-    curves = list(_curves(config, stored))
-    device = split.images.device
-    counts = [torch.zeros(len(c.epsilons), dtype=torch.int64, device=device) for c in curves]
+    num_images, device = len(split.labels), split.images.device
+    num_draws = config.num_draws(num_images)
+    curves = [(c, _runs(c, surrogates, num_draws)) for c in _curves(config, stored)]
+    none = torch.zeros((), dtype=torch.int64, device=device)
+    counts = [dict.fromkeys(curve.epsilons, none) for curve, _ in curves]
     with evaluation_mode(model):
         for number, (images, labels) in enumerate(batches(split, config.batch_size)):
             clean, first = num_correct(model, images, labels), number * config.batch_size
-            for curve, count in zip(curves, counts, strict=True):
-                stream = f"{curve.stream} on {name}"
-                rng = generator(config.noise_seed, stream, number, device=device)
-                known = surrogate.precomputed.get((curve.attack.name, name))
-                rows = None if known is None else known[first : first + len(labels)]
-                batch = AttackInput(images, labels, rng, surrogate.model, rows, first)
-                perturbed = prepare(curve.attack, batch, curve.options)
-                for step, epsilon in enumerate(curve.epsilons):
-                    count[step] += (
-                        num_correct(model, perturbed(epsilon), labels) if epsilon else clean
-                    )
-    num_images = len(split.labels)
+            for (curve, runs), count in zip(curves, counts, strict=True):
+                for surrogate, draw, epsilons in runs:
+                    rng = _generator(config, f"{curve.stream} on {name}", number, draw, device)
+                    known = surrogate.precomputed.get((curve.attack.name, name))
+                    rows = None if known is None else known[first : first + len(labels)]
+                    batch = AttackInput(images, labels, rng, surrogate.model, rows, first)
+                    perturbed = prepare(curve.attack, batch, curve.options)
+                    for epsilon in epsilons:
+                        count[epsilon] = count[epsilon] + (
+                            num_correct(model, perturbed(epsilon), labels) if epsilon else clean
+                        )
     return [
         CurvePoint(
-            split=name,
-            attack=curve.attack.name,
-            epsilon=epsilon,
-            is_reference=config.reference.get(curve.attack.name) == epsilon,
-            accuracy=correct / num_images,
-            num_images=num_images,
+            name,
+            curve.attack.name,
+            epsilon,
+            curve.reference == epsilon,
+            int(correct) / (num_images * sum(epsilon in run.epsilons for run in runs)),
+            num_images,
         )
-        for curve, count in zip(curves, counts, strict=True)
-        for epsilon, correct in zip(curve.epsilons, count.tolist(), strict=True)
+        for (curve, runs), count in zip(curves, counts, strict=True)
+        for epsilon, correct in count.items()
     ]
+
+
+def _generator(
+    config: RobustnessConfig, stream: str, batch: int, draw: int, device: torch.device
+) -> torch.Generator:
+    counters = (batch, draw) if draw else (batch,)
+    return generator(config.noise_seed, stream, *counters, device=device)
+
+
+def _runs(curve: _Curve, surrogates: Sequence[Surrogate], num_draws: int) -> list[_Run]:
+    """All runs of an attack; only the reference epsilon, which R is computed from, has draws."""
+    used = surrogates if curve.attack.transfers else surrogates[:1]
+    runs = [_Run(surrogate, 0, curve.epsilons) for surrogate in used]
+    if curve.attack.is_random and curve.reference is not None:
+        several, epsilons = range(1, num_draws), (curve.reference,)
+        runs += [_Run(surrogate, draw, epsilons) for draw in several for surrogate in used]
+    return runs
 
 
 def _curves(config: RobustnessConfig, stored: StoredCorruptions | None = None) -> Iterator[_Curve]:
     for name, attack in config.attacks.items():
-        yield _Curve(ATTACKS.get(name), name, config.epsilons(name), attack.options)
+        reference = config.reference.get(name)
+        yield _Curve(ATTACKS.get(name), name, config.epsilons(name), reference, attack.options)
     if config.corruptions is not None:
         severities = tuple(float(severity) for severity in config.corruptions.severities)
         for kind in config.corruptions.kinds:

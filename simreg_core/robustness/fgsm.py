@@ -30,6 +30,7 @@ def fgsm_direction(surrogate: nn.Module, images: Tensor, labels: Tensor) -> Tens
     label="transferred FGSM",
     max_epsilon=0.02,
     reference=0.02,
+    transfers=True,
     precompute=fgsm_direction,
 )
 def transfer_fgsm(batch: AttackInput) -> Perturbation:

@@ -8,21 +8,23 @@ from simreg_core.registry import attack
 from simreg_core.robustness.attack import AttackInput, Perturbation
 
 
-@attack("gaussian", label="Gaussian noise", max_epsilon=0.1, reference=0.1)
+@attack("gaussian", label="Gaussian noise", max_epsilon=0.1, reference=0.1, is_random=True)
 def gaussian(batch: AttackInput) -> Perturbation:
     """Gaussian noise: x + eps * N(0, 1), independently for every pixel and channel."""
     noise = torch.empty_like(batch.images).normal_(generator=batch.rng)
     return lambda epsilon: batch.images + epsilon * noise
 
 
-@attack("uniform", label="uniform noise", max_epsilon=0.1, reference=0.1)
+@attack("uniform", label="uniform noise", max_epsilon=0.1, reference=0.1, is_random=True)
 def uniform(batch: AttackInput) -> Perturbation:
     """Uniform noise: x + U(-eps, eps), independently for every pixel and channel."""
     noise = torch.empty_like(batch.images).uniform_(-1, 1, generator=batch.rng)
     return lambda epsilon: batch.images + epsilon * noise
 
 
-@attack("salt_pepper", label="salt-and-pepper noise", max_epsilon=0.1, reference=0.1)
+@attack(
+    "salt_pepper", label="salt-and-pepper noise", max_epsilon=0.1, reference=0.1, is_random=True
+)
 def salt_pepper(batch: AttackInput) -> Perturbation:
     """Each pixel becomes 0 or 1 (in all channels, with equal chances) with probability eps."""
     chance, value = torch.empty(

@@ -1,8 +1,9 @@
 """The unregularized networks that a trial is compared with: the baselines and the surrogate.
 
-They depend on task, model and training, not on the regularizer. Each is trained once, cached under
-a digest of what it depends on (including the images), and shared by all trials. If several
-processes need one, one of them trains it and the others wait for its lock.
+Attacks are transferred from all of them. They depend on task, model and training, not on the
+regularizer. Each is trained once, cached under a digest of what it depends on (including the
+images), and shared by all trials. If several processes need one, one of them trains it and the
+others wait for its lock.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,8 @@ class Baselines:
     """What trials with one task, model, training and robustness are compared with."""
 
     digest: str
-    surrogate: Surrogate
+    surrogates: tuple[Surrogate, ...]
+    """What attacks on the trial's network are transferred from; see :func:`surrogates_of`."""
     results: tuple[BaselineResult, ...]
     """Results of the baselines in order of their seeds, then of the surrogate."""
 
@@ -121,17 +123,31 @@ def baseline_networks(config: TrialConfig) -> list[BaselineNetwork]:
     ]
 
 
+def surrogates_of(config: TrialConfig) -> list[BaselineNetwork]:
+    """The networks that attacks on the network of ``config`` are transferred from.
+
+    They are the first ``robustness.surrogates`` of the surrogate and the baselines, in this order.
+    A network of the same seed is left out: without regularizer it would be the attacked one, and
+    with it starts from the same weights. So a baseline is attacked by the surrogate and the other
+    baselines, and the surrogate by the baselines.
+    """
+    *baselines, surrogate = baseline_networks(config)
+    others = [network for network in (surrogate, *baselines) if network.config.seed != config.seed]
+    count = config.robustness.surrogates
+    return others if count == "all" else others[:count]
+
+
 def measure_splits(
     model: FeatureNetwork,
     data: TaskData,
     config: RobustnessConfig,
-    surrogate: Surrogate,
+    surrogates: Sequence[Surrogate],
     stored: StoredCorruptions | None,
 ) -> dict[str, SplitMeasurements]:
     """All configured measurements of a network, by split; see :func:`measure`."""
     return {
         name: measure(
-            model, data.split(name), name, config, surrogate, stored if name == "test" else None
+            model, data.split(name), name, config, surrogates, stored if name == "test" else None
         )
         for name in SPLITS
     }
@@ -179,10 +195,9 @@ class BaselineCache:
             ConfigError: a configured measurement is not possible.
             NonFiniteLossError: training diverged.
         """
-        networks = baseline_networks(config)
         # First the results, because they check that everything can be measured.
-        results = tuple(self.result(network) for network in networks)
-        return Baselines(self.digest(config), self.surrogate(networks[-1]), results)
+        results = tuple(self.result(network) for network in baseline_networks(config))
+        return Baselines(self.digest(config), self.surrogates(config), results)
 
     def network(self, network: BaselineNetwork) -> FeatureNetwork:
         """The trained network, frozen, in evaluation mode; trained first if it is not cached."""
@@ -197,7 +212,11 @@ class BaselineCache:
 
         return freeze(storage_of(path).build_once(path, read, train))
 
-    def surrogate(self, network: BaselineNetwork) -> Surrogate:
+    def surrogates(self, config: TrialConfig) -> tuple[Surrogate, ...]:
+        """:func:`surrogates_of` a configuration; missing networks are trained first."""
+        return tuple(self._surrogate(network) for network in surrogates_of(config))
+
+    def _surrogate(self, network: BaselineNetwork) -> Surrogate:
         """The network as a surrogate, with the configured attacks' results on it."""
         model = self.network(network)
         known: dict[tuple[str, str], Tensor] = {}
@@ -224,6 +243,8 @@ class BaselineCache:
 
     def result(self, network: BaselineNetwork) -> BaselineResult:
         """Measurements and epochs of a network; trains and measures it if necessary.
+
+        To measure it, its surrogates are trained, too.
 
         Raises:
             ConfigError: a configured measurement is not possible; raised before any training.
@@ -259,13 +280,13 @@ class BaselineCache:
 
     def _measure(self, network: BaselineNetwork) -> dict[str, SplitMeasurements]:
         config = network.config
-        surrogate = self.surrogate(baseline_networks(config)[-1])
+        surrogates = self.surrogates(config)
         model, data = self.network(network), self.data.to(self.device)
         stored = open_folder(config.robustness.corruptions, config.task, self.data.test)
-        return measure_splits(model, data, config.robustness, surrogate, stored)
+        return measure_splits(model, data, config.robustness, surrogates, stored)
 
     def _precomputed(self, network: BaselineNetwork, attack: Attack) -> dict[str, Tensor]:
-        """Cached results of an attack on the surrogate, by split."""
+        """Cached results of an attack on a surrogate, by split."""
         path = self.weights_file(network).with_suffix(f".{attack.name}.pt")
 
         def compute() -> dict[str, Tensor]:

@@ -69,7 +69,7 @@ class Progress:
     def metrics(self) -> dict[str, float]:
         """The :data:`STOPPING_METRICS` of this epoch's network on the validation split.
 
-        Attacks are measured at their reference epsilons only.
+        Attacks are measured at their reference epsilons only, with one surrogate and one draw.
         """
         robustness = self.config.robustness
         attacks = {
@@ -77,10 +77,12 @@ class Progress:
             for name, epsilon in robustness.reference.items()
         }
         short = robustness.model_copy(
-            update={"attacks": attacks, "corruptions": None, "num_epsilons": 2}
+            update={"attacks": attacks, "corruptions": None, "num_epsilons": 2, "noise_draws": 1}
         )
         measured = Measurements(
-            evaluate(self._model, self._validation, "validation", short, self._baselines.surrogate),
+            evaluate(
+                self._model, self._validation, "validation", short, self._baselines.surrogates[:1]
+            ),
             baseline=self._baselines.accuracy("validation"),
             tradeoff_weight=robustness.tradeoff_weight,
         )
@@ -131,7 +133,7 @@ def run_experiment(
 
     clock = time.perf_counter()
     model = state.kept_model()
-    measured = measure_splits(model, on_device, robustness, baselines.surrogate, stored)
+    measured = measure_splits(model, on_device, robustness, baselines.surrogates, stored)
     return TrialResult(
         config=config,
         columns={

@@ -42,7 +42,7 @@ def test_attack_is_measured_and_counts(run_example: RunExample) -> None:
 def test_dataset_is_the_task_with_its_protocol(run_example: RunExample) -> None:
     result = run_example("own_dataset")
     assert result.config.task.protocol == "examples.own_dataset:gratings"
-    assert result.baselines.surrogate.model.num_classes == 4
+    assert result.baselines.surrogates[0].model.num_classes == 4
     assert result.columns["num_test"] == 200
 
 

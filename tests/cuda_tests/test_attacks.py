@@ -153,7 +153,7 @@ def test_curves(
     for place in (device, CPU):
         network.to(place)
         split = data.test.to(place)
-        curves.append(evaluate(network, split, "test", config, Surrogate(network)))
+        curves.append(evaluate(network, split, "test", config, [Surrogate(network)]))
     for found, expected in zip(*curves, strict=True):
         assert found._replace(accuracy=0) == expected._replace(accuracy=0)
         is_random = found.epsilon > 0 and "contrast" not in found.attack

@@ -144,7 +144,7 @@ def test_search_can_be_confirmed_later(confirmed: Search) -> None:
     assert lines == [f"confirmation networks {number}/4" for number in (1, 2, 3, 4)]
     rows = confirmed.table("confirmation")
     assert sorted(rows["role"]) == ["baseline", "baseline", "trial", "trial"]
-    assert set(rows["seed"]) == {1000, 1001}
+    assert set(rows["seed"]) == {1_000_000, 1_000_001}
     front = [confirmed.row(trial.number) for trial in confirmed.study.best_trials]
     best = max(front, key=lambda row: row["validation.tradeoff_score"])
     assert set(rows["trial"].dropna()) == {best["trial"]}

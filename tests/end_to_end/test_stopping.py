@@ -48,12 +48,15 @@ TRIAL: dict[str, Any] = {
 
 
 def space_of(folder: Path, warm_starts: list[tuple[float, int]], **tuning: Any) -> Path:
-    """A space file whose trials are its warm starts: learning rate and epochs."""
-    search = {
+    """A space file whose trials are its warm starts: learning rate and epochs; with seed 0."""
+    search: dict[str, Any] = {
         RATE: {"type": "float", "low": BAD, "high": 0.5, "log": True},
         "training.epochs": {"type": "int", "low": 2, "high": 60},
     }
     starts = [{RATE: rate, "training.epochs": epochs} for rate, epochs in warm_starts]
+    if "num_seeds" not in tuning:
+        search["seed"] = {"type": "int", "low": 0, "high": 1}
+        starts = [{**values, "seed": 0} for values in starts]
     content = {
         "name": "space",
         "trial": TRIAL,
@@ -188,7 +191,7 @@ def several(folder: Path, cluster: list[str]) -> Search:
 
 def test_study_and_trials_have_the_mean_of_the_networks(several: Search) -> None:
     seeds = several.table("seeds")
-    assert [*zip(seeds["trial"], seeds["seed"], strict=True)] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert [*zip(seeds["trial"], seeds["seed"], strict=True)] == [(0, 0), (0, 1), (1, 2), (1, 3)]
     for trial in several.study.trials:
         row, own = several.row(trial.number), seeds[seeds["trial"] == trial.number]
         assert row["num_seeds"] == 2
@@ -207,7 +210,7 @@ def test_curves_and_epochs_have_every_network(several: Search) -> None:
         rows = several.table(table)
         networks = rows[rows["role"] == "trial"].drop_duplicates(["trial", "seed"])
         assert [*zip(networks["trial"], networks["seed"], strict=True)] == [
-            (0, 0), (0, 1), (1, 0), (1, 1),
+            (0, 0), (0, 1), (1, 2), (1, 3),
         ]  # fmt: skip
 
 

@@ -42,7 +42,9 @@ from tuner.space.tuning import ConfirmConfig
 from tuner.study.folder import SearchPlan
 from tuner.study.study import read_study
 
-FIRST_FRESH_SEED = 1000
+FRESH_FROM = 1_000_000
+"""Distance of fresh seeds from ``trial.seed``; the seeds of trials follow ``trial.seed``, and those
+of later trials must not meet confirmed ones."""
 
 
 class Run(NamedTuple):
@@ -70,10 +72,10 @@ class Run(NamedTuple):
         return f"{self.role}{number}-{self.config.digest()}"
 
 
-def fresh_seeds(count: int, used: set[int]) -> list[int]:
-    """The first ``count`` seeds from 1000 that no trial and no baseline has used."""
-    unused = (seed for seed in itertools.count(FIRST_FRESH_SEED) if seed not in used)
-    return list(itertools.islice(unused, count))
+def fresh_seeds(count: int, first: int, used: set[int]) -> list[int]:
+    """The next ``count`` seeds from ``first`` on that no trial and no baseline has used."""
+    seeds = (seed % 2**32 for seed in itertools.count(first))
+    return list(itertools.islice((seed for seed in seeds if seed not in used), count))
 
 
 def confirm(
@@ -99,7 +101,8 @@ def confirm(
     for row in rows:
         if row["seed"] is not None:  # None: the sampled values are not a valid configuration
             used.update(range(row["seed"], row["seed"] + row["num_seeds"]))
-    runs = _runs(chosen, fresh_seeds(num_seeds, used))
+    first = space.trial.get("seed", 0) + FRESH_FROM
+    runs = _runs(chosen, fresh_seeds(num_seeds, first, used))
     _train_missing(runs, store, settings, resources, console)
     done = _pair(store, runs)
     screened = {row["trial"]: row[f"{SEARCH_SPLIT}.tradeoff_score"] for row in rows}

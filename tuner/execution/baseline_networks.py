@@ -25,38 +25,51 @@ def train_baselines(
 ) -> list[dict[str, Any]]:
     """Train and evaluate the baselines and the surrogate of ``config`` unless they are cached.
 
-    ``on_done`` is called for every finished network. Returns their
+    All are trained before the first is evaluated, since attacks are transferred from one to the
+    other. ``on_done`` is called for every trained network. Returns their
     :func:`~tuner.execution.records.result_record`.
 
     Raises:
         SearchFailed: a network could not be trained.
     """
     names = [*(f"baseline, seed {seed}" for seed in config.robustness.baseline_seeds), "surrogate"]
-    # The surrogate starts first, since all others need it.
-    order = [len(names) - 1, *range(len(names) - 1)]
+    tasks = [(index, evaluates) for evaluates in (False, True) for index in range(len(names))]
     records: list[dict[str, Any]] = []
 
     def collect(call: int, value: Any) -> None:
         failure = one_line(value) if isinstance(value, Exception) else value.get("failure")
         if failure is not None:
-            raise SearchFailed(f"baseline network ({names[order[call]]}) failed: {failure}")
-        records.append(value)
-        on_done()
+            raise SearchFailed(f"baseline network ({names[tasks[call][0]]}) failed: {failure}")
+        if tasks[call][1]:
+            records.append(value)
+        else:
+            on_done()
 
-    calls = [(config.to_dict(), index, settings) for index in order]
-    run_tasks(_measured, calls, resources, collect, frees_gpu=True)
+    calls = [(config.to_dict(), *task, settings) for task in tasks]
+    run_tasks(_finished, calls, resources, collect, frees_gpu=True)
     return records
 
 
-def _measured(config: dict[str, Any], index: int, settings: WorkerSettings) -> dict[str, Any]:
+def _finished(
+    config: dict[str, Any], index: int, evaluates: bool, settings: WorkerSettings
+) -> dict[str, Any]:
+    """Train a network, or return the record of its evaluation; or the reason of a failure."""
     from simreg_core.data.task import load_task
-    from simreg_core.training.baselines import BaselineCache, baseline_networks
+    from simreg_core.training.baselines import (
+        BaselineCache,
+        baseline_networks,
+        check_before_training,
+    )
 
     device = prepare_worker(settings)
     try:
         trial = TrialConfig.from_dict(config)
         cache = BaselineCache(settings.cache, load_task(trial.task), device)
-        result = cache.result(baseline_networks(trial)[index])
-        return result_record(result, cache.digest(trial))
+        network = baseline_networks(trial)[index]
+        if not evaluates:
+            check_before_training(trial, cache.data, device)
+            cache.weights_file(network)
+            return {}
+        return result_record(cache.result(network), cache.digest(trial))
     except (ArithmeticError, ValueError, RuntimeError, OSError) as err:
         return {"failure": one_line(err)}

@@ -135,7 +135,7 @@ def _run_briefly(config: TrialConfig, device: torch.device) -> None:
     from simreg_core.networks.network import freeze
     from simreg_core.robustness.cifar10c import open_folder
     from simreg_core.robustness.evaluate import PRECOMPUTE_BATCH, Surrogate
-    from simreg_core.training.baselines import measure_splits
+    from simreg_core.training.baselines import measure_splits, surrogates_of
     from simreg_core.training.fit import fit
     from simreg_core.training.start import new_network, start
 
@@ -146,7 +146,9 @@ def _run_briefly(config: TrialConfig, device: torch.device) -> None:
     robustness = config.robustness
     # A trial may compute the results of attacks on the surrogate, in larger batches.
     num_attacked = max(robustness.batch_size, PRECOMPUTE_BATCH)
-    robustness = robustness.model_copy(update={"batch_size": num_attacked, "num_epsilons": 2})
+    robustness = robustness.model_copy(
+        update={"batch_size": num_attacked, "num_epsilons": 2, "noise_draws": 1}
+    )
     if robustness.boundary is not None:
         boundary = robustness.boundary.model_copy(update={"steps": 1, "repeats": 1})
         robustness = robustness.model_copy(update={"boundary": boundary})
@@ -158,9 +160,12 @@ def _run_briefly(config: TrialConfig, device: torch.device) -> None:
     )
     for _ in fit(state, few, training, seed=config.seed):
         pass
-    surrogate = Surrogate(freeze(new_network(config.model, data, device, seed=0)))
+    surrogates = [
+        Surrogate(freeze(new_network(config.model, data, device, seed=network.config.seed)))
+        for network in surrogates_of(config)
+    ]
     stored = open_folder(robustness.corruptions, config.task, data.test)
-    measure_splits(state.kept_model(), few, robustness, surrogate, stored)
+    measure_splits(state.kept_model(), few, robustness, surrogates, stored)
 
 
 def _first(split: Split, count: int) -> Split:

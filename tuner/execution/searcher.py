@@ -182,8 +182,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             reason = f"no valid configuration: {explain(problems(err)[0], TrialConfig)}"
             self._finish(trial, lambda: Outcome(trial.number, "failed", reason, None, {}))
             return
-        seeds = range(config.seed, config.seed + self.space.tuning.num_seeds)
-        opened = _Trial(trial, config, len(seeds))
+        seeds = self.space.network_seeds(config, trial.number)
+        opened = _Trial(trial, config.model_copy(update={"seed": seeds[0]}), len(seeds))
         self._networks.extend((opened, seed) for seed in seeds)
 
     def _judge(

@@ -92,6 +92,16 @@ class SearchSpace(Config):
         robustness = config.robustness.model_copy(update={"metrics": metrics})
         return config.model_copy(update={"robustness": robustness})
 
+    def network_seeds(self, config: TrialConfig, number: int) -> list[int]:
+        """The seeds of the networks of a trial with this configuration and number.
+
+        Every trial has seeds of its own. The luck of a seed that trials share would be no noise
+        between them, so that no model of the metrics could average it out.
+        """
+        count = self.tuning.num_seeds
+        first = config.seed if "seed" in self.search else config.seed + number * count
+        return [(first + place) % 2**32 for place in range(count)]
+
     def is_exhaustive(self) -> bool:
         """Whether the sampler tries every combination once."""
         return SAMPLERS.get(self.tuning.sampler).is_exhaustive

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from simreg_core.config.base import Config, PositiveInt, require_known
+from simreg_core.config.base import Config, PositiveInt, number_or, require_known
 from simreg_core.results.objectives import STOPPING_METRICS
 from tuner.space.samplers import SAMPLERS
 
 MIN_SEEDS = 2  # a confidence interval needs at least two seeds
 
 
-def _number_or_front(value: Any) -> Any:
-    if value == "front" or (type(value) is int and value >= 1):
-        return value
-    raise ValueError(f"expected a whole number of at least 1, or front, found {value!r}")
-
-
 class ConfirmConfig(Config):
     """Which configurations are trained again after the search, and how often."""
 
-    top: Annotated[int | Literal["front"], BeforeValidator(_number_or_front)]
+    top: Annotated[int | Literal["front"], number_or("front")]
     """How many, or ``front`` for all on the front."""
     seeds: Annotated[int, Field(ge=MIN_SEEDS)]
     """Fresh seeds per configuration."""
@@ -71,7 +65,7 @@ class TuningConfig(Config):
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the sampler."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Seed of the sampler; the seed of networks is ``trial.seed``."""
+    """Seed of the sampler. Those of networks begin at ``trial.seed``."""
     warm_starts: list[dict[str, Any]] = Field(default_factory=list)
     """Configurations to try first, as ``{key: value}``. Keys that one leaves out are sampled; with
     ``grid`` it stands for all their combinations. At most ``num_trials``."""
@@ -84,6 +78,7 @@ class TuningConfig(Config):
     """Seconds without a report after which the worker of a trial counts as lost; never if null. A
     trial reports after every epoch and after its evaluation."""
     num_seeds: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Networks per trial, with seeds from ``trial.seed`` on; the sampler gets their mean."""
+    """Networks per trial; the sampler gets their mean. Trial n has the seeds from ``trial.seed`` +
+    n * ``num_seeds`` on."""
     early_stopping: EarlyStoppingConfig | None = None
     """Stop unpromising trials; never if not given."""

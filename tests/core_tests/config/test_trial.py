@@ -144,6 +144,8 @@ WRONG_VALUES: dict[str, list[Any]] = {
     "robustness.batch_size": [0],
     "robustness.noise_seed": [-1],
     "robustness.surrogate_seed": [2**32],
+    "robustness.surrogates": [0, "auto", True],
+    "robustness.noise_draws": [0, "all", 1.5],
     "robustness.tradeoff_weight": [-1],
     "robustness.attacks": [
         *({"gaussian": value} for value in (0.1, {"max_epsilon": 0}, {"max_epsilon": 1.5})),
@@ -176,6 +178,7 @@ def test_wrong_value_is_refused_by_its_key(key: str, value: Any, tiny_config: Ma
         ("regularizer.gamma", "section9", "'section9'; allowed: .*stem"),
         ("regularizer.layers", ["section9"], "'section9'; allowed: stem"),
         ("robustness.frequency", True, "needs boundary"),
+        ("robustness.surrogates", 3, r"surrogates \(3\) .*at most 2"),
         ("robustness.reference", {"uniform": 0.1}, "not measured: uniform"),
         ("training.augmentation.crop_padding", 8, r"crop_padding \(8\).*image_size \(8\)"),
     ],
@@ -207,6 +210,20 @@ def test_reference_epsilon_is_measured_once(
     np.testing.assert_allclose(default, np.linspace(0, 0.1, 10), atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("noise_draws", "num_images", "expected"),
+    [
+        *((("auto", 10_000, 1)), ("auto", 2500, 1), ("auto", 2499, 2), ("auto", 400, 7)),
+        *(("auto", 10, 25), (4, 10_000, 4)),
+    ],
+)
+def test_draws_of_noise_suffice_for_the_split(
+    noise_draws: int | str, num_images: int, expected: int
+) -> None:
+    config = RobustnessConfig.model_validate({"noise_draws": noise_draws})
+    assert config.num_draws(num_images) == expected
+
+
 def test_unregularized_changes_regularizer_and_seed_only(tiny_config: MakeConfig) -> None:
     config = tiny_config({"seed": 3, "regularizer.threshold": 0.3})
     plain = config.unregularized(9)
@@ -235,6 +252,7 @@ def test_flat_has_every_field_in_order_as_scalars_or_json_text(
     assert list(flat) == [path for path, _ in field_paths()]
     assert flat["training.epochs"] == 2
     assert flat["task.protocol"] == "digits"
+    assert (flat["robustness.surrogates"], flat["robustness.noise_draws"]) == ("all", "1")
     assert json.loads(flat["model.blocks"]) == [1, 2]
     assert json.loads(flat["robustness.reference"]) == {"gaussian": 0.4, "transfer_fgsm": 0.15}
     assert all(isinstance(v, str | int | float | bool | None) for v in flat.values())

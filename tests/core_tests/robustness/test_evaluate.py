@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import random
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def _config(**options: Any) -> RobustnessConfig:
             "reference": {"gaussian": 0.2, "transfer_fgsm": 0.3},
             "num_epsilons": 4,
             "batch_size": 16,
+            "noise_draws": 1,
             **options,
         }
     )
@@ -60,8 +62,8 @@ def _model(seed: int = 0) -> FeatureNetwork:
     return model.eval()
 
 
-def _surrogate() -> Surrogate:
-    return Surrogate(freeze(_model(99)))
+def _surrogates(*seeds: int) -> list[Surrogate]:
+    return [Surrogate(freeze(_model(seed))) for seed in seeds or (99,)]
 
 
 class _Recorder(nn.Module):
@@ -80,7 +82,7 @@ class _Recorder(nn.Module):
 
 def _seen(model: nn.Module, name: str = "test", **options: Any) -> list[Tensor]:
     recorder = _Recorder(model)
-    evaluate(recorder, _split(), name, _config(**options), _surrogate())
+    evaluate(recorder, _split(), name, _config(**options), _surrogates())
     return recorder.seen
 
 
@@ -96,7 +98,7 @@ def test_fgsm_curve_of_a_linear_classifier_is_the_closed_form() -> None:
     config = _config(**_only("transfer_fgsm", 0.1))
     margins = oracles.margins(weights, bias, stored / 255, labels)
     reach = np.abs(weights[0] - weights[1]).sum()
-    points = evaluate(model, split, "test", config, Surrogate(freeze(model)))
+    points = evaluate(model, split, "test", config, [Surrogate(freeze(model))])
     expected = [float((margins > point.epsilon * reach).mean()) for point in points]
     assert [point.accuracy for point in points] == expected
     assert len(set(expected)) > 2
@@ -104,7 +106,7 @@ def test_fgsm_curve_of_a_linear_classifier_is_the_closed_form() -> None:
 
 def test_accuracy_at_epsilon_zero_is_the_clean_accuracy_exactly() -> None:
     model, split = _model(), _split()
-    points = evaluate(model, split, "test", _config(), _surrogate())
+    points = evaluate(model, split, "test", _config(), _surrogates())
     _, clean = mean_loss_and_accuracy(model, split)
     assert [p.accuracy for p in points if p.epsilon == 0] == [clean] * len(NAMES)
 
@@ -113,7 +115,7 @@ def test_accuracy_at_epsilon_zero_is_the_clean_accuracy_exactly() -> None:
 def test_accuracy_is_over_images_however_they_are_batched(batch_size: int) -> None:
     options = _only("transfer_fgsm")
     whole, parts = (
-        evaluate(_model(), _split(), "test", _config(**options, batch_size=size), _surrogate())
+        evaluate(_model(), _split(), "test", _config(**options, batch_size=size), _surrogates())
         for size in (16, batch_size)
     )
     assert parts == whole
@@ -141,8 +143,8 @@ def test_noise_follows_the_seed_and_the_split(name: str, options: dict[str, Any]
 
 
 def test_noise_of_one_attack_does_not_depend_on_the_others() -> None:
-    among = evaluate(_model(), _split(), "test", _config(), _surrogate())
-    only = evaluate(_model(), _split(), "test", _config(**_only("uniform")), _surrogate())
+    among = evaluate(_model(), _split(), "test", _config(), _surrogates())
+    only = evaluate(_model(), _split(), "test", _config(**_only("uniform")), _surrogates())
     assert [p.accuracy for p in among if p.attack == "uniform"] == [p.accuracy for p in only]
 
 
@@ -152,8 +154,8 @@ def _global_rngs() -> tuple[object, ...]:
 
 @pytest.mark.parametrize("is_training", [False, True], ids=["evaluation", "training"])
 def test_evaluation_leaves_network_and_generators_as_they_were(is_training: bool) -> None:
-    expected = evaluate(_model(), _split(), "test", _config(), _surrogate())
-    model, surrogate = _model().train(is_training), _surrogate()
+    expected = evaluate(_model(), _split(), "test", _config(), _surrogates())
+    model, (surrogate,) = _model().train(is_training), _surrogates()
     model(_split().images / 255).sum().backward()
     model.load_state_dict(_model().state_dict())
     states = [
@@ -161,7 +163,7 @@ def test_evaluation_leaves_network_and_generators_as_they_were(is_training: bool
     ]
     gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     before = _global_rngs()
-    assert evaluate(model, _split(), "test", _config(), surrogate) == expected
+    assert evaluate(model, _split(), "test", _config(), [surrogate]) == expected
     assert _global_rngs() == before
     assert all(module.training == is_training for module in model.modules())
     for net, state in zip((model, surrogate.model), states, strict=True):
@@ -179,7 +181,7 @@ def test_large_images_go_through_the_network_in_pieces_that_change_nothing() -> 
     model = _model()
     recorder = _Recorder(model)
     config = _config(**_only("gaussian", 0.2), batch_size=100)
-    points = evaluate(recorder, split, "test", config, _surrogate())
+    points = evaluate(recorder, split, "test", config, _surrogates())
     sizes = [len(seen) for seen in recorder.seen]
     assert max(sizes) < 100
     assert sum(sizes) == 110 * 4  # clean and three epsilons
@@ -189,7 +191,7 @@ def test_large_images_go_through_the_network_in_pieces_that_change_nothing() -> 
 
 
 def test_known_directions_of_fgsm_change_no_figure() -> None:
-    split, surrogate = _split(), _surrogate()
+    split, (surrogate,) = _split(), _surrogates()
     directions = precompute(ATTACKS.get("transfer_fgsm"), surrogate.model, split)
     assert directions.dtype == torch.int8
     assert directions.shape == split.images.shape
@@ -200,8 +202,8 @@ def test_known_directions_of_fgsm_change_no_figure() -> None:
     inside = (split.images > 0) & (split.images < 255)
     assert torch.equal(directions[inside].float(), gradient.sign()[inside])
     known = surrogate._replace(precomputed={("transfer_fgsm", "test"): directions})
-    found = evaluate(_model(), split, "test", _config(), known)
-    assert found == evaluate(_model(), split, "test", _config(), surrogate)
+    found = evaluate(_model(), split, "test", _config(), [known])
+    assert found == evaluate(_model(), split, "test", _config(), [surrogate])
 
 
 def test_given_directions_are_used() -> None:
@@ -209,10 +211,77 @@ def test_given_directions_are_used() -> None:
     recorder = _Recorder(model)
     config = _config(**_only("transfer_fgsm", 0.5), num_epsilons=2)
     ahead = torch.ones_like(split.images, dtype=torch.int8)
-    known = _surrogate()._replace(precomputed={("transfer_fgsm", "test"): ahead})
-    evaluate(recorder, split, "test", config, known)
+    known = _surrogates()[0]._replace(precomputed={("transfer_fgsm", "test"): ahead})
+    evaluate(recorder, split, "test", config, [known])
     seen = torch.cat(recorder.seen[1::2])
     torch.testing.assert_close(seen, (split.images / 255 + 0.5).clamp(max=1))
+
+
+# Several surrogates and draws
+
+
+def _linear() -> nn.Module:
+    """A classifier of three classes that every perturbation moves."""
+    return Linear(np.random.default_rng(2).normal(size=(3, 36)), np.zeros(3))
+
+
+def test_accuracy_under_a_transferred_attack_is_the_mean_over_surrogates() -> None:
+    def found(*seeds: int) -> dict[tuple[str, float], float]:
+        points = evaluate(_linear(), _split(), "test", _config(), _surrogates(*seeds))
+        return {(point.attack, point.epsilon): point.accuracy for point in points}
+
+    one, other, both = found(99), found(98), found(99, 98)
+    assert one != other
+    assert both == {
+        key: pytest.approx((one[key] + other[key]) / 2 if key[0] == "transfer_fgsm" else one[key])
+        for key in one
+    }
+
+
+def test_accuracy_under_noise_is_the_mean_over_draws_the_first_of_which_is_that_of_one() -> None:
+    split, model = _split(), _linear()
+    recorder = _Recorder(model)
+    noise = {**_only("uniform"), "num_epsilons": 2}
+    attacks = {"uniform": {"max_epsilon": 0.5}}
+    config = _config(attacks=attacks, reference={"uniform": 0.3}, num_epsilons=2, noise_draws=3)
+    points = evaluate(recorder, split, "test", config, _surrogates(99, 98))
+    # Three batches, each clean, under three draws of the reference epsilon and one of the largest.
+    assert len(recorder.seen) == 15
+    batches = [[recorder.seen[n + m] for m in (0, 1, 3, 4)] for n in range(0, 15, 5)]
+    assert len({batch[n].sum().item() for batch in batches for n in range(4)}) == 12
+    single = _seen(model, **noise)
+    for n, batch in enumerate(batches):
+        assert all(
+            torch.equal(a, b) for a, b in zip(batch, single[2 * n : 2 * n + 2], strict=False)
+        )
+    draws = [torch.cat([batch[n] for batch in batches]) for n in (1, 2, 3)]
+    with torch.no_grad():
+        correct = sum(int((model(d).argmax(1) == split.labels).sum()) for d in draws)
+    assert [point.epsilon for point in points] == [0, 0.3, 0.5]
+    assert points[1].accuracy == pytest.approx(correct / (3 * 40))
+
+
+def test_what_an_attack_declares_decides_how_often_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "declaring.py").write_text(
+        "from simreg_core.registry import attack\n"
+        "runs = []\n"
+        "def run(batch):\n"
+        "    runs.append(batch.first)\n"
+        "    return lambda epsilon: batch.images\n"
+        "plain = attack('plain')(run)\n"
+        "transferred = attack('transferred', transfers=True)(run)\n"
+        "random = attack('random', is_random=True)(run)\n"
+        "both = attack('both', transfers=True, is_random=True)(run)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, expected in (("plain", 1), ("transferred", 2), ("random", 3), ("both", 6)):
+        config = _config(**_only(f"declaring:{name}"), noise_draws=3, batch_size=40)
+        evaluate(_model(), _split(), "test", config, _surrogates(99, 98))
+        runs = importlib.import_module("declaring").runs
+        assert len(runs) == expected, name
+        runs.clear()
 
 
 # Corruptions and the boundary
@@ -225,7 +294,7 @@ CORRUPTIONS: dict[str, Any] = {
 
 def test_points_are_every_strength_of_every_curve_in_order_and_references_are_marked() -> None:
     config = _config(**CORRUPTIONS)
-    points = evaluate(_model(), _split(), "validation", config, _surrogate())
+    points = evaluate(_model(), _split(), "validation", config, _surrogates())
     attacked = [(name, epsilon) for name in NAMES for epsilon in config.epsilons(name)]
     kinds = ("corruption:impulse_noise", "corruption:contrast")
     corrupted = [(kind, severity) for kind in kinds for severity in (1.0, 5.0)]
@@ -233,7 +302,7 @@ def test_points_are_every_strength_of_every_curve_in_order_and_references_are_ma
     assert {(point.split, point.num_images) for point in points} == {("validation", 40)}
     marked = [(point.attack, point.epsilon) for point in points if point.is_reference]
     assert marked == [("gaussian", 0.2), ("transfer_fgsm", 0.3)]
-    alone = evaluate(_model(), _split(), "validation", _config(), _surrogate())
+    alone = evaluate(_model(), _split(), "validation", _config(), _surrogates())
     assert points[: len(attacked)] == alone
 
 
@@ -246,7 +315,7 @@ def test_accuracy_under_a_corruption_is_over_the_corrupted_images(batch_size: in
         images = corrupt(split.images, "contrast", severity, generator(0, "unused"))
         _, accuracy = mean_loss_and_accuracy(model, Split(images, split.labels))
         expected.append(accuracy)
-    points = evaluate(model, split, "test", config, _surrogate())
+    points = evaluate(model, split, "test", config, _surrogates())
     assert [p.accuracy for p in points if p.attack == "corruption:contrast"] == expected
 
 
@@ -268,8 +337,8 @@ def test_stored_images_take_the_place_of_a_kind_they_have() -> None:
     files = {"contrast": np.zeros((50_000, 6, 6, 3), np.uint8)}
     stored = StoredCorruptions(files, np.arange(40), channels=1, size=6)
     model = _model()
-    found = evaluate(model, split, "test", _config(**CORRUPTIONS), _surrogate(), stored)
-    made = evaluate(model, split, "test", _config(**CORRUPTIONS), _surrogate())
+    found = evaluate(model, split, "test", _config(**CORRUPTIONS), _surrogates(), stored)
+    made = evaluate(model, split, "test", _config(**CORRUPTIONS), _surrogates())
     _, black = mean_loss_and_accuracy(model, split._replace(images=split.images * 0))
     contrast = [p.accuracy for p in found if p.attack == "corruption:contrast"]
     assert contrast == [black, black]
@@ -280,12 +349,12 @@ def test_stored_images_take_the_place_of_a_kind_they_have() -> None:
 def test_boundary_attack_meets_the_first_images_of_the_split() -> None:
     split, config = _split(), _config(boundary={"steps": 3, "num_images": 10, "repeats": 1})
     whole, first = (
-        measure(_model(), part, "test", config, _surrogate()).boundary_distance
+        measure(_model(), part, "test", config, _surrogates()).boundary_distance
         for part in (split, Split(split.images[:10], split.labels[:10]))
     )
     assert whole == first
     assert whole is not None
-    unasked = measure(_model(), split, "test", _config(), _surrogate())
+    unasked = measure(_model(), split, "test", _config(), _surrogates())
     assert unasked.boundary_distance is None
 
 

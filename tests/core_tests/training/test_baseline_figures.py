@@ -16,7 +16,7 @@ from simreg_core.data.images import Split
 from simreg_core.data.task import TaskData
 from simreg_core.errors import ConfigError
 from simreg_core.registry import ATTACKS, Attack
-from simreg_core.robustness.evaluate import SplitMeasurements, measure, precompute
+from simreg_core.robustness.evaluate import SplitMeasurements, Surrogate, measure, precompute
 from simreg_core.training import baselines
 from simreg_core.training.baselines import BaselineCache, Baselines, baseline_networks
 from tests.core_tests.trained_networks import CPU, MakeConfig
@@ -41,12 +41,12 @@ def test_baselines_are_measured_like_trials_and_read_back_the_same(
 ) -> None:
     config = tiny_config(MEASURED)
     fresh = load(config)
-    for network, result in zip(baseline_networks(config), fresh.results, strict=True):
-        model = BaselineCache(tmp_path / "cache", tiny_data, CPU).network(network)
+    networks, cache = baseline_networks(config), BaselineCache(tmp_path / "cache", tiny_data, CPU)
+    models = [cache.network(network) for network in networks]
+    for model, result in zip(models, fresh.results, strict=True):
+        others = [Surrogate(other) for other in models if other is not model]
         for split in ("validation", "test"):
-            expected = measure(
-                model, tiny_data.split(split), split, config.robustness, fresh.surrogate
-            )
+            expected = measure(model, tiny_data.split(split), split, config.robustness, others)
             assert [point for point in result.curves if point.split == split] == expected.curves
             assert result.boundary_distance[split] == expected.boundary_distance is not None
     assert load(config).results == fresh.results
@@ -125,14 +125,14 @@ def test_directions_of_fgsm_are_computed_once_and_read_back_the_same(
         return precompute(attack, surrogate, split)
 
     monkeypatch.setattr(baselines, "precompute", counted)
-    for seed in (0, 1):
-        found = load(tiny_config({"seed": seed}))
-        known = found.surrogate.precomputed
-        assert sorted(known) == [("transfer_fgsm", "test"), ("transfer_fgsm", "validation")]
-        for (name, split), directions in known.items():
-            again = precompute(ATTACKS.get(name), found.surrogate.model, tiny_data.split(split))
-            assert torch.equal(directions, again)
-    assert computed == [64, 64]
+    for seed in (0, 2):
+        surrogates = load(tiny_config({"seed": seed})).surrogates
+        for model, known in surrogates:
+            assert sorted(known) == [("transfer_fgsm", "test"), ("transfer_fgsm", "validation")]
+            for (name, split), directions in known.items():
+                again = precompute(ATTACKS.get(name), model, tiny_data.split(split))
+                assert torch.equal(directions, again)
+    assert computed == [64, 64] * 2  # of two networks
 
 
 def half(whole: bytes) -> bytes:
@@ -191,8 +191,8 @@ def test_damaged_file_is_built_again(
     assert len(trained) == num_trained
     assert after.results == before.results or num_trained  # but for seconds of training
     assert after.accuracy("test") == before.accuracy("test")
-    known, again = before.surrogate.precomputed, after.surrogate.precomputed
-    assert all(torch.equal(again[name], known[name]) for name in known)
+    for (_, known), (_, again) in zip(before.surrogates, after.surrogates, strict=True):
+        assert all(torch.equal(again[name], known[name]) for name in known)
     assert path.read_bytes() == whole or path.suffix == ".json"
 
 

@@ -15,6 +15,7 @@ from simreg_core.training.baselines import (
     BaselineCache,
     Baselines,
     baseline_networks,
+    surrogates_of,
 )
 from simreg_core.training.fit import NonFiniteLossError, fit
 from simreg_core.training.state import EpochRecord
@@ -37,6 +38,34 @@ def test_networks_are_the_baselines_in_order_and_the_surrogate(tiny_config: Make
     assert named == [("baseline", 7), ("baseline", 3), ("surrogate", 5)]
     assert [network.config.seed for network in networks[:2]] == [7, 3]
     assert all(network.config.regularizer.alpha == 0 for network in networks)
+
+
+@pytest.mark.parametrize(
+    ("count", "trial", "baseline", "surrogate"),
+    [
+        ("all", [0, 7, 3], [0, 3], [7, 3]),
+        (1, [0], [0], [7]),
+        (2, [0, 7], [0, 3], [7, 3]),
+        (3, [0, 7, 3], [0, 3], [7, 3]),
+    ],
+)
+def test_networks_are_attacked_by_others_alone(
+    count: int | str,
+    trial: list[int],
+    baseline: list[int],
+    surrogate: list[int],
+    tiny_config: MakeConfig,
+) -> None:
+    seeds = {"robustness.baseline_seeds": [7, 3], "robustness.surrogate_seed": 0}
+    config = tiny_config({**seeds, "robustness.surrogates": count})
+    networks = baseline_networks(config)
+    for attacked, expected in (
+        (config, trial),
+        (networks[0].config, baseline),
+        (config.model_copy(update={"seed": 7}), baseline),
+        (networks[-1].config, surrogate),
+    ):
+        assert [network.seed for network in surrogates_of(attacked)] == expected
 
 
 def test_baseline_is_the_unregularized_network_of_its_seed(

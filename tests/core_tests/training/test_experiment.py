@@ -47,7 +47,7 @@ def test_metrics_are_those_of_the_kept_network_against_the_baselines(
     data = load_task(config.task)
     baselines = BaselineCache(cache, data, CPU).load(config)
     points = evaluate(
-        result.model, data.split(split), split, config.robustness, baselines.surrogate
+        result.model, data.split(split), split, config.robustness, baselines.surrogates
     )
     own = accuracies(points)
     expected = own | tradeoff(
@@ -167,7 +167,8 @@ def test_boundary_and_corruptions_are_columns_where_configured(
 def test_metrics_of_an_epoch_are_those_that_its_network_is_measured_to_have(
     tiny_config: MakeConfig, cache: Path
 ) -> None:
-    """With the network of the last epoch kept, the last epoch's are the final ones, exactly."""
+    """With the network of the last epoch kept, the last epoch's are the final ones, exactly, if
+    these come from one surrogate and one draw."""
     attacks = {name: {"max_epsilon": 0.4} for name in ("gaussian", "uniform", "salt_pepper")}
     changes = {
         "training.keep": "last",
@@ -176,6 +177,7 @@ def test_metrics_of_an_epoch_are_those_that_its_network_is_measured_to_have(
         "robustness.reference": {"transfer_fgsm": 0.15, "uniform": 0.3, "salt_pepper": 0.4},
         "robustness.corruptions": {"kinds": ["brightness"], "severities": [1]},
         "robustness.tradeoff_weight": 2.0,
+        "robustness.surrogates": 1,
     }
     found: list[dict[str, float]] = []
     result = run(

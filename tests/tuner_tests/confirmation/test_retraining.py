@@ -33,8 +33,9 @@ def trial(number: int, **validation: float | None) -> dict[str, Any]:
 
 
 def test_fresh_seeds_skip_used_ones_and_more_begin_with_the_same() -> None:
-    assert fresh_seeds(4, {1001, 1002, 5}) == [1000, 1003, 1004, 1005]
-    assert fresh_seeds(5, {1001})[:3] == fresh_seeds(3, {1001})
+    assert fresh_seeds(4, 1000, {1001, 1002, 5}) == [1000, 1003, 1004, 1005]
+    assert fresh_seeds(5, 1000, {1001})[:3] == fresh_seeds(3, 1000, {1001})
+    assert fresh_seeds(2, 2**32 - 1, {0}) == [2**32 - 1, 1]
 
 
 def test_interval_is_that_of_scipy_and_one_value_has_none() -> None:
@@ -92,17 +93,17 @@ CHOSEN = {
 
 @pytest.fixture(scope="module")
 def confirmation(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Confirmation:
-    """Two candidates with three fresh seeds. Seeds 999 to 1001 were used by the search."""
+    """Two candidates with three fresh seeds. Seeds 999999 to 1000001 were used by the search."""
     folder = tmp_path_factory.mktemp("confirmation")
     space = make_space(
         folder,
-        ("baseline_seeds: [1, 2]", "baseline_seeds: [1, 1001]"),
+        ("baseline_seeds: [1, 2]", "baseline_seeds: [1, 1000001]"),
         ("num_epsilons: 3", "num_epsilons: 2\n    tradeoff_weight: 0.5"),
     )
     store = ResultStore(folder)
     store.create()
     for number in CHOSEN:
-        row = {**trial(number, tradeoff_score=0.1 * number), "seed": 999, "num_seeds": 2}
+        row = {**trial(number, tradeoff_score=0.1 * number), "seed": 999_999, "num_seeds": 2}
         store.write("trials", f"{number:05d}", [row])
     store.write("trials", "00007", [trial(7, tradeoff_score=None)])  # without a configuration
     settings = WorkerSettings(folder, folder / "baselines", "cpu", 1)
@@ -118,13 +119,13 @@ trains = pytest.mark.slow  # nine networks
 def test_every_network_has_one_row_with_a_fresh_seed_and_candidates_share_baselines(
     confirmation: Confirmation,
 ) -> None:
-    assert confirmation.summary()["seeds"] == [1002, 1003, 1004]
+    assert confirmation.summary()["seeds"] == [1_000_002, 1_000_003, 1_000_004]
     rows = confirmation.rows()
-    assert set(rows["seed"]) == {1002, 1003, 1004}
+    assert set(rows["seed"]) == {1_000_002, 1_000_003, 1_000_004}
     assert set(rows["status"]) == {"complete"}
     assert sorted(rows["trial"].dropna()) == [1, 1, 1, 4, 4, 4]
     baselines = rows[rows["role"] == "baseline"]
-    assert sorted(baselines["seed"]) == [1002, 1003, 1004]
+    assert sorted(baselines["seed"]) == [1_000_002, 1_000_003, 1_000_004]
     assert set(baselines["regularizer.alpha"]) == {0.0}
     for name in ("accuracy_cost", "robustness_gain", "tradeoff_score"):
         assert list(baselines[f"test.{name}"]) == [0, 0, 0]
@@ -162,9 +163,9 @@ def test_trial_whose_baseline_was_killed_is_paired_by_the_next_confirmation(
     rows = {row["config_digest"]: row for row in other.store.read("confirmation")}
     unpaired = {f"test.{m.name}": None for m in METRICS.own.values() if m.against_baseline}
     for digest, row in rows.items():
-        if row["role"] == "baseline" and row["seed"] == 1003:
+        if row["role"] == "baseline" and row["seed"] == 1_000_003:
             (tmp_path / "confirmation" / f"baseline-{digest}.parquet").unlink()
-        if row["role"] == "trial" and row["seed"] == 1003:
+        if row["role"] == "trial" and row["seed"] == 1_000_003:
             part = f"trial-{row['trial']:05d}-{digest}"
             other.store.write("confirmation", part, [row | unpaired])
     candidates, _ = other.again(CHOSEN, 3)
@@ -223,7 +224,10 @@ def test_failed_network_is_recorded_and_named(confirmation: Confirmation, tmp_pa
     assert (candidate.num_failed, candidate.estimates) == (2, {})
     rows = other.rows()
     failed = rows[rows["status"] == "failed"]
-    assert sorted(zip(failed["trial"], failed["seed"], strict=True)) == [(9, 1002), (9, 1003)]
+    assert sorted(zip(failed["trial"], failed["seed"], strict=True)) == [
+        (9, 1_000_002),
+        (9, 1_000_003),
+    ]
     assert set(failed["regularizer.alpha"]) == {1.0e30}
     for seed, reason in zip(failed["seed"], failed["reason"], strict=True):
         assert reason.startswith("NonFiniteLossError")
@@ -245,7 +249,7 @@ def test_more_seeds_train_only_the_new_ones_and_what_failed_before(
     after = other.parts()
     assert {name for name in before if after[name] != before[name]} == {f"{part}.parquet"}
     rows = other.rows()
-    assert sorted(rows[rows["seed"] == 1005]["role"]) == ["baseline", "trial"]
+    assert sorted(rows[rows["seed"] == 1_000_005]["role"]) == ["baseline", "trial"]
     assert len(after) == len(before) + 2
     assert (candidate.num_failed, candidate.estimates["tradeoff_score"].n) == (0, 4)
     again = rows.set_index("config_digest").loc[lost["config_digest"]]

@@ -32,7 +32,9 @@ def train(tmp_path: Path) -> Callable[..., tuple[list[dict[str, Any]], int]]:
 
 
 def test_every_baseline_has_a_record_and_the_surrogate_is_one(
-    train: Callable[..., tuple[list[dict[str, Any]], int]], tiny_config: Callable[..., TrialConfig]
+    train: Callable[..., tuple[list[dict[str, Any]], int]],
+    tiny_config: Callable[..., TrialConfig],
+    tmp_path: Path,
 ) -> None:
     records, num_done = train(tiny_config({"robustness.baseline_seeds": [5, 3]}))
     assert num_done == 3
@@ -43,6 +45,12 @@ def test_every_baseline_has_a_record_and_the_surrogate_is_one(
         assert [row["epoch"] for row in record["epochs"]] == [0, 1]
         assert len({row["baseline_digest"] for row in record["epochs"]}) == 1
     assert len({record["part"] for record in records}) == 3
+    trained, evaluated = (
+        [path.stat().st_mtime_ns for path in tmp_path.glob(f"baselines/*.{kind}.json")]
+        for kind in ("epochs", "curves")
+    )
+    assert len(trained) == len(evaluated) == 3
+    assert max(trained) < min(evaluated)  # every network is attacked by the others
 
 
 def test_baseline_that_diverges_ends_the_search_with_its_reason(

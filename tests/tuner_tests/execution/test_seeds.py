@@ -46,8 +46,25 @@ def test_networks_of_a_trial_differ_in_their_seed_and_folder_alone(driver: Drive
     assert folders == ["00000/seed-0", "00000/seed-1", "00000/seed-2"]
     same = [{**suggestion["config"], "seed": 0} for suggestion in asked]
     assert same[0] == same[1] == same[2]
-    assert [suggestion["trial"] for suggestion in ask_all(driver, 3)] == [1, 1, 1]
+    later = ask_all(driver, 3)
+    assert [suggestion["trial"] for suggestion in later] == [1, 1, 1]
+    assert [suggestion["config"]["seed"] for suggestion in later] == [3, 4, 5]  # of its own
     assert driver.searcher.suggest("more") == Searcher.FINISHED
+
+
+@pytest.mark.parametrize("first", [0, 5, 2**32 - 1])
+def test_single_networks_have_seeds_from_that_of_the_trial_on(first: int, tmp_path: Path) -> None:
+    seed = ("trial:\n", f"trial:\n  seed: {first}\n")
+    driver = Driver(tmp_path, make_space(tmp_path, seed, ("num_trials: 2", "num_trials: 3")))
+    seeds = [suggestion["config"]["seed"] for suggestion in ask_all(driver, 3)]
+    assert seeds == [(first + number) % 2**32 for number in range(3)]
+
+
+def test_searched_seed_counts_as_it_is(tmp_path: Path) -> None:
+    searched = (ALPHA, f"{ALPHA}\n  seed: {{type: int, low: 8, high: 9}}")
+    driver = Driver(tmp_path, make_space(tmp_path, searched, ("num_trials: 2", "num_trials: 4")))
+    for number, suggestion in enumerate(ask_all(driver, 4)):
+        assert suggestion["config"]["seed"] == driver.trial(number).params["seed"]
 
 
 def test_study_is_told_the_mean_once_all_networks_have_ended(driver: Driver) -> None:
@@ -116,6 +133,6 @@ def test_grid_has_several_networks_per_combination(tmp_path: Path) -> None:
     search = ((THRESHOLD, choices.format("threshold")), (ALPHA, choices.format("alpha")))
     space = make_space(tmp_path, *search, ("sampler: random", "sampler: grid, num_seeds: 2"))
     asked = [suggestion["config"] for suggestion in ask_all(Driver(tmp_path, space), 4)]
-    assert [config["seed"] for config in asked] == [0, 1, 0, 1]
+    assert [config["seed"] for config in asked] == [0, 1, 2, 3]
     values = [(c["regularizer"]["threshold"], c["regularizer"]["alpha"]) for c in asked]
     assert values[0] == values[1] != values[2] == values[3]
