@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             if name == "unregularized":
                 config = config.unregularized(seed)
             for choice, model in choices(config, data).items():
-                curves = evaluate(model, data.test, "test", config.robustness, baselines.surrogate)
+                curves = evaluate(model, data.test, "test", config.robustness, baselines.surrogates)
                 found[choice].append(accuracies(Measurements(curves)))
         print(f"{name}, digits, {args.seeds} seeds, test, {time.perf_counter() - clock:.0f} s")
         for choice, rows in found.items():
