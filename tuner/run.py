@@ -88,21 +88,13 @@ def _search(plan: SearchPlan, args: argparse.Namespace) -> int:
                 raise
             raise OSError(f"{problem}; {resume}") from err
     if code == 0:
-        axes = _axes(plan.space.objectives)
-        print(f"\nresults: {folder}\npicture: {cli.program('analysis.pareto')} {folder}{axes}")
+        print(f"\nresults: {folder}\nreport: {cli.program('analysis.report')} {folder}")
     return code
 
 
 def _storage_flag(plan: SearchPlan) -> str:
     """The flag that names the study's database again, without its password."""
     return f" --storage {shlex.quote(without_passwords(plan.storage))}" if plan.storage else ""
-
-
-def _axes(objectives: Sequence[str]) -> str:
-    """Flags of ``analysis.pareto`` for the first two objectives; empty for its defaults."""
-    if len(objectives) < 2 or set(objectives[:2]) == {"clean_accuracy", "robust_accuracy"}:
-        return ""
-    return f" --x {shlex.quote(objectives[0])} --y {shlex.quote(objectives[1])}"
 
 
 def _run_phases(plan: SearchPlan, store: ResultStore, resources: Resources, lock: StudyLock) -> int:

@@ -8,6 +8,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from simreg_core.config.messages import describe_params
 from simreg_core.config.trial import TaskConfig
 from simreg_core.data.summary import describe_data, describe_regularization
 from simreg_core.data.task import load_regularization_images, load_task
@@ -32,7 +33,7 @@ from tuner.execution.records import write_baselines
 from tuner.execution.searcher import StudySearcher
 from tuner.execution.tune_runner import run_networks
 from tuner.execution.worker import WorkerSettings, remove_open_files
-from tuner.space.search_space import SearchSpace, describe_params
+from tuner.space.search_space import SearchSpace
 from tuner.study.folder import SearchPlan
 from tuner.study.study import open_study, read_study, reconcile
 

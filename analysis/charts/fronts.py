@@ -76,11 +76,8 @@ def front_chart(study: Study) -> Chart | Missing:
             f" {counted(outside, 'trial')} lie{'s' * (outside == 1)} far outside the axes shown "
             "(Reset or Autoscale in the chart's toolbar shows all)."
         )
-    if study.split != "test" and study.confirmation.candidates:
-        caption += (
-            " Confirmed trials are measured on test: see the table below, or --split test for "
-            "their place in this chart."
-        )
+    if study.pairs[0].confirmed:
+        caption += " Stars are measured on the test split, with fresh seeds."
     return Chart(name, title, panels, caption, front_note(study.pairs[0], found))
 
 
@@ -117,7 +114,7 @@ def front_panel(
         [
             *front,
             *baseline_series(info.baselines),
-            *baseline_series(info.fresh_baselines, "baseline, fresh seeds", "star"),
+            *baseline_series(info.fresh_baselines, "baseline on test, fresh seeds", "star"),
             *_confirmed_series(info),
         ]
     )
@@ -247,7 +244,7 @@ def _confirmed_series(info: ParetoInfo) -> list[Series]:
         return []
     # They often lie close together: the backends put the texts, from the top, on different sides.
     groups = sorted(info.confirmed, key=lambda group: -group.mean[1])
-    series = group_series(groups, "confirmed", INK, "star")
+    series = group_series(groups, "confirmed on test", INK, "star")
     trials = np.array([int(group.name) for group in groups])
     return [series._replace(trials=trials, texts=tuple(f"trial {n}" for n in trials))]
 

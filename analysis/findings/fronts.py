@@ -85,11 +85,10 @@ class ParetoInfo(NamedTuple):
     color: Color | None
     baselines: tuple[SeedGroup, ...]
     confirmed: tuple[SeedGroup, ...]
-    """Only on the test split, which is all that a confirmation measures."""
+    """On the test split, which is all that a confirmation measures."""
     fresh_baselines: tuple[SeedGroup, ...]
     """Those that the confirmed trials are paired with by seed."""
     num_failed_confirmations: int
-    """0 on the validation split."""
     hypervolume: float
     reference: Array
     """(2,), see :func:`reference_point`."""
@@ -141,7 +140,7 @@ def pareto_info(results: Results, x: str, y: str, split: str, color: str | None)
     table.insert(1, "on_front", on_front)
     table.insert(2, "feasible", feasible)
     reference = reference_point(axes, points)
-    is_test = split == "test"
+    on_test = (f"test.{x}", f"test.{y}")
     return ParetoInfo(
         study=results.study,
         x=axes[0],
@@ -158,9 +157,9 @@ def pareto_info(results: Results, x: str, y: str, split: str, color: str | None)
         parameters=parameters,
         color=choose_color(complete, color),
         baselines=baseline_groups(results, complete, (x, y), split),
-        confirmed=confirmed_groups(results, columns) if is_test else (),
-        fresh_baselines=fresh_baselines(results, columns) if is_test else (),
-        num_failed_confirmations=num_failed_confirmations(results) if is_test else 0,
+        confirmed=confirmed_groups(results, on_test),
+        fresh_baselines=fresh_baselines(results, on_test),
+        num_failed_confirmations=num_failed_confirmations(results),
         hypervolume=hypervolume(points[feasible], reference, maximize),
         reference=reference,
     )

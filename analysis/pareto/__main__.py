@@ -16,6 +16,7 @@ from analysis.findings.fronts import pareto_info
 from analysis.findings.study import read_space
 from analysis.pareto.chart import pareto_chart
 from analysis.pareto.text import pareto_text
+from analysis.results.evidence import read_confirmation
 from analysis.results.load import load_results
 from simreg_core import cli
 
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     results = load_results(options.folder)
     info = pareto_info(results, options.x, options.y, options.split, options.color)
-    table, found = info.table, None
+    table, found, answer = info.table, None, read_confirmation(options.folder).answer
     if options.front == "model":
         space = read_space(options.folder)
         metrics = [axis.metric for axis in info.axes]
@@ -39,9 +40,9 @@ def _run(options: argparse.Namespace) -> int:
         table = table.merge(front_columns(found, options.split), on="trial", how="left")
     commands.write_chart(
         options.out or options.folder / "figures",
-        pareto_chart(info, found),
+        pareto_chart(info, found, answer),
         table,
-        pareto_text(info, found),
+        pareto_text(info, found, answer),
     )
     return 0
 

@@ -9,10 +9,11 @@ from simreg_core.errors import counted
 from simreg_core.results.delivered import Delivered
 
 
-def pareto_chart(info: ParetoInfo, found: Delivered | None = None) -> Chart:
+def pareto_chart(info: ParetoInfo, found: Delivered | None = None, answer: str = "") -> Chart:
     """All complete trials, the front, the baselines and the confirmed trials.
 
-    ``found`` is the front in the same two metrics; None: that of the measured values.
+    ``found`` is the front in the same two metrics; None: that of the measured values. ``answer``
+    is the sentence of a confirmation.
     """
     name = f"pareto_{info.x.metric.name}_{info.y.metric.name}_{info.split}"
     name += "_raw" if found is None else ""
@@ -20,4 +21,6 @@ def pareto_chart(info: ParetoInfo, found: Delivered | None = None) -> Chart:
     panel, note = front_panel(info, found, is_focused=is_modelled), front_note(info, found)
     if outside := num_outside([panel]):
         note += f" Outside the axes: {counted(outside, 'trial')}."
+    if answer:
+        note = f"Confirmed: {answer}. {note}"
     return Chart(name, f"{info.study}: Pareto front", (panel,), "", note)

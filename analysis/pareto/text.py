@@ -20,10 +20,11 @@ from simreg_core.errors import counted
 from simreg_core.results.delivered import Delivered
 
 
-def pareto_text(info: ParetoInfo, found: Delivered | None = None) -> str:
+def pareto_text(info: ParetoInfo, found: Delivered | None = None, answer: str = "") -> str:
     """Counts, the front as a table, the baselines, the hypervolume, and how far to trust them.
 
-    ``found`` is the front in the same two metrics; None: that of the measured values.
+    ``found`` is the front in the same two metrics; None: that of the measured values. ``answer``
+    is the sentence of a confirmation.
     """
     failed = info.num_failed_confirmations
     is_modelled = found is not None and found.is_modelled
@@ -34,12 +35,13 @@ def pareto_text(info: ParetoInfo, found: Delivered | None = None) -> str:
         "",
         *([] if info.baselines else ["baseline: no curves that give both metrics"]),
         *_group_lines(info, info.baselines, "baseline"),
-        *_group_lines(info, info.confirmed, "confirmed trial"),
-        *_group_lines(info, info.fresh_baselines, "its baseline, fresh seeds"),
+        *_group_lines(info, info.confirmed, "confirmed on test, trial"),
+        *_group_lines(info, info.fresh_baselines, "its baseline on test, fresh seeds"),
         *([f"confirmation runs that failed and are left out: {failed}"] if failed else []),
         f"hypervolume of the measured values {info.hypervolume:.6g} with reference "
         f"point {axis_values(info.axes, info.reference, 6)}",
         _caveat(info),
+        *(["", f"Confirmed: {answer}"] if answer else []),
     ]
     return "\n".join(lines)
 

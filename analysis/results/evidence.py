@@ -51,6 +51,8 @@ class Confirmation(NamedTuple):
     candidates: tuple[Confirmed, ...] = ()
     """By score, best first; those without one last."""
     seeds: tuple[int, ...] = ()
+    answer: str = ""
+    """What was found, in one sentence; empty if nothing is complete."""
     problem: str | None = None
     """Why an existing file is not used."""
 
@@ -77,7 +79,10 @@ def read_confirmation(folder: str | Path) -> Confirmation:
     try:
         content = read_json_inside(path, folder)
         candidates = sorted(map(_confirmed, content["candidates"]), key=_rank)
-        return Confirmation(tuple(candidates), tuple(map(int, content["seeds"])))
+        seeds = tuple(map(int, content["seeds"]))
+        return Confirmation(
+            tuple(candidates), seeds, " ".join(str(content["answer"] or "").split())
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
         return Confirmation(problem=f"{path.name} is damaged: {_reason(err)}")
 

@@ -108,3 +108,12 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 def _is_tagged(model: type[BaseModel], tag: Any) -> bool:
     field = model.model_fields.get("type")
     return field is not None and tag in get_args(field.annotation)
+
+
+def describe_params(params: Mapping[str, Any]) -> str:
+    """Searched values in one line, by the last part of each key."""
+    shown = (
+        (key.rpartition(".")[2], f"{value:.3g}" if isinstance(value, float) else value)
+        for key, value in params.items()
+    )
+    return ", ".join(f"{name} {value}" for name, value in shown)

@@ -24,6 +24,7 @@ from simreg_core.storage.location import storage_of
 from tuner.confirmation.summary import (
     SUMMARY_FILE,
     Candidate,
+    answer_of,
     confirmation_table,
     summarize,
     write_summary,
@@ -263,4 +264,6 @@ def confirm_best(
     settings = worker_settings(plan, resources)
     found = confirm(plan.space, store, params, numbers, wanted.seeds, settings, resources, console)
     Console(width=200).print(confirmation_table(plan.folder / SUMMARY_FILE))
+    if (sentence := answer_of(found)) is not None:
+        print(f"\n{sentence[0].upper()}{sentence[1:]}")
     return 0 if any(candidate.estimates for candidate in found) else 1

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from rich.table import Table
 from scipy import stats
 
+from simreg_core.config.messages import describe_params
 from simreg_core.config.trial import TrialConfig
 from simreg_core.errors import counted
 from simreg_core.results.tables import ResultStore
@@ -100,6 +101,7 @@ def write_summary(
         return {name: value._asdict() for name, value in found.items()}
 
     content = {
+        "answer": answer_of(candidates),
         "split": "test",
         "interval": "95 % Student's t over seeds",
         "seeds": list(seeds),
@@ -109,10 +111,36 @@ def write_summary(
     write_text(store.folder / SUMMARY_FILE, json.dumps(content, indent=1, allow_nan=False))
 
 
+def answer_of(candidates: Sequence[Candidate]) -> str | None:
+    """What was found, in one sentence, of the candidate whose score has the best lower end.
+
+    None if nothing is complete.
+    """
+    found = [candidate for candidate in candidates if candidate.estimates]
+    if not found:
+        return None
+    best = max(found, key=lambda candidate: _low(candidate.estimates["tradeoff_score"]))
+    gain, cost = (best.estimates[name] for name in ("robustness_gain", "accuracy_cost"))
+    verdict = "" if _low(gain) > 0 else "no gain shown: "
+    seeds = f"{counted(gain.n, 'fresh seed')}, test split"
+    return (
+        f"{verdict}trial {best.trial} ({describe_params(best.params)}): robust accuracy "
+        f"{_signed(gain)} for {_signed(cost._replace(mean=-cost.mean))} of clean accuracy ({seeds})"
+    )
+
+
+def _low(estimate: Estimate) -> float:
+    """Lower end of the interval."""
+    return -math.inf if estimate.half_width is None else estimate.mean - estimate.half_width
+
+
+def _signed(estimate: Estimate) -> str:
+    half = "" if estimate.half_width is None else f" ± {estimate.half_width:.3f}"
+    return f"{round(estimate.mean, 3) + 0.0:+.3f}{half}"
+
+
 def confirmation_table(summary: Path) -> Table:
     """The summary file as a table for the console."""
-    from tuner.space.search_space import describe_params  # loads Optuna, which an export does not
-
     content = read_json_inside(summary, summary.parent)
     table = console_table(
         "Confirmed on test, mean ± 95 % interval over "

@@ -146,12 +146,3 @@ class SearchSpace(Config):
     def to_yaml(self) -> str:
         """YAML text that :func:`~tuner.space.loading.load_space` reads back to an equal space."""
         return to_yaml(self.model_dump(mode="json"))
-
-
-def describe_params(params: Mapping[str, Any]) -> str:
-    """Searched values in one line, by the last part of each key."""
-    shown = (
-        (key.rpartition(".")[2], f"{value:.3g}" if isinstance(value, float) else value)
-        for key, value in params.items()
-    )
-    return ", ".join(f"{name} {value}" for name, value in shown)
