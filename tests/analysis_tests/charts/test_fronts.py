@@ -154,10 +154,10 @@ def test_confirmed_trials_are_numbered_beside_their_baseline(tmp_path: Path) -> 
     rows += [row | {"role": "baseline", "trial": None} for row in baseline]
     write_part(tmp_path, "confirmation", "a.parquet", rows)
     found = panel(tmp_path, split="test")
-    confirmed = series(found, "confirmed, mean of 1 to 2 seeds")
+    confirmed = series(found, "confirmed on test, mean of 1 to 2 seeds")
     assert points(confirmed) == [[0.6, 0.8], pytest.approx([0.75, 0.55])]
     assert confirmed.texts == ("trial 2", "trial 1")
-    fresh = series(found, "baseline, fresh seeds, mean of 2 seeds")
+    fresh = series(found, "baseline on test, fresh seeds, mean of 2 seeds")
     assert points(fresh) == [pytest.approx([0.9, 0.4])]
 
 

@@ -108,7 +108,7 @@ def test_gamma_and_learning_curves(figures: dict[str, Figure]) -> None:
 def test_probability_bars_and_why_importance_is_missing(figures: dict[str, Figure]) -> None:
     found = figures["importance"]
     assert isinstance(found, Missing)
-    assert found.reason == "it needs 10 complete trials, and there are 3"
+    assert found.reason == "it needs 10 complete trials, found 3"
     bars = series(chart(figures, "probability"), "on the front")
     assert bars.trials is not None
     assert sorted(bars.trials.tolist()) == [0, 1]

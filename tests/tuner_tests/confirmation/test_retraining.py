@@ -231,7 +231,7 @@ def test_failed_network_is_recorded_and_named(confirmation: Confirmation, tmp_pa
     assert set(failed["regularizer.alpha"]) == {1.0e30}
     for seed, reason in zip(failed["seed"], failed["reason"], strict=True):
         assert reason.startswith("task loss nan")
-        assert f"failed: trial 9, seed {seed}: NonFiniteLossError" in printed
+        assert f"failed: trial 9, seed {seed}: task loss nan" in printed
     assert other.summary()["candidates"][0]["num_failed"] == 2
 
 
