@@ -1,5 +1,5 @@
-# `make search` and `make test` set up everything by themselves: a virtual environment in .venv with
-# the versions that constraints.txt pins.
+# `make search` and `make test` set up what they need by themselves: a virtual environment in .venv
+# with the versions that constraints.txt pins.
 PYTHON ?= python3
 OUTPUT ?= results
 SPACE ?= search_spaces/th_alpha.yaml
@@ -17,24 +17,24 @@ POSTER := $(POSTER)
 .PHONY: search poster test test-all check clean
 .DELETE_ON_ERROR:
 
-search: .venv/installed
+search: .venv/runtime
 	$(BIN)/python -m tuner.run --space $(SPACE) --output $(OUTPUT) --name $(NAME)
 	$(BIN)/python -m analysis.pareto $(OUTPUT)/$(NAME)
 
-poster: .venv/installed
+poster: .venv/runtime
 	for panel in curves datasets cost tradeoff components; do \
 	  $(BIN)/python -m tuner.run --output $(POSTER) --name $$panel \
 	    --space search_spaces/poster/$${panel}$(if $(filter full,$(SIZE)),,_small).yaml || exit $$?; \
 	done
 	$(BIN)/python -m analysis.poster $(POSTER)
 
-test: .venv/installed
+test: .venv/development
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-test-all: .venv/installed
+test-all: .venv/development
 	$(BIN)/python -m pytest -n auto --dist loadfile -m 'long or not long'
 
-check: .venv/installed
+check: .venv/development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -42,7 +42,10 @@ check: .venv/installed
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $@
+.venv/runtime: pyproject.toml constraints.txt
+	@bash install.sh $(PYTHON) .
+	@touch $@
+
+.venv/development: pyproject.toml constraints.txt
+	@bash install.sh $(PYTHON) '.[dev]'
+	@touch .venv/runtime $@

@@ -72,13 +72,9 @@ def test_global_random_numbers_are_seeded_in_one_place() -> None:
     assert users == {"seeding.py"}
 
 
-def _loaded_after(modules: list[str], asked: set[str]) -> set[str]:
-    """Which of the asked libraries a fresh interpreter has loaded after importing modules."""
-    code = (
-        "import importlib, sys\n"
-        f"for name in {modules!r}: importlib.import_module(name)\n"
-        f"print(*[name for name in {sorted(asked)!r} if name in sys.modules])"
-    )
+def _loaded_after(code: str, asked: set[str]) -> set[str]:
+    """Which of the asked libraries a fresh interpreter has loaded after running code."""
+    code += f"\nimport sys; print(*[name for name in {sorted(asked)!r} if name in sys.modules])"
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -91,7 +87,27 @@ WITHOUT_TORCH = ("results.schema", "config.trial", "config.yaml_io")
 
 def test_records_and_configuration_are_imported_without_torch() -> None:
     modules = ["simreg_core", *(f"simreg_core.{name}" for name in WITHOUT_TORCH)]
-    assert _loaded_after(modules, {"torch", "foolbox", "sklearn"}) == set()
+    assert _loaded_after(f"import {', '.join(modules)}", {"torch", "foolbox", "sklearn"}) == set()
+
+
+_TRAINING = """
+import torch
+from simreg_core.config.trial import TrialConfig
+from simreg_core.data.task import load_task
+from simreg_core.training.fit import fit
+from simreg_core.training.start import start
+task = {"dataset": "digits", "num_train": 100}
+regularizer = {"dataset": "digits", "num_images": 100}
+sections = {"task": task, "training": {"epochs": 1}, "regularizer": regularizer}
+trial = TrialConfig.from_dict(sections)
+data = load_task(trial.task)
+list(fit(start(trial, data, torch.device("cpu")), data, trial.training, seed=0))
+"""
+
+
+def test_a_training_loads_no_slow_library_that_it_does_not_need() -> None:
+    asked = {"torch", "torch._dynamo", "sklearn", "pandas", "scipy.stats"}
+    assert _loaded_after(_TRAINING, asked) == {"torch"}
 
 
 @pytest.mark.parametrize(
@@ -104,4 +120,4 @@ def test_records_and_configuration_are_imported_without_torch() -> None:
 def test_importing_a_package_loads_none_of_the_libraries(package: str, libraries: str) -> None:
     names = [module_name(path) for path in sources(package)]
     modules = [name for name in names if not name.endswith("__main__")]
-    assert _loaded_after(modules, set(libraries.split())) == set()
+    assert _loaded_after(f"import {', '.join(modules)}", set(libraries.split())) == set()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.table import Table
-from scipy import stats
+from scipy.special import stdtrit
 
 from simreg_core.config.messages import describe_params
 from simreg_core.config.trial import TrialConfig
@@ -81,7 +81,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     if n < 2:
         return Estimate(values[0], None, n)
     error = statistics.stdev(values) / math.sqrt(n)
-    return Estimate(statistics.fmean(values), float(stats.t.ppf(0.975, n - 1)) * error, n)
+    return Estimate(statistics.fmean(values), float(stdtrit(n - 1, 0.975)) * error, n)
 
 
 def write_summary(

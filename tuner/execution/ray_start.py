@@ -30,6 +30,8 @@ _ALL_INTERFACES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _LOCAL_ENVIRONMENT = {
     "RAY_worker_niceness": "0",  # Ray's 15 makes workers crawl beside any other program
     _ALL_INTERFACES: "0",
+    # Workers of the baselines wait for the confirmation, with all that they have loaded.
+    "RAY_idle_worker_killing_time_threshold_ms": str(7 * 24 * 3600 * 1000),
 }
 _AUTH_MODE = "RAY_AUTH_MODE"
 _START_SECONDS = 120  # Ray's own limits end most failed starts after about 40 seconds

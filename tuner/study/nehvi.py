@@ -18,7 +18,6 @@ from optuna.samplers import BaseSampler
 from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import qmc
 from threadpoolctl import threadpool_limits
 
 from simreg_core.registry import METRICS
@@ -112,6 +111,8 @@ class NEHVISampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """The trial's point of the Sobol sequence; its parameters are the dimensions in turn."""
+        from scipy.stats import qmc  # slow to import
+
         dimension = len(trial.params) % _MAX_DIMENSIONS
         engine = qmc.Sobol(_MAX_DIMENSIONS, rng=self._seed)
         if trial.number:

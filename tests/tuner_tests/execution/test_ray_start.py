@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +73,23 @@ def niceness() -> int:
 @pytest.mark.usefixtures("local_ray")
 def test_workers_have_the_niceness_of_the_search() -> None:
     assert ray.get(ray.remote(num_cpus=0)(niceness).remote()) == os.nice(0)
+
+
+def meet(folder: Path, count: int) -> int:
+    """The process, once as many calls as expected are running."""
+    (folder / str(os.getpid())).touch()
+    while len(list(folder.iterdir())) < count:
+        time.sleep(0.01)
+    return os.getpid()
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_idle_workers_stay(tmp_path: Path) -> None:
+    count = 2 * int(ray.cluster_resources()["CPU"]) + 1
+    remote = ray.remote(num_cpus=0)(meet)
+    pids = ray.get([remote.remote(tmp_path, count) for _ in range(count)])
+    time.sleep(4)  # Ray's own limit is one second
+    assert set(pids) <= set(descendants(os.getpid()))
 
 
 @pytest.mark.usefixtures("local_ray")
