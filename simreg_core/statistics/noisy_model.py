@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
-from scipy.stats import norm
+from scipy.special import expit, logit, ndtr
 
 from simreg_core.statistics.gaussian_process import Surface, fit, posterior
 
@@ -111,7 +110,7 @@ class NoisyModel:
         Of metrics that are not accuracies, the noise-free value is the mean over seeds.
         """
         mean, variance = self._marginals(at)
-        found: Array = norm.cdf((bound - mean) / np.sqrt(variance.clip(min=1e-24)))
+        found: Array = ndtr((bound - mean) / np.sqrt(variance.clip(min=1e-24)))
         return found
 
     def _marginals(self, at: Array) -> tuple[Array, Array]:

@@ -71,5 +71,6 @@ def test_confirmed_trials_and_failures(tmp_path: Path) -> None:
         tmp_path, "confirmation", "a.parquet", [*confirmation_rows(1, {5: (0.75, 0.5)}), failed]
     )
     found = lines(tmp_path, split="test")
-    assert "confirmed on test, trial 1 (1 seed): clean accuracy 0.7500, robust accuracy 0.5000" in found
+    values = "clean accuracy 0.7500, robust accuracy 0.5000"
+    assert f"confirmed on test, trial 1 (1 seed): {values}" in found
     assert "confirmation runs that failed and are left out: 1" in found
