@@ -223,7 +223,9 @@ def _constraint_values(trials: Sequence[FrozenTrial]) -> list[Array]:
 
 
 def _reference(front: Array) -> Array:
-    """A point somewhat worse than the front, which is larger-is-better."""
-    margin = np.maximum(0.1 * np.ptp(front, axis=0), 0.01)
-    point: Array = front.min(axis=0) - margin
+    """A point worse than the front, which is larger-is-better.
+
+    It has to leave room for tradeoffs beyond the ends of a front that is still short.
+    """
+    point: Array = front.min(axis=0) - np.maximum(0.1 * np.ptp(front, axis=0), 0.1)
     return point
