@@ -43,8 +43,9 @@ class NEHVISampler(BaseSampler):
     """Noisy expected hypervolume improvement.
 
     The first proposals are points of a scrambled Sobol sequence. Running trials count with the
-    value that the model predicts for them. Failed and pruned trials are left out. Constraints that
-    are set with ``trial.set_constraint`` are modelled too.
+    value that the model predicts for them. Failed and pruned trials are left out, and so are those
+    with an infinite value or without a constraint that others have. Constraints that are set with
+    ``trial.set_constraint`` are modelled too.
 
     Args:
         seed: Seed of all draws; proposals depend on it and on the number of the trial.
@@ -95,7 +96,7 @@ class NEHVISampler(BaseSampler):
     ) -> dict[str, Any]:
         """The candidate with the greatest expected improvement."""
         rng = np.random.default_rng([self._seed, trial.number])
-        finished = _trials(study, TrialState.COMPLETE, search_space)
+        finished = _usable(_trials(study, TrialState.COMPLETE, search_space))
         if not search_space or len(finished) < _MIN_FINISHED:
             return {}
         running = _trials(study, TrialState.RUNNING, search_space)
@@ -221,10 +222,21 @@ def _are_accuracies(study: Study) -> list[bool]:
     return [name in known and known[name].is_accuracy for name in names]
 
 
+def _usable(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Finished trials with finite values of all objectives and of all constraints."""
+    names = {name for trial in trials for name in trial.constraints}
+    return [
+        trial
+        for trial in trials
+        if names <= trial.constraints.keys()
+        and np.isfinite([*trial.values, *trial.constraints.values()]).all()
+    ]
+
+
 def _constraint_values(trials: Sequence[FrozenTrial]) -> list[Array]:
-    """Violations of every constraint that all trials have, each (n,); 0 or less if it is met."""
-    shared = set.intersection(*(set(trial.constraints or {}) for trial in trials))
-    return [np.array([trial.constraints[name] for trial in trials]) for name in sorted(shared)]
+    """Violations of every constraint, each (n,); 0 or less if it is met."""
+    names = sorted(trials[0].constraints)
+    return [np.array([trial.constraints[name] for trial in trials]) for name in names]
 
 
 def _kept(known: Array, on_front: Mask, rng: np.random.Generator) -> NDArray[np.int64]:
