@@ -38,7 +38,7 @@ from tuner.space.loading import load_space
 from tuner.space.search_space import SearchSpace
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "smoke.yaml"
-_SAMPLERS = ("tpe", "random", "nsgaii")
+_SAMPLERS = ("nehvi", "tpe", "random", "nsgaii")
 EPOCHS, CURVE_POINTS = 20, 88  # rows of a network in the tables epochs and curves
 TRIAL_SECONDS = 10.0
 

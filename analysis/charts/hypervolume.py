@@ -29,7 +29,7 @@ def hypervolume_chart(study: Study, reference: Study | None) -> Chart | Missing:
     grown: list[Grown] = [("this search", INK, "solid", growth(study, corner))]
     if reference is not None and reference.pairs:
         tuning = reference.section("tuning")
-        sampler = tuning.get("sampler", "tpe") if tuning else "unknown"
+        sampler = tuning.get("sampler", "nehvi") if tuning else "unknown"
         label = f"reference: {reference.results.study} (sampler: {sampler})"
         grown.append((label, LINES[1], "dash", growth(reference, corner)))
     unit = grown[0][3].unit

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 MIN_POINTS = 5
 """With fewer values, the model is their mean."""
-MAX_FITTED = 250
+MAX_FITTED = 150
 """Most points that the hyperparameters are fitted to, drawn at random; the cost is cubic."""
 MAX_POINTS = 1000
 """Most points that the model is conditioned on, drawn at random."""

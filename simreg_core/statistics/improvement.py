@@ -36,7 +36,10 @@ def hypervolume_gains(front: Array, candidates: Array) -> Array:
 
 
 def expected_gains(known: Array, candidates: Array, known_ok: Mask, candidates_ok: Mask) -> Array:
-    """Mean gain (C,) of each candidate over S joint draws.
+    """Mean gain (C,) of each candidate over S joint draws, times its probability to be feasible.
+
+    The probability counts twice, because infeasible candidates gain nothing in the mean. Otherwise,
+    hopes that are improbable but great would draw most trials to where a constraint is missed.
 
     If no known point is feasible in any draw, the share of draws in which a candidate is feasible
     counts instead.
@@ -47,9 +50,9 @@ def expected_gains(known: Array, candidates: Array, known_ok: Mask, candidates_o
         known_ok: bool (S, K), whether the constraints are met.
         candidates_ok: bool (S, C).
     """
+    probability: Array = candidates_ok.mean(axis=0)
     if not known_ok.any():
-        share: Array = candidates_ok.mean(axis=0)
-        return share
+        return probability
     total = np.zeros(candidates.shape[1])
     for points, feasible, options, allowed in zip(
         known, known_ok, candidates, candidates_ok, strict=True
@@ -57,4 +60,4 @@ def expected_gains(known: Array, candidates: Array, known_ok: Mask, candidates_o
         points = points[feasible]
         front = points[non_dominated(points, [True] * points.shape[1])]
         total += np.where(allowed, hypervolume_gains(front, options), 0.0)
-    return total / len(known)
+    return total / len(known) * probability

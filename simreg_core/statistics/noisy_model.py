@@ -8,7 +8,7 @@ predictions stay in [0, 1] and a collapsed network counts less.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -67,6 +67,11 @@ class NoisyModel:
         """
         values = logit(measured.clip(_LOWEST, _HIGHEST)) if is_accuracy else measured
         return cls(is_accuracy, points, values, fit(points, values, seed=seed))
+
+    def given(self, rows: NDArray[np.int64]) -> NoisyModel:
+        """The model given only some of the measurements, with unchanged hyperparameters."""
+        chosen = self.surface._replace(mean=self.surface.mean[rows], std=self.surface.std[rows])
+        return replace(self, points=self.points[rows], values=self.values[rows], surface=chosen)
 
     @property
     def means(self) -> Array:

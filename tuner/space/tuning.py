@@ -60,7 +60,7 @@ class TuningConfig(Config):
 
     num_trials: Annotated[int, Field(ge=1, le=1_000_000)]
     """Number of trials."""
-    sampler: Annotated[str, AfterValidator(SAMPLERS.require)] = "tpe"
+    sampler: Annotated[str, AfterValidator(SAMPLERS.require)] = "nehvi"
     """A sampler's name, or ``module:Class`` for any other Optuna sampler."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the sampler."""

@@ -18,6 +18,7 @@ from optuna.samplers import BaseSampler
 from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from scipy.spatial import cKDTree
 from threadpoolctl import threadpool_limits
 
 from simreg_core.registry import METRICS
@@ -28,9 +29,10 @@ from simreg_core.statistics.pareto import non_dominated
 from tuner.study.unit_values import spec_of, unit_of, value_at
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 _MIN_FINISHED = 5  # with fewer finished trials, proposals come from the Sobol sequence
-_MAX_MODELLED = 500  # trials; the cost of a proposal is cubic
+_MAX_DRAWN = 300  # known trials in the joint draws, whose cost is cubic
 _MAX_DIMENSIONS = 64  # of the Sobol sequence
 _SPREADS = (0.12, 0.04)  # of candidates around a parent, in units of the range
 _REDRAWN = 0.3  # probability that such a candidate gets another category
@@ -40,8 +42,9 @@ class NEHVISampler(BaseSampler):
     """Noisy expected hypervolume improvement.
 
     The first proposals are points of a scrambled Sobol sequence. Running trials count with the
-    value that the model predicts for them. Failed and pruned trials are left out. Constraints that
-    are set with ``trial.set_constraint`` are modelled too.
+    value that the model predicts for them. Failed and pruned trials are left out, and so are those
+    with an infinite value or without a constraint that others have. Constraints that are set with
+    ``trial.set_constraint`` are modelled too.
 
     Args:
         seed: Seed of all draws; proposals depend on it and on the number of the trial.
@@ -92,12 +95,9 @@ class NEHVISampler(BaseSampler):
     ) -> dict[str, Any]:
         """The candidate with the greatest expected improvement."""
         rng = np.random.default_rng([self._seed, trial.number])
-        finished = _trials(study, TrialState.COMPLETE, search_space)
+        finished = _usable(_trials(study, TrialState.COMPLETE, search_space))
         if not search_space or len(finished) < _MIN_FINISHED:
             return {}
-        if len(finished) > _MAX_MODELLED:
-            kept = np.sort(rng.choice(len(finished), _MAX_MODELLED, replace=False))
-            finished = [finished[index] for index in kept]
         running = _trials(study, TrialState.RUNNING, search_space)
         running = [other for other in running if other.number != trial.number]
         with threadpool_limits(1):  # the matrices are small, and the trials need the cores
@@ -139,13 +139,19 @@ class NEHVISampler(BaseSampler):
         on_front = non_dominated(means, [True] * len(signs))
         parents = [trial.params for trial, best in zip(finished, on_front, strict=True) if best]
         candidates = self._candidates(parents, search_space, rng)
+        limits = [
+            NoisyModel.fitted(known, violations, is_accuracy=False)
+            for violations in _constraint_values(finished)
+        ]
+        kept = _kept(known, on_front, rng)
+        known = known[kept]
+        models, limits = ([one.given(kept) for one in group] for group in (models, limits))
         at = np.concatenate([known, pending, encode(candidates)])
 
         drawn = [model.draws(at, pending, self._num_draws, rng) for model in models]
         gains = signs * np.stack(drawn, axis=-1) - _reference(means[on_front])
         feasible = np.ones(gains.shape[:2], dtype=np.bool_)
-        for violations in _constraint_values(finished):
-            model = NoisyModel.fitted(known, violations, is_accuracy=False)
+        for model in limits:
             feasible &= model.draws(at, pending, self._num_draws, rng) <= 0
         number = len(known) + len(pending)
         expected = expected_gains(
@@ -217,14 +223,38 @@ def _are_accuracies(study: Study) -> list[bool]:
     return [name in known and known[name].is_accuracy for name in names]
 
 
+def _usable(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Finished trials with finite values of all objectives and of all constraints."""
+    names = {name for trial in trials for name in trial.constraints}
+    return [
+        trial
+        for trial in trials
+        if names <= trial.constraints.keys()
+        and np.isfinite([*trial.values, *trial.constraints.values()]).all()
+    ]
+
+
 def _constraint_values(trials: Sequence[FrozenTrial]) -> list[Array]:
-    """Violations of every constraint that all trials have, each (n,); 0 or less if it is met."""
-    shared = set.intersection(*(set(trial.constraints or {}) for trial in trials))
-    return [np.array([trial.constraints[name] for trial in trials]) for name in sorted(shared)]
+    """Violations of every constraint, each (n,); 0 or less if it is met."""
+    names = sorted(trials[0].constraints)
+    return [np.array([trial.constraints[name] for trial in trials]) for name in names]
+
+
+def _kept(known: Array, on_front: Mask, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Rows of many known points (n, d): one half is nearest to the front, the other random."""
+    if len(known) <= _MAX_DRAWN:
+        return np.arange(len(known))
+    order = rng.permutation(len(known))
+    distance, _ = cKDTree(known[on_front]).query(known[order])
+    order = order[np.argsort(distance, kind="stable")]
+    near, far = np.split(order, [_MAX_DRAWN // 2])
+    return np.concatenate([near, rng.choice(far, _MAX_DRAWN - len(near), replace=False)])
 
 
 def _reference(front: Array) -> Array:
-    """A point somewhat worse than the front, which is larger-is-better."""
-    margin = np.maximum(0.1 * np.ptp(front, axis=0), 0.01)
-    point: Array = front.min(axis=0) - margin
+    """A point worse than the front, which is larger-is-better.
+
+    It has to leave room for tradeoffs beyond the ends of a front that is still short.
+    """
+    point: Array = front.min(axis=0) - np.maximum(0.1 * np.ptp(front, axis=0), 0.1)
     return point

@@ -11,6 +11,8 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from tuner.space.samplers import sampler
 from tuner.study.nehvi import NEHVISampler
 
+NEHVI = sampler("nehvi")(NEHVISampler)
+
 
 @sampler("tpe")
 def _tpe(*, seed: int, **options: Any) -> BaseSampler:
@@ -18,7 +20,6 @@ def _tpe(*, seed: int, **options: Any) -> BaseSampler:
     return TPESampler(seed=seed, **{"multivariate": True, "constant_liar": True, **options})
 
 
-NEHVI = sampler("nehvi")(NEHVISampler)
 NSGAII = sampler("nsgaii")(NSGAIISampler)
 GP = sampler("gp")(GPSampler)
 RANDOM = sampler("random")(RandomSampler)

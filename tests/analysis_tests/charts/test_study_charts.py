@@ -130,7 +130,7 @@ def test_reference_search_is_drawn_beside(tmp_path: Path) -> None:
     folder = small_results(tmp_path / "demo")
     other = small_results(tmp_path / "random", small_trials()[:1])
     found = figures_of(build_report(folder, "validation", other))
-    reference = series(chart(found, "hypervolume"), "reference: demo (sampler: tpe)")
+    reference = series(chart(found, "hypervolume"), "reference: demo (sampler: nehvi)")
     assert reference.y[-1] == pytest.approx(0.45)
 
 

@@ -23,13 +23,13 @@ def test_gain_is_the_difference_of_hypervolumes(seed: int, objectives: int, numb
     np.testing.assert_allclose(hypervolume_gains(front, candidates), expected, atol=1e-12)
 
 
-def test_expected_gain_is_the_mean_over_draws_of_feasible_gains() -> None:
+def test_expected_gain_is_the_mean_over_draws_times_the_probability_to_be_feasible() -> None:
     known = np.array([[[1.0, 1.0]], [[2.0, 2.0]]])
     candidates = np.array([[[2.0, 1.0], [1.0, 3.0]], [[3.0, 1.0], [1.0, 3.0]]])
     yes = np.ones((2, 1), dtype=np.bool_)
     feasible = np.array([[True, True], [True, False]])
     # First draw: 1 and 2. Second draw: 1, and a candidate that is not feasible.
-    assert expected_gains(known, candidates, yes, feasible).tolist() == [1.0, 1.0]
+    assert expected_gains(known, candidates, yes, feasible).tolist() == [1.0, 0.5]
 
 
 def test_infeasible_known_points_do_not_count() -> None:

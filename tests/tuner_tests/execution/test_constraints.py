@@ -82,7 +82,7 @@ def test_metric_of_a_constraint_that_is_missing_fails_the_trial_by_name(tmp_path
     assert "accuracy_cost is None" in driver.trial().user_attrs["reason"]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+@pytest.mark.parametrize("sampler", ["nehvi", "tpe", "gp"])
 def test_sampler_goes_on_with_feasible_infeasible_pruned_and_failed_trials(
     sampler: str, tmp_path: Path
 ) -> None:

@@ -237,8 +237,8 @@ def test_reopened_study_has_everything(drive: Callable[..., Driver], tmp_path: P
 
 @pytest.mark.parametrize(
     ("sampler", "objectives"),
-    [("tpe", 1), ("nsgaii", 2), ("gp", 1), pytest.param("gp", 2, marks=pytest.mark.long),
-     ("random", 2)],
+    [("nehvi", 1), ("nehvi", 2), ("tpe", 1), ("nsgaii", 2), ("gp", 1),
+     pytest.param("gp", 2, marks=pytest.mark.long), ("random", 2)],
 )  # fmt: skip
 def test_sampler_proposes_within_the_space_after_good_and_bad_trials(
     sampler: str, objectives: int, drive: Callable[..., Driver]
@@ -261,7 +261,7 @@ def test_sampler_proposes_within_the_space_after_good_and_bad_trials(
             assert driver.space.search[key].contains(value)
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsgaii", "gp", "random"])
+@pytest.mark.parametrize("sampler", ["nehvi", "tpe", "nsgaii", "gp", "random"])
 def test_same_seed_gives_the_same_suggestions(sampler: str, tmp_path: Path) -> None:
     proposals = []
     for name in ("first", "second"):

@@ -28,7 +28,7 @@ def check(driver: Driver, folder: Path, space: SearchSpace) -> None:
     check_consistent(folder, read_study(folder, space), driver.rows, space.tuning.num_trials)
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "nsgaii"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nehvi", "gp", "nsgaii"])
 @pytest.mark.parametrize("constraint", ["", "\nconstraints: [clean_accuracy >= 0.5]"])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_added_trial_has_no_row_and_does_not_count(

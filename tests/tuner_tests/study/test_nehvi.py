@@ -12,8 +12,9 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.trial import Trial, TrialState
+from optuna.trial import Trial, TrialState, create_trial
 
+from tuner.study import nehvi
 from tuner.study.nehvi import NEHVISampler
 
 SPACE: dict[str, BaseDistribution] = {
@@ -117,3 +118,37 @@ def test_wrong_options_are_refused() -> None:
     for options in ({"num_initial": 0}, {"num_draws": 0}, {"num_uniform": 0}, {"num_local": -1}):
         with pytest.raises(ValueError, match=next(iter(options))):
             NEHVISampler(seed=0, **options)
+
+
+def test_trials_without_what_the_models_need_are_left_out() -> None:
+    study = _study(2)
+    for number in range(12):
+        trial = study.ask(SPACE)
+        if number:
+            trial.set_constraint("x", trial.params["x"] - 0.4)
+        study.tell(trial, [np.inf, 1.0] if number == 1 else _score(2)(trial.params))
+    assert study.ask(SPACE).params.keys() == SPACE.keys()
+
+
+def test_no_value_or_only_noise_to_search() -> None:
+    spaces: list[dict[str, BaseDistribution]] = [
+        {"x": FloatDistribution(1.0, 1.0), "kind": CategoricalDistribution([None])},
+        {"seed": IntDistribution(0, 9)},
+    ]
+    for space in spaces:
+        study = _study(1)
+        for number in range(12):
+            trial = study.ask(space)
+            study.tell(trial, float(number % 3))
+        assert study.ask(space).params.keys() == space.keys()
+
+
+def test_many_trials_leave_the_front_and_its_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nehvi, "_MAX_DRAWN", 12)
+    rng = np.random.default_rng(0)
+    study = _study(2)
+    for x in rng.random(60):
+        params = {"x": float(x), "rate": 0.1, "size": 4, "kind": "b"}
+        study.add_trial(create_trial(params=params, distributions=SPACE, values=_score(2)(params)))
+    asked = [study.ask(SPACE).params for _ in range(4)]
+    assert np.median([found["x"] for found in asked]) < 0.75  # beyond 0.7 both objectives are worse

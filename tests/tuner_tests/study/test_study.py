@@ -60,7 +60,7 @@ def test_interrupted_trial_keeps_its_values_and_missing_ones_are_drawn(
     assert 0.1 <= cut.params["regularizer.threshold"] <= 0.9
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "nsgaii", "grid"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nehvi", "nsgaii", "grid"])
 def test_resumed_sampler_does_not_repeat_itself(sampler: str, tmp_path: Path) -> None:
     choices = "regularizer.{}: {{type: categorical, choices: [0.1, 0.2, 0.3]}}"
     grid = [(THRESHOLD, choices.format("threshold")), (ALPHA, choices.format("alpha"))]
