@@ -19,7 +19,8 @@ POSTER := $(POSTER)
 
 search: .venv/runtime
 	$(BIN)/python -m tuner.run --space $(SPACE) --output $(OUTPUT) --name $(NAME)
-	$(BIN)/python -m analysis.pareto $(OUTPUT)/$(NAME)
+	@$(BIN)/python -m analysis.pareto $(OUTPUT)/$(NAME) >/dev/null
+	@echo "picture: $(OUTPUT)/$(NAME)/figures"
 
 poster: .venv/runtime
 	for panel in curves datasets cost tradeoff components; do \
