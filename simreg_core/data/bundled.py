@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import distribution
-from pathlib import Path
-
 import numpy as np
 import torch
 from PIL import Image
@@ -34,27 +31,26 @@ _DIGITS_PROTOCOL = {
 @dataset("digits", classes=10, side=8, protocol=_DIGITS_PROTOCOL)
 def digits(request: ImageRequest) -> ImagePool:
     """scikit-learn's 1,797 handwritten digits, 8 x 8 pixels."""
-    stored = np.loadtxt(_stored_data() / "data" / "digits.csv.gz", delimiter=",")
-    stored = stored[request.choose(len(stored))]  # 64 pixels from 0 to 16, and the label
-    pixels = np.rint(stored[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
-    labels = torch.from_numpy(stored[:, -1].astype(np.int64))
-    images = convert(torch.from_numpy(pixels), request)
+    from sklearn.datasets import load_digits
+
+    stored = load_digits()
+    chosen = request.choose(len(stored.target))
+    pixels = np.rint(stored.images[chosen] * (255 / 16)).astype(np.uint8)
+    labels = torch.from_numpy(stored.target[chosen].astype(np.int64))
+    images = convert(torch.from_numpy(pixels)[:, None], request)
     return ImagePool(images, labels, None, num_classes=10)
 
 
 @dataset("natural", classes=0, side=_PATCH_SIZE)
 def natural(request: ImageRequest) -> ImagePool:
     """7,700 overlapping patches of scikit-learn's two photographs, without labels."""
+    from sklearn.datasets import load_sample_images
+
     patches = []
-    for file in sorted((_stored_data() / "images").glob("*.jpg")):
-        image = to_tensor(Image.open(file), request.color)
+    for photograph in load_sample_images().images:
+        image = to_tensor(Image.fromarray(photograph), request.color)
         windows = image.unfold(1, _PATCH_SIZE, _PATCH_STRIDE).unfold(2, _PATCH_SIZE, _PATCH_STRIDE)
         patches.append(windows.permute(1, 2, 0, 3, 4).flatten(0, 1))
     images = torch.cat(patches)
     chosen = torch.from_numpy(request.choose(len(images)))
     return ImagePool(resize(images[chosen], request.size), None, None, num_classes=0)
-
-
-def _stored_data() -> Path:
-    """The folder of scikit-learn's data, whose loaders take a second to import."""
-    return Path(str(distribution("scikit-learn").locate_file("sklearn/datasets")))

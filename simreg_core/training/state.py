@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,16 +35,6 @@ class EpochRecord(NamedTuple):
     seconds: float
 
 
-class _SGD(torch.optim.SGD):
-    """``torch.optim.SGD`` without the decorators that import ``torch._dynamo`` (a second)."""
-
-    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
-    zero_grad = inspect.unwrap(torch.optim.SGD.zero_grad)
-    add_param_group = inspect.unwrap(torch.optim.SGD.add_param_group)
-    state_dict = inspect.unwrap(torch.optim.SGD.state_dict)
-    load_state_dict = inspect.unwrap(torch.optim.SGD.load_state_dict)
-
-
 @dataclass
 class TrainingState:
     """Everything that training needs to resume after an epoch."""
@@ -73,7 +62,7 @@ class TrainingState:
             parameters += list(regularizer.parameters())
         is_cuda = parameters[0].is_cuda
         rate = config.learning_rate
-        optimizer = _SGD(
+        optimizer = torch.optim.SGD(
             parameters,
             # A CUDA graph reads the rate from memory, where it can change between replays.
             lr=torch.tensor(rate, device=parameters[0].device) if is_cuda else rate,

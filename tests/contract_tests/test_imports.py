@@ -90,26 +90,6 @@ def test_records_and_configuration_are_imported_without_torch() -> None:
     assert _loaded_after(f"import {', '.join(modules)}", {"torch", "foolbox", "sklearn"}) == set()
 
 
-_TRAINING = """
-import torch
-from simreg_core.config.trial import TrialConfig
-from simreg_core.data.task import load_task
-from simreg_core.training.fit import fit
-from simreg_core.training.start import start
-task = {"dataset": "digits", "num_train": 100}
-regularizer = {"dataset": "digits", "num_images": 100}
-sections = {"task": task, "training": {"epochs": 1}, "regularizer": regularizer}
-trial = TrialConfig.from_dict(sections)
-data = load_task(trial.task)
-list(fit(start(trial, data, torch.device("cpu")), data, trial.training, seed=0))
-"""
-
-
-def test_a_training_loads_no_slow_library_that_it_does_not_need() -> None:
-    asked = {"torch", "torch._dynamo", "sklearn", "pandas", "scipy.stats"}
-    assert _loaded_after(_TRAINING, asked) == {"torch"}
-
-
 @pytest.mark.parametrize(
     ("package", "libraries"),
     [
