@@ -20,7 +20,7 @@ from analysis.charts.chart import (
     scatter,
     values_in,
 )
-from analysis.charts.modelled_front import model_series, model_text
+from analysis.charts.modelled_front import model_caption, model_series
 from analysis.charts.style import (
     BASELINE,
     CATEGORIES,
@@ -65,7 +65,7 @@ def front_chart(study: Study) -> Chart | Missing:
         front_panel(pair, found, columns, is_focused=True)
         for pair, columns in zip(study.pairs, places, strict=False)
     )
-    caption = f"{_members_text(study)} {baseline_text(study)} {model_text(found)}"
+    caption = f"{_members_text(study)} {baseline_text(study)} {model_caption(found)}"
     if len(study.pairs) > 1:
         caption += (
             " Staircases join the trials that no other beats in the two axes shown; marks show the "

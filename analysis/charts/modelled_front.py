@@ -11,7 +11,7 @@ from analysis.results.load import Array
 from simreg_core.results.delivered import Delivered
 from simreg_core.statistics.pareto import front_among
 
-WHY_MODELLED = (
+_WHY = (
     "One training is one noisy measurement, and the best of many measurements are lucky ones, so "
     "that a front of measured values promises more than its configurations keep. Here a Gaussian "
     "process of each metric uses all trials together and estimates what other seeds would give on "
@@ -64,6 +64,11 @@ def model_text(found: Delivered) -> str:
         f"Models over {', '.join(found.parameters)}; share of the variance that they predict of "
         f"left-out trials (R2): {shares}."
     )
+
+
+def model_caption(found: Delivered) -> str:
+    """:func:`model_text`, with the reason for a modelled front."""
+    return f"{_WHY} {model_text(found)}" if found.is_modelled else model_text(found)
 
 
 def estimate_text(found: Delivered, row: int, column: int) -> str:

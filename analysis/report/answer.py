@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.charts.modelled_front import WHY_MODELLED
 from analysis.charts.wording import conditions, number, signed
 from analysis.findings.front_uncertainty import expected_maximum
 from analysis.findings.score_noise import noise_of_score
@@ -151,9 +150,8 @@ def _screening(study: Study, row: int, trial: int) -> tuple[str, list[str]]:
         f"above the baseline's 0. The best one of the front is trial {trial} with {what}. "
         f"{conditions(study.pairs[0])}"
     ]
-    if found.is_modelled:
-        sentences.append(WHY_MODELLED)
-    elif (noise := noise_of_score(study)) is not None and noise[row] > 0:
+    noise = None if found.is_modelled else noise_of_score(study)
+    if noise is not None and noise[row] > 0:
         sentences.append(_noise_sentence(float(score[row]), float(noise[row]), len(known)))
     if study.confirmation.problem:
         sentences.append(f"{study.confirmation.problem}.")
