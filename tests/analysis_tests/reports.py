@@ -70,7 +70,8 @@ def write_confirmation(folder: Path, scores: Mapping[int, tuple[float, float | N
         }
         for trial, (mean, half) in scores.items()
     ]
-    content = {"split": "test", "seeds": [1000, 1001], "baselines": [], "candidates": candidates}
+    head = {"answer": None, "split": "test", "seeds": [1000, 1001], "baselines": []}
+    content = {**head, "candidates": candidates}
     (folder / "confirmation.json").write_text(json.dumps(content))
 
 
