@@ -140,7 +140,8 @@ def confirmed(good: Search, cluster: list[str]) -> Search:
 def test_search_can_be_confirmed_later(confirmed: Search) -> None:
     assert confirmed.code == 0, confirmed.errors
     assert confirmed.printed.startswith("Confirmed on test, mean ± 95 % interval over 2 fresh")
-    lines = [line.partition(",")[0] for line in confirmed.errors.splitlines()]
+    first, *lines = [line.partition(",")[0] for line in confirmed.errors.splitlines()]
+    assert first.startswith("connecting to the Ray cluster")
     assert lines == [f"confirmation networks {number}/4" for number in (1, 2, 3, 4)]
     rows = confirmed.table("confirmation")
     assert sorted(rows["role"]) == ["baseline", "baseline", "trial", "trial"]
