@@ -123,7 +123,7 @@ def test_interrupted_search_says_how_to_resume(story: Story) -> None:
     assert search.code == 130
     assert search.errors.splitlines()[-1].endswith(f"tuner.run --resume {search.folder}")
     assert "Traceback" not in search.errors
-    assert search.printed.startswith("Pareto set of 2 trials")
+    assert search.printed.startswith("Pareto front of 2 trials")
 
 
 def test_search_goes_on_to_its_end_and_to_more_trials(story: Story) -> None:

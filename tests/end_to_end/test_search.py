@@ -94,14 +94,16 @@ def test_output_is_progress_the_pareto_set_and_the_location_of_the_results(good:
     ]
     assert [line.partition(",")[0] for line in lines] == expected
     assert all(" elapsed" in line for line in lines)
-    title, heading, *rows, empty, results, picture = good.printed.splitlines()
-    assert title.startswith("Pareto set of 3 trials")
+    title, split, heading, *rows, why, empty, results, report = good.printed.splitlines()
+    assert title.startswith("Pareto front of 3 trials")
+    assert "validation" in split
+    assert "too few for a model" in why
     assert heading.split()[:3] == ["trial", "clean_accuracy", "robust_accuracy"]
     best = sorted(good.study.best_trials, key=lambda trial: -trial.values[0])
     assert [int(row.split()[0]) for row in rows] == [trial.number for trial in best]
     assert empty == ""
     assert results.endswith(f" {good.folder}")
-    assert picture.endswith(f" {good.folder}")
+    assert report.endswith(f" {good.folder}")
 
 
 # the same again

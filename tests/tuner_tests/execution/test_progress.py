@@ -61,8 +61,8 @@ def test_finished_item_is_a_plain_line_where_there_is_no_terminal(
         view.finished(0)
         view.finished(1)
     assert printed(plain) == (
-        "trials 1/4, 1 running, best tradeoff score +0.062 (trial 0), 0:20 elapsed\n"
-        "trials 2/4, best tradeoff score +0.062 (trial 0), 0:20 elapsed, about 0:20 left\n"
+        "trials 1/4, 1 running, best measured tradeoff score +0.062 (trial 0), 0:20 elapsed\n"
+        "trials 2/4, best measured tradeoff score +0.062 (trial 0), 0:20 elapsed, about 0:20 left\n"
     )
 
 
@@ -95,8 +95,8 @@ def test_terminal_shows_one_line_that_is_redrawn(terminal: Console) -> None:
             view.finished(number)
             wait_for_text(terminal, f"trials {number + 1}/2")
     text = printed(terminal)
-    assert "trials 1/2, best tradeoff score +0.062 (trial 0)" in text
-    assert "trials 2/2, best tradeoff score +0.062 (trial 0)" in text
+    assert "trials 1/2, best measured tradeoff score +0.062 (trial 0)" in text
+    assert "trials 2/2, best measured tradeoff score +0.062 (trial 0)" in text
     assert text.count("\n") <= 1
     assert "\x1b[2K" in text  # the line is erased before it is drawn again
 
