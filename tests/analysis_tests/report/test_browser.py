@@ -116,8 +116,8 @@ def _sort_and_filter(browser: Any) -> None:
 
 def _themes(browser: Any) -> None:
     ink = (
-        "return document.getElementById('plot-pareto').data"
-        ".find(t => /Pareto|modelled f/.test(t.name)).line.color"
+        "return document.getElementById('plot-hypervolume').data"
+        ".find(t => t.name === 'this search').line.color"
     )
     for mode, color in (("dark", "#f5f6f7"), ("light", "#111111")):
         features = [{"name": "prefers-color-scheme", "value": mode}]
