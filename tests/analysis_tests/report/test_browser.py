@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, count
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,8 @@ def test_pinned_trials_cover_no_chart(width: int, browser: Any, page: Path) -> N
     for trial in (1, 2, 3, 4, 5):
         click(browser, f"#trials tbody tr:nth-child({trial}) button")
     pins = browser.find_element("id", "pins")
-    x, y, _ = browser.execute_script(PLACE, 1)
+    places = (browser.execute_script(PLACE, number) for number in count())
+    x, y, _ = next(place for place in places if f"Trial {place[2]}" not in pins.text.splitlines())
     event = {"x": x, "y": y, "button": "left", "clickCount": 1}
     for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
         browser.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": kind, **event})

@@ -100,7 +100,7 @@ def test_fewer_trials_than_have_begun_are_refused(
 ) -> None:
     plan = make_search(finished=finished, begun=begun)
     check_resumable(resume_plan(plan.folder, None, ["tuning.num_trials=3"]))
-    with pytest.raises(ConfigError, match=r"num_trials: 2 .* 3 trials .* allowed: 3 or"):
+    with pytest.raises(ConfigError, match=r"num_trials: 2 .* 3 trials; allowed: 3 or"):
         check_resumable(resume_plan(plan.folder, None, ["tuning.num_trials=2"]))
 
 
