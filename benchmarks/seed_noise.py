@@ -53,7 +53,7 @@ class Found(NamedTuple):
     clean: float
     robust: float
     seconds: float
-    """Of the evaluation."""
+    """How long the evaluation took."""
 
 
 def make_config(alpha: float, seed: int, robustness: dict[str, Any]) -> TrialConfig:

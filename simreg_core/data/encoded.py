@@ -38,7 +38,7 @@ class EncodedSplit(NamedTuple):
     """The images of one split, before decoding."""
 
     labels: Indices | str
-    """Of all its images, or why there are none."""
+    """Labels of all its images, or why there are none."""
     rows: Indices
     """The images to decode."""
     batches: Callable[[Indices], Iterable[Sequence[EncodedImage]]]
