@@ -21,7 +21,7 @@ from simreg_core.config.robustness import BoundaryConfig
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.images import Split
 from simreg_core.data.task import TaskData
-from simreg_core.networks.network import FeatureNetwork, freeze
+from simreg_core.networks.network import Classifier, freeze
 from simreg_core.registry import ATTACKS
 from simreg_core.robustness.boundary import minimal_perturbations
 from simreg_core.robustness.evaluate import (
@@ -37,7 +37,7 @@ from simreg_core.training.start import start
 FGSM_GOAL = 20
 
 
-def trained(config: TrialConfig, data: TaskData, device: torch.device) -> FeatureNetwork:
+def trained(config: TrialConfig, data: TaskData, device: torch.device) -> Classifier:
     """A network after one epoch, because attacks need decisions that depend on the image."""
     state = start(config, data, device)
     next(fit(state, data, config.training, seed=config.seed))

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import TaskData, load_task
-from simreg_core.networks.network import FeatureNetwork
+from simreg_core.networks.network import Classifier
 from simreg_core.results.measurements import Measurements
 from simreg_core.robustness.evaluate import evaluate
 from simreg_core.training.baselines import BaselineCache
@@ -63,7 +63,7 @@ def make_config(alpha: float, seed: int, robustness: dict[str, Any]) -> TrialCon
     return TrialConfig.from_dict({**trial, "robustness": robustness})
 
 
-def trained(config: TrialConfig, data: TaskData) -> dict[str, FeatureNetwork]:
+def trained(config: TrialConfig, data: TaskData) -> dict[str, Classifier]:
     """The network with each of the weights that may be kept, by name."""
     state = start(config, data, _CPU)
     weights: list[dict[str, Tensor]] = []

@@ -19,7 +19,6 @@ from torch import Tensor
 from benchmarks.reference_checks import CHECKS, accuracies
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import TaskData, load_task
-from simreg_core.networks.network import FeatureNetwork
 from simreg_core.regularizer.loss import SimilarityRegularizer
 from simreg_core.results.measurements import Measurements
 from simreg_core.robustness.evaluate import evaluate
@@ -44,10 +43,9 @@ VARIANTS = {
 class TwoPasses(SimilarityRegularizer):
     """The regularizer with one pass per half of the pairs, as in the published code."""
 
-    def features(self, model: FeatureNetwork, pairs: Tensor) -> dict[str, Tensor]:
+    def features(self, pairs: Tensor) -> dict[str, Tensor]:
         """Features of both halves."""
-        pixels = self.images[pairs].to(torch.float32) / 255
-        halves = [model.features(half, self.layers) for half in pixels]
+        halves = [super(TwoPasses, self).features(half) for half in pairs]
         return {name: torch.cat([half[name] for half in halves]) for name in halves[0]}
 
 

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import TaskData
-from simreg_core.networks.network import FeatureNetwork
+from simreg_core.networks.network import Classifier
 from simreg_core.regularizer.loss import SimilarityRegularizer, similarity_loss
 from simreg_core.regularizer.similarity import PixelSimilarity
 from simreg_core.training.augment import augment
@@ -35,12 +35,12 @@ _EVAL_BATCH = 1000
 class _Objective(nn.Module):
     """Loss of one trial for given batches."""
 
-    def __init__(self, model: FeatureNetwork, regularizer: SimilarityRegularizer) -> None:
+    def __init__(self, model: Classifier, regularizer: SimilarityRegularizer) -> None:
         super().__init__()
         self.model = model
         self.feature_similarity = regularizer.feature_similarity
         self.layers = regularizer.layers
-        self.transform = regularizer.config.transform
+        self.transform = regularizer.transform
 
     def forward(
         self, pixels: Tensor, labels: Tensor, pairs: Tensor, s_target: Tensor, alpha: Tensor

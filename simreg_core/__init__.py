@@ -15,10 +15,18 @@ if TYPE_CHECKING:
     from simreg_core.errors import ConfigError as ConfigError
     from simreg_core.networks.checkpoint import load_weights as load_weights
     from simreg_core.networks.export import load_exported as load_exported
+    from simreg_core.regularizer.image_targets import FeatureTarget as FeatureTarget
+    from simreg_core.regularizer.image_targets import LabelTarget as LabelTarget
+    from simreg_core.regularizer.image_targets import PixelTarget as PixelTarget
+    from simreg_core.regularizer.loss import SimilarityRegularizer as SimilarityRegularizer
     from simreg_core.training.experiment import run_experiment as run_experiment
 
 _HOME = {
     "ConfigError": "errors",
+    "FeatureTarget": "regularizer.image_targets",
+    "LabelTarget": "regularizer.image_targets",
+    "PixelTarget": "regularizer.image_targets",
+    "SimilarityRegularizer": "regularizer.loss",
     "TrialConfig": "config.trial",
     "load_exported": "networks.export",
     "load_weights": "networks.checkpoint",

@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -142,17 +142,26 @@ def source_digest(name: str) -> str:
 
 
 def check_options(
-    function: Callable[..., Any], options: Mapping[str, Option], attack: str, where: str
+    function: Callable[..., Any],
+    options: Mapping[str, Option],
+    name: str,
+    where: str,
+    *,
+    given: Collection[str] = (),
 ) -> None:
-    """Check options against the signature of an attack, ``function(batch, **options)``.
+    """Check options against a signature, ``function(batch, **options)``.
+
+    With ``given``, names of keyword arguments, it is ``function(**given, **options)``.
 
     Raises:
         ConfigError: an option is unknown, missing, or does not have the type of the annotation or
             default; the message starts with the key ``where``.
     """
     parameters = list(inspect.signature(function).parameters.values())
-    if not parameters or parameters.pop(0).kind not in _FIRST:
-        raise ConfigError(f"{where}: {attack} must take the batch as its first argument")
+    if given:
+        parameters = [one for one in parameters if one.name not in given]
+    elif not parameters or parameters.pop(0).kind not in _FIRST:
+        raise ConfigError(f"{where}: {name} must take the batch as its first argument")
     named = {parameter.name: parameter for parameter in parameters if parameter.kind in _NAMED}
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     try:
@@ -166,10 +175,26 @@ def check_options(
             _check_type(value, hints.get(key, implied), f"{where}.{key}")
         elif not takes_any:
             takes = f"takes {', '.join(named)}" if named else "takes none"
-            raise ConfigError(f"{where}.{key}: unknown option; {attack} {takes}")
+            raise ConfigError(f"{where}.{key}: unknown option; {name} {takes}")
     for key, parameter in named.items():
         if parameter.default is parameter.empty and key not in options:
-            raise ConfigError(f"{where}.{key}: required by {attack}, but not given")
+            raise ConfigError(f"{where}.{key}: required by {name}, but not given")
+
+
+def check_keywords(function: Callable[..., Any], needed: Collection[str], name: str) -> None:
+    """Check that a function takes keyword arguments.
+
+    Raises:
+        ConfigError: it lacks one of those needed.
+    """
+    parameters = inspect.signature(function).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        return
+    for key in needed:
+        if key not in parameters or parameters[key].kind not in _NAMED:
+            raise ConfigError(
+                f"{name} must take the keyword arguments {', '.join(needed)}; it lacks {key}"
+            )
 
 
 def _check_type(value: Option, annotation: Any, where: str) -> None:

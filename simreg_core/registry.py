@@ -112,10 +112,18 @@ class Target(Component):
 
 @dataclass(frozen=True, kw_only=True)
 class Network(Component):
-    """``(ModelConfig, channels=, num_classes=)`` to a network; see ``networks/network.py``."""
+    """``(channels=, num_classes=, **options)`` to a network, from prepared pixels to logits.
 
-    layers: Function = field(repr=False)
-    """``ModelConfig`` to the names of the layers that the regularizer can compare, in order."""
+    The project's own are ``(ModelConfig, channels=, num_classes=)``.
+    """
+
+    layers: Function = field(default=lambda config: (), repr=False)
+    """``ModelConfig`` to the names of the layers that the regularizer compares by default; empty if
+    ``regularizer.layers`` must name them."""
+    takes_name: bool = False
+    """Whether a configuration names it as ``name:NAME``, a network of a library."""
+    input_channels: int | None = None
+    """Channels that the network takes; None: those of the images."""
 
 
 @dataclass(frozen=True, kw_only=True)

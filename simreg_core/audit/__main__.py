@@ -17,7 +17,7 @@ from simreg_core.config.robustness import RobustnessConfig
 from simreg_core.data.task import TaskData, load_task
 from simreg_core.errors import ConfigError, counted
 from simreg_core.networks.checkpoint import CheckpointError, load_network
-from simreg_core.networks.network import FeatureNetwork
+from simreg_core.networks.network import Classifier
 from simreg_core.provenance import provenance
 from simreg_core.storage.atomic import write_text
 from simreg_core.training.baselines import BaselineCache, baseline_networks
@@ -64,7 +64,7 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _require_task(path: Path, model: FeatureNetwork, data: TaskData) -> None:
+def _require_task(path: Path, model: Classifier, data: TaskData) -> None:
     """Refuse a network that was not built for the images and classes of its configuration."""
     found = model.channels, model.num_classes
     expected = data.test.images.shape[1], data.num_classes

@@ -24,6 +24,7 @@ from simreg_core.config.base import (
     dtype_of,
     require_dataset,
     require_known,
+    require_network,
     require_pair,
 )
 from simreg_core.config.protocols import protocols, with_protocol
@@ -70,18 +71,34 @@ class TaskConfig(Config):
 
 
 class ModelConfig(Config):
-    """A ResNet for small images: 7x7 stride-1 stem, no max-pooling (arXiv:2410.03952)."""
+    """The network; by default a ResNet for small images, without max-pooling (arXiv:2410.03952)."""
 
-    architecture: Annotated[str, AfterValidator(NETWORKS.require)] = "resnet18"
-    """Name of a network, or ``module:function``."""
+    architecture: Annotated[str, AfterValidator(require_network)] = "resnet18"
+    """``resnet18``, ``resnet34`` or ``resnet50`` for small images (7x7 stride-1 stem, no
+    max-pooling), ``torchvision:NAME``, ``timm:NAME`` or ``module:function``."""
+    options: dict[str, float | int | str | bool] = {}
+    """Keyword arguments of a network that is not one of these three."""
+    input_size: Annotated[int, Field(ge=4, le=1024)] | None = None
+    """Side in pixels to which the network resizes its input (bilinear). Attacks perturb the images
+    before. Default: not resized."""
     base_channels: Annotated[int, Field(ge=1, le=1024)] = 64
-    """Width of the stem and of the first section; doubles with each further section."""
+    """Width of the stem and of the first section of these three; doubles with each further one."""
     blocks: Annotated[NonEmpty[PositiveInt], Field(max_length=5)] | None = None
-    """Blocks per residual section; default: those of the architecture."""
+    """Blocks per residual section of these three; default: those of the architecture."""
     scale: Annotated[float, Field(gt=0)] = 5.0
     """The network sees ``scale * (x - shift)`` for pixels x in [0, 1]."""
     shift: float = 0.5
     """See ``scale``."""
+
+    @model_validator(mode="after")
+    def _options_have_effect(self) -> Self:
+        is_own = self.architecture in NETWORKS.known and self.architecture in NETWORKS.own
+        if is_own and self.options:
+            raise ValueError(
+                f"options has no effect with architecture {self.architecture}; "
+                "its options are base_channels and blocks"
+            )
+        return self
 
 
 class ScheduleConfig(Config):
@@ -172,7 +189,8 @@ class RegularizerConfig(Config):
     threshold_low: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Second threshold, below the first; required by ``pairs: double``."""
     layers: Names | None = None
-    """Layers whose features are compared: ``stem``, ``section1``, ...; default: all."""
+    """Layers whose features are compared: ``stem``, ``section1``, ...; default: all. Of other
+    networks, the names of modules as ``model.named_modules()`` gives them."""
     gamma: str = "trainable"
     """Weights of the layers: ``trainable``, ``uniform``, or the name of a single layer."""
     transform: Literal["arctanh", "identity"] = "arctanh"
@@ -219,8 +237,8 @@ class TrialConfig(Config):
     def _layers_exist(self) -> Self:
         layers = self.regularizer.layers
         network = NETWORKS.known.get(self.model.architecture)
-        if network is not None:  # the layers of a foreign network are unknown until it is built
-            existing = network.layers(self.model)
+        if network is not None and (existing := network.layers(self.model)):
+            # Those of other networks are unknown until they are built.
             require_known("layer in regularizer.layers", layers or (), existing)
             layers = layers or existing
         if layers is not None:

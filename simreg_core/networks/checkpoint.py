@@ -15,7 +15,7 @@ from torch import Tensor
 
 from simreg_core.config.trial import TrialConfig
 from simreg_core.errors import describe, one_line
-from simreg_core.networks.network import FeatureNetwork, build_network
+from simreg_core.networks.network import Classifier, build_network
 from simreg_core.storage.atomic import atomic_file
 from simreg_core.storage.location import readable, to_path
 
@@ -72,19 +72,19 @@ def load(path: str | Path, *, device: torch.device | str = "cpu") -> dict[str, A
     return dict(payload)
 
 
-def save_weights(path: str | Path, config: TrialConfig, model: FeatureNetwork) -> None:
+def save_weights(path: str | Path, config: TrialConfig, model: Classifier) -> None:
     """Write a trained classifier and its configuration."""
     path = to_path(path)
     payload = {
         "config": config.to_dict(),
         "channels": model.channels,
         "num_classes": model.num_classes,
-        "weights": model.state_dict(),
+        "weights": model.network.state_dict(),
     }
     save(payload, path)
 
 
-def load_weights(path: str | Path, *, device: torch.device | str = "cpu") -> FeatureNetwork:
+def load_weights(path: str | Path, *, device: torch.device | str = "cpu") -> Classifier:
     """The classifier that :func:`load_network` loads, in evaluation mode."""
     path = to_path(path)
     return load_network(path, device=device)[1]
@@ -92,7 +92,7 @@ def load_weights(path: str | Path, *, device: torch.device | str = "cpu") -> Fea
 
 def load_network(
     path: str | Path, *, device: torch.device | str = "cpu"
-) -> tuple[TrialConfig, FeatureNetwork]:
+) -> tuple[TrialConfig, Classifier]:
     """The configuration and the classifier in a file of :func:`save_weights`.
 
     Raises:
@@ -119,7 +119,7 @@ def read_config(path: Path, content: Mapping[str, Any]) -> TrialConfig:
 
 def rebuild(
     path: Path, config: TrialConfig, shape: Mapping[str, Any], weights: Mapping[str, Tensor]
-) -> FeatureNetwork:
+) -> Classifier:
     """The network of a configuration with saved weights, in evaluation mode.
 
     ``shape`` has its ``channels`` and ``num_classes``.
@@ -128,7 +128,7 @@ def rebuild(
         channels, num_classes = int(shape["channels"]), int(shape["num_classes"])
         _check_weights(channels, num_classes, weights)
         model = build_network(config.model, channels=channels, num_classes=num_classes, seed=0)
-        model.load_state_dict(weights)
+        model.network.load_state_dict(weights)
     except _UNFIT as err:
         reason = shorten(one_line(err), _MAX_REASON)
         raise CheckpointError(f"{path} does not fit its configuration: {reason}") from err

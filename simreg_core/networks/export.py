@@ -22,7 +22,7 @@ from simreg_core.config.trial import TrialConfig
 from simreg_core.config.yaml_io import read_yaml_mapping, to_yaml
 from simreg_core.errors import ConfigError
 from simreg_core.networks.checkpoint import CheckpointError, read_config, rebuild
-from simreg_core.networks.network import FeatureNetwork
+from simreg_core.networks.network import Classifier
 from simreg_core.storage.atomic import atomic_file, write_text
 from simreg_core.storage.location import to_path
 
@@ -32,11 +32,13 @@ EXPORT_VERSION = "1"
 _VERSION_KEY = "simreg_export_version"
 
 
-def write_network(folder: str | Path, config: TrialConfig, model: FeatureNetwork) -> None:
+def write_network(folder: str | Path, config: TrialConfig, model: Classifier) -> None:
     """Write the two files of a trained classifier into a folder."""
     folder = to_path(folder)
     # The format requires contiguous tensors, but the network's are channels_last.
-    weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    weights = {
+        name: tensor.cpu().contiguous() for name, tensor in model.network.state_dict().items()
+    }
     metadata = {
         "format": "pt",
         _VERSION_KEY: EXPORT_VERSION,
@@ -50,7 +52,7 @@ def write_network(folder: str | Path, config: TrialConfig, model: FeatureNetwork
     write_text(folder / CONFIG_FILE, to_yaml(config.to_dict()))
 
 
-def load_exported(folder: str | Path, *, device: torch.device | str = "cpu") -> FeatureNetwork:
+def load_exported(folder: str | Path, *, device: torch.device | str = "cpu") -> Classifier:
     """The classifier in a folder of ``python -m tuner.export``, in evaluation mode.
 
     Raises:

@@ -1,99 +1,142 @@
-"""The interface of networks to the regularizer and the attacks, and how to build one."""
+"""Networks as the regularizer and the attacks see them, and how to build one."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from simreg_core.config.trial import ModelConfig
-from simreg_core.errors import ConfigError
-from simreg_core.plugins import foreign_code
+from simreg_core.errors import ConfigError, concerning
+from simreg_core.networks.layers import layer_outputs
+from simreg_core.plugins import check_keywords, check_options, foreign_code
 from simreg_core.registry import NETWORKS, Network
 from simreg_core.seeding import derive_seed, global_rng
 
 M = TypeVar("M", bound=nn.Module)
 
 
-class FeatureNetwork(nn.Module):
-    """A classifier of pixels in [0, 1] that returns the features of its layers.
+class Classifier(nn.Module):
+    """Any network, behind the preparation of its input: pixels in [0, 1] to logits.
 
-    It must contain the normalisation, so that every epsilon is in pixel units.
+    Preparation is part of the classifier, so that every epsilon is in pixel units: grey images get
+    the channels of the network, images are resized to ``input_size`` (bilinear) and normalized to
+    ``scale * (x - shift)``.
+
+    Args:
+        network: Prepared pixels to logits (B, num_classes).
+        config: Normalisation and input size.
+        channels: Channels of the images, 1 (grey) or 3 (RGB).
+        num_classes: Number of classes.
+        input_channels: Channels that the network takes; those of the images, or 3 for grey ones.
+        layer_names: Layers that the regularizer compares by default; empty if it must name them.
     """
 
-    channels: int
-    """1 (grey) or 3 (RGB); set by :func:`build_network`."""
-    num_classes: int
+    def __init__(
+        self,
+        network: nn.Module,
+        config: ModelConfig,
+        *,
+        channels: int,
+        num_classes: int,
+        input_channels: int,
+        layer_names: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.channels = channels
+        self.num_classes = num_classes
+        self.layer_names = layer_names
+        self._config = config
+        self._input_channels = input_channels
 
-    @property
-    def layer_names(self) -> tuple[str, ...]:
-        """Names of the layers for :meth:`features`, in order."""
-        raise NotImplementedError
-
-    def features(self, pixels: Tensor, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Outputs of layers by name; need not run the layers above the last of them.
-
-        Args:
-            pixels: Float (B, C, H, W) in [0, 1].
-            layers: Names of the layers in order; None: all.
-        """
-        raise NotImplementedError
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """The network's input for pixels (B, C, H, W) in [0, 1]."""
+        size = self._config.input_size
+        if pixels.shape[1] != self._input_channels:
+            pixels = pixels.expand(-1, self._input_channels, -1, -1)
+        if size is not None and pixels.shape[2:] != (size, size):
+            pixels = functional.interpolate(pixels, (size, size), mode="bilinear")
+        return self._config.scale * (pixels - self._config.shift)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits (B, num_classes) for pixels (B, C, H, W) in [0, 1]."""
-        raise NotImplementedError
+        logits: Tensor = self.network(self.prepare(pixels))
+        return logits
+
+    def features(self, pixels: Tensor, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Outputs of layers by name, for pixels (B, C, H, W) in [0, 1].
+
+        ``layers`` are names of modules of the network, by default ``layer_names``.
+        """
+        return layer_outputs(self.network, self.prepare(pixels), layers or self.layer_names)
 
 
 def architecture_of(config: ModelConfig) -> Network:
     """What builds the network of a configuration."""
-    try:
+    kind = config.architecture.partition(":")[0]
+    if kind in NETWORKS.known:
+        return NETWORKS.known[kind]
+    with concerning("model.architecture"):
         return NETWORKS.get(config.architecture)
-    except ConfigError as err:
-        raise ConfigError(f"model.architecture: {err}") from err
 
 
-def build_network(
-    config: ModelConfig, *, channels: int, num_classes: int, seed: int
-) -> FeatureNetwork:
+def build_network(config: ModelConfig, *, channels: int, num_classes: int, seed: int) -> Classifier:
     """A freshly initialised network on the CPU.
 
     ``seed`` is the root seed of the trial.
 
     Raises:
-        ConfigError: the architecture cannot be imported or builds no :class:`FeatureNetwork`.
+        ConfigError: the architecture cannot be imported, does not take the options, fails, or
+            builds no ``torch.nn.Module``.
     """
     architecture = architecture_of(config)
-    guarded = foreign_code(_where(config)) if architecture.is_foreign else nullcontext()
-    with guarded, global_rng(derive_seed(seed, "weights")), torch.device("cpu"):
-        network = architecture(config, channels=channels, num_classes=num_classes)
-    if not isinstance(network, FeatureNetwork):
-        raise ConfigError(
-            f"{_where(config)}: returned {type(network).__name__}, expected a "
-            "simreg_core.networks.network.FeatureNetwork"
-        )
-    network.channels, network.num_classes = channels, num_classes
-    return network
+    where = _where(config)
+    arguments = {"channels": channels, "num_classes": num_classes}
+    with global_rng(derive_seed(seed, "weights")), torch.device("cpu"):
+        if architecture.is_foreign:
+            function, name = architecture.function, architecture.name
+            with concerning("model.architecture"):
+                check_keywords(function, arguments, name)
+            check_options(function, config.options, name, "model.options", given=arguments)
+            with foreign_code(where):
+                network = architecture(**arguments, **config.options)
+        else:
+            network = architecture(config, **arguments)
+    if not isinstance(network, nn.Module):
+        raise ConfigError(f"{where}: returned {type(network).__name__}, expected a torch.nn.Module")
+    return Classifier(
+        network,
+        config,
+        **arguments,
+        input_channels=architecture.input_channels or channels,
+        layer_names=tuple(architecture.layers(config)),
+    )
 
 
-def check_network(config: ModelConfig, network: FeatureNetwork, images: Tensor) -> None:
-    """Check the shapes of a foreign network's logits and features for uint8 (B, C, H, W)."""
-    if not architecture_of(config).is_foreign:
+def check_network(config: ModelConfig, network: Classifier, images: Tensor) -> None:
+    """Check the logits of a network that is not the project's own, for uint8 (B, C, H, W).
+
+    Raises:
+        ConfigError: it fails, or its logits have another shape, in training or in evaluation.
+    """
+    if config.architecture in NETWORKS.own:
         return
     pixels, where = images.to(torch.float32) / 255, _where(config)
-    with foreign_code(where), evaluation_mode(network), torch.no_grad():
-        logits, features = network(pixels), network.features(pixels)
-        shapes = {name: tuple(feature.shape) for name, feature in features.items()}
-        found, layers = tuple(logits.shape), network.layer_names
-    if found != (expected := (len(images), network.num_classes)):
-        raise ConfigError(f"{where}: expected logits {expected}, found {found}")
-    if tuple(shapes) != tuple(layers) or any(len(shape) != 4 for shape in shapes.values()):
-        raise ConfigError(
-            f"{where}: expected features (B, C, H, W) of the layers "
-            f"{', '.join(layers)}, found {shapes}"
-        )
+    expected = (len(images), network.num_classes)
+    for mode in (True, False):
+        copied = copy.deepcopy(network).train(mode)  # training changes running statistics
+        with foreign_code(where), torch.no_grad():
+            logits = copied(pixels)
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if found != expected:
+            state = "training" if mode else "evaluation"
+            raise ConfigError(f"{where}: expected logits {expected} in {state}, found {found}")
 
 
 def _where(config: ModelConfig) -> str:

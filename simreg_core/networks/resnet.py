@@ -1,19 +1,18 @@
 """Residual networks for small images (He et al., arXiv:1512.03385; stem of arXiv:2410.03952).
 
-Normalisation ``scale * (x - shift)`` of pixels in [0, 1], 7x7 stride-1 stem without max-pooling,
-sections with strides 1, 2, 2, 2 and doubling widths, average pooling, and a linear head.
+7x7 stride-1 stem without max-pooling, sections with strides 1, 2, 2, 2 and doubling widths, average
+pooling, and a linear head.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from simreg_core.config.trial import ModelConfig
-from simreg_core.networks.network import FeatureNetwork
 from simreg_core.registry import network
 
 
@@ -51,8 +50,11 @@ def _bottleneck(channels_in: int, width: int, stride: int) -> _Block:
     return _Block(channels_in, (width, 1, stride), (width, 3, 1), (4 * width, 1, 1))
 
 
-class ResNet(FeatureNetwork):
-    """A residual classifier; ``num_blocks`` is the default of the blocks per section."""
+class ResNet(nn.Module):
+    """A residual classifier of the modules ``stem``, ``section1`` and so on, and ``head``.
+
+    ``num_blocks`` is the default of the blocks per section.
+    """
 
     def __init__(
         self,
@@ -64,10 +66,8 @@ class ResNet(FeatureNetwork):
         num_classes: int,
     ) -> None:
         super().__init__()
-        self.scale, self.shift = config.scale, config.shift
         width = config.base_channels
         self.stem = nn.Sequential(*_convolution(channels, width, 7, 1), nn.ReLU(inplace=True))
-        sections: dict[str, nn.Module] = {}
         channels_in = width
         for number, depth in enumerate(config.blocks or num_blocks, start=1):
             blocks: list[_Block] = []
@@ -75,35 +75,24 @@ class ResNet(FeatureNetwork):
                 stride = 2 if index == 0 and number > 1 else 1
                 blocks.append(block(channels_in, width, stride))
                 channels_in = blocks[-1].channels_out
-            sections[f"section{number}"] = nn.Sequential(*blocks)
+            self.add_module(f"section{number}", nn.Sequential(*blocks))
             width *= 2
-        self.sections = nn.ModuleDict(sections)
+        self.num_sections = number
         self.head = nn.Linear(channels_in, num_classes)
         # Convolutions are faster on CPUs (1.1-1.3x at base 16, 2 cores) and on tensor cores.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    @property
-    def layer_names(self) -> tuple[str, ...]:
-        """``stem``, then ``section1`` and so on."""
-        return ("stem", *self.sections)
-
-    def features(self, pixels: Tensor, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Outputs of the stem and of the sections; see the base class."""
-        wanted = self.layer_names if layers is None else tuple(layers)
-        x = self.stem(self.scale * (pixels - self.shift))
-        features = {"stem": x}
-        for name, section in self.sections.items():
-            if features.keys() >= set(wanted):
-                break
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, num_classes) for images (B, C, H, W)."""
+        x = self.stem(x)
+        for section in self.sections():
             x = section(x)
-            features[name] = x
-        return {name: features[name] for name in wanted}
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Logits; see the base class."""
-        (last,) = self.features(pixels, self.layer_names[-1:]).values()
-        logits: Tensor = self.head(last.mean(dim=(2, 3)))
+        logits: Tensor = self.head(x.mean(dim=(2, 3)))
         return logits
+
+    def sections(self) -> list[nn.Module]:
+        """The residual sections, in order."""
+        return [self.get_submodule(f"section{n + 1}") for n in range(self.num_sections)]
 
 
 def _layers(config: ModelConfig) -> tuple[str, ...]:

@@ -11,17 +11,20 @@ k independent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from simreg_core.config.trial import RegularizerConfig
-from simreg_core.networks.network import FeatureNetwork, evaluation_mode
+from simreg_core.networks.layers import channel_dimension, check_layers, layer_outputs
+from simreg_core.networks.network import evaluation_mode
+from simreg_core.regularizer.image_targets import PixelTarget
 from simreg_core.regularizer.pairs import PairSampler
-from simreg_core.regularizer.similarity import FeatureSimilarity
+from simreg_core.regularizer.similarity import FeatureSimilarity, PixelSimilarity
 from simreg_core.regularizer.targets import Similarities
+from simreg_core.seeding import generator
 
 FISHER_EPSILON = 1e-5
 
@@ -40,49 +43,92 @@ def similarity_loss(
     return (s_cnn - s_target).square().mean()
 
 
-class PairBatch(NamedTuple):
-    """L_sim of one step (a scalar with gradient), and the similarities (k,) that it compares."""
+class Comparison(NamedTuple):
+    """What one call of the regularizer compared, without gradient."""
 
-    loss: Tensor
     s_cnn: Tensor
+    """Similarities of the features of the k pairs, float32 (k,) in [-1, 1]."""
     s_target: Tensor
+    """Target similarities, float32 (k,) in [-1, 1]."""
+    gamma: Tensor
+    """Weights of the layers (L,), >= 0, with sum 1."""
 
 
 class SimilarityRegularizer(nn.Module):
-    """L_sim on pairs drawn on the fly from N regularization images.
+    """L_sim of any network, on pairs drawn on the fly from N regularization images.
 
-    Holds the running means and gamma; exported classifiers do not contain it.
+    ::
+
+        regularizer = SimilarityRegularizer(model, images, layers=["layer1", "layer2"])
+        optimizer = SGD([*model.parameters(), *regularizer.parameters()], lr=0.1)
+        loss = cross_entropy(model(x), y) + 10.0 * regularizer()
+
+    Each call draws k pairs and passes their 2k images through the network, in the network's mode,
+    up to the last of the layers. Layers are found by forward hooks, which are there during this
+    pass only. The network is not a part of this module: its parameters are its own.
+
+    ``state_dict`` contains the running means, gamma and the position in the stream of random
+    numbers. In evaluation mode, the running means do not change.
 
     Args:
-        config: The regularizer's configuration.
-        images: Regularization images, uint8 (N, C, H, W).
-        target: S_target of pairs of these images.
-        pairs: Draws the pairs.
-        model: The network; one pass in evaluation mode finds the number of channels of its layers.
+        model: Any network, compiled or not, in ``DistributedDataParallel`` or not. Move it to its
+            device first.
+        images: Regularization images (N, C, H, W), N >= 2: uint8, divided by 255 for the network,
+            or floating. They stay on their device.
+        layers: Names of the compared modules, as in ``model.named_modules()``. Outputs are maps
+            (B, C, H, W), tokens (B, T, C) or vectors (B, C).
+        target: Images to S_target of their pairs, for example
+            :class:`~simreg_core.regularizer.image_targets.PixelTarget`, the default.
+        num_pairs: k, pairs per call.
+        pairs: Draws the pairs; default: uniformly among all.
+        gamma: ``trainable`` or ``uniform`` weights of the layers.
+        transform: Transform of similarities before they are compared.
+        mean_decay: Weight of the old running mean of the features, in [0, 1).
+        preprocess: Applied to the floating images before the network, for example normalisation.
+        seed: Root seed of the pairs. Give processes that train together different ones.
+
+    Raises:
+        ConfigError: (a ``ValueError``) a layer cannot be compared; lists those that can.
+        ValueError: another argument is not allowed.
     """
+
+    last: Comparison | None = None
+    """What the last call compared; None before the first."""
 
     def __init__(
         self,
-        config: RegularizerConfig,
+        model: nn.Module,
         images: Tensor,
-        target: Similarities,
-        pairs: PairSampler,
-        model: FeatureNetwork,
+        *,
+        layers: Sequence[str],
+        target: Callable[[Tensor], Similarities] | None = None,
+        num_pairs: int = 16,
+        pairs: PairSampler | None = None,
+        gamma: Literal["trainable", "uniform"] = "trainable",
+        transform: Literal["arctanh", "identity"] = "arctanh",
+        mean_decay: float = 0.9,
+        preprocess: Callable[[Tensor], Tensor] | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
-        self.config = config
+        _check(images, layers, num_pairs, gamma, transform, mean_decay)
         self.images = images
-        self.target = target
-        self.pairs = pairs
-        is_one_layer = config.gamma not in ("trainable", "uniform")
-        self.layers = (config.gamma,) if is_one_layer else config.layers or model.layer_names
-        with evaluation_mode(model), torch.no_grad():
-            probe = model.features(images[:1].to(torch.float32) / 255, self.layers)
+        self.layers = tuple(layers)
+        self.num_pairs = num_pairs
+        self.target = (target or PixelTarget())(images)
+        self.pairs = pairs or PairSampler(RegularizerConfig(), PixelSimilarity(images))
+        self.transform = transform
+        self.seed = seed
+        self._model = (model,)  # in a tuple, so that it is no submodule
+        self._preprocess = preprocess
+        self._num_calls = 0
+        with evaluation_mode(model):
+            found = check_layers(model, self._pixels(torch.arange(2)), self.layers)
         self.feature_similarity = FeatureSimilarity(
-            [feature.shape[1] for feature in probe.values()],
-            mean_decay=config.mean_decay,
-            is_trainable=config.gamma == "trainable",
-        )
+            [output.shape[channel_dimension(output)] for output in found.values()],
+            mean_decay=mean_decay,
+            is_trainable=gamma == "trainable",
+        ).to(next(iter(found.values())).device)
 
     def gamma(self) -> Tensor:
         """Layer weights (L,), in the order of ``layers``."""
@@ -90,24 +136,74 @@ class SimilarityRegularizer(nn.Module):
 
     def draw(self, num_steps: int, rng: torch.Generator) -> Tensor:
         """Pairs of S steps, int64 (S, 2, k) on the CPU, drawn from the CPU generator ``rng``."""
-        return self.pairs.batches(num_steps, self.config.batch_size, rng)
+        return self.pairs.batches(num_steps, self.num_pairs, rng)
 
-    def features(self, model: FeatureNetwork, pairs: Tensor) -> dict[str, Tensor]:
+    def features(self, pairs: Tensor) -> dict[str, Tensor]:
         """Features of the compared layers for both images of all pairs, in one pass of 2k images.
 
-        Args:
-            model: The network, in train mode.
-            pairs: The pairs of one step from :meth:`draw`, (2, k), on the images' device.
+        ``pairs`` are those of one step from :meth:`draw`, (2, k).
         """
-        pixels = self.images[pairs.flatten()].to(torch.float32) / 255
-        return model.features(pixels, self.layers)
+        return layer_outputs(self._model[0], self._pixels(pairs.flatten()), self.layers)
 
-    def compare(self, features: Mapping[str, Tensor], pairs: Tensor) -> PairBatch:
-        """L_sim of k pairs from their features, computed in float32."""
-        s_cnn = self.feature_similarity(features)
-        s_target = self.target(*pairs)
-        return PairBatch(similarity_loss(s_cnn, s_target, self.config.transform), s_cnn, s_target)
+    def forward(self, pairs: Tensor | None = None) -> Tensor:
+        """L_sim, a scalar >= 0 with gradient.
 
-    def forward(self, model: FeatureNetwork, pairs: Tensor) -> PairBatch:
-        """L_sim of k pairs: :meth:`features`, then :meth:`compare`."""
-        return self.compare(self.features(model, pairs), pairs)
+        The network's pass takes place in the surrounding precision, the comparison in float32.
+
+        Args:
+            pairs: Those of one step from :meth:`draw`, (2, k); drawn here if None.
+        """
+        if pairs is None:
+            rng = generator(self.seed, "pairs", self._num_calls)
+            pairs = self.draw(1, rng)[0].to(self.images.device)
+            self._num_calls += 1
+        features = self.features(pairs)
+        with torch.autocast(next(iter(features.values())).device.type, enabled=False):
+            s_cnn = self.feature_similarity(features)
+            s_target = self.target(*pairs).to(s_cnn.device)
+            loss = similarity_loss(s_cnn, s_target, self.transform)
+        self.last = Comparison(s_cnn.detach(), s_target, self.gamma().detach())
+        return loss
+
+    def get_extra_state(self) -> dict[str, int]:
+        """Number of calls so far that drew their own pairs."""
+        return {"num_calls": self._num_calls}
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Continue after a number of calls."""
+        self._num_calls = int(state["num_calls"])
+
+    def _pixels(self, index: Tensor) -> Tensor:
+        """Input of the network, for images at indices."""
+        pixels = self.images[index]
+        if (parameter := next(self._model[0].parameters(), None)) is not None:
+            pixels = pixels.to(parameter.device, non_blocking=True)
+        if not pixels.is_floating_point():
+            pixels = pixels.to(torch.float32) / 255
+        return pixels if self._preprocess is None else self._preprocess(pixels)
+
+
+def _check(
+    images: Tensor,
+    layers: Sequence[str],
+    num_pairs: int,
+    gamma: str,
+    transform: str,
+    mean_decay: float,
+) -> None:
+    is_known = images.dtype == torch.uint8 or images.is_floating_point()
+    if images.ndim != 4 or len(images) < 2 or not is_known:
+        raise ValueError(
+            "images must be two or more, uint8 or floating (N, C, H, W), "
+            f"found {images.dtype} {tuple(images.shape)}"
+        )
+    if isinstance(layers, str) or not layers or len(set(layers)) < len(layers):
+        raise ValueError(f"layers must be distinct names, one or more, found {layers!r}")
+    if num_pairs < 1:
+        raise ValueError(f"num_pairs must be at least 1, found {num_pairs}")
+    if gamma not in ("trainable", "uniform"):
+        raise ValueError(f"gamma must be trainable or uniform, found {gamma!r}")
+    if transform not in ("arctanh", "identity"):
+        raise ValueError(f"transform must be arctanh or identity, found {transform!r}")
+    if not 0 <= mean_decay < 1:
+        raise ValueError(f"mean_decay must be at least 0 and below 1, found {mean_decay}")

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from simreg_core.networks.layers import channel_dimension
+
 _NORM_FLOOR = 1e-12
 _CHUNK = 4096
 
@@ -22,7 +24,7 @@ class PixelSimilarity:
     cost O(k D). An image equal to the mean image has similarity 0 to every other.
 
     Args:
-        images: uint8 (N, C, H, W), on any device; not copied.
+        images: uint8 or floating (N, C, H, W), on any device; not copied.
     """
 
     def __init__(self, images: Tensor) -> None:
@@ -85,8 +87,8 @@ class FeatureSimilarity(nn.Module):
         """S_cnn, float32 (k,) in [-1, 1].
 
         Args:
-            features: Of each layer, floating (2k, C, H, W): the first images of the k pairs, then
-                the second ones.
+            features: Of each layer, floating (2k, C, H, W), (2k, T, C) or (2k, C): the first images
+                of the k pairs, then the second ones.
         """
         layers = features.values() if isinstance(features, Mapping) else features
         cosines = [self._layer(number, feature) for number, feature in enumerate(layers)]
@@ -95,10 +97,13 @@ class FeatureSimilarity(nn.Module):
     def _layer(self, number: int, feature: Tensor) -> Tensor:
         mean: Tensor = self.get_buffer(f"mean{number}")
         feature = feature.to(mean.dtype)
+        channels = channel_dimension(feature)
+        others = [dim for dim in range(feature.ndim) if dim != channels]
         if self.training:
             with torch.no_grad():
-                mean.lerp_(feature.mean(dim=(0, 2, 3)), 1 - self.mean_decay)
-        first, second = (feature - mean[:, None, None]).chunk(2)
+                mean.lerp_(feature.mean(dim=others), 1 - self.mean_decay)
+        shape = [1 if dim in others else -1 for dim in range(feature.ndim)]
+        first, second = (feature - mean.view(shape)).chunk(2)
         return _cosine(first, second)
 
 

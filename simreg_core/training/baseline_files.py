@@ -16,7 +16,7 @@ from torch import Tensor
 
 from simreg_core.config.trial import TrialConfig
 from simreg_core.networks import checkpoint
-from simreg_core.networks.network import FeatureNetwork
+from simreg_core.networks.network import Classifier
 from simreg_core.plugins import is_plugin, source_digest
 from simreg_core.results.measurements import CurvePoint
 from simreg_core.results.schema import SPLITS
@@ -53,10 +53,10 @@ def whole_weights(path: Path) -> Path | None:
     return path if path.is_file() and read_epochs(epochs_file(path)) is not None else None
 
 
-def read_network(path: Path, network_digest: str, device: torch.device) -> FeatureNetwork | None:
+def read_network(path: Path, network_digest: str, device: torch.device) -> Classifier | None:
     """The network in a weights file, if it is the one with this digest."""
 
-    def read() -> FeatureNetwork:
+    def read() -> Classifier:
         config, model = checkpoint.load_network(path, device=device)
         if config.network_digest() != network_digest:
             raise ValueError("it is another network")

@@ -25,12 +25,12 @@ from simreg_core.data.images import Split
 from simreg_core.data.task import TaskData
 from simreg_core.networks import checkpoint
 from simreg_core.networks.network import (
-    FeatureNetwork,
+    Classifier,
     architecture_of,
     freeze,
 )
 from simreg_core.plugins import is_plugin, source_digest
-from simreg_core.registry import ATTACKS, Attack
+from simreg_core.registry import ATTACKS, NETWORKS, Attack
 from simreg_core.results.measurements import CurvePoint, Measurements
 from simreg_core.results.schema import SPLITS, Role
 from simreg_core.results.tradeoff import BaselineAccuracy, baseline_accuracy
@@ -48,7 +48,7 @@ from simreg_core.storage.atomic import write_text
 from simreg_core.storage.location import storage_of, to_path
 from simreg_core.training import baseline_files as files
 from simreg_core.training.checkpoints import fit_with_checkpoints
-from simreg_core.training.start import new_network, start
+from simreg_core.training.start import compared_layers, new_network, start
 from simreg_core.training.state import EpochRecord
 from simreg_core.version import __version__
 
@@ -138,7 +138,7 @@ def surrogates_of(config: TrialConfig) -> list[BaselineNetwork]:
 
 
 def measure_splits(
-    model: FeatureNetwork,
+    model: Classifier,
     data: TaskData,
     config: RobustnessConfig,
     surrogates: Sequence[Surrogate],
@@ -154,18 +154,20 @@ def measure_splits(
 
 
 def check_before_training(config: TrialConfig, data: TaskData, device: torch.device) -> None:
-    """Try a foreign network and foreign attacks on two images, before anything is trained.
+    """Try a network that is not the project's, and foreign attacks, before anything is trained.
 
     Raises:
         ConfigError: one of them fails, or a configured measurement is not possible.
     """
     images, labels = (values[:2].to(device) for values in data.test)
 
-    def untrained() -> FeatureNetwork:
+    def untrained() -> Classifier:
         return freeze(new_network(config.model, data, device, seed=0))
 
-    if architecture_of(config.model).is_foreign:
-        untrained()
+    if config.model.architecture not in NETWORKS.own:
+        model = untrained()
+        if config.regularizer.alpha > 0:
+            compared_layers(config.regularizer, model, images)
     check_measurable(config.robustness, Split(images, labels), untrained)
 
 
@@ -195,18 +197,18 @@ class BaselineCache:
             ConfigError: a configured measurement is not possible.
             NonFiniteLossError: training diverged.
         """
-        # First the results, because they check that everything can be measured.
+        check_before_training(config, self.data, self.device)
         results = tuple(self.result(network) for network in baseline_networks(config))
         return Baselines(self.digest(config), self.surrogates(config), results)
 
-    def network(self, network: BaselineNetwork) -> FeatureNetwork:
+    def network(self, network: BaselineNetwork) -> Classifier:
         """The trained network, frozen, in evaluation mode; trained first if it is not cached."""
         path = self._weights_path(network)
 
-        def read() -> FeatureNetwork | None:
+        def read() -> Classifier | None:
             return files.read_network(path, network.config.network_digest(), self.device)
 
-        def train() -> FeatureNetwork:
+        def train() -> Classifier:
             self._train(network, path)
             return checkpoint.load_weights(path, device=self.device)
 

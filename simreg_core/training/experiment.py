@@ -15,7 +15,7 @@ from typing import Any
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.images import Split
 from simreg_core.networks.checkpoint import CheckpointError
-from simreg_core.networks.network import FeatureNetwork
+from simreg_core.networks.network import Classifier
 from simreg_core.provenance import provenance, utc_now
 from simreg_core.results import metrics
 from simreg_core.results.measurements import CurvePoint, Measurements
@@ -42,7 +42,7 @@ class TrialResult:
     spectra: list[SpectrumPoint]
     epochs: list[EpochRecord]
     baselines: Baselines
-    model: FeatureNetwork = field(repr=False)
+    model: Classifier = field(repr=False)
     """The network with the kept weights, in evaluation mode."""
 
     def metric(self, name: str, split: str) -> float | None:
@@ -62,7 +62,7 @@ class Progress:
     config: TrialConfig
     records: Sequence[EpochRecord]
     """Records of all epochs so far, including those before a restart."""
-    _model: FeatureNetwork = field(repr=False)
+    _model: Classifier = field(repr=False)
     _validation: Split = field(repr=False)
     _baselines: Baselines = field(repr=False)
 

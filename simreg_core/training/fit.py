@@ -20,7 +20,7 @@ from torch.nn import functional
 from simreg_core.config.trial import TrainingConfig
 from simreg_core.data.images import Split
 from simreg_core.data.task import TaskData
-from simreg_core.networks.network import FeatureNetwork, evaluation_mode
+from simreg_core.networks.network import Classifier, evaluation_mode
 from simreg_core.regularizer.loss import SimilarityRegularizer
 from simreg_core.robustness.attack import batches
 from simreg_core.training.graph import GraphSteps
@@ -98,7 +98,7 @@ def learning_rate(config: TrainingConfig, epoch: int) -> float:
 
 
 @torch.no_grad()
-def mean_loss_and_accuracy(model: FeatureNetwork, split: Split) -> tuple[float, float]:
+def mean_loss_and_accuracy(model: Classifier, split: Split) -> tuple[float, float]:
     """Mean cross-entropy (nats) and accuracy of ``model`` in evaluation mode."""
     loss = torch.zeros((), dtype=torch.float64, device=split.images.device)
     correct = torch.zeros((), dtype=torch.int64, device=split.images.device)

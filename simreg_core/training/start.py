@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from simreg_core.config.trial import ModelConfig, RegularizerConfig, TaskConfig, TrialConfig
 from simreg_core.data.task import RegularizationImages, TaskData, load_regularization_images
-from simreg_core.errors import ConfigError
-from simreg_core.networks.network import FeatureNetwork, build_network, check_network
+from simreg_core.errors import ConfigError, concerning
+from simreg_core.networks.layers import check_layers
+from simreg_core.networks.network import (
+    Classifier,
+    build_network,
+    check_network,
+    evaluation_mode,
+)
 from simreg_core.regularizer.loss import SimilarityRegularizer
 from simreg_core.regularizer.pairs import PairSampler
 from simreg_core.regularizer.similarity import PixelSimilarity
@@ -34,12 +41,12 @@ def start(config: TrialConfig, data: TaskData, device: torch.device) -> Training
         regularizer = build_regularizer(
             config.regularizer, config.task, data, model, seed=config.seed
         )
-    return TrainingState.begin(model, regularizer, config.training)
+    return TrainingState.begin(model, regularizer, config.training, alpha=config.regularizer.alpha)
 
 
 def new_network(
     config: ModelConfig, data: TaskData, device: torch.device, *, seed: int
-) -> FeatureNetwork:
+) -> Classifier:
     """An untrained network for a task, on the device, after a check on two training images.
 
     Raises:
@@ -55,7 +62,7 @@ def build_regularizer(
     config: RegularizerConfig,
     task: TaskConfig,
     data: TaskData,
-    model: FeatureNetwork,
+    model: Classifier,
     *,
     seed: int,
 ) -> SimilarityRegularizer:
@@ -68,19 +75,39 @@ def build_regularizer(
         ConfigError: the images or the target cannot be had, the network lacks a layer, or no pair
             is in the range.
     """
-    chosen = () if config.gamma in ("trainable", "uniform") else (config.gamma,)
-    for layer in config.layers or chosen:  # those of a foreign network are known only here
-        if layer not in model.layer_names:
-            allowed = ", ".join(model.layer_names)
-            raise ConfigError(f"regularizer.layers: unknown {layer!r}; allowed: {allowed}")
     device = next(model.parameters()).device
     held_out = (data.validation, data.test)
     source = load_regularization_images(config, task, data.train, held_out).to(device)
     compared = _shuffled(source, seed) if config.shuffle_targets else source
     pixels = PixelSimilarity(compared.images)
     target = make_target(TargetInput(compared.images, compared.labels, pixels, config))
-    pairs = PairSampler(config, pixels)
-    return SimilarityRegularizer(config, source.images, target, pairs, model).to(device)
+    return SimilarityRegularizer(
+        model.network,
+        source.images,
+        layers=compared_layers(config, model, source.images[:2]),
+        target=lambda _: target,
+        num_pairs=config.batch_size,
+        pairs=PairSampler(config, pixels),
+        gamma="trainable" if config.gamma == "trainable" else "uniform",
+        transform=config.transform,
+        mean_decay=config.mean_decay,
+        preprocess=model.prepare,
+    )
+
+
+def compared_layers(
+    config: RegularizerConfig, model: Classifier, images: Tensor
+) -> tuple[str, ...]:
+    """Names of the layers that the regularizer compares, tried on two images, uint8 (2, C, H, W).
+
+    Raises:
+        ConfigError: the network has no such layers; lists those that it has.
+    """
+    is_one_layer = config.gamma not in ("trainable", "uniform")
+    layers = (config.gamma,) if is_one_layer else config.layers or model.layer_names
+    with concerning("regularizer.layers"), evaluation_mode(model):
+        check_layers(model.network, model.prepare(images / 255), layers)
+    return layers
 
 
 def _shuffled(source: RegularizationImages, seed: int) -> RegularizationImages:

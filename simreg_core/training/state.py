@@ -13,7 +13,7 @@ from torch import Tensor
 
 from simreg_core.config.trial import TrainingConfig
 from simreg_core.networks import checkpoint
-from simreg_core.networks.network import FeatureNetwork
+from simreg_core.networks.network import Classifier
 from simreg_core.regularizer.loss import SimilarityRegularizer
 from simreg_core.storage.location import to_path
 
@@ -39,9 +39,11 @@ class EpochRecord(NamedTuple):
 class TrainingState:
     """Everything that training needs to resume after an epoch."""
 
-    model: FeatureNetwork
+    model: Classifier
     regularizer: SimilarityRegularizer | None
     optimizer: torch.optim.Optimizer
+    alpha: float = 0.0
+    """Weight of L_sim."""
     records: list[EpochRecord] = field(default_factory=list)
     kept_epoch: int = -1
     kept_loss: float = math.inf
@@ -52,9 +54,11 @@ class TrainingState:
     @classmethod
     def begin(
         cls,
-        model: FeatureNetwork,
+        model: Classifier,
         regularizer: SimilarityRegularizer | None,
         config: TrainingConfig,
+        *,
+        alpha: float,
     ) -> Self:
         """Training of a network and its regularizer, if any, before the first epoch."""
         parameters = list(model.parameters())
@@ -70,7 +74,7 @@ class TrainingState:
             weight_decay=config.weight_decay,
             fused=True if is_cuda else None,
         )
-        return cls(model, regularizer, optimizer)
+        return cls(model, regularizer, optimizer, alpha)
 
     def set_learning_rate(self, rate: float) -> None:
         """Set the learning rate of the following steps, captured ones included."""
@@ -80,7 +84,7 @@ class TrainingState:
             else:
                 group["lr"] = rate
 
-    def kept_model(self) -> FeatureNetwork:
+    def kept_model(self) -> Classifier:
         """A copy of the network with the kept weights, in evaluation mode."""
         model = copy.deepcopy(self.model)
         model.load_state_dict(self.kept_weights)

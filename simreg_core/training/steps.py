@@ -93,21 +93,20 @@ def train_step(
     regularizer = state.regularizer
     with autocast(pixels.device, config.precision):  # one context casts each weight once
         logits = state.model(pixels)
+        similarity_loss = logits.new_zeros((), dtype=torch.float32)
         if regularizer is not None:
-            features = regularizer.features(state.model, draws.pairs)
+            similarity_loss = regularizer(draws.pairs)
     logits = logits.to(torch.float32)
     task_loss = loss = functional.cross_entropy(logits, labels)
-    similarity_loss, similarities = task_loss.new_zeros(()), task_loss.new_zeros((2, 0))
-    if regularizer is not None:
-        batch = regularizer.compare(features, draws.pairs)
-        similarity_loss = batch.loss.detach()
-        similarities = torch.stack([batch.s_cnn.detach(), batch.s_target])
-        loss = loss + regularizer.config.alpha * batch.loss
+    similarities = task_loss.new_zeros((2, 0))
+    if regularizer is not None and regularizer.last is not None:
+        similarities = torch.stack([regularizer.last.s_cnn, regularizer.last.s_target])
+        loss = loss + state.alpha * similarity_loss
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     state.optimizer.step()
     num_correct = (logits.argmax(dim=1) == labels).sum()
-    return StepResult(task_loss.detach(), num_correct, similarity_loss, similarities)
+    return StepResult(task_loss.detach(), num_correct, similarity_loss.detach(), similarities)
 
 
 def run_eagerly(step: Step, draws: Draws) -> StepResult:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import TaskData
+from simreg_core.networks.network import Classifier
 from simreg_core.networks.resnet import ResNet
 from simreg_core.training.fit import fit
 from simreg_core.training.start import start
@@ -24,10 +25,10 @@ def epochs_of(config: TrialConfig, state: TrainingState, data: TaskData) -> Iter
     return fit(state, data, config.training, seed=config.seed)
 
 
-def as_resnet(network: nn.Module) -> ResNet:
-    """The network as what it is, for its parts' types."""
-    assert isinstance(network, ResNet)
-    return network
+def as_resnet(model: Classifier) -> ResNet:
+    """The network inside, as what it is, for its parts' types."""
+    assert isinstance(model.network, ResNet)
+    return model.network
 
 
 def trained(config: TrialConfig, data: TaskData) -> TrainingState:

@@ -17,7 +17,7 @@ from simreg_core.audit.network_audit import AuditPlan, audit
 from simreg_core.audit.whitebox import carlini_wagner_l2, deepfool_l2, hop_skip_jump, pgd
 from simreg_core.config.robustness import BoundaryConfig
 from simreg_core.data.task import TaskData
-from simreg_core.networks.network import FeatureNetwork, freeze
+from simreg_core.networks.network import Classifier, freeze
 from simreg_core.registry import ATTACKS, CORRUPTIONS
 from simreg_core.robustness.attack import AttackInput, Perturbation, prepare
 from simreg_core.robustness.boundary import Perturbations, minimal_perturbations
@@ -34,7 +34,7 @@ DRAWING = {"gaussian_noise", "shot_noise", "impulse_noise", "motion_blur", "elas
 
 
 @pytest.fixture(scope="module")
-def network(make_config: MakeConfig, data: TaskData) -> FeatureNetwork:
+def network(make_config: MakeConfig, data: TaskData) -> Classifier:
     """A network that was trained on the CPU."""
     config = make_config(
         {
@@ -51,7 +51,7 @@ def network(make_config: MakeConfig, data: TaskData) -> FeatureNetwork:
 
 
 def started(
-    name: str, images: Tensor, network: FeatureNetwork, place: torch.device, seed: int = 0
+    name: str, images: Tensor, network: Classifier, place: torch.device, seed: int = 0
 ) -> Perturbation:
     """An attack on images, on a device."""
     labels = (torch.arange(len(images)) % 10).to(place)
@@ -66,7 +66,7 @@ def test_every_attack_is_tested() -> None:
     assert set(CORRUPTIONS.known) > DRAWING
 
 
-def test_noise_has_its_distribution(network: FeatureNetwork, device: torch.device) -> None:
+def test_noise_has_its_distribution(network: Classifier, device: torch.device) -> None:
     images = torch.full((50, 1, 32, 32), 0.5)
     deviation = 4 / math.sqrt(images.numel())  # four standard errors
     found = {
@@ -91,7 +91,7 @@ def test_noise_has_its_distribution(network: FeatureNetwork, device: torch.devic
 
 @pytest.mark.parametrize("name", sorted({*ATTACKS.known, *DRAWING}))
 def test_same_generator_gives_the_same_images(
-    name: str, network: FeatureNetwork, data: TaskData, device: torch.device
+    name: str, network: Classifier, data: TaskData, device: torch.device
 ) -> None:
     images = data.test.images[:30].to(torch.float32) / 255
     strength = 3 if name in DRAWING else 0.1
@@ -105,7 +105,7 @@ def test_same_generator_gives_the_same_images(
 
 
 def test_transferred_fgsm_is_that_of_the_cpu(
-    network: FeatureNetwork, data: TaskData, device: torch.device
+    network: Classifier, data: TaskData, device: torch.device
 ) -> None:
     images = data.test.images.to(torch.float32) / 255
     found, expected = (
@@ -119,7 +119,7 @@ def test_transferred_fgsm_is_that_of_the_cpu(
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("kind", sorted(CORRUPTIONS.known))
 def test_corruption_is_that_of_the_cpu(
-    kind: str, channels: int, network: FeatureNetwork, device: torch.device
+    kind: str, channels: int, network: Classifier, device: torch.device
 ) -> None:
     images = torch.rand((40, channels, 8, 8), generator=generator(0, "images"))
     images = torch.nn.functional.interpolate(images, size=32, mode="bilinear")
@@ -140,7 +140,7 @@ def test_corruption_is_that_of_the_cpu(
 
 
 def test_curves(
-    network: FeatureNetwork, data: TaskData, make_config: MakeConfig, device: torch.device
+    network: Classifier, data: TaskData, make_config: MakeConfig, device: torch.device
 ) -> None:
     kinds = ["brightness", "contrast", "gaussian_noise"]
     robustness = {
@@ -190,7 +190,7 @@ def _ratios(found: Perturbations, distances: object) -> Tensor:
 
 
 def test_boundary_attack_on_a_network(
-    network: FeatureNetwork, data: TaskData, device: torch.device
+    network: Classifier, data: TaskData, device: torch.device
 ) -> None:
     config = BoundaryConfig(steps=50, repeats=2)
     medians = []
@@ -233,7 +233,7 @@ def test_whitebox_attacks_find_the_plane(device: torch.device) -> None:
 
 
 def test_audit_is_that_of_the_cpu(
-    network: FeatureNetwork, data: TaskData, device: torch.device
+    network: Classifier, data: TaskData, device: torch.device
 ) -> None:
     plan = AuditPlan(
         epsilons=(0.05, 0.1),

@@ -18,7 +18,7 @@ from simreg_core.config.trial import TrialConfig
 from simreg_core.errors import ConfigError, one_line
 from simreg_core.networks.checkpoint import CheckpointError, load_network
 from simreg_core.networks.export import write_network
-from simreg_core.networks.network import FeatureNetwork
+from simreg_core.networks.network import Classifier
 from simreg_core.results.delivered import delivered_in
 from simreg_core.results.objectives import SEARCH_SPLIT
 from simreg_core.results.schema import SPLITS
@@ -149,7 +149,7 @@ def _choose_seed(store: ResultStore, row: dict[str, Any], seed: int | None) -> d
     return {**by_seed[chosen], "num_seeds": num_seeds}
 
 
-def _network(folder: Path, row: Mapping[str, Any]) -> tuple[TrialConfig, FeatureNetwork]:
+def _network(folder: Path, row: Mapping[str, Any]) -> tuple[TrialConfig, Classifier]:
     name = network_folder(row["trial"], row["seed"], row["num_seeds"])
     path = folder / "checkpoints" / name / "weights.pt"
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 from simreg_core.config.trial import TrialConfig
 from simreg_core.errors import counted
-from simreg_core.networks.network import FeatureNetwork
+from simreg_core.networks.network import Classifier
 from simreg_core.networks.resnet import ResNet
 from simreg_core.registry import DATASETS
 from simreg_core.results.metrics import metric_named
@@ -75,7 +75,7 @@ trained with a regularizer that makes the similarities of its features follow
 similarities of images ([arXiv:2410.03952](https://arxiv.org/abs/2410.03952))"""
 
 
-def model_card(config: TrialConfig, model: FeatureNetwork, metrics: Mapping[str, Any]) -> str:
+def model_card(config: TrialConfig, model: Classifier, metrics: Mapping[str, Any]) -> str:
     """The model card of a trial's network as Markdown.
 
     ``metrics`` comes from :func:`tuner.export.__main__.exported_metrics`.
@@ -98,10 +98,10 @@ def model_card(config: TrialConfig, model: FeatureNetwork, metrics: Mapping[str,
     )
 
 
-def _network(config: TrialConfig, model: FeatureNetwork) -> str:
+def _network(config: TrialConfig, model: Classifier) -> str:
     rows = [("architecture", config.model.architecture)]
-    if isinstance(model, ResNet):
-        depths = [str(len(list(section.children()))) for section in model.sections.values()]
+    if isinstance(model.network, ResNet):
+        depths = [str(len(list(section.children()))) for section in model.network.sections()]
         rows += [
             ("blocks per section", ", ".join(depths)),
             ("stem", f"7x7, stride 1, {config.model.base_channels} channels; no max-pooling"),

@@ -16,20 +16,20 @@ from simreg_core.networks.export import (
     load_exported,
     write_network,
 )
-from simreg_core.networks.network import FeatureNetwork, build_network
+from simreg_core.networks.network import Classifier, build_network
 from simreg_core.seeding import generator
 from tests.core_tests.trained_networks import MakeConfig
 
 
 @pytest.fixture
-def model(tiny_config: MakeConfig) -> FeatureNetwork:
+def model(tiny_config: MakeConfig) -> Classifier:
     model = build_network(tiny_config().model, channels=1, num_classes=10, seed=4)
     model(torch.rand(8, 1, 8, 8, generator=generator(0, "pixels")))  # moves the running statistics
     return model.eval()
 
 
 @pytest.fixture
-def folder(tmp_path: Path, tiny_config: MakeConfig, model: FeatureNetwork) -> Path:
+def folder(tmp_path: Path, tiny_config: MakeConfig, model: Classifier) -> Path:
     write_network(tmp_path / "network", tiny_config(), model)
     return tmp_path / "network"
 
@@ -38,14 +38,14 @@ def _pixels(channels: int = 1) -> Tensor:
     return torch.rand(5, channels, 8, 8, generator=generator(1, "pixels"))
 
 
-def test_classifier_survives_bit_for_bit(folder: Path, model: FeatureNetwork) -> None:
+def test_classifier_survives_bit_for_bit(folder: Path, model: Classifier) -> None:
     path = folder / CONFIG_FILE  # comments in it do no harm
     path.write_text("# from a search\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
     before = torch.random.get_rng_state()
     found = simreg_core.load_exported(str(folder))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert not any(module.training for module in found.modules())
-    weight = found.state_dict()["stem.0.weight"]
+    weight = found.state_dict()["network.stem.0.weight"]
     assert weight.is_contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         assert torch.equal(found(_pixels()), model(_pixels()))
@@ -93,7 +93,7 @@ def test_file_truncated_anywhere_or_with_a_flipped_bit_is_refused(folder: Path) 
 
 
 def test_flipped_bit_anywhere_in_the_header_changes_nothing_unnoticed(
-    folder: Path, model: FeatureNetwork
+    folder: Path, model: Classifier
 ) -> None:
     """It is refused, or (in a note that nothing reads) the network is the same."""
     path = folder / WEIGHTS_FILE
@@ -132,7 +132,7 @@ def test_changed_configuration_is_refused(folder: Path) -> None:
 
 
 def test_configuration_of_another_version_or_network_is_refused(
-    folder: Path, tiny_config: MakeConfig, model: FeatureNetwork
+    folder: Path, tiny_config: MakeConfig, model: Classifier
 ) -> None:
     class Later(TrialConfig):
         novelty: int = 1

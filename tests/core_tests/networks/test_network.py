@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from simreg_core.config.trial import ModelConfig
-from simreg_core.networks.network import FeatureNetwork, build_network, evaluation_mode, freeze
+from simreg_core.networks.network import Classifier, build_network, evaluation_mode, freeze
 
 
-def _build() -> FeatureNetwork:
+def _build() -> Classifier:
     config = ModelConfig(base_channels=4, blocks=(1,))
     return build_network(config, channels=1, num_classes=2, seed=0)
 

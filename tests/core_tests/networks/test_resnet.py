@@ -8,16 +8,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from simreg_core.config.trial import ModelConfig
-from simreg_core.networks.network import build_network
-from simreg_core.networks.resnet import ResNet
+from simreg_core.networks.network import Classifier, build_network
 from simreg_core.registry import NETWORKS
 from simreg_core.seeding import generator
 from tests.core_tests.trained_networks import as_resnet
 
 
-def _model(seed: int = 0, channels: int = 1, **options: Any) -> ResNet:
+def _model(seed: int = 0, channels: int = 1, **options: Any) -> Classifier:
     config = ModelConfig.model_validate({"base_channels": 4, "blocks": [1, 1], **options})
-    return as_resnet(build_network(config, channels=channels, num_classes=7, seed=seed))
+    return build_network(config, channels=channels, num_classes=7, seed=seed)
 
 
 def _pixels(batch: int = 3, channels: int = 1, side: int = 12) -> Tensor:
@@ -71,7 +70,7 @@ def test_sections_halve_the_side_and_double_the_width(
 def test_bottleneck_is_the_published_one() -> None:
     """Section 2 of ResNet50: 1x1 with the stride, 3x3, 1x1, and a strided 1x1 shortcut."""
     model = _model(architecture="resnet50", blocks=[1, 1]).eval()
-    weights = {k: v for k, v in model.state_dict().items() if k.startswith("sections.section2")}
+    weights = {k: v for k, v in model.state_dict().items() if k.startswith("network.section2")}
     first, second, third, shortcut = (v for v in weights.values() if v.ndim == 4)
     assert [tuple(w.shape[2:]) for w in (first, second, third, shortcut)] == [
         (1, 1),
@@ -99,7 +98,8 @@ def test_logits_are_the_head_on_the_pooled_last_section() -> None:
     model = _model().eval()
     with torch.no_grad():
         last = model.features(_pixels())["section2"]
-        expected = last.mean(dim=(2, 3)) @ model.head.weight.T + model.head.bias
+        head = as_resnet(model).head
+        expected = last.mean(dim=(2, 3)) @ head.weight.T + head.bias
         torch.testing.assert_close(model(_pixels()), expected)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from simreg_core.config.robustness import RobustnessConfig
 from simreg_core.config.trial import ModelConfig
 from simreg_core.data.images import Split
-from simreg_core.networks.network import FeatureNetwork, build_network, freeze
+from simreg_core.networks.network import Classifier, build_network, freeze
 from simreg_core.registry import ATTACKS
 from simreg_core.robustness.cifar10c import StoredCorruptions
 from simreg_core.robustness.evaluate import (
@@ -55,7 +55,7 @@ def _split(num_images: int = 40) -> Split:
     return Split(images, torch.randint(3, (num_images,), generator=rng))
 
 
-def _model(seed: int = 0) -> FeatureNetwork:
+def _model(seed: int = 0) -> Classifier:
     config = ModelConfig(base_channels=4, blocks=(1, 1))
     model = build_network(config, channels=1, num_classes=3, seed=seed)
     model(_split().images / 255)  # moves the running statistics

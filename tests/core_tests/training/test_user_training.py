@@ -123,60 +123,49 @@ def test_target_is_followed(
 
 NETWORK = """
     from torch import nn
-    from simreg_core.networks.network import FeatureNetwork
     from simreg_core.registry import network
 
-    class Small(FeatureNetwork):
-        layer_names = ("hidden",)
+    class Small(nn.Module):
         gain = 1.0
 
         def __init__(self, width, channels, num_classes):
             super().__init__()
             self.conv = nn.Conv2d(channels, width, 3, padding=1)
+            self.act = nn.ReLU(inplace=True)
             self.head = nn.Linear(width, num_classes)
 
-        def features(self, pixels, layers=None):
-            features = {"hidden": self.conv(self.gain * pixels).relu()}
-            return {name: features[name] for name in layers or self.layer_names}
+        def forward(self, x):
+            return self.head(self.act(self.conv(self.gain * x)).mean(dim=(2, 3)))
 
-        def forward(self, pixels):
-            return self.head(self.features(pixels)["hidden"].mean(dim=(2, 3)))
+    def small(*, channels, num_classes, width=4):
+        return Small(width, channels, num_classes)
 
-    class NoFeatures(Small):
-        def features(self, pixels, layers=None):
+    @network("declared", layers=lambda config: ("act",))
+    def declared(*, channels, num_classes):
+        return Small(4, channels, num_classes)
+
+    class Fails(Small):
+        def forward(self, x):
             raise NotImplementedError("later")
 
-    class FlatFeatures(Small):
-        def features(self, pixels, layers=None):
-            return {"hidden": pixels.flatten(1)}
+    class Auxiliary(Small):
+        def forward(self, x):
+            return (super().forward(x), x) if self.training else super().forward(x)
 
-        def forward(self, pixels):
-            return self.head(self.conv(pixels).mean(dim=(2, 3)))
+    def fails(channels, num_classes):
+        return Fails(4, channels, num_classes)
 
-    @network("small", layers=lambda config: ("hidden",))
-    def small(config, *, channels, num_classes):
-        return Small(config.base_channels, channels, num_classes)
+    def auxiliary(channels, num_classes):
+        return Auxiliary(4, channels, num_classes)
 
-    def layers(config):
-        return ("hidden",)
+    def function(channels, num_classes):
+        return len
 
-    def declared(build):
-        return network("declared", layers=layers)(build)
+    def other_logits(channels, num_classes):
+        return Small(4, channels, 7)
 
-    def built(build):
-        return declared(lambda config, *, channels, num_classes: build(channels, num_classes))
-
-    plain_module = built(lambda channels, num_classes: nn.Linear(64, num_classes))
-    other_logits = built(lambda channels, num_classes: Small(4, channels, 7))
-    no_features = built(lambda channels, num_classes: NoFeatures(4, channels, num_classes))
-    flat_features = built(lambda channels, num_classes: FlatFeatures(4, channels, num_classes))
-
-    @declared
     def no_keywords(config):
         return None
-
-    def bare(config, *, channels, num_classes):
-        return Small(4, channels, num_classes)
 """
 
 
@@ -184,7 +173,7 @@ def test_network_is_trained_saved_and_trained_again_once_it_is_edited(
     make_module: MakeModule, tiny_config: MakeConfig, tmp_path: Path, trained: list[int]
 ) -> None:
     make_module(NETWORK)
-    config = tiny_config({"model.architecture": "mine:small", "regularizer.gamma": "hidden"})
+    config = tiny_config({"model.architecture": "mine:declared"})
     result = run(config, tmp_path / "cache")
     assert result.epochs[-1].gamma == [1.0]
     save_weights(tmp_path / "weights.pt", config, result.model)
@@ -199,16 +188,44 @@ def test_network_is_trained_saved_and_trained_again_once_it_is_edited(
     assert again.baselines.digest != result.baselines.digest
 
 
+def test_options_reach_the_network(
+    make_module: MakeModule, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    make_module(NETWORK)
+    own = {"model.architecture": "mine:small", "regularizer.layers": ["act"]}
+    config = tiny_config({**own, "model.options": {"width": 6}})
+    assert run(config, tmp_path / "cache").model.state_dict()["network.head.weight"].shape[1] == 6
+    for options, message in (
+        ({"depth": 2}, r"^model\.options\.depth: unknown option; mine:small takes width$"),
+        ({"width": "6"}, r"^model\.options\.width: expected .*, found the text '6'$"),
+        ({"channels": 3}, r"^model\.options\.channels: unknown option"),
+    ):
+        assert_refused(tiny_config({**own, "model.options": options}), tmp_path / "x", message)
+
+
 @pytest.mark.parametrize(
-    "changes", [{"regularizer.layers": ["stem"]}, {"regularizer.gamma": "stem"}]
+    ("changes", "problem"),
+    [
+        ({}, "name one or more layers"),
+        ({"regularizer.layers": ["stem"]}, "the network has no layer 'stem'"),
+        ({"regularizer.gamma": "stem"}, "the network has no layer 'stem'"),
+        (
+            {"regularizer.layers": ["conv"]},
+            "the output of layer 'conv' is changed in place by a later layer",
+        ),
+    ],
 )
-def test_layer_that_the_network_lacks_is_refused(
-    changes: dict[str, Any], make_module: MakeModule, tiny_config: MakeConfig, tmp_path: Path
+def test_layer_that_cannot_be_compared_is_refused(
+    changes: dict[str, Any],
+    problem: str,
+    make_module: MakeModule,
+    tiny_config: MakeConfig,
+    tmp_path: Path,
 ) -> None:
     make_module(NETWORK)
     config = tiny_config({"model.architecture": "mine:small", **changes})
-    message = re.escape("regularizer.layers: unknown 'stem'; allowed: hidden")
-    assert_refused(config, tmp_path / "cache", f"^{message}$")
+    message = f"regularizer.layers: {problem}; layers that can be compared: act, head"
+    assert_refused(config, tmp_path / "cache", f"^{re.escape(message)}$")
 
 
 WRONG: dict[str, tuple[str, dict[str, str]]] = {
@@ -235,12 +252,11 @@ WRONG: dict[str, tuple[str, dict[str, str]]] = {
     "model.architecture": (
         NETWORK,
         {
-            "plain_module": "returned Linear, expected a .*FeatureNetwork$",
-            "other_logits": r"expected logits \(2, 10\), found \(2, 7\)$",
-            "no_features": "later$",
-            "flat_features": r"of the layers hidden, found \{'hidden': \(2, 64\)\}$",
-            "no_keywords": "unexpected keyword argument",
-            "bare": "not declared",
+            "function": "returned builtin_function_or_method, expected a torch.nn.Module$",
+            "other_logits": r"expected logits \(2, 10\) in training, found \(2, 7\)$",
+            "auxiliary": r"expected logits \(2, 10\) in training, found tuple$",
+            "fails": "later$",
+            "no_keywords": "must take the keyword arguments channels, num_classes; it lacks",
         },
     ),
 }
@@ -254,5 +270,5 @@ def test_wrong_function_is_refused_by_its_key(
 ) -> None:
     source, messages = WRONG[key]
     make_module(source)
-    message = rf"^{re.escape(key)}: mine:{function}: .*{messages[function]}"
+    message = rf"^{re.escape(key)}: mine:{function}:? .*{messages[function]}"
     assert_refused(tiny_config({key: f"mine:{function}"}), tmp_path / "cache", message)

@@ -1,0 +1,70 @@
+"""Targets of :class:`~simreg_core.regularizer.loss.SimilarityRegularizer` from Python.
+
+A target is a function from regularization images (N, C, H, W) to S_target of pairs of them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from simreg_core.regularizer.responses import ResponseSimilarity
+from simreg_core.regularizer.similarity import PixelSimilarity, threshold_targets
+from simreg_core.regularizer.targets import Similarities
+
+
+class PixelTarget:
+    """Thresholded pixel similarities: 1 above Th, -1 below -Th, 0 between (poster, section 3).
+
+    Args:
+        threshold: Th, in (0, 1); None for the similarities themselves.
+    """
+
+    def __init__(self, threshold: float | None = 0.8) -> None:
+        if threshold is not None and not 0 < threshold < 1:
+            raise ValueError(f"threshold must be above 0 and below 1, found {threshold}")
+        self.threshold = threshold
+
+    def __call__(self, images: Tensor) -> Similarities:
+        """S_target of pairs of the images."""
+        pixels, threshold = PixelSimilarity(images), self.threshold
+        if threshold is None:
+            return pixels
+        return lambda first, second: threshold_targets(pixels(first, second), threshold)
+
+
+class LabelTarget:
+    """1 within a class, 0 across classes.
+
+    Args:
+        labels: Labels (N,) of the images.
+    """
+
+    def __init__(self, labels: Tensor) -> None:
+        self.labels = labels
+
+    def __call__(self, images: Tensor) -> Similarities:
+        """S_target of pairs of the images."""
+        _require_rows(len(self.labels), images, "labels")
+        return lambda first, second: (self.labels[first] == self.labels[second]).to(torch.float32)
+
+
+class FeatureTarget:
+    """Mean-subtracted cosine similarity of features, for example of another network or of neurons.
+
+    Args:
+        features: Finite numbers (N, M), a row per image.
+    """
+
+    def __init__(self, features: Tensor) -> None:
+        self.features = features
+
+    def __call__(self, images: Tensor) -> Similarities:
+        """S_target of pairs of the images."""
+        _require_rows(len(self.features), images, "features")
+        return ResponseSimilarity(self.features)
+
+
+def _require_rows(found: int, images: Tensor, name: str) -> None:
+    if found != len(images):
+        raise ValueError(f"{name} have {found} rows for {len(images)} images")
