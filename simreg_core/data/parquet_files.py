@@ -38,6 +38,8 @@ def find_files(listing: Listing) -> dict[Role, list[Path]]:
         )
     if not chosen:
         found = sorted(path.name for place in places for path in place.glob("*.parquet"))
+        if any((root / name).exists() for name in ("state.json", "dataset_dict.json")):
+            found = found or ["a folder of save_to_disk, whose name is arrow:PATH"]
         raise ConfigError(
             f"{root / 'train.parquet'} does not exist (expected train.parquet or "
             f"train-00000-of-00002.parquet in {root} or {root / 'data'}; found: "
