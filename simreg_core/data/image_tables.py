@@ -64,9 +64,8 @@ def load_tables(
     """
     first = files["train"][0]
     with reading(first) as table:
-        schema = table.schema
-    columns = _choose_columns(schema, first)
-    names = _class_names(schema, columns.label, first)
+        columns = _choose_columns(table.schema, first)
+        names = _class_names(table.schema, columns.label, first)
     pool = load_encoded(files, lambda role: _open(files[role], reading, columns), names, request)
     chosen = f"column {columns.label} (not {', '.join(columns.others)})" if columns.others else ""
     info = PoolInfo(tuple(names), listing.left_out_text(), chosen, pool.info.no_labels)

@@ -6,6 +6,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ _NUM_SHOWN = 6
 
 # Exceptions of NumPy and its libraries for damaged, encrypted and too large files.
 _DAMAGED = (OSError, ValueError, EOFError, RuntimeError, MemoryError, LookupError)
-_UNREADABLE = (*_DAMAGED, zipfile.BadZipFile, zlib.error)
+_UNREADABLE = (*_DAMAGED, zipfile.BadZipFile, zlib.error, TokenError)
 
 StoredSplits = Mapping[Role, tuple[Tensor, Tensor | None]]
 """Images uint8 (N, C, H, W) and labels int64 (N,) of every split, as stored."""

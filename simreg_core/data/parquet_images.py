@@ -40,7 +40,7 @@ def _reading(path: Path) -> Iterator[ImageTable]:
                 lambda name: file.read([name])[0],
                 partial(_batches, file),
             )
-    except (pa.ArrowException, OSError) as err:
+    except (pa.ArrowException, OSError, UnicodeError) as err:
         raise ConfigError(f"{path} is not a readable Parquet file: {one_line(err)}") from err
 
 

@@ -82,7 +82,7 @@ def _reading(path: Path) -> Iterator[ImageTable]:
             yield ImageTable(
                 table.schema, table.num_rows, partial(_column, table), partial(_batches, table)
             )
-    except (pa.ArrowException, OSError) as err:
+    except (pa.ArrowException, OSError, UnicodeError) as err:
         raise ConfigError(f"{path} is not a readable Arrow stream: {one_line(err)}") from err
 
 
