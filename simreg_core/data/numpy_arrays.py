@@ -21,7 +21,6 @@ from simreg_core.registry import dataset
 from simreg_core.storage.array_cache import Arrays, cached_arrays, file_stamp
 
 _IMAGES = re.compile(r"[xX]_(?P<x>.+)|(?P<split>.+)_images")
-_NUM_SHOWN = 6
 
 # Exceptions of NumPy and its libraries for damaged, encrypted and too large files.
 _DAMAGED = (OSError, ValueError, EOFError, RuntimeError, MemoryError, LookupError)
@@ -46,7 +45,7 @@ def load_npz(request: ImageRequest) -> ImagePool:
             return {role: _checked(found, *pair) for role, pair in names.items()}
 
         pool = load_arrays(["npz", stamp], read, request)
-    reason = f"{path} has no array {absent[0]} (found: {_shown(keys)})" if absent else ""
+    reason = f"{path} has no array {absent[0]} (found: {', '.join(keys[:6])})" if absent else ""
     return pool._replace(info=PoolInfo(no_labels=reason))
 
 
@@ -69,19 +68,13 @@ def _names(keys: list[str]) -> dict[Role, tuple[str, str]]:
     found = one_per_role({key: split_of(m["x"] or m["split"]) for key, m in matches.items()})
     if "train" not in found:
         raise ConfigError(
-            f"no array x_train (found: {_shown(keys)}; allowed: x_train, y_train, x_test, y_test, "
-            "x_val, y_val; or train_images, train_labels and so on)"
+            f"no array x_train (found: {', '.join(keys[:6]) or 'no arrays'}; allowed: x_train, "
+            "y_train, x_test, y_test, x_val, y_val; or train_images, train_labels and so on)"
         )
-    names: dict[Role, tuple[str, str]] = {}
-    for role, key in found.items():
-        split = matches[key]["split"]
-        names[role] = key, f"{split}_labels" if split else f"y_{matches[key]['x']}"
-    return names
-
-
-def _shown(keys: list[str]) -> str:
-    more = ", ..." if len(keys) > _NUM_SHOWN else ""
-    return (", ".join(keys[:_NUM_SHOWN]) or "no arrays") + more
+    labels = {
+        key: f"{m['split']}_labels" if m["split"] else f"y_{m['x']}" for key, m in matches.items()
+    }
+    return {role: (key, labels[key]) for role, key in found.items()}
 
 
 def _checked(

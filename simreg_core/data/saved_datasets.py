@@ -43,8 +43,7 @@ def _find_files(listing: Listing) -> dict[Role, list[Path]]:
         names = _listed(root / _SPLITS, "splits")
     else:
         names = [name for name in listing.folders(root) if (root / name / _STATE).exists()]
-    roles = {str(root / name): split_of(name) for name in names}
-    found = one_per_role(roles)
+    found = one_per_role({str(root / name): split_of(name) for name in names})
     if "train" not in found:
         raise ConfigError(
             f"{root} holds no training set of save_to_disk (expected {_STATE}, or {_SPLITS} and "

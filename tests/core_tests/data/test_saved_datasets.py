@@ -1,4 +1,4 @@
-"""Folders of ``save_to_disk``, and the memory that reading takes."""
+"""Folders of ``save_to_disk``: splits, shards, columns and damage."""
 
 from __future__ import annotations
 
