@@ -106,8 +106,9 @@ def dataset_name(dataset: str) -> str:
     """A dataset's name in a few letters; the last part of a path."""
     # The kind of a dataset is its name, unless it only states how the path is read.
     kind, _, path = dataset.partition(":")
-    own = {"task": "own images", "parquet": Path(path).name, "folder": Path(path).name}
-    return own.get(kind, kind)
+    if kind in ("parquet", "arrow", "npz", "folder"):
+        return Path(path).name
+    return "own images" if kind == "task" else kind
 
 
 def network_rows(study: Study, table: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from simreg_core.data.decoding import UNREADABLE, Levels, UnknownLevels, measure, to_tensor
-from simreg_core.data.images import ImagePool, ImageRequest, PoolInfo, Split, resize
+from simreg_core.data.images import (
+    ImagePool,
+    ImageRequest,
+    PoolInfo,
+    Split,
+    require_size,
+    resize,
+)
 from simreg_core.data.split_names import ROLES, Role
 from simreg_core.errors import ConfigError, one_line
 from simreg_core.storage.array_cache import Arrays, cached_arrays, file_stamp
@@ -90,9 +97,7 @@ def load_encoded(
         num_classes = max(num_classes, int(split.labels.max()) + 1)
         labels = torch.from_numpy(split.labels[split.rows])
         found[role] = Split(torch.from_numpy(arrays[role]), labels)
-    if "test" not in found and "validation" in found:
-        found["test"] = found.pop("validation")
-    return ImagePool(*found["train"], found.get("test"), num_classes, found.get("validation"))
+    return ImagePool.of_splits(found, num_classes)
 
 
 def _decode_splits(
@@ -109,12 +114,7 @@ def _decode_splits(
                 decoded = pool.map(lambda encoded: _decode(encoded, request, levels), batch)
                 for encoded, image in zip(batch, decoded, strict=True):
                     shape = shape or image.shape
-                    if image.shape != shape:
-                        sizes = (f"{height} x {width}" for _, height, width in (image.shape, shape))
-                        raise ConfigError(
-                            f"{encoded.where}: {' pixels instead of '.join(sizes)}; images must "
-                            "have one size, which task.image_size gives those of a task"
-                        )
+                    require_size(image.shape, shape, encoded.where)
                     if role not in arrays:
                         arrays[role] = np.empty((len(split.rows), *shape), np.uint8)
                     arrays[role][encoded.position] = image

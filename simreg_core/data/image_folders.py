@@ -16,7 +16,7 @@ import numpy as np
 from simreg_core.data.encoded import EncodedImage, EncodedSplit, Indices, load_encoded
 from simreg_core.data.images import ImagePool, ImageRequest, PoolInfo
 from simreg_core.data.listing import SUFFIXES, Listing
-from simreg_core.data.split_names import Role, split_in, split_of
+from simreg_core.data.split_names import Role, one_per_role, split_in, split_of
 from simreg_core.errors import ConfigError, counted
 from simreg_core.registry import dataset
 
@@ -55,15 +55,8 @@ def _find_splits(listing: Listing) -> dict[Role, Path]:
         listing.has_images(root / name) for name, role in roles.items() if role is None
     ):
         roles = by_words  # such as seg_train and seg_test
-    found: dict[Role, Path] = {}
-    for name, role in roles.items():
-        if role in found:
-            raise ConfigError(
-                f"{found[role]} and {root / name} are both named like a {role} set; "
-                "rename one of them"
-            )
-        if role is not None:
-            found[role] = root / name
+    named = one_per_role({str(root / name): role for name, role in roles.items()})
+    found = {role: Path(folder) for role, folder in named.items()}
     if not found:
         return {"train": root}
     others = [name for name, role in roles.items() if role is None]

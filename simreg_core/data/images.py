@@ -5,6 +5,7 @@ Images are uint8 (N, C, H, W) with C = 1 (grey) or 3 (RGB). Labels are int64 (N,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from simreg_core.data.split_names import Role
+from simreg_core.errors import ConfigError
 from simreg_core.seeding import generator
 
 _CONVERTED_AT_ONCE = 4096  # limits the size of the float copy for resizing
@@ -56,6 +59,14 @@ class ImagePool(NamedTuple):
     validation: Split | None = None
     info: PoolInfo = PoolInfo()
 
+    @classmethod
+    def of_splits(cls, splits: Mapping[Role, Split], num_classes: int) -> ImagePool:
+        """A dataset with labels; a validation set serves as test set if there is none."""
+        test, validation = splits.get("test"), splits.get("validation")
+        if test is None:
+            test, validation = validation, None
+        return cls(*splits["train"], test, num_classes, validation)
+
 
 class ImageRequest(NamedTuple):
     """The images that a dataset must return, and their form."""
@@ -88,6 +99,18 @@ def convert(images: Tensor, request: ImageRequest) -> Tensor:
     """uint8 (N, C, H, W) with the requested channels and size."""
     parts = images.split(_CONVERTED_AT_ONCE)
     return torch.cat([resize(to_channels(part, request.color), request.size) for part in parts])
+
+
+def require_size(shape: tuple[int, ...], expected: tuple[int, ...], where: str) -> None:
+    """Reject images whose shape (C, H, W) differs from that of the first ones."""
+    if shape != expected:
+        sizes = " pixels instead of ".join(
+            f"{height} x {width}" for _, height, width in (shape, expected)
+        )
+        raise ConfigError(
+            f"{where}: {sizes}; images must have one size, which task.image_size gives those of a "
+            "task"
+        )
 
 
 def to_channels(images: Tensor, color: bool) -> Tensor:

@@ -1,214 +1,137 @@
-"""Datasets in Parquet files, in the image layouts of Hugging Face datasets.
+"""Datasets in Parquet files, in the layouts of the Hugging Face Hub.
 
-A file has a column of images, a struct with the encoded ``bytes`` or the bytes themselves, and
-optionally an integer column of labels. :mod:`simreg_core.data.parquet_files` says which files.
+The files of one dataset are in ``PATH``, in ``PATH/data``, or in the only other folder of ``PATH``
+that has training images. A split is ``train.parquet``, shards ``train-00000-of-00002.parquet``, or
+all files of a folder ``train``.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+import re
+from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from simreg_core.data.encoded import EncodedImage, EncodedSplit, Indices, load_encoded
-from simreg_core.data.images import ImagePool, ImageRequest, PoolInfo
+from simreg_core.data.encoded import Indices
+from simreg_core.data.image_tables import ImageTable, load_tables, rows_at_once
+from simreg_core.data.images import ImagePool, ImageRequest
 from simreg_core.data.listing import Listing
-from simreg_core.data.parquet_files import find_files
-from simreg_core.errors import ConfigError, counted, one_line
+from simreg_core.data.split_names import Role, split_of
+from simreg_core.errors import ConfigError, one_line
 from simreg_core.registry import dataset
 from simreg_core.storage.array_cache import file_stamp
 
-_IMAGE_NAMES = ("image", "img", "images", "picture", "photo", "jpg", "png", "webp")
-_LABEL_NAMES = ("label", "labels", "fine_label", "coarse_label", "target", "class", "cls")
-_REQUIRED_INTEGERS = ("label", "labels")  # others may be texts or numbers that are no labels
-_BINARY = (pa.binary(), pa.large_binary())
-_BYTES_AT_ONCE = 2**26
-_ROWS_AT_ONCE = 64
 _BUFFER = 2**20
-
-
-class _Columns(NamedTuple):
-    """Names of the columns to read."""
-
-    image: str
-    label: str | None
-    others: Sequence[str]
-    """Further columns that could be the labels."""
+_SHARD = re.compile(r"[-_.](?P<number>\d+)(-of-(?P<total>\d+)(-[0-9a-f]+)?)?$")
 
 
 @dataset("parquet", takes_path=True)
 def load_parquet(request: ImageRequest) -> ImagePool:
     """``PATH/train.parquet`` or its shards, with, if they exist, ``test`` and ``validation``."""
     listing = Listing(Path(request.path))
-    files = find_files(listing)
-    first = files["train"][0]
-    with _reading(first) as file:
-        schema = file.schema_arrow
-    columns = _choose_columns(schema, first)
-    names = _class_names(schema, columns.label, first)
-    pool = load_encoded(files, lambda role: _open(files[role], columns), names, request)
-    chosen = f"column {columns.label} (not {', '.join(columns.others)})" if columns.others else ""
-    info = PoolInfo(tuple(names), listing.left_out_text(), chosen, pool.info.no_labels)
-    return pool._replace(info=info)
+    return load_tables(_find_files(listing), _reading, listing, request)
+
+
+def _find_files(listing: Listing) -> dict[Role, list[Path]]:
+    """The files of every split, in order.
+
+    Raises:
+        ConfigError: there is no training set, a shard is missing, or it is unclear which files are
+            meant.
+    """
+    root = listing.root
+    places = [place for place in (root, root / "data") if place.is_dir()]
+    inner = [place / name for place in places for name in listing.folders(place)]
+    chosen = [place for place in places if "train" in _groups(place, listing)][:1]
+    chosen = chosen or [place for place in inner if "train" in _groups(place, listing)]
+    if len(chosen) > 1:
+        names = ", ".join(place.name for place in chosen)
+        raise ConfigError(
+            f"{root} holds several datasets ({names}); name one of them, for example "
+            f"parquet:{chosen[0]}"
+        )
+    if not chosen:
+        found = sorted(path.name for place in places for path in place.glob("*.parquet"))
+        if any((root / name).exists() for name in ("state.json", "dataset_dict.json")):
+            found = found or ["a folder of save_to_disk, whose name is arrow:PATH"]
+        raise ConfigError(
+            f"{root / 'train.parquet'} does not exist (expected train.parquet or "
+            f"train-00000-of-00002.parquet in {root} or {root / 'data'}; found: "
+            f"{', '.join(found[:5]) or 'no Parquet files'})"
+        )
+    for path in _files(chosen[0]):
+        if split_of(_SHARD.sub("", path.stem)) is None:
+            listing.left_out[f"named like no split ({path.name})"] += 1
+    groups = _groups(chosen[0], listing)
+    return {role: _only([*found.values()], role) for role, found in groups.items()}
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
+
+
+def _groups(folder: Path, listing: Listing) -> dict[Role, dict[str, list[Path]]]:
+    """The files of every split by their common name or folder."""
+    groups: dict[Role, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for path in _files(folder):
+        if (role := split_of(_SHARD.sub("", path.stem))) is not None:
+            groups[role][_SHARD.sub("*", path.stem)].append(path)
+    for name in listing.folders(folder):
+        if (role := split_of(name)) is not None and (files := _files(folder / name)):
+            groups[role][f"{name}/"] = files
+    return groups
+
+
+def _only(groups: list[list[Path]], role: Role) -> list[Path]:
+    """The files of the one group of a split."""
+    if len(groups) > 1:
+        raise ConfigError(
+            f"{groups[0][0]} and {groups[1][0]} are both named like a {role} set; move one "
+            "of them away"
+        )
+    (files,) = groups
+    shards = [shard for path in files if (shard := _SHARD.search(path.stem)) and shard["total"]]
+    numbers = sorted(int(shard["number"]) for shard in shards)
+    for total in {int(shard["total"]) for shard in shards}:
+        if numbers not in (list(range(total)), list(range(1, total + 1))) or len(files) > total:
+            raise ConfigError(
+                f"{files[0]} is one of {total} shards, found those of the numbers "
+                f"{', '.join(map(str, numbers))}"
+            )
+    return files
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[pq.ParquetFile]:
+def _reading(path: Path) -> Iterator[ImageTable]:
     file_stamp(path)  # refuses a pipe, which would block
     try:
         with pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
-            yield file
-    except (pa.ArrowException, OSError) as err:
+            yield ImageTable(
+                file.schema_arrow,
+                file.metadata.num_rows,
+                lambda name: file.read([name])[0],
+                partial(_batches, file),
+            )
+    except (pa.ArrowException, OSError, UnicodeError) as err:
         raise ConfigError(f"{path} is not a readable Parquet file: {one_line(err)}") from err
 
 
-def _choose_columns(schema: pa.Schema, path: Path) -> _Columns:
-    """The columns of images and labels.
-
-    Known names come first, in their order above. Without one, the only column of images, and the
-    only class label of Hugging Face's metadata.
-    """
-    holding = [field.name for field in schema if _holds_images(field.type)]
-    known = [name for name in _IMAGE_NAMES if name in holding]
-    if not known and len(holding) != 1:
-        raise _no_images(schema, _IMAGE_NAMES, path)
-    labels = [
-        name
-        for name in _LABEL_NAMES
-        if name in schema.names
-        and (name in _REQUIRED_INTEGERS or pa.types.is_integer(schema.field(name).type))
-    ]
-    labels += [name for name in _hub_class_names(schema) if name not in labels]
-    return _Columns((known or holding)[0], labels[0] if labels else None, labels[1:])
-
-
-def _holds_images(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        return any(field.name == "bytes" and field.type in _BINARY for field in kind)
-    return kind in _BINARY
-
-
-def _no_images(schema: pa.Schema, names: Sequence[str], path: Path) -> ConfigError:
-    present = [str(schema.field(name).type) for name in names if name in schema.names]
-    return ConfigError(
-        f"{path} needs a column {' or '.join(map(repr, names[:2]))} (struct of bytes and "
-        f"path, or bytes), found {present[0] if present else ', '.join(schema.names)}"
-    )
-
-
-def _class_names(schema: pa.Schema, label: str | None, path: Path) -> list[str]:
-    """Names by label: the JSON list ``class_names`` of the metadata, or those of Hugging Face."""
-    text = (schema.metadata or {}).get(b"class_names")
-    if text is None:
-        return _hub_class_names(schema).get(label or "", [])
-    try:
-        names = json.loads(text)
-    except ValueError:
-        names = None
-    if not isinstance(names, list):
-        raise ConfigError(f"{path}: class_names is not a JSON list: {text!r}")
-    return [str(name) for name in names]
-
-
-def _hub_class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """Column to the names of its classes, from the metadata of the ``datasets`` library."""
-    try:
-        features: Any = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return {
-            column: [str(name) for name in feature["names"]]
-            for column, feature in features.items()
-            if column in schema.names and feature.get("_type") == "ClassLabel"
-        }
-    except (KeyError, ValueError, TypeError, AttributeError):  # of another version, or damaged
-        return {}
-
-
-def _open(paths: Sequence[Path], columns: _Columns) -> EncodedSplit:
-    """The images in the files of a split, whose layout is checked."""
-    labels: list[Indices] = []
-    num_images = 0
-    for path in paths:
-        with _reading(path) as file:
-            schema, num_rows = file.schema_arrow, file.metadata.num_rows
-            is_labelled = columns.label in schema.names
-            column = file.read([columns.label])[0] if is_labelled else None
-        if columns.image not in schema.names or not _holds_images(schema.field(columns.image).type):
-            raise _no_images(schema, [columns.image], path)
-        if not num_rows:
-            raise ConfigError(f"{path} holds no images")
-        if is_labelled != bool(labels) and path != paths[0]:
-            raise ConfigError(
-                f"{path} is one of several shards; only some have a column {columns.label!r}"
-            )
-        if column is not None:
-            labels.append(_labels(column, f"{path}: column {columns.label!r}"))
-        num_images += num_rows
-    return EncodedSplit(
-        np.concatenate(labels)
-        if labels
-        else f"{paths[0]} has no column of labels (found: {', '.join(schema.names)}; allowed: "
-        f"{', '.join(_LABEL_NAMES)})",
-        np.arange(num_images),
-        lambda rows: _batches(paths, columns.image, rows),
-        lambda rows: paths,
-    )
-
-
-def _labels(column: pa.ChunkedArray, where: str) -> Indices:
-    found = f"a column of type {column.type}"
-    if pa.types.is_integer(column.type):
-        found = counted(column.null_count, "row") + " without a value"
-        if not column.null_count:
-            labels: Indices = column.to_numpy().astype(np.int64)
-            if labels.min() >= 0:
-                return labels
-            found = f"{labels.min()}"
-    raise ConfigError(f"{where} must hold integers from 0, found {found}")
-
-
-def _batches(paths: Sequence[Path], column: str, rows: Indices) -> Iterator[list[EncodedImage]]:
-    """The images in some rows of all files together, in the order of the files.
-
-    Only a few images are in memory at a time, however large the row groups are.
-    """
-    order = np.argsort(rows)
-    wanted = rows[order]
-    first = 0  # of the next rows, among those of all files
-    for path in paths:
-        start = first
-        with _reading(path) as file:
-            for number in range(file.num_row_groups):
-                group = file.metadata.row_group(number)
-                if not ((first <= wanted) & (wanted < first + group.num_rows)).any():
-                    first += group.num_rows
-                    continue
-                size = _num_rows_at_once(group, column)
-                for batch in file.iter_batches(size, row_groups=[number], columns=[column]):
-                    begin, end = np.searchsorted(wanted, (first, first + len(batch)))
-                    yield [
-                        _image(batch[0][row - first].as_py(), f"{path}: row {row - start}", n)
-                        for row, n in zip(
-                            wanted[begin:end].tolist(), order[begin:end].tolist(), strict=True
-                        )
-                    ]
-                    first += len(batch)
-
-
-def _num_rows_at_once(group: pq.RowGroupMetaData, column: str) -> int:
-    """Number of rows with about ``_BYTES_AT_ONCE`` of encoded images, at most a few dozen."""
-    chunks = [group.column(n) for n in range(group.num_columns)]
-    sizes = [c.total_uncompressed_size for c in chunks if c.path_in_schema.startswith(column)]
-    return int(max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE * group.num_rows // max(1, sum(sizes)))))
-
-
-def _image(value: object, where: str, position: int) -> EncodedImage:
-    data = value["bytes"] if isinstance(value, dict) else value
-    if not isinstance(data, bytes):
-        raise ConfigError(f"{where} holds no image bytes")
-    return EncodedImage(position, where, data)
+def _batches(file: pq.ParquetFile, name: str, rows: Indices) -> Iterator[tuple[int, pa.Array]]:
+    """Parts of the row groups that have some of the rows, however large these groups are."""
+    first = 0
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        if not ((first <= rows) & (rows < first + group.num_rows)).any():
+            first += group.num_rows
+            continue
+        chunks = [group.column(n) for n in range(group.num_columns)]
+        sizes = [c.total_uncompressed_size for c in chunks if c.path_in_schema.startswith(name)]
+        size = rows_at_once(sum(sizes), group.num_rows)
+        for batch in file.iter_batches(size, row_groups=[number], columns=[name]):
+            yield first, batch[0]
+            first += len(batch)

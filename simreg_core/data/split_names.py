@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Literal
+
+from simreg_core.errors import ConfigError
 
 Role = Literal["train", "validation", "test"]
 
@@ -34,3 +37,20 @@ def split_in(name: str) -> Role | None:
     words = [word.lower() for word in _TOKEN.findall(name)]
     found = {role for role, known in _WORDS.items() if set(words) & set(known.split("|"))}
     return found.pop() if len(found) == 1 else None
+
+
+def one_per_role(roles: Mapping[str, Role | None]) -> dict[Role, str]:
+    """The name of every split, of names and the splits that they stand for.
+
+    Raises:
+        ConfigError: two names stand for one split.
+    """
+    found: dict[Role, str] = {}
+    for name, role in roles.items():
+        if role in found:
+            raise ConfigError(
+                f"{found[role]} and {name} are both named like a {role} set; rename one of them"
+            )
+        if role is not None:
+            found[role] = name
+    return found

@@ -25,10 +25,12 @@ from filelock import FileLock
 
 from simreg_core.cli import program
 from simreg_core.config.protocols import NO_AUGMENTATION, WIDE_RANGES, WIDE_REFERENCE
-from simreg_core.data.images import ImagePool, ImageRequest, Split, convert
+from simreg_core.data.images import ImagePool, ImageRequest, Split
+from simreg_core.data.numpy_arrays import load_arrays
+from simreg_core.data.split_names import Role
 from simreg_core.errors import ConfigError, one_line
 from simreg_core.registry import Dataset
-from simreg_core.storage.array_cache import Arrays, cached_arrays, data_folder, file_stamp
+from simreg_core.storage.array_cache import data_folder, file_stamp
 
 _TIMEOUT_SECONDS = 60.0
 
@@ -77,7 +79,7 @@ def _load(source: _Source, request: ImageRequest) -> ImagePool:
             f"{source.listing()}; to download them: {source.command(data)}"
         )
 
-    def build() -> Arrays:
+    def read() -> dict[Role, Split]:
         library = _import_datasets()
         try:
             train, test = _read(source, library, data)
@@ -86,15 +88,11 @@ def _load(source: _Source, request: ImageRequest) -> ImagePool:
                 f"{source.name}: the files in {data / source.folder} are damaged: {one_line(err)}; "
                 f"to replace them: {source.command(data)}"
             ) from err
-        train = train.take(torch.from_numpy(request.choose(len(train.labels))))
-        parts = [*train, *(test if request.limit is None else ())]
-        parts[::2] = [convert(images, request) for images in parts[::2]]
-        return {str(n): part.numpy() for n, part in enumerate(parts)}
+        return {"train": train, "test": test}
 
     stamps = [file_stamp(path) for path in source.paths(data)]
-    arrays = cached_arrays([source.name, request.identity(), *stamps], build)
-    images, labels, *test = (torch.from_numpy(arrays[str(n)]) for n in range(len(arrays)))
-    return ImagePool(images, labels, Split(*test) if test else None, source.num_classes)
+    pool = load_arrays([source.name, *stamps], read, request)
+    return pool._replace(num_classes=source.num_classes)
 
 
 def _download(source: _Source, data: Path) -> None:

@@ -22,6 +22,7 @@ from simreg_core.config.trial import TaskConfig
 from simreg_core.data.registry import load_dataset
 from simreg_core.data.task import load_task
 from simreg_core.errors import ConfigError
+from tests.core_tests.data.saved_files import save_dataset
 
 # Covers 0 to 255 unevenly, without a symmetry.
 DRAWING = (np.arange(48).reshape(6, 8) ** 2 % 256).astype(np.uint8)
@@ -294,6 +295,38 @@ def test_photograph_with_a_preview_is_read(save: Save) -> None:
 
 
 # Equal images
+
+
+@pytest.mark.parametrize("kind", ["folder", "parquet", "arrow"])
+def test_photographs_of_every_kind_are_shown_in_every_layout(kind: str, tmp_path: Path) -> None:
+    opaque = Image.fromarray(np.full_like(DRAWING, 255))
+    drawing = Image.fromarray(DRAWING)
+    wide = Image.fromarray(DRAWING.astype(np.uint16) * 257)
+    smooth = Image.fromarray(np.tile(np.linspace(0, 255, 8).astype(np.uint8), (6, 1)))
+    jpeg = {"quality": 100, "subsampling": 0}
+    stored: list[tuple[Image.Image, str, dict[str, Any], Pixels]] = [
+        (smooth.convert("CMYK"), "jpeg", jpeg, np.array(smooth)),
+        (drawing.convert("P"), "png", {}, DRAWING),
+        (Image.merge("LA", (drawing, opaque)), "png", {}, DRAWING),
+        (wide, "png", {}, DRAWING),
+        (smooth.rotate(180), "jpeg", {"exif": _exif(3), **jpeg}, np.array(smooth)),
+    ]
+    encoded = []
+    for image, suffix, options, _ in stored:
+        stream = io.BytesIO()
+        image.save(stream, suffix, **options)
+        encoded.append(stream.getvalue())
+    root = tmp_path / "set"
+    if kind == "arrow":
+        save_dataset(root, encoded, {}, {})
+    else:
+        (root / "a").mkdir(parents=True)
+        for number, (data, (_, suffix, _, _)) in enumerate(zip(encoded, stored, strict=True)):
+            (root / "a" / f"{number}.{suffix}").write_bytes(data)
+        pq.write_table(pa.table({"img": [{"bytes": b} for b in encoded]}), root / "train.parquet")
+    pool = load_dataset(f"{kind}:{root}", color=False, size=None, key="k")
+    for image, (_, _, _, expected) in zip(pool.images, stored, strict=True):
+        assert np.abs(image[0].numpy().astype(int) - expected).max() <= 3
 
 
 @pytest.mark.parametrize("kind", ["folder", "parquet"])

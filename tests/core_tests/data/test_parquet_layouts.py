@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from simreg_core.config.trial import TaskConfig
-from simreg_core.data import parquet_images
+from simreg_core.data import image_tables
 from simreg_core.data.images import ImagePool
 from simreg_core.data.registry import load_dataset
 from simreg_core.data.task import load_task
@@ -208,7 +208,7 @@ def test_row_group_is_read_in_small_batches(
 ) -> None:
     root = write("train.parquet", range(40), plain=plain, row_group_size=33)
     size = (root / "train.parquet").stat().st_size // 40
-    monkeypatch.setattr(parquet_images, "_BYTES_AT_ONCE", 4 * size)
+    monkeypatch.setattr(image_tables, "_BYTES_AT_ONCE", 4 * size)
     pool = _load(root)
     assert max(num_read) <= 5
     assert sum(num_read) == 40
