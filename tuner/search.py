@@ -168,18 +168,9 @@ def front_table(plan: SearchPlan, store: ResultStore, found: Delivered) -> Table
     by_number = {row["trial"]: row for row in store.read("trials")}
     for row in rows:
         trial = int(found.trials[row])
-        cells = [_cell(found, row, column) for column in range(len(shown))]
+        cells = [found.entry(row, column) for column in range(len(shown))]
         cells += [f"{found.rank_value(row):+.3f}" for _ in ranking]
         cells += [f"{by_number[trial][f'{SEARCH_SPLIT}.{name}']:.3f}" for name in others]
         params = space.decode(study.trials[trial].params)
         table.add_row(str(trial), *cells, describe_params(params))
     return table
-
-
-def _cell(found: Delivered, row: int, column: int) -> str:
-    """The estimate of a metric with its interval and the measured value, if they differ."""
-    mean, measured = found.mean[row, column], found.measured[row, column]
-    if not found.is_modelled:
-        return f"{measured:.3f}"
-    low, high = found.low[row, column], found.high[row, column]
-    return f"{mean:.3f} [{low:.3f}, {high:.3f}] ({measured:.3f})"

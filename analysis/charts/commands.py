@@ -94,3 +94,14 @@ def add_axes(parser: cli.Parser) -> None:
     parser.add_argument("--x", default="clean_accuracy", help="metric (default: %(default)s)")
     parser.add_argument("--y", default="robust_accuracy", help="metric (default: %(default)s)")
     add_split(parser)
+
+
+def add_front(parser: cli.Parser) -> None:
+    """``--front``."""
+    parser.add_argument(
+        "--front",
+        choices=("model", "raw"),
+        default="model",
+        help="the front by models of the metrics, where they explain something, or always that of "
+        "the measured values (default: %(default)s)",
+    )

@@ -69,13 +69,3 @@ def model_text(found: Delivered) -> str:
 def model_caption(found: Delivered) -> str:
     """:func:`model_text`, with the reason for a modelled front."""
     return f"{_WHY} {model_text(found)}" if found.is_modelled else model_text(found)
-
-
-def estimate_text(found: Delivered, row: int, column: int) -> str:
-    """An estimate with its interval and the measured value, or the measured value alone."""
-    measured = number(found.measured[row, column])
-    if not found.is_modelled:
-        return measured
-    values: Array = np.array([a[row, column] for a in (found.mean, found.low, found.high)])
-    mean, low, high = (f"{value:.3f}" for value in values)
-    return f"{mean} [{low}, {high}] ({measured})"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from analysis.charts.chart import Chart, Panel, Series, not_empty, values_in
 from analysis.charts.fronts import axis_spec, baseline_series, group_series, points_of, staircase
 from analysis.charts.style import BASELINE, limits_of, look, point_size, shorten
@@ -11,7 +13,7 @@ from simreg_core.errors import counted
 
 
 def comparison_chart(comparison: Comparison) -> Chart:
-    """Each study's trials, its front as a staircase, and the baselines.
+    """Each study's measured trials, its front as a staircase, and the baselines.
 
     Studies differ in colour and marker, beyond five in the style of the line. A baseline has the
     colour of its study, or is vermilion where several share it.
@@ -31,27 +33,28 @@ def comparison_chart(comparison: Comparison) -> Chart:
     x, y = comparison.axes
     note = (
         f"{x.split.capitalize()} split, {images_text(comparison.studies[0].info.num_images)}. "
-        "Faint: trials that are not on the front (x: they miss the constraints). Bars: 95 % "
-        "intervals of means over seeds (Student's t)."
+        "Faint: measured values of trials that are not on the front (x: they miss the "
+        "constraints). Bars: 95 % intervals of means over seeds (Student's t)."
     )
-    name = f"compare_{x.metric.name}_{y.metric.name}_{x.split}"
-    title = f"Pareto fronts of {len(comparison.studies)} studies"
+    name = f"compare_{x.metric.name}_{y.metric.name}_{x.split}{'_raw' * comparison.is_raw}"
+    how = "Modelled Pareto fronts" if comparison.is_modelled else "Pareto fronts"
+    title = f"{how} of {len(comparison.studies)} studies"
     return Chart(name, title, (Panel("", x_axis, y_axis, shown),), "", note)
 
 
 def _study_series(study: Study, number: int) -> list[Series]:
-    info, own = study.info, look(number)
-    label = f"{shorten(study.label)}: front of {counted(int(info.feasible.sum()), 'trial')}"
-    behind = info.feasible & ~info.on_front
+    info, front, own = study.info, study.front, look(number)
+    label = f"{shorten(study.label)}: front of {counted(int(front.feasible.sum()), 'trial')}"
+    on_front = np.isin(info.trials, front.trials[front.on_front])
+    behind, infeasible = info.feasible & ~on_front, ~info.feasible & ~on_front
     size = 0.8 * point_size(len(info.points))
     faint = (
         points_of(info, behind, f"{label}, others", own.color, own.symbol, size=size),
-        points_of(info, ~info.feasible, f"{label}, infeasible", own.color, "x", size=size),
+        points_of(info, infeasible, f"{label}, infeasible", own.color, "x", size=size),
     )
-    front = info.points[info.on_front]
     return [
         *(points._replace(opacity=0.4, in_legend=False) for points in faint),
-        staircase(front, info.x.maximize, label, *own),
+        staircase(front.points[front.on_front], info.x.maximize, label, *own),
     ]
 
 

@@ -4,21 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.findings.bootstrap import SEED, Interval, percentile_interval, resampled_hypervolumes
 from analysis.findings.comparable import WEIGHT, check_comparable, conditions
+from analysis.findings.delivered import delivered_front, front_columns
 from analysis.findings.fronts import Axis, ParetoInfo, pareto_info, reference_point
-from analysis.results.load import Array, Results, ResultsError, load_results
+from analysis.findings.study import read_space
+from analysis.results.load import Array, Results, ResultsError, load_results, numbers
 from analysis.results.parameters import varying_parameters
 from analysis.results.seed_groups import SeedGroup
 from simreg_core.errors import counted
+from simreg_core.results.delivered import Delivered
 from simreg_core.statistics.pareto import hypervolume
 
 MAX_STUDIES = 15  # that a picture can tell apart
+
+
+class Front(NamedTuple):
+    """The front of one study among N complete trials, modelled or measured."""
+
+    info: ParetoInfo
+    """The measured values."""
+    found: Delivered | None
+    """The modelled front; None: that of the measured values."""
+
+    @property
+    def trials(self) -> NDArray[np.int64]:
+        """(N,), the numbers of the trials."""
+        return self.info.trials if self.found is None else self.found.trials
+
+    @property
+    def points(self) -> Array:
+        """(N, 2), x and y."""
+        return self.info.points if self.found is None else self.found.mean
+
+    @property
+    def feasible(self) -> NDArray[np.bool_]:
+        """(N,), whether the search's constraints are met."""
+        return self.info.feasible if self.found is None else self.found.feasible
+
+    @property
+    def on_front(self) -> NDArray[np.bool_]:
+        """(N,), among the feasible trials."""
+        return self.info.on_front if self.found is None else self.found.on_front
+
+    @property
+    def scores(self) -> Array:
+        """(N,), tradeoff scores; NaN if unknown."""
+        measured = numbers(self.info.table, f"{self.info.split}.tradeoff_score")
+        return measured if self.found is None else self.found.rank
 
 
 class Study(NamedTuple):
@@ -26,9 +65,9 @@ class Study(NamedTuple):
 
     label: str
     """Name of its folder; the whole path if two folders have the same name."""
-    info: ParetoInfo
+    front: Front
     hypervolume: float
-    """With the comparison's reference point."""
+    """Of the front, with the comparison's reference point."""
     interval: Interval
     """Percentile interval of :mod:`analysis.findings.bootstrap`; NaN with a single trial."""
     difference: float
@@ -41,21 +80,37 @@ class Study(NamedTuple):
     network_hours: float
     """Training and evaluation of all trials, added up; NaN if unknown."""
 
+    @property
+    def info(self) -> ParetoInfo:
+        """The measured values."""
+        return self.front.info
+
 
 class Comparison(NamedTuple):
     """Studies of one task under one evaluation, through the same two metrics."""
 
     studies: tuple[Study, ...]
     """In the given order; the others are compared with the first."""
+    is_raw: bool
+    """Whether the fronts of the measured values were asked for."""
+    problem: str
+    """Why the fronts are those of the measured values if modelled ones were asked for, as a clause;
+    empty otherwise."""
     reference: Array
     """(2,), the corner that bounds all hypervolumes."""
     table: pd.DataFrame
     """One row per complete trial: study, trial, on_front, feasible, the parameters that vary
-    within or between the studies, the split's metrics, seed, num_seeds."""
+    within or between the studies, the split's metrics, seed, num_seeds; for modelled fronts also
+    the columns of :func:`analysis.findings.delivered.front_columns`."""
     baselines: tuple[tuple[SeedGroup, list[int]], ...]
     """Distinct ones in order of the studies, with the places of the studies that have them."""
     same_weight: bool
     """Whether all tradeoff scores weigh the accuracy cost alike."""
+
+    @property
+    def is_modelled(self) -> bool:
+        """Whether the fronts are modelled."""
+        return not (self.is_raw or self.problem)
 
     @property
     def axes(self) -> tuple[Axis, Axis]:
@@ -68,8 +123,17 @@ class Comparison(NamedTuple):
         return all(len(places) == len(self.studies) for _, places in self.baselines)
 
 
-def compare(folders: Sequence[Path], x: str, y: str, split: str) -> Comparison:
+def compare(
+    folders: Sequence[Path],
+    x: str,
+    y: str,
+    split: str,
+    kind: Literal["model", "raw"] = "model",
+) -> Comparison:
     """Compare the complete trials of two or more studies in two metrics of one split.
+
+    The fronts are those that the searches deliver if ``kind`` is model. Measured values are biased
+    upwards, so all fronts are measured if the front of one study cannot be modelled.
 
     Raises:
         NoCompleteTrialsError: a study has none.
@@ -84,17 +148,38 @@ def compare(folders: Sequence[Path], x: str, y: str, split: str) -> Comparison:
         for result, info in zip(results, infos, strict=True)
     ]
     check_comparable(folders, [conditions(trials, (x, y)) for trials in complete])
-    axes = infos[0].axes
-    reference = reference_point(axes, np.concatenate([info.points for info in infos]))
     labels = _labels(folders)
+    fronts, problem = [Front(info, None) for info in infos], ""
+    if kind == "model":
+        fronts, problem = _modelled(labels, results, infos)
+    reference = reference_point(infos[0].axes, np.concatenate([front.points for front in fronts]))
     weights = {weight for trials in complete for weight in trials[WEIGHT].dropna()}
     return Comparison(
-        studies=_studies(labels, results, infos, reference),
+        studies=_studies(labels, results, fronts, reference),
+        is_raw=kind == "raw",
+        problem=problem,
         reference=reference,
-        table=_table(labels, infos, complete),
+        table=_table(labels, fronts, complete),
         baselines=_baselines(infos),
         same_weight=len(weights) <= 1,
     )
+
+
+def _modelled(
+    labels: Sequence[str], results: Sequence[Results], infos: Sequence[ParetoInfo]
+) -> tuple[list[Front], str]:
+    """The delivered fronts, and "" or why they are all those of the measured values."""
+    fronts, problems = [], []
+    for label, result, info in zip(labels, results, infos, strict=True):
+        usable = result._replace(trials=result.trials[result.trials["trial"].isin(info.trials)])
+        space, metrics = read_space(result.folder), [axis.metric for axis in info.axes]
+        score = result.metrics["tradeoff_score"]
+        found = delivered_front(usable, space, info.split, metrics, score)
+        fronts.append(Front(info, found))
+        problems += [f"{label}: {found.problem}"] if found.problem else []
+    if problems:
+        fronts = [Front(info, None) for info in infos]
+    return fronts, "; ".join(problems)
 
 
 def _check_folders(folders: Sequence[Path]) -> None:
@@ -128,30 +213,30 @@ def _baselines(infos: Sequence[ParetoInfo]) -> tuple[tuple[SeedGroup, list[int]]
 def _studies(
     labels: Sequence[str],
     results: Sequence[Results],
-    infos: Sequence[ParetoInfo],
+    fronts: Sequence[Front],
     reference: Array,
 ) -> tuple[Study, ...]:
-    maximize = [axis.maximize for axis in infos[0].axes]
+    maximize = [axis.maximize for axis in fronts[0].info.axes]
     # A stream for each place: the first study's interval is the same whatever it is compared with.
-    streams = np.random.SeedSequence(SEED).spawn(len(infos))
-    volumes = [hypervolume(info.points[info.feasible], reference, maximize) for info in infos]
+    streams = np.random.SeedSequence(SEED).spawn(len(fronts))
+    volumes = [hypervolume(front.points[front.feasible], reference, maximize) for front in fronts]
     studies: list[Study] = []
     first = np.empty(0)
-    for label, result, info, volume, stream in zip(
-        labels, results, infos, volumes, streams, strict=True
+    for label, result, front, volume, stream in zip(
+        labels, results, fronts, volumes, streams, strict=True
     ):
-        points = np.where(info.feasible[:, None], info.points, reference)
+        points = np.where(front.feasible[:, None], front.points, reference)
         rng = np.random.default_rng(stream)
         samples = resampled_hypervolumes(points, reference, maximize, rng)
         first = first if studies else samples
         study = Study(
             label=label,
-            info=info,
+            front=front,
             hypervolume=volume,
-            interval=_interval(samples, info),
+            interval=_interval(samples, front),
             difference=volume - volumes[0],
-            difference_interval=_interval(samples - first, info, infos[0]),
-            best=_best(info),
+            difference_interval=_interval(samples - first, front, fronts[0]),
+            best=_best(front),
             wall_hours=_wall_hours(result.trials),
             network_hours=_network_hours(result.trials),
         )
@@ -159,19 +244,19 @@ def _studies(
     return tuple(studies)
 
 
-def _interval(samples: Array, *infos: ParetoInfo) -> Interval:
+def _interval(samples: Array, *fronts: Front) -> Interval:
     """Percentile interval; NaN if a study has a single trial, which makes all samples the same."""
-    if any(len(info.points) < 2 for info in infos):
+    if any(len(front.points) < 2 for front in fronts):
         return Interval(np.nan, np.nan)
     return percentile_interval(samples)
 
 
-def _best(info: ParetoInfo) -> tuple[int, float] | None:
-    scores = info.table[f"{info.split}.tradeoff_score"].where(info.feasible).to_numpy(dtype=float)
+def _best(front: Front) -> tuple[int, float] | None:
+    scores = np.where(front.feasible, front.scores, np.nan)
     if np.isnan(scores).all():
         return None
     best = int(np.nanargmax(scores))
-    return int(info.trials[best]), float(scores[best])
+    return int(front.trials[best]), float(scores[best])
 
 
 def _wall_hours(trials: pd.DataFrame) -> float:
@@ -188,14 +273,17 @@ def _network_hours(trials: pd.DataFrame) -> float:
 
 
 def _table(
-    labels: Sequence[str], infos: Sequence[ParetoInfo], complete: Sequence[pd.DataFrame]
+    labels: Sequence[str], fronts: Sequence[Front], complete: Sequence[pd.DataFrame]
 ) -> pd.DataFrame:
     parameters = varying_parameters(pd.concat(complete, ignore_index=True))
-    split = f"{infos[0].split}."
+    split = f"{fronts[0].info.split}."
     tables = []
-    for label, info, trials in zip(labels, infos, complete, strict=True):
+    for label, front, trials in zip(labels, fronts, complete, strict=True):
         metrics = [c for c in map(str, trials) if c.startswith(split) and ".baseline_" not in c]
         columns = ["study", "trial", "on_front", "feasible", *parameters, *metrics]
-        own = trials.assign(study=label, on_front=info.on_front)
-        tables.append(own[[*columns, "seed", "num_seeds"]])
+        own = trials.assign(study=label, on_front=front.info.on_front)
+        own = own[[*columns, "seed", "num_seeds"]]
+        if front.found is not None:
+            own = own.merge(front_columns(front.found, front.info.split), on="trial", how="left")
+        tables.append(own)
     return pd.concat(tables, ignore_index=True)

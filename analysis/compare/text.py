@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from analysis.charts.modelled_front import model_text
 from analysis.charts.wording import axis_values, counts_text, goals, images_text
 from analysis.compare.comparison import Comparison, Study
 from analysis.findings.bootstrap import NUM_RESAMPLES, SEED, Interval
@@ -32,6 +33,7 @@ def comparison_text(comparison: Comparison) -> str:
         *align([_HEADER, *rows]),
         "",
         *(f"{study.label}: {counts_text(study.info)}" for study in comparison.studies),
+        *_fronts(comparison),
         "reference point of all hypervolumes: "
         + axis_values(comparison.axes, comparison.reference, 6),
         f"intervals: bootstrap over the complete trials of a study ({NUM_RESAMPLES} samples, "
@@ -42,13 +44,26 @@ def comparison_text(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
+def _fronts(comparison: Comparison) -> list[str]:
+    """What the fronts, hypervolumes and scores are made of."""
+    if comparison.problem:
+        return [f"The fronts are those of the measured values: {comparison.problem}."]
+    lines = [f"{s.label}: {model_text(s.front.found)}" for s in comparison.studies if s.front.found]
+    if lines:
+        lines.append(
+            "Fronts, hypervolumes and best scores are of the modelled means over seeds, whose own "
+            "errors the intervals leave out."
+        )
+    return lines
+
+
 def _row(study: Study, *, is_first: bool) -> list[str]:
     difference = ["-", "-"]
     if not is_first:
         difference = [f"{study.difference:+.5f}", _interval(study.difference_interval, "+.5f")]
     return [
         study.label,
-        str(len(study.info.points)),
+        str(len(study.front.points)),
         f"{study.hypervolume:.5f}",
         _interval(study.interval, ".5f"),
         *difference,
@@ -64,7 +79,7 @@ def _interval(interval: Interval, form: str) -> str:
 
 def _warnings(comparison: Comparison) -> list[str]:
     lines = []
-    if len({len(study.info.points) for study in comparison.studies}) > 1:
+    if len({len(study.front.points) for study in comparison.studies}) > 1:
         lines.append(
             "The studies have different numbers of trials: more trials alone enlarge a hypervolume."
         )
@@ -78,9 +93,15 @@ def _warnings(comparison: Comparison) -> list[str]:
             "The tradeoff scores weigh the accuracy cost differently (robustness.tradeoff_weight): "
             "do not compare them."
         )
-    lines.append(
-        "The searches selected on these values, which are biased upwards: compare confirmed trials."
-        if comparison.studies[0].info.split == "validation"
-        else "A front that is selected on test values is biased upwards: compare confirmed trials."
-    )
+    if comparison.is_modelled:
+        lines.append("A modelled front is no substitute for fresh seeds: compare confirmed trials.")
+    elif comparison.studies[0].info.split == "validation":
+        lines.append(
+            "The searches selected on these values, which are biased upwards: compare confirmed "
+            "trials."
+        )
+    else:
+        lines.append(
+            "A front that is selected on test values is biased upwards: compare confirmed trials."
+        )
     return lines

@@ -22,6 +22,8 @@ _CONDITIONS = (
     "num_train",
     "num_validation",
     "num_test",
+    "robustness.noise_draws",
+    "robustness.surrogates",
 )
 _CONDITIONS_OF_METRIC = {
     "boundary_distance": "robustness.boundary",

@@ -51,13 +51,7 @@ def _parser() -> cli.Parser:
     parser = cli.Parser("analysis.pareto", "Draw the Pareto front of a search and print it.")
     commands.add_folder(parser)
     commands.add_axes(parser)
-    parser.add_argument(
-        "--front",
-        choices=("model", "raw"),
-        default="model",
-        help="the front by models of the metrics, where they explain something, or always that of "
-        "the measured values (default: %(default)s)",
-    )
+    commands.add_front(parser)
     parser.add_argument("--color", metavar="PARAMETER", help="parameter that colours the points")
     commands.add_out(parser, "FOLDER/figures")
     return parser

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.charts.modelled_front import estimate_text, model_text
+from analysis.charts.modelled_front import model_text
 from analysis.charts.wording import (
     axis_values,
     counts_text,
@@ -105,7 +105,7 @@ def _model_rows(info: ParetoInfo, found: Delivered) -> list[list[str]]:
     for row in by_axes(found.mean, found.on_front):
         trial = table.loc[found.trials[row]]
         parameters = (format_value(trial[name]) for name in ("trial", *info.parameters))
-        rows.append([*parameters, *(estimate_text(found, row, column) for column in (0, 1))])
+        rows.append([*parameters, *(found.entry(row, column) for column in (0, 1))])
     return rows
 
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.charts.modelled_front import estimate_text
 from analysis.charts.wording import list_trials, number, one_line, with_error
 from analysis.findings.hypervolume_growth import device_hours, hours_unit
 from analysis.findings.study import ACCURACIES, Study
@@ -55,7 +54,7 @@ def _front_row(study: Study, row: int, metrics: Sequence[str]) -> list[str]:
 
     def cell(name: str) -> str:
         if found.is_modelled and name in study.objectives:
-            return estimate_text(found, row, study.objectives.index(name))
+            return found.entry(row, study.objectives.index(name))
         return with_error(trial[f"{study.split}.{name}"], errors.get(name, math.nan))
 
     return [

@@ -59,8 +59,6 @@ class Delivered(NamedTuple):
     """(N,), total measured violation of the constraints; 0 if all are met."""
     feasible: Mask
     """(N,), whether the constraints are met, by the models if the front is modelled."""
-    on_measured_front: Mask
-    """(N,), by the measured values and violations."""
     on_front: Mask
     """(N,), by the estimates."""
     r2: tuple[float, ...]
@@ -77,6 +75,14 @@ class Delivered(NamedTuple):
     def rank_value(self, row: int) -> float:
         """The estimate of the ranking metric of a row, in its own direction."""
         return float(self.rank[row]) * (1.0 if self.ranking.direction == "maximize" else -1.0)
+
+    def entry(self, row: int, column: int) -> str:
+        """The estimate of a metric with its interval and the measured value, if they differ."""
+        measured = f"{self.measured[row, column]:.3f}"
+        if not self.is_modelled:
+            return measured
+        mean, low, high = (f"{a[row, column]:.3f}" for a in (self.mean, self.low, self.high))
+        return f"{mean} [{low}, {high}] ({measured})"
 
     def best_first(self) -> list[int]:
         """Rows, best first: those of the front, the other feasible ones, the infeasible ones.
@@ -167,7 +173,6 @@ def delivered(
         rank=_rank(complete, metrics, ranking, split, mean - measured),
         violation=violations.clip(min=0).sum(axis=1),
         feasible=feasible,
-        on_measured_front=front_among(measured, meets, maximize),
         on_front=front_among(mean, feasible, maximize),
         r2=front.r2,
         problem=front.problem,

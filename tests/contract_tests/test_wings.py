@@ -58,7 +58,9 @@ def test_imports_between_wings_point_down(package: str) -> None:
 def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
     names = {module_name(path) for path in sources(package)}
     graph = {module_name(path): set(imports(path)) & names for path in sources(package)}
+    circle: list[str] = []
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as err:
-        pytest.fail(" -> ".join(err.args[1]))
+        circle = err.args[1]
+    assert circle == []

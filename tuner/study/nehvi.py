@@ -25,7 +25,7 @@ from simreg_core.registry import METRICS
 from simreg_core.statistics.improvement import expected_gains
 from simreg_core.statistics.noisy_model import NoisyModel
 from simreg_core.statistics.parameter_points import parameter_points
-from simreg_core.statistics.pareto import non_dominated
+from simreg_core.statistics.pareto import front_among
 from tuner.study.unit_values import spec_of, unit_of, value_at
 
 Array = NDArray[np.float64]
@@ -136,13 +136,18 @@ class NEHVISampler(BaseSampler):
             for column, is_accuracy in zip(values.T, _are_accuracies(study), strict=True)
         ]
         means = signs * np.column_stack([model.means for model in models])
-        on_front = non_dominated(means, [True] * len(signs))
-        parents = [trial.params for trial, best in zip(finished, on_front, strict=True) if best]
-        candidates = self._candidates(parents, search_space, rng)
         limits = [
             NoisyModel.fitted(known, violations, is_accuracy=False)
             for violations in _constraint_values(finished)
         ]
+        # Beside a front that the constraints forbid, nothing that they allow would be a gain.
+        feasible = np.ones(len(finished), dtype=np.bool_)
+        for model in limits:
+            feasible &= model.means <= 0
+        allowed = feasible if feasible.any() else ~feasible
+        on_front = front_among(means, allowed, [True] * len(signs))
+        parents = [trial.params for trial, best in zip(finished, on_front, strict=True) if best]
+        candidates = self._candidates(parents, search_space, rng)
         kept = _kept(known, on_front, rng)
         known = known[kept]
         models, limits = ([one.given(kept) for one in group] for group in (models, limits))
@@ -150,12 +155,12 @@ class NEHVISampler(BaseSampler):
 
         drawn = [model.draws(at, pending, self._num_draws, rng) for model in models]
         gains = signs * np.stack(drawn, axis=-1) - _reference(means[on_front])
-        feasible = np.ones(gains.shape[:2], dtype=np.bool_)
+        meets = np.ones(gains.shape[:2], dtype=np.bool_)
         for model in limits:
-            feasible &= model.draws(at, pending, self._num_draws, rng) <= 0
+            meets &= model.draws(at, pending, self._num_draws, rng) <= 0
         number = len(known) + len(pending)
         expected = expected_gains(
-            gains[:, :number], gains[:, number:], feasible[:, :number], feasible[:, number:]
+            gains[:, :number], gains[:, number:], meets[:, :number], meets[:, number:]
         )
         return candidates[int(np.argmax(expected))]
 

@@ -12,7 +12,9 @@ from analysis.compare.__main__ import main
 from analysis.compare.chart import comparison_chart
 from analysis.compare.comparison import Comparison, compare
 from analysis.findings.fronts import NoCompleteTrialsError
+from analysis.findings.study import load_study
 from analysis.results.load import ResultsError
+from tests.analysis_tests.noisy_searches import noisy_rows, search
 from tests.analysis_tests.programs import assert_refused
 from tests.analysis_tests.result_rows import (
     BASELINE,
@@ -121,6 +123,46 @@ def test_best_score_and_hours(tmp_path: Path, two: list[Path]) -> None:
     assert np.isnan([untimed.wall_hours, untimed.network_hours]).all()
 
 
+@pytest.fixture
+def noisy(tmp_path: Path) -> list[Path]:
+    """Two searches of one truth, with luck of their own."""
+    reference: Row = {"robustness.reference": REFERENCE}
+    return [
+        search(tmp_path / name, noisy_rows(30, seed=seed, **reference))
+        for seed, name in enumerate(("one", "other"))
+    ]
+
+
+def test_fronts_are_those_that_the_searches_deliver(noisy: list[Path]) -> None:
+    found = compare(noisy, *XY, "validation")
+    assert found.is_modelled
+    for folder, study in zip(noisy, found.studies, strict=True):
+        expected = load_study(folder, "validation").delivered
+        front = expected.mean[expected.on_front]
+        by_hand = front[np.argsort(-front[:, 0])]
+        steps = by_hand[:, 0] - np.append(by_hand[1:, 0], 0.0)
+        assert study.hypervolume == pytest.approx(float(steps @ by_hand[:, 1]))
+        assert study.best is not None
+        assert study.best[0] == expected.trials[expected.best_first()[0]]
+    table = found.table[found.table["study"] == "one"]
+    marked = table["trial"][table["on_modelled_front"]]
+    drawn = comparison_chart(found).panels[0].series[1]
+    assert sorted(table["validation.clean_accuracy.model"][marked.index]) == pytest.approx(drawn.x)
+
+
+def test_measured_fronts_on_request_or_if_one_cannot_be_modelled(
+    noisy: list[Path], tmp_path: Path
+) -> None:
+    raw = compare(noisy, *XY, "validation", "raw")
+    small = study(tmp_path / "small", [(0.9, 0.5), (0.8, 0.7)])
+    mixed = compare([noisy[0], small], *XY, "validation")
+    assert comparison_chart(raw).name.endswith("_raw")
+    assert raw.problem == ""
+    assert mixed.problem.startswith("small: ")
+    assert mixed.studies[0].hypervolume == raw.studies[0].hypervolume
+    assert mixed.studies[0].hypervolume > compare(noisy, *XY, "validation").studies[0].hypervolume
+
+
 def labels(found: Comparison, start: str = "") -> list[str]:
     (panel,) = comparison_chart(found).panels
     return [s.label for s in panel.series if s.in_legend and s.label.startswith(start)]
@@ -163,8 +205,10 @@ def test_different_baselines_are_drawn_per_study(two: list[Path], tmp_path: Path
             "robustness.reference",
             ("gaussian 0.4, transfer_fgsm 0.15", 'gaussian 0.4 {"steps": 3}, transfer_fgsm 0.15'),
         ),
+        ({"robustness.surrogates": "1"}, "robustness.surrogates", ("none", "1")),
+        ({"robustness.noise_draws": "25"}, "robustness.noise_draws", ("none", "25")),
     ],
-    ids=["task", "test", "train", "split", "epsilon", "options"],
+    ids=["task", "test", "train", "split", "epsilon", "options", "surrogates", "draws"],
 )
 def test_what_is_not_comparable_is_refused(
     change: Row, key: str, values: tuple[str, str], two: list[Path], tmp_path: Path

@@ -55,12 +55,13 @@ def noisy_rows(number: int = 40, spread: float = 0.03) -> list[dict[str, Any]]:
 def test_few_trials_are_ranked_by_measured_values_front_first() -> None:
     found = front([row_of(0, 0.9, 0.6), row_of(1, 0.95, 0.5), row_of(2, 0.89, 0.59)])
     assert found.problem
-    assert found.on_front.tolist() == found.on_measured_front.tolist() == [True, True, False]
+    assert found.on_front.tolist() == [True, True, False]
     assert order(found) == [0, 1, 2]  # scores 0.0, 0.0, -0.03
     assert [int(found.trials[row]) for row in found.shown()] == [1, 0]
     best = best_of(found)
     assert best is not None
     assert (best.trial, best.is_modelled) == (0, False)
+    assert found.entry(2, 1) == "0.590"
 
 
 def test_infeasible_trials_come_last_by_their_violation() -> None:
@@ -99,6 +100,8 @@ def test_modelled_score_shifts_with_the_modelled_accuracies() -> None:
     assert best is not None
     assert best.is_modelled
     assert len(found.shown()) == min(size, 8)
+    numbers = [a[0, 1] for a in (found.mean, found.low, found.high, found.measured)]
+    assert found.entry(0, 1) == "{:.3f} [{:.3f}, {:.3f}] ({:.3f})".format(*numbers)
 
 
 def test_every_network_is_a_measurement() -> None:

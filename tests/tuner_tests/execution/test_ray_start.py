@@ -221,5 +221,7 @@ def test_address_of_something_else_is_refused(
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_running_ray_is_recognized() -> None:
-    ray_start._require_reachable(ray.get_runtime_context().gcs_address)
+def test_running_ray_is_recognized(capsys: pytest.CaptureFixture[str]) -> None:
+    address = ray.get_runtime_context().gcs_address
+    ray_start._require_reachable(address)
+    assert capsys.readouterr().err == f"connecting to the Ray cluster at {address}\n"

@@ -59,9 +59,9 @@ def make_search(tmp_path: Path) -> MakeSearch:
 
 def test_consistent_results_and_a_new_folder_can_be_resumed(make_search: MakeSearch) -> None:
     plan = make_search(finished=2, begun=1)
-    check_resumable(resume_plan(plan.folder, None, ()))
-    plan = create_folder(replace(plan, folder=plan.folder.with_name("new")))
-    check_resumable(resume_plan(plan.folder, None, ()))
+    new = create_folder(replace(plan, folder=plan.folder.with_name("new")))
+    for folder in (plan.folder, new.folder):
+        assert run(["--resume", str(folder), "--dry-run"]) == 0
 
 
 def test_lost_study_is_refused_before_anything_is_overwritten(

@@ -114,6 +114,16 @@ def test_constraints_steer_the_search() -> None:
     assert np.median(late) < 0.45  # without the constraint 0.7 is best
 
 
+def test_what_the_constraint_forbids_may_be_far_better() -> None:
+    study = _study(1)
+    for _ in range(20):
+        trial = study.ask(SPACE)
+        x = trial.params["x"]
+        trial.set_constraint("x", 0.6 - x)
+        study.tell(trial, -x - 0.3 * (trial.params["kind"] != "b"))
+    assert study.best_value == pytest.approx(-0.6, abs=0.02)
+
+
 def test_wrong_options_are_refused() -> None:
     for options in ({"num_initial": 0}, {"num_draws": 0}, {"num_uniform": 0}, {"num_local": -1}):
         with pytest.raises(ValueError, match=next(iter(options))):

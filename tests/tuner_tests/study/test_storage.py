@@ -77,6 +77,24 @@ def test_study_is_in_the_database_under_the_folders_name(
     assert not (plan.folder / "study.journal").exists()
 
 
+def test_default_sampler_proposes_the_same_from_a_database_and_a_journal(
+    tmp_path: Path, url: str
+) -> None:
+    space = make_space(tmp_path, ("num_trials: 2, sampler: random", "num_trials: 14"))
+    params = []
+    for name, storage in (("database", url), ("journal", None)):
+        plan = create_folder(SearchPlan(space, tmp_path / name, storage=storage))
+        for _ in range(2):  # the second half resumes
+            study = open_study(plan.folder, space, storage)
+            for _ in range(7):
+                trial = study.ask(space.distributions())
+                threshold = trial.params["regularizer.threshold"]
+                trial.set_constraint("robust", 0.3 - threshold)
+                study.tell(trial, [1 - threshold, threshold])
+        params.append([trial.params for trial in study.trials])
+    assert params[0] == params[1]
+
+
 def test_folder_remembers_the_url_without_its_password(
     make_plan: Callable[..., SearchPlan], postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
