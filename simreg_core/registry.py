@@ -37,6 +37,8 @@ class Component:
     function: Function = field(repr=False)
     label: str = ""
     """Name in charts and reports; derived from ``name`` if empty."""
+    takes_path: bool = False
+    """Whether a configuration names it as ``name:PATH``."""
 
     @classmethod
     def declare(cls, name: str, **properties: Any) -> Callable[[Function], Self]:
@@ -91,8 +93,6 @@ class Dataset(Component):
     """Number of classes; 0: no labels, None: depends on the files."""
     side: int | None = None
     """Height and width of the stored images in pixels; None: depends on the files."""
-    takes_path: bool = False
-    """Whether a configuration names it as ``name:PATH``."""
     protocol: Mapping[str, Any] | None = None
     """Defaults of a trial on this dataset; None: those of CIFAR-10."""
     download: Function | None = field(default=None, repr=False)
@@ -164,14 +164,14 @@ class Registry(Generic[C]):
         return self._collect(dict(self.own), _declared_by_entry_points())
 
     def get(self, name: str) -> C:
-        """The component with a known name, or of a ``module:function``.
+        """The component with a known name, of ``NAME:PATH`` or of a ``module:function``.
 
         Raises:
             ConfigError: the name is unknown, or the function cannot be imported, is a component of
                 another kind, or is not declared although this kind requires properties.
         """
-        if name in self.known:
-            return self.known[name]
+        if self.is_known(name):
+            return self.known[name.partition(":")[0]]
         self.require(name)
         found = load_function(name)
         if isinstance(found, self._component):
@@ -188,10 +188,20 @@ class Registry(Generic[C]):
 
     def require(self, name: str) -> str:
         """The name; a :class:`ConfigError` if it is not known and no ``module:function``."""
-        if name not in self.known and not is_plugin(name):
-            allowed = ", ".join((*self.known, "MODULE:FUNCTION"))
-            raise ConfigError(f"unknown {self.kind} {name!r}; allowed: {allowed}")
+        if not self.is_known(name) and not is_plugin(name):
+            raise ConfigError(f"unknown {self.kind} {name!r}; allowed: {', '.join(self.allowed())}")
         return name
+
+    def is_known(self, name: str) -> bool:
+        """Whether a known component has this name, with a path if, and only if, it takes one."""
+        kind, _, path = name.partition(":")
+        found = self.known.get(kind)
+        return found is not None and (bool(path) if found.takes_path else name == kind)
+
+    def allowed(self) -> list[str]:
+        """The names that a configuration may have, for messages."""
+        known = (f"{n}:PATH" if found.takes_path else n for n, found in self.known.items())
+        return [*known, "MODULE:FUNCTION"]
 
     def _collect(self, found: dict[str, C], values: Iterable[object]) -> dict[str, C]:
         for value in values:

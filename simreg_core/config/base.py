@@ -78,11 +78,7 @@ def require_dataset(name: str, *others: str) -> None:
     Raises:
         ValueError: lists the allowed names, including ``others``.
     """
-    kind, _, path = name.partition(":")
-    known = DATASETS.known
-    if kind in known and known[kind].takes_path == bool(path):
-        return
-    if kind in known or not is_plugin(name):
-        names = [f"{n}:PATH" if found.takes_path else n for n, found in known.items()]
-        allowed = ", ".join((*others, *names, "MODULE:FUNCTION"))
+    is_declared = name.partition(":")[0] in DATASETS.known
+    if not DATASETS.is_known(name) and (is_declared or not is_plugin(name)):
+        allowed = ", ".join((*others, *DATASETS.allowed()))
         raise ValueError(f"unknown dataset {name!r}; allowed: {allowed}")

@@ -162,7 +162,7 @@ class RegularizerConfig(Config):
     target: Annotated[str, AfterValidator(TARGETS.require)] = "pixel"
     """Target of the features' similarities: ``pixel`` (thresholded pixel similarities),
     ``pixel_raw``, ``label`` (1 within a class, 0 across), ``neural`` (predicted responses),
-    ``v1_gabor``, or ``module:function``."""
+    ``v1_gabor``, ``features:PATH`` (rows of a feature matrix), or ``module:function``."""
     neural_model: str | None = None
     """File of the predictive model for the ``neural`` target."""
     pairs: Literal["all", "high", "low", "positive", "negative", "double"] = "all"

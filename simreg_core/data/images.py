@@ -55,6 +55,8 @@ class ImagePool(NamedTuple):
     num_classes: int
     validation: Split | None = None
     info: PoolInfo = PoolInfo()
+    num_stored: int | None = None
+    """Number of training images that ``ImageRequest.choose`` got; None: unknown."""
 
 
 class ImageRequest(NamedTuple):

@@ -86,15 +86,19 @@ def _load(source: _Source, request: ImageRequest) -> ImagePool:
                 f"{source.name}: the files in {data / source.folder} are damaged: {one_line(err)}; "
                 f"to replace them: {source.command(data)}"
             ) from err
-        train = train.take(torch.from_numpy(request.choose(len(train.labels))))
+        num_stored = len(train.labels)
+        train = train.take(torch.from_numpy(request.choose(num_stored)))
         parts = [*train, *(test if request.limit is None else ())]
         parts[::2] = [convert(images, request) for images in parts[::2]]
-        return {str(n): part.numpy() for n, part in enumerate(parts)}
+        arrays = {str(n): part.numpy() for n, part in enumerate(parts)}
+        return {**arrays, "num_stored": np.array([num_stored])}
 
     stamps = [file_stamp(path) for path in source.paths(data)]
-    arrays = cached_arrays([source.name, request.identity(), *stamps], build)
+    arrays = dict(cached_arrays([source.name, request.identity(), *stamps], build))
+    num_stored = int(arrays.pop("num_stored")[0])
     images, labels, *test = (torch.from_numpy(arrays[str(n)]) for n in range(len(arrays)))
-    return ImagePool(images, labels, Split(*test) if test else None, source.num_classes)
+    held_out = Split(*test) if test else None
+    return ImagePool(images, labels, held_out, source.num_classes, num_stored=num_stored)
 
 
 def _download(source: _Source, data: Path) -> None:

@@ -28,7 +28,7 @@ from simreg_core.storage.location import storage_of
 
 Arrays = Mapping[str, NDArray[Any]]
 
-_FORMAT_VERSION = 3  # increase it when the decoded pixels or the layout of the files change
+_FORMAT_VERSION = 4  # increase it when the decoded pixels or the layout of the files change
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,6 @@ from simreg_core.errors import ConfigError
 from simreg_core.networks.network import FeatureNetwork, build_network, check_network
 from simreg_core.regularizer.loss import SimilarityRegularizer
 from simreg_core.regularizer.pairs import PairSampler
-from simreg_core.regularizer.similarity import PixelSimilarity
 from simreg_core.regularizer.targets import TargetInput, make_target
 from simreg_core.seeding import generator
 from simreg_core.training.state import TrainingState
@@ -74,18 +73,15 @@ def build_regularizer(
             allowed = ", ".join(model.layer_names)
             raise ConfigError(f"regularizer.layers: unknown {layer!r}; allowed: {allowed}")
     device = next(model.parameters()).device
-    held_out = (data.validation, data.test)
-    source = load_regularization_images(config, task, data.train, held_out).to(device)
+    source = load_regularization_images(config, task, data).to(device)
     compared = _shuffled(source, seed) if config.shuffle_targets else source
-    pixels = PixelSimilarity(compared.images)
-    target = make_target(TargetInput(compared.images, compared.labels, pixels, config))
-    pairs = PairSampler(config, pixels)
+    given = TargetInput.of(compared, config)
+    target = make_target(given)
+    pairs = PairSampler(config, given.pixels)
     return SimilarityRegularizer(config, source.images, target, pairs, model).to(device)
 
 
 def _shuffled(source: RegularizationImages, seed: int) -> RegularizationImages:
     """The images in random order: a control with the targets of other images."""
     rng = generator(seed, "shuffled targets")
-    order = torch.randperm(len(source.images), generator=rng).to(source.images.device)
-    labels = None if source.labels is None else source.labels[order]
-    return RegularizationImages(source.images[order], labels)
+    return source.take(torch.randperm(len(source.images), generator=rng).to(source.images.device))

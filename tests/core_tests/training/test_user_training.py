@@ -116,7 +116,7 @@ def test_target_is_followed(
         unlabelled, tmp_path / "cache", r"^regularizer\.target: mine:halves needs labels"
     )
     with pytest.raises(ConfigError, match=r"^regularizer\.target: mine:absent: "):
-        check_target(config.regularizer.model_copy(update={"target": "mine:absent"}))
+        check_target(config.regularizer.model_copy(update={"target": "mine:absent"}), None)
 
 
 # Networks
@@ -229,7 +229,7 @@ WRONG: dict[str, tuple[str, dict[str, str]]] = {
         {
             "raises": "key error 'v4'$",
             "no_similarities": "expected float32 similarities",
-            "numbers": r"found 0\.5$",
+            "numbers": "found float$",
         },
     ),
     "model.architecture": (
