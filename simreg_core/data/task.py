@@ -18,7 +18,7 @@ from simreg_core.config.trial import RegularizerConfig, TaskConfig
 from simreg_core.data.images import ImagePool, ImageRequest, PoolInfo, Split, resize
 from simreg_core.data.registry import load_dataset
 from simreg_core.errors import ConfigError, counted
-from simreg_core.registry import DATASETS, TARGETS
+from simreg_core.registry import DATASETS
 from simreg_core.seeding import generator
 
 _MIN_REST = 3  # two training images and one for validation
@@ -199,8 +199,7 @@ def load_regularization_images(
     excluding copies of held-out images. A smaller N gives a prefix of a larger one.
 
     Raises:
-        ConfigError: the dataset cannot be read, has fewer than N usable images, or has no labels
-            although the target needs them.
+        ConfigError: the dataset cannot be read, or has fewer than N usable images.
     """
     if config.dataset == "task" or _files(config.dataset) == _files(task.dataset):
         found = RegularizationImages(*data.train, data.train_rows, data.num_stored)
@@ -210,11 +209,6 @@ def load_regularization_images(
         raise ConfigError(
             f"regularizer.num_images: {config.num_images} asked, but the regularization "
             f"dataset {config.dataset!r} has {counted(len(found.images), 'image')}"
-        )
-    if TARGETS.get(config.target).needs_labels and found.labels is None:
-        raise ConfigError(
-            f"regularizer.target: {config.target} needs labels; the regularization dataset "
-            f"{config.dataset!r} has none"
         )
     found = found.take(slice(config.num_images))
     require_different(found.images, f"regularizer.dataset: {config.dataset}")

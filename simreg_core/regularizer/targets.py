@@ -51,8 +51,8 @@ class TargetInput(NamedTuple):
 def check_target(config: RegularizerConfig, source: RegularizationImages | None) -> None:
     """Check that the target can be had, before anything is trained.
 
-    The project's own targets need files at most. A feature matrix must fit the images, and a
-    foreign target must work, so these are computed.
+    A target is computed if it depends on more than pixels and a model: a foreign one must work, a
+    feature matrix must fit the images, and the images must have labels.
 
     Args:
         config: The regularizer's configuration.
@@ -68,7 +68,8 @@ def check_target(config: RegularizerConfig, source: RegularizationImages | None)
         raise ConfigError(f"regularizer.target: {err}") from err
     if chosen.check is not None and chosen.needs is not None:
         chosen.check(getattr(config, chosen.needs), key=f"regularizer.{chosen.needs}")
-    if source is not None and (chosen.is_foreign or chosen.takes_path):
+    is_tried = chosen.is_foreign or chosen.takes_path or chosen.needs_labels
+    if source is not None and is_tried:
         make_target(TargetInput.of(source, config))
 
 
@@ -76,10 +77,15 @@ def make_target(source: TargetInput) -> Similarities:
     """S_target of the regularization images, as configured.
 
     Raises:
-        ConfigError: the target cannot be imported or is foreign and fails, or its file is missing
-            or damaged.
+        ConfigError: the target cannot be imported or is foreign and fails, its file is missing or
+            damaged, or it needs labels and the images have none.
     """
     chosen = TARGETS.get(source.config.target)
+    if chosen.needs_labels and source.labels is None:
+        raise ConfigError(
+            f"regularizer.target: {chosen.name} needs labels; the regularization dataset "
+            f"{source.config.dataset!r} has none"
+        )
     if chosen.is_foreign:
         return _foreign_target(chosen, source)
     similarities: Similarities = chosen(source)

@@ -57,7 +57,7 @@ def test_label_target_of_images_without_labels_is_refused(
 ) -> None:
     config = tiny_config({"regularizer.target": "label", "regularizer.dataset": "natural"})
     with pytest.raises(ConfigError, match=r"^regularizer\.target: .*'natural'"):
-        load_regularization_images(config.regularizer, config.task, tiny_data)
+        start(config, tiny_data, torch.device("cpu"))
 
 
 def test_control_takes_the_targets_from_other_images(
