@@ -97,7 +97,7 @@ def test_targets_of_the_users_are_tried(
     np.save("rows.npy", np.eye(9))
     (tmp_path / "own_targets.py").write_text("def vector(source):\n    return source.pixels.nine\n")
     for target, found in {
-        "features:rows.npy": f"{tmp_path / 'rows.npy'} has 9 rows, but .* has 1,797 training images",
+        "features:rows.npy": f"{tmp_path / 'rows.npy'} has 9 rows, .* has 1,797 training images",
         "own_targets:vector": "own_targets:vector: .*no attribute 'nine'",
     }.items():
         settings = f"num_images: 64, target: '{target}'"
