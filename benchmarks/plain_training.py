@@ -75,9 +75,7 @@ class PlainTraining:
             config.model, channels=channels, num_classes=data.num_classes, seed=config.seed
         ).to(device)
         self.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        source = load_regularization_images(
-            config.regularizer, config.task, data.train, (data.validation, data.test)
-        )
+        source = load_regularization_images(config.regularizer, config.task, data)
         self.images = source.images.to(device, torch.float32) / 255
         self.pixels = PixelSimilarity(source.images.to(device))
         self.pairs = list_pairs(len(self.images))

@@ -113,7 +113,8 @@ def make_task(
         noise = torch.randint(128, (number, 1, 32, 32), generator=rng, dtype=torch.uint8)
         return Split(patterns[labels] + noise, labels)
 
-    return TaskData(split(train), split(validation), split(test), _CLASSES, "0" * 16).to(device)
+    splits = split(train), split(validation), split(test)
+    return TaskData(*splits, _CLASSES, "0" * 16, torch.arange(train), train).to(device)
 
 
 def make_trial(dataset: str | None = None, **sections: dict[str, Any]) -> TrialConfig:

@@ -108,12 +108,8 @@ def _component_table(components: Iterable[Any], cells: Cells) -> list[str]:
         cells = {**cells, "meaning": _about}
     if not cells:
         return [", ".join(f"`{component.name}`" for component in components) + "."]
-    rows = [[f"`{_written(c)}`", *(_cell(cell(c)) for cell in cells.values())] for c in components]
+    rows = [[f"`{c.written}`", *(_cell(cell(c)) for cell in cells.values())] for c in components]
     return _markdown_table(["name", *cells], rows)
-
-
-def _written(component: Any) -> str:
-    return f"{component.name}:PATH" if getattr(component, "takes_path", False) else component.name
 
 
 def _or_files(value: int | None) -> object:

@@ -25,4 +25,5 @@ def gratings(request: ImageRequest) -> ImagePool:
     noise = torch.randn(1200, 16, 16, generator=rng)
     pixels = (127.5 + 60 * wave + 40 * noise).clamp(0, 255).to(torch.uint8)
     chosen = torch.from_numpy(request.choose(len(labels)))
-    return ImagePool(convert(pixels[chosen, None], request), labels[chosen], None, num_classes=4)
+    images = convert(pixels[chosen, None], request)
+    return ImagePool(images, labels[chosen], None, num_classes=4, num_stored=len(labels))

@@ -37,6 +37,8 @@ class Component:
     function: Function = field(repr=False)
     label: str = ""
     """Name in charts and reports; derived from ``name`` if empty."""
+    argument: str = ""
+    """``PATH`` if a configuration names it as ``name:PATH``; empty: by its name alone."""
 
     @classmethod
     def declare(cls, name: str, **properties: Any) -> Callable[[Function], Self]:
@@ -47,6 +49,11 @@ class Component:
     def title(self) -> str:
         """The label, or else the name with spaces for underscores."""
         return self.label or self.name.replace("_", " ")
+
+    @property
+    def written(self) -> str:
+        """The name as a configuration has it."""
+        return f"{self.name}:{self.argument}" if self.argument else self.name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function."""
@@ -91,8 +98,6 @@ class Dataset(Component):
     """Number of classes; 0: no labels, None: depends on the files."""
     side: int | None = None
     """Height and width of the stored images in pixels; None: depends on the files."""
-    takes_path: bool = False
-    """Whether a configuration names it as ``name:PATH``."""
     protocol: Mapping[str, Any] | None = None
     """Defaults of a trial on this dataset; None: those of CIFAR-10."""
     download: Function | None = field(default=None, repr=False)
@@ -120,8 +125,6 @@ class Network(Component):
     layers: Function = field(default=lambda config: (), repr=False)
     """``ModelConfig`` to the names of the layers that the regularizer compares by default; empty if
     ``regularizer.layers`` must name them."""
-    takes_name: bool = False
-    """Whether a configuration names it as ``name:NAME``, a network of a library."""
     input_channels: int | None = None
     """Channels that the network takes; None: those of the images."""
 
@@ -172,14 +175,14 @@ class Registry(Generic[C]):
         return self._collect(dict(self.own), _declared_by_entry_points())
 
     def get(self, name: str) -> C:
-        """The component with a known name, or of a ``module:function``.
+        """The component with a known name, of ``NAME:PATH`` or of a ``module:function``.
 
         Raises:
             ConfigError: the name is unknown, or the function cannot be imported, is a component of
                 another kind, or is not declared although this kind requires properties.
         """
-        if name in self.known:
-            return self.known[name]
+        if self.is_known(name):
+            return self.known[name.partition(":")[0]]
         self.require(name)
         found = load_function(name)
         if isinstance(found, self._component):
@@ -194,12 +197,26 @@ class Registry(Generic[C]):
                 f"{name}: not declared; decorate it with simreg_core.registry.{self.kind}"
             ) from err
 
-    def require(self, name: str) -> str:
-        """The name; a :class:`ConfigError` if it is not known and no ``module:function``."""
-        if name not in self.known and not is_plugin(name):
-            allowed = ", ".join((*self.known, "MODULE:FUNCTION"))
+    def require(self, name: str, *others: str) -> str:
+        """The name; a :class:`ConfigError` if it is not known and no ``module:function``.
+
+        ``others`` are further allowed names, for the message.
+        """
+        is_declared = name.partition(":")[0] in self.known
+        if not self.is_known(name) and (is_declared or not is_plugin(name)):
+            allowed = ", ".join((*others, *self.allowed()))
             raise ConfigError(f"unknown {self.kind} {name!r}; allowed: {allowed}")
         return name
+
+    def is_known(self, name: str) -> bool:
+        """Whether a known component has this name, with a path if, and only if, it takes one."""
+        kind, _, path = name.partition(":")
+        found = self.known.get(kind)
+        return found is not None and (bool(path) if found.argument else name == kind)
+
+    def allowed(self) -> list[str]:
+        """The names that a configuration may have, for messages."""
+        return [*(found.written for found in self.known.values()), "MODULE:FUNCTION"]
 
     def _collect(self, found: dict[str, C], values: Iterable[object]) -> dict[str, C]:
         for value in values:

@@ -72,11 +72,11 @@ def check_data(space: SearchSpace, where: str) -> list[dict[str, str]]:
             data = load_task(config.task)
             lines = found.setdefault(config.task, describe_data(data))
             open_folder(config.robustness.corruptions, config.task, data.test)
+            source = None
             if regularizer.alpha > 0:
-                held_out = (data.validation, data.test)
-                load_regularization_images(regularizer, config.task, data.train, held_out)
+                source = load_regularization_images(regularizer, config.task, data)
                 lines |= describe_regularization(regularizer, config.task)
-            check_target(regularizer)
+            check_target(regularizer, source)
             check_before_training(config, data, torch.device("cpu"))
         except ConfigError as err:
             raise ConfigError(f"{where}: trial.{err}") from err

@@ -10,9 +10,13 @@ Exit codes: 0 drawn, 2 there is nothing to draw or the arguments are not usable.
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+import pandas as pd
 
 from analysis.charts import commands
 from analysis.charts.chart import Chart
@@ -25,6 +29,7 @@ from analysis.poster.curve_panels import (
 )
 from analysis.poster.layout import draw_poster
 from analysis.poster.setting_panels import components_panel, cost_panel, tradeoff_panel
+from analysis.results.load import load_started
 from simreg_core import cli
 from simreg_core.errors import ConfigError
 from simreg_core.storage.location import as_place
@@ -106,13 +111,43 @@ def remove_pictures(folder: Path, sources: Iterable[Source]) -> list[Path]:
 def command(source: Source, output: Path) -> str:
     """The command line that makes a panel's results."""
     if source.place == "pairs.parquet":
-        command = f"{cli.program('simreg_core.neural')} compare --output {output / source.place}"
-        return f"{command} --model MODEL --dataset NAME"
+        program = cli.program("simreg_core.neural")
+        path = shlex.quote(str(output / source.place))
+        return f"{program} compare --output {path} {_compared(output)}"
     space = f"search_spaces/poster/{source.place}"
     return (
         f"{cli.program('tuner.run')} --space {space}.yaml --output {output}"
         f"   (small version: {space}_small.yaml)"
     )
+
+
+def _compared(output: Path) -> str:
+    """Flags that compare the targets of the search that has the most."""
+    searches: list[pd.DataFrame] = []
+    for place in dict.fromkeys(source.place for source in SOURCES[1:]):
+        with suppress(ConfigError):  # a reason why its panel is not drawn
+            searches.append(load_started(output / place).trials)
+    trials = max(searches, key=lambda s: s["regularizer.target"].nunique(), default=None)
+    if trials is None or trials.empty:
+        return "--dataset NAME --target NAME --target NAME"
+    first = trials.iloc[0]
+    is_own = first["regularizer.dataset"] == "task"
+    models = trials["regularizer.neural_model"].dropna()
+    flags = [
+        ("--dataset", first["task.dataset" if is_own else "regularizer.dataset"]),
+        ("--image-size", first["task.image_size"]),
+        ("--model", models.iloc[0] if len(models) else None),
+        *(("--target", name) for name in _distinct(trials["regularizer.target"].dropna())),
+    ]
+    color = " --color" if pd.notna(first["task.color"]) and first["task.color"] else ""
+    given = (f"{flag} {shlex.quote(str(value))}" for flag, value in flags if pd.notna(value))
+    return " ".join(given) + color
+
+
+def _distinct(targets: Iterable[str]) -> list[str]:
+    """Two or more targets to compare: pixels without the threshold, then the others."""
+    others = [name for name in dict.fromkeys(targets) if name not in ("pixel", "pixel_raw")]
+    return ["pixel_raw", *(others or ["v1_gabor"])]
 
 
 def _parser() -> cli.Parser:

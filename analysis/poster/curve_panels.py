@@ -23,44 +23,50 @@ from analysis.poster.variants import (
     load_study,
     mean_over_seeds,
     network_rows,
+    target_name,
 )
-from analysis.results.load import PAIR_COLUMNS, ResultsError, load_pairs, load_table
+from analysis.results.load import ResultsError, load_pairs, load_table
 from simreg_core.results.measurements import CORRUPTION_PREFIX
 from simreg_core.storage.location import to_path
 
 MAX_POINTS_DRAWN = 4000
+_COMPARED = {
+    "pixel": "pixels, thresholded",
+    "pixel_raw": "pixels",
+    "label": "labels",
+    "neural": "neural responses",
+    "recorded": "recorded responses",
+    "v1_gabor": "V1 Gabor responses",
+}
 
 
 def similarity_panel(path: str | Path, split: str) -> Chart:
-    """Section 2: pixel similarities against similarities of neural responses, over image pairs.
+    """Section 2: the similarities of the first target against those of the others, over pairs.
 
     The split is not used: pairs belong to the regularization images.
     """
     path = to_path(path)
     pairs = load_pairs(path)
-    columns = [name for name in PAIR_COLUMNS[1:] if pairs[name].notna().any()]
-    panels = tuple(_scatter(pairs[["pixel_similarity", name]].dropna(), path) for name in columns)
-    if not panels:
-        raise ResultsError(f"{path}: no pair has a neural or V1 Gabor similarity")
+    first, *others = pairs
+    panels = tuple(_scatter(pairs[[first, name]].dropna(), path) for name in others)
     drawn = max(len(panel.series[0].x) for panel in panels)
     part = f", {drawn:,} of them drawn" if drawn < len(pairs) else ""
-    title = "2. Similarities of pixels and of neural responses"
+    title = "2. Similarities of the same images by different targets"
     note = f"n = {len(pairs):,} image pairs{part}; r is Pearson's correlation over all pairs"
     return Chart("2_similarity", title, panels, "", note)
 
 
 def _scatter(pairs: pd.DataFrame, path: Path) -> Panel:
-    response = str(pairs.columns[1])
-    name = response.removesuffix("_similarity").replace("_", " ")
+    names = [str(name) for name in pairs]
     values = pairs.to_numpy(dtype=np.float64)
     if len(values) < 3 or not np.isfinite(values).all() or not values.std(axis=0).all():
-        raise ResultsError(f"{path}: {response} needs 3 or more finite pairs that differ")
+        raise ResultsError(f"{path}: {' and '.join(names)} need 3 or more finite pairs that differ")
     correlation = float(np.corrcoef(values.T)[0, 1])
     drawn = values[:: -(-len(values) // MAX_POINTS_DRAWN)]
     size = 0.6 * point_size(len(drawn))
     points = scatter("pairs", drawn, size=size, opacity=0.4, in_legend=False)
-    axes = AxisSpec("similarity of pixels"), AxisSpec(f"similarity of {name} responses")
-    return Panel(f"r = {correlation:.3f}", *axes, (points,))
+    x, y = (AxisSpec(f"similarity of {_COMPARED.get(n, target_name(n))}") for n in names)
+    return Panel(f"r = {correlation:.3f}", x, y, (points,))
 
 
 def curves_panel(

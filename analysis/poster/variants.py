@@ -99,7 +99,15 @@ def short_value(name: str, value: object) -> str:
     """``alpha 0.1``, ``pairs high``: symbol or last part of the name, and the value."""
     symbol = _SYMBOLS.get(name, name.rpartition(".")[2].replace("_", " "))
     text = format_value(value)
-    return dataset_name(text) if name == "regularizer.dataset" else f"{symbol} {text}"
+    if name == "regularizer.dataset":
+        return dataset_name(text)
+    return f"{symbol} {target_name(text) if name == 'regularizer.target' else text}"
+
+
+def target_name(target: str) -> str:
+    """A target's name in a few letters: of ``features:PATH``, that of the file."""
+    kind, _, path = target.partition(":")
+    return Path(path).stem if kind == "features" else target
 
 
 def dataset_name(dataset: str) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from simreg_core.errors import ConfigError
+from simreg_core.errors import ConfigError, counted
 from simreg_core.registry import Metric
 from simreg_core.results.schema import SPLITS, TABLES, Status, metrics_in
 from simreg_core.results.tables import read_parquet, read_table
@@ -31,7 +31,7 @@ _PANDAS_TYPES = {
     "bool": pd.BooleanDtype(),
     "string": pd.StringDtype(),
 }
-PAIR_COLUMNS = ("pixel_similarity", "neural_similarity", "v1_gabor_similarity")
+_PAIR_SUFFIX = "_similarity"
 
 
 class ResultsError(ConfigError):
@@ -136,20 +136,24 @@ def load_pairs(path: str | Path) -> pd.DataFrame:
     """Similarities of image pairs as ``python -m simreg_core.neural compare`` writes them.
 
     Returns:
-        One row per pair: :data:`PAIR_COLUMNS`, float64, each in [-1, 1]; a similarity that the
-        file does not have is NaN.
+        One row per pair, and two or more columns, float64: the similarities, each in [-1, 1],
+        by the name of the target.
 
     Raises:
-        ConfigError: the file is missing, unreadable or empty, or a column has no numbers.
+        ConfigError: the file is missing, unreadable or empty, has fewer than two similarities, or
+            a column has no numbers.
     """
     path = to_path(path)
     table = read_parquet(path).to_pandas()
-    if PAIR_COLUMNS[0] not in table or table.empty:
-        raise ResultsError(f"{path}: holds no pairs with a column {PAIR_COLUMNS[0]}")
-    try:
-        return pd.DataFrame(
-            {name: table.get(name, np.nan) for name in PAIR_COLUMNS}, index=table.index, dtype=float
+    names = [name for name in map(str, table) if name.endswith(_PAIR_SUFFIX)]
+    if len(names) < 2 or table.empty:
+        raise ResultsError(
+            f"{path}: expected pairs with two or more columns NAME{_PAIR_SUFFIX}, found "
+            f"{counted(len(table), 'row')} with {', '.join(map(str, table)) or 'no columns'}"
         )
+    try:
+        columns = {name.removesuffix(_PAIR_SUFFIX): table[name] for name in names}
+        return pd.DataFrame(columns, index=table.index, dtype=float)
     except (TypeError, ValueError) as err:
         raise ResultsError(f"{path}: a similarity is no number: {err}") from err
 

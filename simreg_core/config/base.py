@@ -8,9 +8,6 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from simreg_core.plugins import is_plugin
-from simreg_core.registry import DATASETS, NETWORKS
-
 PositiveInt = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 T = TypeVar("T")
@@ -70,34 +67,3 @@ class Config(BaseModel):
     """Frozen and strictly typed, without unknown keys or infinite numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-def require_network(name: str) -> str:
-    """Check for a known network, ``LIBRARY:NAME`` or ``module:function``; returns the name.
-
-    Raises:
-        ValueError: lists the allowed names.
-    """
-    kind, _, inner = name.partition(":")
-    known = NETWORKS.known
-    if known[kind].takes_name != bool(inner) if kind in known else not is_plugin(name):
-        names = [f"{n}:NAME" if found.takes_name else n for n, found in known.items()]
-        allowed = ", ".join((*names, "MODULE:FUNCTION"))
-        raise ValueError(f"unknown network {name!r}; allowed: {allowed}")
-    return name
-
-
-def require_dataset(name: str, *others: str) -> None:
-    """Check for a known dataset, ``NAME:PATH`` or ``module:function``.
-
-    Raises:
-        ValueError: lists the allowed names, including ``others``.
-    """
-    kind, _, path = name.partition(":")
-    known = DATASETS.known
-    if kind in known and known[kind].takes_path == bool(path):
-        return
-    if kind in known or not is_plugin(name):
-        names = [f"{n}:PATH" if found.takes_path else n for n, found in known.items()]
-        allowed = ", ".join((*others, *names, "MODULE:FUNCTION"))
-        raise ValueError(f"unknown dataset {name!r}; allowed: {allowed}")

@@ -15,7 +15,7 @@ from simreg_core.config.messages import validated
 from simreg_core.config.trial import TrialConfig
 from simreg_core.config.yaml_io import get_dotted, parse_override, read_yaml_mapping, set_dotted
 from simreg_core.errors import ConfigError
-from simreg_core.registry import DATASETS
+from simreg_core.registry import DATASETS, TARGETS
 from simreg_core.storage.location import to_path
 
 _PATH_KEYS = ("neural_model", "folder")
@@ -41,8 +41,8 @@ def set_field(trial: dict[str, Any], key: str, value: Any, where: str) -> None:
 def absolute_paths(value: Any, key: str = "") -> Any:
     """``value`` with all paths made absolute, because trials run in other working directories.
 
-    Paths follow ``parquet:`` and the like, or are values of the keys ``neural_model`` and
-    ``folder``.
+    Paths follow ``parquet:``, ``features:`` and the like, or are values of the keys
+    ``neural_model`` and ``folder``.
     """
     if isinstance(value, Mapping):
         # The choices of a searched path (regularizer.neural_model) are paths, too.
@@ -54,8 +54,7 @@ def absolute_paths(value: Any, key: str = "") -> Any:
         return [absolute_paths(item, key) for item in value]
     if isinstance(value, str):
         kind, _, path = value.partition(":")
-        found = DATASETS.known.get(kind)
-        if found is not None and found.takes_path and path:
+        if path and (DATASETS.is_known(value) or TARGETS.is_known(value)):
             return f"{kind}:{os.path.abspath(os.path.expanduser(path))}"
         if key in _PATH_KEYS and value and value != "categorical":
             return os.path.abspath(os.path.expanduser(value))

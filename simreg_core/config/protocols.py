@@ -45,7 +45,7 @@ def protocol_of(dataset: str) -> str:
 def _declared(dataset: str) -> Mapping[str, Any] | None:
     """What a dataset declares; None if it declares nothing, or cannot be imported."""
     try:
-        return DATASETS.get(dataset).protocol
+        return (DATASETS.known.get(dataset) or DATASETS.get(dataset)).protocol
     except ConfigError:  # reported when the dataset is loaded
         return None
 

@@ -22,9 +22,7 @@ from simreg_core.config.base import (
     PositiveInt,
     Seed,
     dtype_of,
-    require_dataset,
     require_known,
-    require_network,
     require_pair,
 )
 from simreg_core.config.protocols import protocols, with_protocol
@@ -57,7 +55,7 @@ class TaskConfig(Config):
     @field_validator("dataset")
     @classmethod
     def _known_task(cls, name: str) -> str:
-        require_dataset(name)
+        DATASETS.require(name)
         if name in DATASETS.known and DATASETS.known[name].classes == 0:
             raise ValueError(f"{name!r} has no labels; use it as regularizer.dataset only")
         return name
@@ -73,7 +71,7 @@ class TaskConfig(Config):
 class ModelConfig(Config):
     """The network; by default a ResNet for small images, without max-pooling (arXiv:2410.03952)."""
 
-    architecture: Annotated[str, AfterValidator(require_network)] = "resnet18"
+    architecture: Annotated[str, AfterValidator(NETWORKS.require)] = "resnet18"
     """``resnet18``, ``resnet34`` or ``resnet50`` for small images (7x7 stride-1 stem, no
     max-pooling), ``torchvision:NAME``, ``timm:NAME`` or ``module:function``."""
     options: dict[str, float | int | str | bool] = {}
@@ -179,7 +177,7 @@ class RegularizerConfig(Config):
     target: Annotated[str, AfterValidator(TARGETS.require)] = "pixel"
     """Target of the features' similarities: ``pixel`` (thresholded pixel similarities),
     ``pixel_raw``, ``label`` (1 within a class, 0 across), ``neural`` (predicted responses),
-    ``v1_gabor``, or ``module:function``."""
+    ``v1_gabor``, ``features:PATH`` (rows of a feature matrix), or ``module:function``."""
     neural_model: str | None = None
     """File of the predictive model for the ``neural`` target."""
     pairs: Literal["all", "high", "low", "positive", "negative", "double"] = "all"
@@ -204,7 +202,7 @@ class RegularizerConfig(Config):
     @classmethod
     def _known(cls, name: str) -> str:
         if name != "task":
-            require_dataset(name, "task")
+            DATASETS.require(name, "task")
         return name
 
     @model_validator(mode="after")

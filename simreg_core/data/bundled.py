@@ -38,7 +38,8 @@ def digits(request: ImageRequest) -> ImagePool:
     pixels = np.rint(stored.images[chosen] * (255 / 16)).astype(np.uint8)
     labels = torch.from_numpy(stored.target[chosen].astype(np.int64))
     images = convert(torch.from_numpy(pixels)[:, None], request)
-    return ImagePool(images, labels, None, num_classes=10)
+    num_stored = len(stored.target)
+    return ImagePool(images, labels, None, num_classes=10, num_stored=num_stored)
 
 
 @dataset("natural", classes=0, side=_PATCH_SIZE)
@@ -53,4 +54,5 @@ def natural(request: ImageRequest) -> ImagePool:
         patches.append(windows.permute(1, 2, 0, 3, 4).flatten(0, 1))
     images = torch.cat(patches)
     chosen = torch.from_numpy(request.choose(len(images)))
-    return ImagePool(resize(images[chosen], request.size), None, None, num_classes=0)
+    found = resize(images[chosen], request.size)
+    return ImagePool(found, None, None, num_classes=0, num_stored=len(images))

@@ -93,11 +93,12 @@ def load_encoded(
     for role, split in splits.items():
         if isinstance(split.labels, str):
             info = PoolInfo(no_labels=split.labels)
-            return ImagePool(torch.from_numpy(arrays["train"]), None, None, 0, info=info)
+            images = torch.from_numpy(arrays["train"])
+            return ImagePool(images, None, None, 0, info=info, num_stored=num_train)
         num_classes = max(num_classes, int(split.labels.max()) + 1)
         labels = torch.from_numpy(split.labels[split.rows])
         found[role] = Split(torch.from_numpy(arrays[role]), labels)
-    return ImagePool.of_splits(found, num_classes)
+    return ImagePool.of_splits(found, num_classes, num_stored=num_train)
 
 
 def _decode_splits(

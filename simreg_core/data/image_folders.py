@@ -24,7 +24,7 @@ _DECODED_AT_ONCE = 1024
 _FOR_IMAGES = ("data", "image", "images", "img", "imgs", "jpg", "jpeg", "png")
 
 
-@dataset("folder", takes_path=True)
+@dataset("folder", argument="PATH")
 def load_folder(request: ImageRequest) -> ImagePool:
     """``PATH/CLASS/*``; or ``PATH/train/CLASS/*``, with optional ``PATH/test`` and ``val``."""
     listing = Listing(Path(request.path))
@@ -32,7 +32,7 @@ def load_folder(request: ImageRequest) -> ImagePool:
     return _load(_find_splits(listing), listing, request)
 
 
-@dataset("imagenet", takes_path=True)
+@dataset("imagenet", argument="PATH")
 def load_imagenet(request: ImageRequest) -> ImagePool:
     """``PATH/train/WNID/*.JPEG`` with ``PATH/val/WNID/*.JPEG``, if it exists, as test set."""
     train, val = Path(request.path) / "train", Path(request.path) / "val"

@@ -58,14 +58,18 @@ class ImagePool(NamedTuple):
     num_classes: int
     validation: Split | None = None
     info: PoolInfo = PoolInfo()
+    num_stored: int | None = None
+    """Number of training images that ``ImageRequest.choose`` got; None: unknown."""
 
     @classmethod
-    def of_splits(cls, splits: Mapping[Role, Split], num_classes: int) -> ImagePool:
+    def of_splits(
+        cls, splits: Mapping[Role, Split], num_classes: int, *, num_stored: int
+    ) -> ImagePool:
         """A dataset with labels; a validation set serves as test set if there is none."""
         test, validation = splits.get("test"), splits.get("validation")
         if test is None:
             test, validation = validation, None
-        return cls(*splits["train"], test, num_classes, validation)
+        return cls(*splits["train"], test, num_classes, validation, num_stored=num_stored)
 
 
 class ImageRequest(NamedTuple):

@@ -30,7 +30,7 @@ StoredSplits = Mapping[Role, tuple[Tensor, Tensor | None]]
 """Images uint8 (N, C, H, W) and labels int64 (N,) of every split, as stored."""
 
 
-@dataset("npz", takes_path=True)
+@dataset("npz", argument="PATH")
 def load_npz(request: ImageRequest) -> ImagePool:
     """The NumPy file ``PATH`` with arrays ``x_train``, ``y_train``, ``x_test`` and ``y_test``."""
     path = request.path
@@ -116,7 +116,10 @@ def load_arrays(
             if role not in splits:
                 continue
             images, labels = splits[role]
-            chosen = request.choose(len(images)) if role == "train" else np.arange(len(images))
+            chosen = np.arange(len(images))
+            if role == "train":
+                arrays["num_stored"] = np.array(len(images))
+                chosen = request.choose(len(images))
             arrays[role] = convert(images[torch.from_numpy(chosen)], request).numpy()
             require_size(arrays[role].shape[1:], arrays["train"].shape[1:], f"{role} set")
             if labels is not None:
@@ -125,9 +128,10 @@ def load_arrays(
 
     stored = cached_arrays([*identity, request.identity()], build)
     arrays = {name: torch.from_numpy(array) for name, array in stored.items()}
+    num_stored = int(arrays["num_stored"])
     roles = [role for role in ROLES if role in arrays]
     if not all(f"{role}_labels" in arrays for role in roles):
-        return ImagePool(arrays["train"], None, None, 0)
+        return ImagePool(arrays["train"], None, None, 0, num_stored=num_stored)
     splits = {role: Split(arrays[role], arrays[f"{role}_labels"]) for role in roles}
     num_classes = 1 + max(int(split.labels.max()) for split in splits.values())
-    return ImagePool.of_splits(splits, num_classes)
+    return ImagePool.of_splits(splits, num_classes, num_stored=num_stored)

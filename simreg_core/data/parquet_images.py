@@ -30,7 +30,7 @@ _BUFFER = 2**20
 _SHARD = re.compile(r"[-_.](?P<number>\d+)(-of-(?P<total>\d+)(-[0-9a-f]+)?)?$")
 
 
-@dataset("parquet", takes_path=True)
+@dataset("parquet", argument="PATH")
 def load_parquet(request: ImageRequest) -> ImagePool:
     """``PATH/train.parquet`` or its shards, with, if they exist, ``test`` and ``validation``."""
     listing = Listing(Path(request.path))

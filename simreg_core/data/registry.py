@@ -10,7 +10,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from simreg_core.config.base import require_dataset
 from simreg_core.data.images import ImagePool, ImageRequest
 from simreg_core.errors import ConfigError, concerning
 from simreg_core.plugins import foreign_code
@@ -18,7 +17,13 @@ from simreg_core.registry import DATASETS, Dataset
 
 
 def load_dataset(
-    name: str, *, color: bool, size: int | None, key: str, limit: int | None = None, seed: int = 0
+    name: str,
+    *,
+    color: bool,
+    size: int | None,
+    key: str = "dataset",
+    limit: int | None = None,
+    seed: int = 0,
 ) -> ImagePool:
     """The images of a dataset with the requested channels and size.
 
@@ -31,12 +36,11 @@ def load_dataset(
     """
     with concerning(key):
         try:
-            require_dataset(name)
-            kind, _, path = name.partition(":")
-            found = DATASETS.known[kind] if kind in DATASETS.known else DATASETS.get(name)
+            DATASETS.require(name)
         except ValueError as err:
             raise ConfigError(str(err)) from err
-        request = ImageRequest(color, size, limit, seed, path)
+        found = DATASETS.get(name)
+        request = ImageRequest(color, size, limit, seed, name.partition(":")[2])
         return _foreign_pool(found, request) if found.is_foreign else found(request)
 
 
@@ -47,10 +51,20 @@ def _foreign_pool(dataset: Dataset, request: ImageRequest) -> ImagePool:
     if not isinstance(pool, ImagePool):
         raise ConfigError(f"{dataset.name}: expected an ImagePool, found {type(pool).__name__}")
     with concerning(dataset.name):
+        _check_number(pool, request)
         for split in ((pool.images, pool.labels), pool.test, pool.validation):
             if split is not None:
                 _check_split(*split, pool.num_classes, request)
     return pool
+
+
+def _check_number(pool: ImagePool, request: ImageRequest) -> None:
+    found, stored = len(pool.images), pool.num_stored
+    if stored is not None and found != len(request.choose(stored)):
+        raise ConfigError(
+            f"expected {len(request.choose(stored))} images (num_stored is {stored}, limit "
+            f"{request.limit}), found {found}; request.choose says which"
+        )
 
 
 def _check_split(

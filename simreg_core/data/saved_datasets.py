@@ -27,7 +27,7 @@ from simreg_core.storage.array_cache import file_stamp
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
 
 
-@dataset("arrow", takes_path=True)
+@dataset("arrow", argument="PATH")
 def load_saved(request: ImageRequest) -> ImagePool:
     """The folder that ``Dataset.save_to_disk`` or ``DatasetDict.save_to_disk`` wrote."""
     listing = Listing(Path(request.path))

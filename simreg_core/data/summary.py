@@ -53,7 +53,7 @@ def describe_data(data: TaskData) -> dict[str, str]:
 def describe_regularization(config: RegularizerConfig, task: TaskConfig) -> dict[str, str]:
     """Label to text of the files that a regularization dataset of its own leaves out."""
     known = DATASETS.known.get(config.dataset.partition(":")[0])
-    if config.dataset == task.dataset or known is None or not known.takes_path:
+    if config.dataset == task.dataset or known is None or not known.argument:
         return {}
     pool = load_dataset(
         config.dataset, color=task.color, size=task.image_size, key="regularizer.dataset", limit=1

@@ -8,37 +8,46 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from simreg_core.config.trial import RegularizerConfig, TaskConfig
-from simreg_core.data.images import ImagePool, PoolInfo, Split, resize
+from simreg_core.data.images import ImagePool, ImageRequest, PoolInfo, Split, resize
 from simreg_core.data.registry import load_dataset
 from simreg_core.errors import ConfigError, counted
-from simreg_core.registry import DATASETS, TARGETS
+from simreg_core.registry import DATASETS
 from simreg_core.seeding import generator
 
 _MIN_REST = 3  # two training images and one for validation
 
 
 class RegularizationImages(NamedTuple):
-    """The N regularization images uint8 (N, C, H, W) and their labels int64 (N,), if any."""
+    """The N regularization images, and where their dataset has them."""
 
     images: Tensor
+    """uint8 (N, C, H, W)."""
     labels: Tensor | None
+    """int64 (N,); None if the images have no labels."""
+    rows: Tensor | None
+    """Positions among the training images of the dataset in their stored order, int64 (N,); None
+    if a dataset of the user's own does not say ``num_stored``."""
+    num_stored: int | None
+    """Number of training images of the dataset; None as ``rows``."""
 
     def to(self, device: torch.device) -> RegularizationImages:
         """These images on ``device``."""
-        labels = None if self.labels is None else self.labels.to(device)
-        return RegularizationImages(self.images.to(device), labels)
+        return self._changed(lambda values: values.to(device))
 
     def take(self, index: slice | Tensor | Sequence[int]) -> RegularizationImages:
         """The images with these indices."""
-        labels = None if self.labels is None else self.labels[index]
-        return RegularizationImages(self.images[index], labels)
+        return self._changed(lambda values: values[index])
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> RegularizationImages:
+        labels, rows = (None if v is None else change(v) for v in (self.labels, self.rows))
+        return RegularizationImages(change(self.images), labels, rows, self.num_stored)
 
 
 class TaskData(NamedTuple):
@@ -50,6 +59,11 @@ class TaskData(NamedTuple):
     num_classes: int
     fingerprint: str
     """16 hexadecimal digits that change with the content."""
+    train_rows: Tensor
+    """Positions of ``train`` among the training images of the dataset in their stored order,
+    int64 (N,), on the CPU."""
+    num_stored: int
+    """Number of training images of the dataset."""
     info: PoolInfo = PoolInfo()
 
     def split(self, name: str) -> Split:
@@ -100,12 +114,14 @@ def load_task(config: TaskConfig) -> TaskData:
         )
     if validation is None:
         validation = labelled.take(order[:num_validation])
-    train = labelled.take(order[num_validation : num_validation + num_train])
+    rows = order[num_validation : num_validation + num_train]
+    train = labelled.take(rows)
     digest = hashlib.sha256()
     for tensor in (*train, *validation, *test):
         digest.update(tensor.contiguous().numpy().tobytes())
-    fingerprint = digest.hexdigest()[:16]
-    return TaskData(train, validation, test, pool.num_classes, fingerprint, pool.info)
+    fingerprint, num_stored = digest.hexdigest()[:16], len(pool.images)
+    splits = train, validation, test
+    return TaskData(*splits, pool.num_classes, fingerprint, rows, num_stored, pool.info)
 
 
 def _own(found: Split | None, asked: int | None, name: str, config: TaskConfig) -> Split | None:
@@ -174,7 +190,7 @@ def order_of_test_images(config: TaskConfig, num_available: int, num_used: int) 
 
 
 def load_regularization_images(
-    config: RegularizerConfig, task: TaskConfig, train: Split, held_out: Sequence[Split]
+    config: RegularizerConfig, task: TaskConfig, data: TaskData
 ) -> RegularizationImages:
     """The N regularization images, with the channels and size of the task's images.
 
@@ -183,22 +199,16 @@ def load_regularization_images(
     excluding copies of held-out images. A smaller N gives a prefix of a larger one.
 
     Raises:
-        ConfigError: the dataset cannot be read, has fewer than N usable images, or has no labels
-            although the target needs them.
+        ConfigError: the dataset cannot be read, or has fewer than N usable images.
     """
     if config.dataset == "task" or _files(config.dataset) == _files(task.dataset):
-        found = RegularizationImages(*train)
+        found = RegularizationImages(*data.train, data.train_rows, data.num_stored)
     else:
-        found = _other_images(config, task, train.images.shape[-1], held_out)
+        found = _other_images(config, task, data)
     if config.num_images > len(found.images):
         raise ConfigError(
             f"regularizer.num_images: {config.num_images} asked, but the regularization "
             f"dataset {config.dataset!r} has {counted(len(found.images), 'image')}"
-        )
-    if TARGETS.get(config.target).needs_labels and found.labels is None:
-        raise ConfigError(
-            f"regularizer.target: {config.target} needs labels; the regularization dataset "
-            f"{config.dataset!r} has none"
         )
     found = found.take(slice(config.num_images))
     require_different(found.images, f"regularizer.dataset: {config.dataset}")
@@ -206,9 +216,10 @@ def load_regularization_images(
 
 
 def _other_images(
-    config: RegularizerConfig, task: TaskConfig, side: int, held_out: Sequence[Split]
+    config: RegularizerConfig, task: TaskConfig, data: TaskData
 ) -> RegularizationImages:
     """At least N images in the drawn order, without those that equal held-out ones of this size."""
+    side, held_out = data.train.images.shape[-1], (data.validation, data.test)
     excluded = {name for split in held_out for name in _digests(resize(split.images, side))}
     limit = config.num_images
     while True:
@@ -223,7 +234,12 @@ def _other_images(
         kept = [n for n, name in enumerate(_digests(pool.images)) if name not in excluded]
         num_dropped = len(pool.images) - len(kept)
         if not num_dropped or len(kept) >= config.num_images:
-            return RegularizationImages(pool.images, pool.labels).take(kept)
+            rows = None
+            if pool.num_stored is not None:
+                request = ImageRequest(task.color, side, limit, task.split_seed)
+                rows = torch.from_numpy(request.choose(pool.num_stored))
+            found = RegularizationImages(pool.images, pool.labels, rows, pool.num_stored)
+            return found.take(kept)
         if len(pool.images) < limit:  # the dataset has no more images
             raise ConfigError(
                 f"regularizer.num_images: {config.num_images} asked, but of the "

@@ -15,7 +15,7 @@ from simreg_core.plugins import foreign_code
 from simreg_core.registry import network
 
 
-@network("torchvision", takes_name=True, input_channels=3)
+@network("torchvision", argument="NAME", input_channels=3)
 def torchvision_network(config: ModelConfig, *, channels: int, num_classes: int) -> nn.Module:
     """``torchvision:NAME``, a classifier of ``torchvision.models``; takes RGB images only."""
     models = _import("torchvision.models", config)
@@ -28,7 +28,7 @@ def torchvision_network(config: ModelConfig, *, channels: int, num_classes: int)
     return built
 
 
-@network("timm", takes_name=True)
+@network("timm", argument="NAME")
 def timm_network(config: ModelConfig, *, channels: int, num_classes: int) -> nn.Module:
     """``timm:NAME``, a classifier of the package timm (the extra ``timm``)."""
     timm = _import("timm", config)

@@ -79,9 +79,6 @@ class Classifier(nn.Module):
 
 def architecture_of(config: ModelConfig) -> Network:
     """What builds the network of a configuration."""
-    kind = config.architecture.partition(":")[0]
-    if kind in NETWORKS.known:
-        return NETWORKS.known[kind]
     with concerning("model.architecture"):
         return NETWORKS.get(config.architecture)
 

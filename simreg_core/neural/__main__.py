@@ -1,7 +1,7 @@
 """``python -m simreg_core.neural``: fit, compare and simulate models of neural responses.
 
-``fit`` fits a predictive model to recordings, ``compare`` compares its similarities with those of
-pixels and Gabor units, and ``simulate`` writes a recording with known rates.
+``fit`` fits a predictive model to recordings, ``compare`` compares the similarities of its
+predictions with those of other targets, and ``simulate`` writes a recording with known rates.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from simreg_core.errors import ConfigError, counted
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from simreg_core.data.task import RegularizationImages
     from simreg_core.neural.model import FitRecord, FittedModel
+    from simreg_core.regularizer.targets import Similarities
 
 log = logging.getLogger(__name__)
 
@@ -148,42 +150,77 @@ def _summary(results: dict[str, Any], records: Sequence[FitRecord]) -> str:
 
 
 def _compare(args: argparse.Namespace) -> None:
-    from simreg_core.neural.compare import compare, correlations, write_table
-    from simreg_core.neural.model import load_model
-    from simreg_core.neural.recordings import load_recordings
+    import torch
 
-    model = load_model(args.model, key="--model", device=cli.pick_device(args.device))
-    recorded = None
+    from simreg_core.data.task import RegularizationImages
+    from simreg_core.neural.compare import compare, correlations, write_table
+    from simreg_core.neural.recordings import load_recordings
+    from simreg_core.regularizer.responses import ResponseSimilarity
+
     if args.recordings is None:
-        images = _dataset_images(args)
+        source, recorded = _dataset_images(args, color=args.color, size=args.image_size), {}
     else:
         recordings = load_recordings(args.recordings)
-        images, recorded = recordings.images, recordings.mean_responses()
-    columns = compare(model, images, num_pairs=args.num_pairs, seed=args.seed, recorded=recorded)
+        number = len(recordings.images)
+        source = RegularizationImages(recordings.images, None, torch.arange(number), number)
+        recorded = {"recorded": ResponseSimilarity(recordings.mean_responses())}
+    targets = _targets(args, source) | recorded
+    if len(targets) < 2:
+        raise ConfigError(f"--target: expected two or more to compare, found {', '.join(targets)}")
+    columns = compare(targets, len(source.images), num_pairs=args.num_pairs, seed=args.seed)
     write_table(columns, args.output)
-    print(f"correlation of similarities over {args.num_pairs} random pairs of {len(images)} images")
+    print(
+        f"correlation of similarities over {args.num_pairs} random pairs of "
+        f"{len(source.images)} images"
+    )
+    width = max(9, *map(len, targets))
     for (a, b), value in correlations(columns).items():
-        print(f"{a:9} {b:9} {value:6.3f}")
+        print(f"{a:{width}} {b:{width}} {value:6.3f}")
     print(f"\npairs: {args.output}")
 
 
-def _dataset_images(args: argparse.Namespace) -> Tensor:
+def _targets(args: argparse.Namespace, source: RegularizationImages) -> dict[str, Similarities]:
+    """The compared targets by name."""
+    from simreg_core.config.trial import RegularizerConfig
+    from simreg_core.neural.model import load_model
+    from simreg_core.regularizer.targets import TargetInput, make_target
+
+    model = None if args.model is None else str(args.model)
+    if model is not None:
+        load_model(model, key="--model")  # names the flag if it fails
+    made: dict[str, Similarities] = {}
+    for name in args.target or ("pixel_raw", *(["neural"] if model else []), "v1_gabor"):
+        settings = {"target": name, "dataset": args.dataset or "task"}
+        if name == "neural":
+            settings["neural_model"] = model
+        check = RegularizerConfig.model_validate
+        config = validated(check, settings, RegularizerConfig, "--target")
+        made[name] = make_target(TargetInput.of(source, config))
+    return made
+
+
+def _dataset_images(
+    args: argparse.Namespace, *, color: bool = False, size: int | None = None
+) -> RegularizationImages:
     """At most ``--num-images`` random images of ``--dataset``."""
     import torch
 
     from simreg_core.data.registry import load_dataset
+    from simreg_core.data.task import RegularizationImages
     from simreg_core.seeding import generator
 
-    images = load_dataset(args.dataset, color=False, size=None, key="--dataset").images
-    order = torch.randperm(len(images), generator=generator(args.seed, "images"))
-    return images[order[: args.num_images]]
+    pool = load_dataset(args.dataset, color=color, size=size, key="--dataset")
+    number = len(pool.images)
+    order = torch.randperm(number, generator=generator(args.seed, "images"))
+    whole = RegularizationImages(pool.images, pool.labels, torch.arange(number), number)
+    return whole.take(order[: args.num_images])
 
 
 def _simulate(args: argparse.Namespace) -> None:
     from simreg_core.neural.recordings import save_recordings
     from simreg_core.neural.simulate import simulate
 
-    images = _dataset_images(args)
+    images = _dataset_images(args).images
     options = {name: getattr(args, name) for name in ("num_neurons", "repeats", "mean_count")}
     try:
         recordings, rates = simulate(images, **options, seed=args.seed)
@@ -218,13 +255,26 @@ def _parser() -> cli.Parser:
     )
 
     compare = commands.add_parser("compare", help="compare similarities of image pairs")
-    compare.add_argument("--model", type=Path, required=True, metavar="FILE", help="file of fit")
+    compare.add_argument(
+        "--target",
+        action="append",
+        metavar="NAME",
+        help="a target as in a space file; give two or more (default: pixel_raw and v1_gabor, and "
+        "neural with --model)",
+    )
+    compare.add_argument(
+        "--model", type=Path, metavar="FILE", help="file of fit, for the target neural"
+    )
     source = compare.add_mutually_exclusive_group(required=True)
     source.add_argument("--dataset", metavar="NAME", help="images of this dataset")
     source.add_argument("--recordings", type=Path, metavar="PATH", help="images and responses")
     compare.add_argument("--num-pairs", type=count(2), default=5000, metavar="K")
     compare.add_argument(
         "--num-images", type=count(2), default=5000, metavar="N", help="of the dataset"
+    )
+    compare.add_argument("--color", action="store_true", help="RGB images of the dataset")
+    compare.add_argument(
+        "--image-size", type=count(4), metavar="SIDE", help="resize the dataset's images"
     )
 
     simulate = commands.add_parser("simulate", help="simulate a V1 recording")
@@ -245,8 +295,7 @@ def _parser() -> cli.Parser:
         command.add_argument("--output", type=Path, required=True, metavar="FILE", help=output)
         command.add_argument("--seed", type=count(0), metavar="S", help="default: 0")
         command.add_argument("--threads", type=count(1), metavar="N", help="CPU threads")
-    for command in (fit, compare):
-        cli.device_flag(command)
+    cli.device_flag(fit)
     fit.set_defaults(body=_fit)
     compare.set_defaults(body=_compare, seed=0)
     simulate.set_defaults(body=_simulate, seed=0)

@@ -1,4 +1,4 @@
-"""Compare similarities of the same image pairs: pixels, predicted neurons and Gabor units."""
+"""Compare the similarities that several targets give to the same image pairs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
-from simreg_core.neural.model import FittedModel
-from simreg_core.regularizer.gabor import GaborPopulation
 from simreg_core.regularizer.pairs import sample_pairs
-from simreg_core.regularizer.responses import ResponseSimilarity, pearson
-from simreg_core.regularizer.similarity import PixelSimilarity
+from simreg_core.regularizer.responses import pearson
+from simreg_core.regularizer.targets import Similarities
 from simreg_core.seeding import generator
 from simreg_core.storage.atomic import atomic_file
 from simreg_core.storage.location import to_path
@@ -23,29 +21,23 @@ _INDICES = ("first", "second")
 
 
 def compare(
-    model: FittedModel, images: Tensor, *, num_pairs: int, seed: int, recorded: Tensor | None = None
+    targets: Mapping[str, Similarities], num_images: int, *, num_pairs: int, seed: int
 ) -> dict[str, Tensor]:
-    """Similarities of random pairs of images, as the columns of a table.
+    """Similarities of random pairs of N images, as the columns of a table.
 
     Args:
-        model: Model whose denoised responses are compared.
-        images: uint8 (N, C, H, W), N >= 2.
+        targets: The similarities of the images, by name.
+        num_images: N >= 2.
         num_pairs: k, drawn with replacement.
         seed: Seed of the pairs.
-        recorded: Recorded responses (N, M).
 
     Returns:
-        The indices ``first`` and ``second``, int64 (k,), and the similarities ``pixel``,
-        ``neural``, ``v1_gabor`` and, with recorded responses, ``recorded``, float32 (k,).
+        The indices ``first`` and ``second``, int64 (k,), and the similarities by name, float32
+        (k,) on the CPU.
     """
-    first, second = sample_pairs(len(images), num_pairs, generator(seed, "compared pairs"))
-    responses = {"neural": model.denoise(images), "v1_gabor": GaborPopulation().responses(images)}
-    if recorded is not None:
-        responses["recorded"] = recorded
-    columns = {"first": first, "second": second, "pixel": PixelSimilarity(images)(first, second)}
-    for name, response in responses.items():
-        columns[name] = ResponseSimilarity(response)(first, second)
-    return columns
+    first, second = sample_pairs(num_images, num_pairs, generator(seed, "compared pairs"))
+    found = {name: similarities(first, second) for name, similarities in targets.items()}
+    return {"first": first, "second": second, **found}
 
 
 def correlations(columns: Mapping[str, Tensor]) -> dict[tuple[str, str], float]:
@@ -60,7 +52,7 @@ def correlations(columns: Mapping[str, Tensor]) -> dict[tuple[str, str], float]:
 def write_table(columns: Mapping[str, Tensor], path: str | Path) -> None:
     """Write the columns of :func:`compare` as Parquet, atomically.
 
-    The similarities are named ``pixel_similarity`` and so on, as ``analysis`` reads them.
+    The similarities are named ``pixel_raw_similarity`` and so on, as ``analysis`` reads them.
     """
     path = to_path(path)
     names = {name: name if name in _INDICES else f"{name}_similarity" for name in columns}

@@ -29,20 +29,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from simreg_core.data.registry import load_dataset
 from simreg_core.errors import ConfigError, one_line
+from simreg_core.regularizer.features import LISTS, list_column, number_column
 from simreg_core.results.tables import read_parquet
 from simreg_core.storage.atomic import atomic_file
 from simreg_core.storage.location import to_path
 
 _RESPONSES_FILE = "responses.parquet"
 _NOT_NEURONS = ("image", "trial", "repeat")
-_LISTS = (pa.ListType, pa.LargeListType, pa.FixedSizeListType)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,36 +205,12 @@ def _read_folder(folder: Path) -> Recordings:
     found = f"found: {', '.join(table.column_names)}"
     if "image" not in table.column_names:
         raise ConfigError(f"{path}: column 'image' is missing; {found}")
-    index = _number_column(table, "image", path)
+    index = number_column(table, "image", path)
     neurons = tuple(name for name in table.column_names if name not in _NOT_NEURONS)
     if not neurons:
         allowed = "a column 'response' of lists or one number column per neuron"
         raise ConfigError(f"{path}: responses: expected {allowed}, {found}")
-    if neurons == ("response",) and isinstance(table.schema.field("response").type, _LISTS):
-        return _checked(images, _list_column(table.column("response"), path), index, path)
-    columns = [_number_column(table, name, path).astype(np.float64) for name in neurons]
+    if neurons == ("response",) and isinstance(table.schema.field("response").type, LISTS):
+        return _checked(images, list_column(table, "response", path), index, path)
+    columns = [number_column(table, name, path).astype(np.float64) for name in neurons]
     return _checked(images, np.stack(columns, axis=1), index, path, neurons)
-
-
-def _list_column(column: pa.ChunkedArray, path: Path) -> NDArray[Any]:
-    if not _is_number(column.type.value_type):
-        raise ConfigError(f"{path}: response: expected lists of numbers, found {column.type}")
-    rows = column.to_pylist()
-    lengths = {len(row or ()) for row in rows}
-    if len(lengths) > 1:
-        found = f"{min(lengths)} to {max(lengths)} numbers"
-        raise ConfigError(f"{path}: response: expected lists of one length, found {found}")
-    return np.array(rows, dtype=np.float64)  # a null becomes NaN
-
-
-def _number_column(table: pa.Table, name: str, path: Path) -> NDArray[Any]:
-    column = table.column(name)
-    if not _is_number(column.type) or column.null_count:
-        found = f"{column.type} with {column.null_count} nulls"
-        raise ConfigError(f"{path}: {name}: expected numbers without nulls, found {found}")
-    array: NDArray[Any] = column.to_numpy()
-    return array
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))

@@ -17,7 +17,6 @@ from simreg_core.networks.network import (
 )
 from simreg_core.regularizer.loss import SimilarityRegularizer
 from simreg_core.regularizer.pairs import PairSampler
-from simreg_core.regularizer.similarity import PixelSimilarity
 from simreg_core.regularizer.targets import TargetInput, make_target
 from simreg_core.seeding import generator
 from simreg_core.training.state import TrainingState
@@ -76,18 +75,17 @@ def build_regularizer(
             is in the range.
     """
     device = next(model.parameters()).device
-    held_out = (data.validation, data.test)
-    source = load_regularization_images(config, task, data.train, held_out).to(device)
+    source = load_regularization_images(config, task, data).to(device)
     compared = _shuffled(source, seed) if config.shuffle_targets else source
-    pixels = PixelSimilarity(compared.images)
-    target = make_target(TargetInput(compared.images, compared.labels, pixels, config))
+    given = TargetInput.of(compared, config)
+    target = make_target(given)
     return SimilarityRegularizer(
         model.network,
         source.images,
         layers=compared_layers(config, model, source.images[:2]),
         target=lambda _: target,
         num_pairs=config.batch_size,
-        pairs=PairSampler(config, pixels),
+        pairs=PairSampler(config, given.pixels),
         gamma="trainable" if config.gamma == "trainable" else "uniform",
         transform=config.transform,
         mean_decay=config.mean_decay,
@@ -113,6 +111,4 @@ def compared_layers(
 def _shuffled(source: RegularizationImages, seed: int) -> RegularizationImages:
     """The images in random order: a control with the targets of other images."""
     rng = generator(seed, "shuffled targets")
-    order = torch.randperm(len(source.images), generator=rng).to(source.images.device)
-    labels = None if source.labels is None else source.labels[order]
-    return RegularizationImages(source.images[order], labels)
+    return source.take(torch.randperm(len(source.images), generator=rng).to(source.images.device))

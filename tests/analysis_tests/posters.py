@@ -131,7 +131,7 @@ def write_pairs(path: Path, num_pairs: int = 5000) -> Path:
     rng = np.random.default_rng(0)
     pixel = np.tanh(rng.normal(0, 0.4, num_pairs))
     columns = {
-        "pixel_similarity": pixel,
+        "pixel_raw_similarity": pixel,
         "neural_similarity": np.tanh(0.5 * pixel + rng.normal(0, 0.15, num_pairs)),
         "v1_gabor_similarity": np.tanh(0.8 * pixel + rng.normal(0, 0.1, num_pairs)),
     }

@@ -4,15 +4,14 @@ from pathlib import Path
 
 import torch
 
-from analysis.results.load import PAIR_COLUMNS, load_pairs
+from analysis.results.load import load_pairs
 from simreg_core.neural.compare import write_table
 
 
 def test_analysis_reads_the_similarities_that_compare_writes(tmp_path: Path) -> None:
-    similarities = {name: torch.rand(4) for name in ("pixel", "neural", "v1_gabor")}
+    similarities = {name: torch.rand(4) for name in ("features:/a/b.npy", "neural", "mine:f")}
     index = torch.arange(4)
     path = tmp_path / "pairs.parquet"
     write_table({"first": index, "second": index + 1, **similarities}, path)
     pairs = load_pairs(path)
-    for column, values in zip(PAIR_COLUMNS, similarities.values(), strict=True):
-        assert pairs[column].tolist() == values.tolist()
+    assert pairs.to_dict("list") == {name: v.tolist() for name, v in similarities.items()}

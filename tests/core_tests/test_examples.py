@@ -7,13 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from simreg_core.config.protocols import merge
 from simreg_core.config.trial import TrialConfig
 from simreg_core.config.yaml_io import parse_yaml
+from simreg_core.data.task import RegularizationImages
+from simreg_core.regularizer.targets import TargetInput, make_target
 from simreg_core.training.experiment import TrialResult
-from tests.core_tests.measuring import run
+from tests.core_tests.measuring import every_pair, run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RunExample = Callable[[str], TrialResult]
@@ -44,6 +48,19 @@ def test_dataset_is_the_task_with_its_protocol(run_example: RunExample) -> None:
     assert result.config.task.protocol == "examples.own_dataset:gratings"
     assert result.baselines.surrogates[0].model.num_classes == 4
     assert result.columns["num_test"] == 200
+
+
+def test_target_is_the_similarity_of_histograms(run_example: RunExample) -> None:
+    result = run_example("own_target")
+    assert result.columns["similarity_correlation"] is not None
+    images = torch.randint(256, (5, 3, 6, 6), dtype=torch.uint8)
+    counts = [np.histogram(i, 16, (0, 256))[0] for image in images.numpy() for i in image]
+    centred = np.reshape(counts, (5, 48)) - np.reshape(counts, (5, 48)).mean(axis=0)
+    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    source = RegularizationImages(images, None, None, None)
+    found = make_target(TargetInput.of(source, result.config.regularizer))
+    first, second = every_pair(5)
+    np.testing.assert_allclose(found(first, second), (unit @ unit.T)[first, second], atol=1e-5)
 
 
 def test_metric_is_a_column_of_both_splits(run_example: RunExample) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -126,9 +127,17 @@ def test_regularizer_with_each_range_of_pairs(
 
 @pytest.mark.parametrize("target", sorted(TARGETS.known))
 def test_regularizer_with_each_target(
-    target: str, neural_model: str, make_config: MakeConfig, data: TaskData, device: torch.device
+    target: str,
+    neural_model: str,
+    make_config: MakeConfig,
+    data: TaskData,
+    device: torch.device,
+    tmp_path: Path,
 ) -> None:
-    changes = {"regularizer.target": target}
+    path = tmp_path / "features.npy"
+    np.save(path, np.random.default_rng(0).normal(size=(data.num_stored, 9)))
+    takes_path = bool(TARGETS.known[target].argument)
+    changes = {"regularizer.target": f"{target}:{path}" if takes_path else target}
     if TARGETS.known[target].needs is not None:
         changes["regularizer.neural_model"] = neural_model
     assert_same_regularizer(changes, make_config, data, device)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.tuner_tests.spaces import Run, write_space
@@ -86,3 +88,22 @@ def test_files_that_the_regularization_set_leaves_out_are_counted_too(
     (other / "@eaDir" / "0.png").touch()
     images = f"dataset: 'folder:{other}', num_images: 20"
     assert _run(root, dry_run, images)[-1] == f"left out of folder:{other} 1 file: 1 in @eaDir"
+
+
+def test_targets_of_the_users_are_tried(
+    tmp_path: Path, dry_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("rows.npy", np.eye(9))
+    (tmp_path / "own_targets.py").write_text("def vector(source):\n    return source.pixels.nine\n")
+    for target, found in {
+        "features:rows.npy": f"{tmp_path / 'rows.npy'} has 9 rows, .* has 1,797 training images",
+        "own_targets:vector": "own_targets:vector: .*no attribute 'nine'",
+    }.items():
+        settings = f"num_images: 64, target: '{target}'"
+        run = dry_run(write_space(tmp_path, ("num_images: 64", settings)))
+        assert run.code == 2
+        assert re.search(rf"space\.yaml: trial\.regularizer\.target: {found}", run.errors)
+    np.save("rows.npy", np.random.default_rng(0).normal(size=(1797, 3)))
+    settings = "num_images: 64, target: 'features:rows.npy'"
+    assert dry_run(write_space(tmp_path, ("num_images: 64", settings))).code == 0

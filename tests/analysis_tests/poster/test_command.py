@@ -13,7 +13,7 @@ from PIL import Image
 
 from analysis.poster.__main__ import SOURCES, Source, collect, command, main
 from analysis.poster.layout import ROWS
-from tests.analysis_tests.posters import write_output
+from tests.analysis_tests.posters import designed, write_output, write_study
 from tests.analysis_tests.programs import (
     ROOT,
     assert_refused,
@@ -137,6 +137,17 @@ def test_commands_name_space_files_whose_results_the_panel_reads(
     words = command(source, tmp_path).replace(")", "").split()
     spaces = [ROOT / word for word in words if word.endswith(".yaml")]
     assert [load_space(space).name for space in spaces] == [source.place] * 2
+
+
+def test_command_of_the_similarities_compares_the_targets_of_a_search(tmp_path: Path) -> None:
+    assert command(SOURCES[0], tmp_path).endswith(" --dataset NAME --target NAME --target NAME")
+    write_study(tmp_path / "curves", designed([{"target": "pixel"}], 2))
+    same = "--dataset digits --target pixel_raw --target v1_gabor"
+    assert command(SOURCES[0], tmp_path).endswith(f" {same}")
+    variants = [{"target": name, "dataset": "natural"} for name in ("features:/a b.npy", "pixel")]
+    write_study(tmp_path / "components", designed(variants, 1))
+    compared = "--dataset natural --target pixel_raw --target 'features:/a b.npy'"
+    assert command(SOURCES[0], tmp_path).endswith(f" {compared}")
 
 
 def test_command_runs_without_the_libraries_of_training(only: Callable[..., Path]) -> None:

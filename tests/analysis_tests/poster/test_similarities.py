@@ -27,14 +27,15 @@ def write_columns(path: Path, **columns: Any) -> Path:
 def test_correlation_is_pearsons_of_the_pairs_with_a_response(tmp_path: Path) -> None:
     path = write_columns(
         tmp_path / "pairs.parquet",
-        pixel_similarity=[-1.0, 0.0, 1.0, 0.0, 0.3],
+        pixel_raw_similarity=[-1.0, 0.0, 1.0, 0.0, 0.3],
         neural_similarity=[-0.5, 0.5, 0.5, -0.5, None],
-        v1_gabor_similarity=[-1.0, 0.0, 1.0, 0.0, 0.3],
+        **{"features:/data/clip.npy_similarity": [-1.0, 0.0, 1.0, 0.0, 0.3]},
     )
-    neural, gabor = similarity_panel(path, "test").panels
+    neural, clip = similarity_panel(path, "test").panels
     assert neural.title == "r = 0.707"  # 1 / sqrt(2 * 1)
     assert points(neural) == [[-1, -0.5], [0, 0.5], [1, 0.5], [0, -0.5]]
-    assert (gabor.title, len(points(gabor))) == ("r = 1.000", 5)
+    assert (clip.title, len(points(clip))) == ("r = 1.000", 5)
+    assert (clip.x.label, clip.y.label) == ("similarity of pixels", "similarity of clip")
 
 
 def test_of_many_pairs_a_part_is_drawn_and_the_note_says_so(tmp_path: Path) -> None:
@@ -44,12 +45,12 @@ def test_of_many_pairs_a_part_is_drawn_and_the_note_says_so(tmp_path: Path) -> N
 
 
 WRONG_PAIRS: dict[str, tuple[dict[str, Any], str]] = {
-    "other columns": ({"a": [1.0]}, "holds no pairs with a column pixel_similarity"),
-    "text": ({"pixel_similarity": ["much"]}, "a similarity is no number"),
-    "pixels only": ({"pixel_similarity": [0.1, 0.2]}, "no pair has a neural or V1 Gabor"),
+    "other columns": ({"a": [1.0]}, "two or more columns NAME_similarity, found 1 row with a$"),
+    "text": ({"a_similarity": ["much"], "b_similarity": [1.0]}, "a similarity is no number"),
+    "one target": ({"a_similarity": [0.1, 0.2]}, "found 2 rows with a_similarity$"),
     "constant": (
-        {"pixel_similarity": [0.1, 0.2, 0.3], "neural_similarity": [0.5, 0.5, 0.5]},
-        "neural_similarity needs 3 or more finite pairs that differ",
+        {"a_similarity": [0.1, 0.2, 0.3], "b_similarity": [0.5, 0.5, 0.5]},
+        "a and b need 3 or more finite pairs that differ",
     ),
 }
 

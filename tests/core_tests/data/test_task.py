@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -117,12 +117,10 @@ def test_data_moves_to_a_device_whole(tiny_data: TaskData) -> None:
 # Regularization images
 
 
-def _load_images(
-    task: TaskConfig, dataset: str, num: int, data: TaskData, held_out: Sequence[Split] = ()
-) -> RegularizationImages:
+def _load_images(task: TaskConfig, dataset: str, num: int, data: TaskData) -> RegularizationImages:
     regularizer = {"dataset": dataset, "num_images": num}
     config = TrialConfig.from_dict({"task": task.model_dump(), "regularizer": regularizer})
-    return load_regularization_images(config.regularizer, config.task, data.train, held_out)
+    return load_regularization_images(config.regularizer, config.task, data)
 
 
 @pytest.mark.parametrize("by_name", [False, True], ids=["task", "name-of-the-dataset"])
@@ -166,11 +164,10 @@ def folders(tmp_path: Path, make_png: MakePng) -> Path:
 def test_held_out_images_are_left_out_under_any_name(folders: Path) -> None:
     task = TaskConfig(dataset=f"folder:{folders}", num_validation=6)
     data = load_task(task)
-    held_out = (data.validation, data.test)
-    found = _load_images(task, f"folder:{folders / 'train'}", 24, data, held_out)
+    found = _load_images(task, f"folder:{folders / 'train'}", 24, data)
     assert _contents(found.images) == _contents(data.train.images)
     assert_labelled_alike(found, data.train)
-    first = _load_images(task, f"folder:{folders / 'train'}", 9, data, held_out).images
+    first = _load_images(task, f"folder:{folders / 'train'}", 9, data).images
     assert torch.equal(first, found.images[:9])
 
 
@@ -181,7 +178,7 @@ def test_too_few_images_beside_the_held_out_ones_are_refused(
     task = TaskConfig(dataset=f"folder:{folders}", num_validation=6)
     data = load_task(task)
     with pytest.raises(ConfigError, match=rf"^regularizer\.num_images: {asked} .* leaves {left}$"):
-        _load_images(task, f"folder:{folders / part}", asked, data, (data.validation, data.test))
+        _load_images(task, f"folder:{folders / part}", asked, data)
 
 
 def test_oblong_held_out_images_are_left_out(make_png: MakePng, write_images: MakeDataset) -> None:
@@ -191,7 +188,7 @@ def test_oblong_held_out_images_are_left_out(make_png: MakePng, write_images: Ma
     (folder / "link" / "train.parquet").symlink_to(folder / "train.parquet")
     data = load_task(task := TaskConfig(dataset=f"parquet:{folder}", num_test=4, num_validation=4))
     with pytest.raises(ConfigError, match=r"leaves 12$"):
-        _load_images(task, f"parquet:{folder / 'link'}", 13, data, (data.validation, data.test))
+        _load_images(task, f"parquet:{folder / 'link'}", 13, data)
 
 
 def test_without_held_out_images_the_draw_is_the_datasets(
@@ -200,8 +197,24 @@ def test_without_held_out_images_the_draw_is_the_datasets(
     data = load_task(task)
     name = f"parquet:{make_dataset('other', num_train=30, first=500)}"
     drawn = load_dataset(name, color=False, size=8, key="k", limit=12, seed=task.split_seed).images
-    found = _load_images(task, name, 12, data, (data.validation, data.test))
+    found = _load_images(task, name, 12, data)
     assert torch.equal(found.images, drawn)
+
+
+@pytest.mark.parametrize("own", ["task", "folder", "parquet", "natural", "digits"])
+def test_rows_are_the_stored_positions_of_the_images(
+    own: str, folders: Path, make_dataset: MakeDataset
+) -> None:
+    task = TaskConfig(dataset=f"folder:{folders}", num_validation=6, image_size=8)
+    paths = {"folder": folders / "train", "parquet": make_dataset("other", num_train=30, first=20)}
+    name = f"{own}:{paths[own]}" if own in paths else own
+    found = _load_images(task, name, 18, load_task(task))
+    stored = load_dataset(task.dataset if own == "task" else name, color=False, size=8, key="k")
+    assert found.rows is not None
+    assert torch.equal(stored.images[found.rows], found.images)
+    assert found.num_stored == len(stored.images)
+    part = found.take(torch.tensor([3, 1]))
+    assert torch.equal(stored.images[part.rows], part.images)
 
 
 # Labels
@@ -243,7 +256,7 @@ def test_regularization_images_carry_their_labels_if_they_have_some(
     assert own.labels.tolist() == data.train.labels[:7].tolist()
     folder = make_dataset("other", num_train=30, first=500)
     assert_labelled_alike(_load_images(task, f"parquet:{folder}", 7, data), _load(folder))
-    without = _load_images(task, f"parquet:{write_images(None, num=6)}", 6, data)
+    without = _load_images(task, f"parquet:{write_images(None, num=20)}", 6, data)
     assert (len(without.images), without.labels) == (6, None)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from simreg_core.data import torchvision_sets
-from simreg_core.data.images import ImagePool
+from simreg_core.data.images import ImagePool, ImageRequest
 from simreg_core.data.registry import load_dataset
 from simreg_core.datasets import main
 from simreg_core.errors import ConfigError
@@ -34,6 +34,15 @@ __all__ = ["make_files"]
 
 def _load(name: str, *, color: bool = False, key: str = "task.dataset") -> ImagePool:
     return load_dataset(name, color=color, size=None, key=key)
+
+
+def test_drawn_images_are_some_of_all_in_their_stored_order(make_files: Files) -> None:
+    make_files("mnist")
+    for _ in range(2):  # the second time, from the cache
+        pool = load_dataset("mnist", color=False, size=None, limit=3, seed=1)
+        assert pool.num_stored == NUM_TRAIN
+        rows = ImageRequest(False, None, 3, 1).choose(NUM_TRAIN)
+        assert torch.equal(pool.images, _load("mnist").images[rows])
 
 
 def _expected(images: NDArray[np.uint8], color: bool) -> NDArray[np.uint8]:

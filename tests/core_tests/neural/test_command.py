@@ -8,13 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from simreg_core.data.registry import load_dataset
 from simreg_core.neural import __main__
-from simreg_core.neural.compare import compare
 from simreg_core.neural.model import load_model
 from simreg_core.neural.recordings import load_recordings
 from simreg_core.neural.simulate import simulate
 from simreg_core.regularizer.gabor import GaborPopulation
-from simreg_core.regularizer.similarity import PixelSimilarity
+from simreg_core.seeding import generator
 from tests import oracles
 
 TINY = ["--set", "image_size=8", "--set", "channels=2", "--set", "first_kernel=3"]
@@ -75,15 +75,15 @@ def test_compare_writes_and_prints_similarities(
     flags = [f"--{source}", value, "--num-pairs", "50", "--num-images", "60"]
     capsys.readouterr()
     assert __main__.main(["compare", "--model", str(model), "--output", str(output), *flags]) == 0
-    similarities = ["pixel", "neural", "v1_gabor"]
+    similarities = ["pixel_raw", "neural", "v1_gabor"]
     similarities += ["recorded"] if source == "recordings" else []
     table = pq.read_table(output)
     names = ["first", "second", *(f"{name}_similarity" for name in similarities)]
     assert table.column_names == names
     assert len(table) == 50
     columns = {name: table.column(name).to_numpy() for name in table.column_names}
-    expected = np.corrcoef(columns["pixel_similarity"], columns["neural_similarity"])[0, 1]
-    assert f"pixel     neural    {expected:6.3f}" in capsys.readouterr().out
+    expected = np.corrcoef(columns["pixel_raw_similarity"], columns["neural_similarity"])[0, 1]
+    assert f"pixel_raw neural    {expected:6.3f}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,10 @@ def test_compare_writes_and_prints_similarities(
         ("fit --recordings x --output m --epochs 0", "--epochs: "),
         ("fit --recordings x --output m --set kernel=4", "kernel"),
         ("fit --recordings x --output .", "--output: "),
-        ("compare --model no.pt --dataset digits --output p", "no.pt"),
+        ("compare --model no.pt --dataset digits --output p", "--model: no.pt"),
+        ("compare --dataset digits --output p --target label", "--target: expected two or more"),
+        ("compare --dataset digits --output p --target neural", "--target: "),
+        ("compare --dataset natural --output p --target label --target pixel", "needs labels"),
         ("simulate --output r --dataset nowhere", "--dataset: "),
         ("simulate --output file/r.npz --dataset digits --num-images 5", "--output: "),
         ("simulate --output r --num-neurons 9999", "9999"),
@@ -137,20 +140,25 @@ def test_negative_responses_are_one_line(
 # Comparison and simulation
 
 
-def test_compared_similarities_are_the_formulas(model: Path, recordings: Path) -> None:
-    images = load_recordings(recordings).images
+def test_any_targets_of_a_dataset_are_compared(model: Path, tmp_path: Path) -> None:
+    images = load_dataset("digits", color=False, size=16).images
+    np.save(tmp_path / "a.npy", images.flatten(1).numpy())
+    targets = [f"features:{tmp_path / 'a.npy'}", "pixel_raw", "neural", "v1_gabor"]
+    flags = [word for name in targets for word in ("--target", name)]
+    flags += ["--dataset", "digits", "--image-size", "16", "--num-images", "60", "--seed", "3"]
+    output = tmp_path / "pairs.parquet"
+    assert __main__.main(["compare", "--output", str(output), "--model", str(model), *flags]) == 0
+    table = pq.read_table(output).to_pydict()
+    chosen = images[torch.randperm(len(images), generator=generator(3, "images"))[:60]]
     fitted = load_model(model, key="--model")
-    columns = compare(fitted, images, num_pairs=20, seed=3)
-    first, second = columns["first"], columns["second"]
-    assert torch.all(first < second)
-    torch.testing.assert_close(columns["pixel"], PixelSimilarity(images)(first, second))
-    responses = {"neural": fitted.denoise(images), "v1_gabor": GaborPopulation().responses(images)}
-    for name, response in responses.items():
-        centred = (response - response.mean(dim=0)).double().numpy()
-        expected = [
-            oracles.cosine(centred[i], centred[j]) for i, j in zip(first, second, strict=True)
-        ]
-        np.testing.assert_allclose(columns[name].numpy(), expected, atol=1e-4)
+    vectors = (chosen, chosen, fitted.denoise(chosen), GaborPopulation().responses(chosen))
+    pairs = list(zip(table["first"], table["second"], strict=True))
+    assert all(i < j for i, j in pairs)
+    for name, vector in zip(targets, vectors, strict=True):
+        values = vector.flatten(1).double().numpy()
+        centred = values - values.mean(axis=0)
+        expected = [oracles.cosine(centred[i], centred[j]) for i, j in pairs]
+        np.testing.assert_allclose(table[f"{name}_similarity"], expected, atol=1e-4)
 
 
 def test_simulated_counts_have_the_rates_as_mean_and_variance() -> None:

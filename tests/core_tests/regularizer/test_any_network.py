@@ -161,7 +161,7 @@ def _train_in_parallel(rank: int, folder: str) -> None:
 
 
 def test_processes_that_train_together_agree_and_draw_different_pairs(tmp_path: Path) -> None:
-    spawn(_train_in_parallel, (str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
+    spawn(_train_in_parallel, (str(tmp_path),), nprocs=2)
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 

@@ -13,7 +13,6 @@ from simreg_core.config.trial import RegularizerConfig, TrialConfig
 from simreg_core.data.task import RegularizationImages, TaskData, load_regularization_images
 from simreg_core.errors import ConfigError
 from simreg_core.regularizer.gabor import GaborPopulation
-from simreg_core.regularizer.similarity import PixelSimilarity
 from simreg_core.regularizer.targets import TargetInput, make_target
 from simreg_core.seeding import generator
 from simreg_core.training.start import start
@@ -26,12 +25,11 @@ FIRST, SECOND = torch.tensor([0, 1, 2, 5]), torch.tensor([3, 4, 9, 7])
 def source() -> RegularizationImages:
     shape = (12, 3, 4, 4)
     images = torch.randint(256, shape, generator=generator(0, "images"), dtype=torch.uint8)
-    return RegularizationImages(images, torch.arange(12) % 3)
+    return RegularizationImages(images, torch.arange(12) % 3, torch.arange(12), 12)
 
 
 def targets(source: RegularizationImages, **options: Any) -> Tensor:
-    pixels = PixelSimilarity(source.images)
-    target = make_target(TargetInput(*source, pixels, RegularizerConfig(**options)))
+    target = make_target(TargetInput.of(source, RegularizerConfig(**options)))
     found = target(FIRST, SECOND)
     assert found.dtype == torch.float32
     return found
@@ -59,7 +57,7 @@ def test_label_target_of_images_without_labels_is_refused(
 ) -> None:
     config = tiny_config({"regularizer.target": "label", "regularizer.dataset": "natural"})
     with pytest.raises(ConfigError, match=r"^regularizer\.target: .*'natural'"):
-        load_regularization_images(config.regularizer, config.task, tiny_data.train, ())
+        start(config, tiny_data, torch.device("cpu"))
 
 
 def test_control_takes_the_targets_from_other_images(
@@ -69,7 +67,7 @@ def test_control_takes_the_targets_from_other_images(
     config = tiny_config(changes)
     state = start(config, tiny_data, torch.device("cpu"))
     assert state.regularizer is not None
-    images = load_regularization_images(config.regularizer, config.task, tiny_data.train, ()).images
+    images = load_regularization_images(config.regularizer, config.task, tiny_data).images
     assert torch.equal(state.regularizer.images, images)
     order = torch.randperm(64, generator=generator(config.seed, "shuffled targets"))
     shuffled = images[order].numpy()

@@ -98,6 +98,20 @@ TARGET = """
 
     def numbers(source):
         return lambda first, second: 0.5
+
+    def matrix(source):
+        return torch.eye(len(source.images))
+
+    def doubles(source):
+        return lambda first, second: torch.zeros(len(first), 3, dtype=torch.float64)
+
+    def elsewhere(source):
+        return lambda first, second: torch.zeros(len(first), device="meta")
+
+    def learned(source):
+        similarity = torch.nn.CosineSimilarity()
+        pixels = torch.nn.Linear(64, 8)(source.images.flatten(1) / 255)
+        return lambda first, second: similarity(pixels[first], pixels[second]).clamp(-1, 1)
 """
 
 
@@ -109,6 +123,7 @@ def test_target_is_followed(
     result = run(config, tmp_path / "cache")
     assert result.columns["similarity_correlation"] is not None
     assert result.columns["positive_share"] == result.columns["negative_share"] == 0
+    run(tiny_config({"regularizer.target": "mine:learned"}), tmp_path / "cache")  # no gradients
     unlabelled = tiny_config(
         {"regularizer.target": "mine:halves", "regularizer.dataset": "natural"}
     )
@@ -116,7 +131,7 @@ def test_target_is_followed(
         unlabelled, tmp_path / "cache", r"^regularizer\.target: mine:halves needs labels"
     )
     with pytest.raises(ConfigError, match=r"^regularizer\.target: mine:absent: "):
-        check_target(config.regularizer.model_copy(update={"target": "mine:absent"}))
+        check_target(config.regularizer.model_copy(update={"target": "mine:absent"}), None)
 
 
 # Networks
@@ -246,7 +261,10 @@ WRONG: dict[str, tuple[str, dict[str, str]]] = {
         {
             "raises": "key error 'v4'$",
             "no_similarities": "expected float32 similarities",
-            "numbers": r"found 0\.5$",
+            "numbers": "found float$",
+            "matrix": "expected a function of two index tensors, found Tensor$",
+            "doubles": r"found torch\.float64 \(2, 3\) on cpu$",
+            "elsewhere": r"on cpu, found torch\.float32 \(2,\) on meta",
         },
     ),
     "model.architecture": (
