@@ -67,12 +67,12 @@ KINDS: dict[str, Registry[Any]] = {
 def test_own_components_are_known_by_their_names(kind: str) -> None:
     known = KINDS[kind]
     for name, component in known.own.items():
-        assert known.get(f"{name}:PATH" if component.argument else name) == component
+        assert known.get(component.written) == component
     assert not any(component.is_foreign for component in known.own.values())
     with pytest.raises(ConfigError, match=f"^unknown {kind} 'gausian'; allowed: ") as caught:
         known.get("gausian")
-    allowed = str(caught.value).replace(",", "").replace(":PATH", "").split()
-    assert set(known.own) <= set(allowed)
+    allowed = str(caught.value).replace(",", "").split()
+    assert {component.written for component in known.own.values()} <= set(allowed)
 
 
 def test_function_of_a_module_is_a_component_with_or_without_a_declaration(

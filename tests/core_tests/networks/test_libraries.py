@@ -96,7 +96,7 @@ def test_torchvision_is_imported_without_its_compiled_part() -> None:
         "torch.ops.load_library = fail\n"
         "define_missing_operators()\n"
         "import torchvision.models\n"
-        "model = torchvision.models.get_model('resnet18', weights=None)\n"
+        "model = torchvision.models.get_model('resnet18', weights=None).eval()\n"
         "print(tuple(model(torch.zeros(1, 3, 32, 32)).shape))\n"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
