@@ -61,7 +61,8 @@ def check_data(space: SearchSpace, where: str) -> list[dict[str, str]]:
             regularizer.target,
             regularizer.neural_model,
             config.robustness.model_dump_json(),
-            config.model,
+            config.model.model_dump_json(),
+            (regularizer.layers, regularizer.gamma),
         )
         if key in checked:
             continue

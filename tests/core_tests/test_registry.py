@@ -66,7 +66,7 @@ KINDS: dict[str, Registry[Any]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_own_components_are_known_by_their_names(kind: str) -> None:
     known = KINDS[kind]
-    for name, component in known.own.items():
+    for component in known.own.values():
         assert known.get(component.written) == component
     assert not any(component.is_foreign for component in known.own.values())
     with pytest.raises(ConfigError, match=f"^unknown {kind} 'gausian'; allowed: ") as caught:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -106,10 +107,14 @@ def _network(config: TrialConfig, model: Classifier) -> str:
             ("blocks per section", ", ".join(depths)),
             ("stem", f"7x7, stride 1, {config.model.base_channels} channels; no max-pooling"),
         ]
+    if config.model.options:
+        rows.append(("options", json.dumps(config.model.options)))
     known = DATASETS.known.get(config.task.dataset)
     side = config.task.image_size or (known.side if known else None)
     size = f"{side} x {side} pixels" if side else "images of their stored size"
     colors = "RGB" if model.channels == 3 else "grey"
+    if config.model.input_size is not None:
+        size += f"; resized to {config.model.input_size} x {config.model.input_size} inside"
     scale = f"{config.model.scale:g} * (pixel - {config.model.shift:g})"
     rows += [
         ("parameters", f"{sum(parameter.numel() for parameter in model.parameters()):,}"),
