@@ -201,7 +201,7 @@ def test_known_directions_of_fgsm_change_no_figure() -> None:
     # At the borders of [0, 1], where a step would be clipped away, there is no direction.
     inside = (split.images > 0) & (split.images < 255)
     assert torch.equal(directions[inside].float(), gradient.sign()[inside])
-    known = surrogate._replace(precomputed={("transfer_fgsm", "test"): directions})
+    known = surrogate._replace(precomputed={("transfer_fgsm", "test", 0.0): directions})
     found = evaluate(_model(), split, "test", _config(), [known])
     assert found == evaluate(_model(), split, "test", _config(), [surrogate])
 
@@ -211,7 +211,7 @@ def test_given_directions_are_used() -> None:
     recorder = _Recorder(model)
     config = _config(**_only("transfer_fgsm", 0.5), num_epsilons=2)
     ahead = torch.ones_like(split.images, dtype=torch.int8)
-    known = _surrogates()[0]._replace(precomputed={("transfer_fgsm", "test"): ahead})
+    known = _surrogates()[0]._replace(precomputed={("transfer_fgsm", "test", 0.0): ahead})
     evaluate(recorder, split, "test", config, [known])
     seen = torch.cat(recorder.seen[1::2])
     torch.testing.assert_close(seen, (split.images / 255 + 0.5).clamp(max=1))
