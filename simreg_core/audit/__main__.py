@@ -44,7 +44,12 @@ def _run(args: argparse.Namespace) -> int:
         raise cli.os_error(err, "--cache", args.cache) from err
     test = data.test.to(device)
     images = test.images[: args.images].to(torch.float32) / 255
-    plan = AuditPlan(_epsilons(config.robustness), num_auto=args.auto_images, seed=args.seed)
+    plan = AuditPlan(
+        _epsilons(config.robustness),
+        num_auto=args.auto_images,
+        auto_queries=args.auto_queries,
+        seed=args.seed,
+    )
     report = audit(model, surrogate, images, test.labels[: args.images], plan)
     print(table(report))
     if args.output is not None:
@@ -102,7 +107,14 @@ def _parser() -> cli.Parser:
         type=cli.whole_number(0),
         default=AuditPlan._field_defaults["num_auto"],
         metavar="N",
-        help="number of (first) of these images for AutoAttack (default: %(default)s)",
+        help="number of (first) images for AutoAttack; 0: none (default: %(default)s)",
+    )
+    add(
+        "--auto-queries",
+        type=cli.whole_number(2),
+        default=AuditPlan._field_defaults["auto_queries"],
+        metavar="N",
+        help="scores per image of AutoAttack's Square (default: %(default)s)",
     )
     add("--output", type=Path, metavar="FILE", help="write the results to FILE as JSON")
     add(

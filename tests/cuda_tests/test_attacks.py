@@ -241,6 +241,9 @@ def test_audit_is_that_of_the_cpu(
         few_steps=3,
         restarts=2,
         num_minimal=20,
+        num_auto=20,
+        auto_steps=10,
+        auto_queries=50,
         carlini_wagner_steps=10,
         hop_skip_jump_steps=3,
     )

@@ -28,11 +28,11 @@ _P_INIT = 0.8
 
 
 class Budget(NamedTuple):
-    """Strength of the attacks; the defaults are those of the standard AutoAttack."""
+    """Strength of the attacks; 100 steps and 5,000 queries in the paper."""
 
-    steps: int = 100
+    steps: int
     """Gradients per image, of FAB and targeted APGD for each target class."""
-    queries: int = 5000
+    queries: int
     """Scores per image, of Square."""
 
 

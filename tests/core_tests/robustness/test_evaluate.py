@@ -332,6 +332,23 @@ def test_two_networks_meet_the_same_corruptions_and_splits_meet_others() -> None
     assert is_same == [False, False, True, True] * 3  # contrast draws nothing
 
 
+def test_corruption_among_the_attacks_is_that_of_the_section_and_counts_once() -> None:
+    name = "corruption:impulse_noise"
+    attacks = {"attacks": {name: {}, "gaussian": {}}, "reference": {name: 3, "gaussian": 0.1}}
+    own = _config(**attacks, num_epsilons=6)
+    (*found, _, _) = evaluate(_model(), _split(), "test", own, _surrogates())
+    points = [point for point in found if point.attack == name]
+    assert [point.epsilon for point in points] == [0, 1, 2, 3, 4, 5]
+    assert [point.epsilon for point in points if point.is_reference] == [3]
+    section = _config(corruptions={"kinds": ["impulse_noise"]})
+    listed = evaluate(_model(), _split(), "test", section, _surrogates())[-5:]
+    assert [p.accuracy for p in listed] == [p.accuracy for p in points[1:]]
+    several = _config(**attacks, num_epsilons=3, corruptions={"kinds": ["impulse_noise"]})
+    both = evaluate(_model(), _split(), "test", several, _surrogates())
+    strengths = [p.epsilon for p in both if p.attack == name]
+    assert sorted(strengths) == [0, 1, 2, 3, 4, 5]
+
+
 def test_stored_images_take_the_place_of_a_kind_they_have() -> None:
     split = _split()
     files = {"contrast": np.zeros((50_000, 6, 6, 3), np.uint8)}
