@@ -136,7 +136,8 @@ def weights(
 
 def _arguments(weights: Path, *more: str) -> list[str]:
     cache = weights.parent / "baselines"
-    return [str(weights), "--cache", str(cache), "--device", "cpu", "--images", "12", *more]
+    few = ["--images", "12", "--auto-images", "6", "--auto-queries", "4"]
+    return [str(weights), "--cache", str(cache), "--device", "cpu", *few, *more]
 
 
 def test_weights_are_audited_against_the_cached_surrogate(
@@ -150,6 +151,9 @@ def test_weights_are_audited_against_the_cached_surrogate(
     assert found == again
     assert (found["num_images"], found["plan"]["seed"]) == (12, 3)
     assert found["curves"][0]["epsilons"] == [0.1, 0.15, 0.2, 0.5]
+    assert found["curves"][-1]["conditions"] == "3 steps, 4 queries"
+    assert found["curves"][-1]["num_images"] == 6
+    assert list(found["broken"]) == ["apgd_ce", "apgd_dlr", "fab", "square"]
     assert {"minimal", "warnings", "provenance", "config_digest"} <= set(found)
     assert len(list((weights.parent / "baselines").glob("surrogate-*.pt"))) == 1
 
@@ -226,6 +230,11 @@ def test_network_of_other_images_is_refused(
     save_weights(weights, config, model)
     message = "a network of 3 channels and 10 classes, but its task has 1 and 10"
     assert message in _error(_arguments(weights), capsys)
+
+
+def test_auto_attack_can_be_left_out(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(_arguments(weights, "--auto-images", "0")) == 0
+    assert "auto_attack" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("flag", ["--images 0", "--images many", "--output {}/file/audit.json"])

@@ -25,10 +25,11 @@ EPSILON = 0.1
 def _curved() -> nn.Module:
     """A network whose gradient turns within the ball."""
     with global_rng(3):
-        network = nn.Sequential(nn.Flatten(), nn.Linear(36, 40), nn.Tanh(), nn.Linear(40, 5))
+        first, last = nn.Linear(36, 40), nn.Linear(40, 5)
     with torch.no_grad():
-        network[1].weight *= 4
-    return freeze(network)
+        first.weight.mul_(12)
+        last.weight.mul_(4)
+    return freeze(nn.Sequential(nn.Flatten(), first, nn.Tanh(), last))
 
 
 def _images() -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ EPSILONS = (0.01, 0.02, 0.03)
 
 
 class _Counting(nn.Module):
-    """Counts how often each image is shown, by the mean of its unperturbed half."""
+    """Counts the images that a network is shown."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -61,7 +61,8 @@ def test_logits_without_gradients_do_not_stop_it() -> None:
 
     class Rounded(nn.Module):
         def forward(self, pixels: Tensor) -> Tensor:
-            return (50 * p.model(pixels)).round()
+            scaled: Tensor = 50 * p.model(pixels)
+            return scaled.round()
 
     (_, _, strongest) = _square(p, Rounded()).values()
     assert _accuracy(p, strongest) < 0.3
@@ -97,8 +98,7 @@ class _Constant(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         margin = 2 + pixels.mean(dim=1)
-        logits = torch.stack([margin * (self.labels == 0), margin * (self.labels == 1)], dim=1)
-        return logits
+        return torch.stack([margin * (self.labels == 0), margin * (self.labels == 1)], dim=1)
 
 
 def test_every_epsilon_reproduces_alone_and_follows_the_seed() -> None:
