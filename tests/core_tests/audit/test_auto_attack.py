@@ -68,9 +68,7 @@ def test_robust_accuracy_of_a_linear_classifier_is_the_closed_form(num_classes: 
 @pytest.mark.parametrize("loss", [cross_entropy, logit_ratio, targeted_logit_ratio])
 def test_apgd_finds_what_exists_in_the_ball_and_nothing_else(loss: Loss) -> None:
     p = _problem(5)
-    pair = p.weights[p.labels[0]]
     targets = torch.from_numpy((p.flat @ p.weights.T + p.bias).argsort(axis=1)[:, -2].copy())
-    del pair
     own = [
         oracles.linf_distances(p.weights[[y, t]], p.bias[[y, t]], x[None], np.array([0]))[0]
         for x, y, t in zip(p.flat, p.labels, targets.tolist(), strict=True)
@@ -83,6 +81,33 @@ def test_apgd_finds_what_exists_in_the_ball_and_nothing_else(loss: Loss) -> None
         assert not is_broken[_norms(p) > epsilon * (1 + 1e-4)].any()
         assert is_broken[np.array(own) < epsilon * (1 - 1e-3)].all()
         assert torch.equal(found[~is_broken], p.images[~is_broken])
+
+
+@pytest.mark.parametrize("loss", [logit_ratio, targeted_logit_ratio])
+def test_ratio_of_logits_is_that_of_the_paper_at_any_scale(loss: Loss) -> None:
+    logits = torch.tensor([[5.0, 1.0, 4.0, 2.0], [1.0, 5.0, 2.0, 4.0]])
+    labels, targets = torch.tensor([0, 0]), torch.tensor([3, 1])
+    targeted = [(2 - 5) / (5 - (2 + 1) / 2), (5 - 1) / (5 - (2 + 1) / 2)]
+    expected = [-(5 - 4) / (5 - 2), (5 - 1) / (5 - 2)] if loss is logit_ratio else targeted
+    for scale in (1, 1e6):
+        found = loss(scale * logits - 3 * scale, labels, targets)
+        torch.testing.assert_close(found, torch.tensor(expected))
+
+
+def test_steps_of_apgd_shrink_until_a_small_target_is_hit() -> None:
+    """Only a small part of the ball is misclassified, which steps of a fixed size pass over."""
+    images = torch.full((1, 1, SIDE, SIDE), 0.5)
+    centre = images + 0.1 * (torch.rand(images.shape, generator=generator(0, "centre")) - 0.5)
+
+    class Hole(nn.Module):
+        def forward(self, pixels: Tensor) -> Tensor:
+            distance = (pixels - centre).flatten(1).norm(dim=1)
+            return torch.stack([distance, torch.full_like(distance, 0.02)], dim=1)
+
+    labels = torch.zeros(1, dtype=torch.int64)
+    task = Hole(), images, labels, 1 - labels
+    found = apgd(*task, epsilon=0.1, loss=logit_ratio, steps=100, rng=generator(0, "apgd"))
+    assert task[0](found).argmax().item() == 1
 
 
 @pytest.mark.parametrize("num_classes", [2, 5])

@@ -87,6 +87,10 @@ def test_no_more_queries_are_made_than_allowed_and_none_of_fooled_images() -> No
     for images in _square(wrong, fooled).values():
         assert torch.equal(images, p.images)
     assert fooled.shown == 50 * len(EPSILONS)
+    some = _Counting(p.model)
+    moved = _square(p, some, queries=400)
+    standing = sum(_accuracy(p, images) for images in moved.values())
+    assert 50 * 400 * standing < some.shown < 50 * 400 * (standing + 0.7)
 
 
 class _Constant(nn.Module):
