@@ -136,7 +136,7 @@ def comparisons(
     epsilons = robustness.epsilons("transfer_fgsm")
     # A search reads the directions from its cache.
     directions = precompute(ATTACKS.get("transfer_fgsm"), surrogate, split)
-    source = Surrogate(surrogate, {("transfer_fgsm", "test"): directions})
+    source = Surrogate(surrogate, {("transfer_fgsm", "test", 0.0): directions})
     end = evaluate(model, split, "test", robustness, [source])[-1].accuracy
     print(f"{num_classes} predicted classes; agreement under FGSM {end:.3f}\n", flush=True)
     yield (

@@ -18,7 +18,15 @@ from pydantic import BaseModel
 
 from docs.fields import Field, inline, markdown, walk
 from simreg_core.config.trial import TrialConfig
-from simreg_core.registry import ATTACKS, CORRUPTIONS, DATASETS, METRICS, NETWORKS, TARGETS
+from simreg_core.registry import (
+    ATTACKS,
+    CORRUPTIONS,
+    DATASETS,
+    METRICS,
+    NETWORKS,
+    TARGETS,
+    Attack,
+)
 from simreg_core.results.schema import PARAMETERS, SPLITS, TABLES, Column
 from tuner.space.distributions import Choices, FloatRange, IntRange
 from tuner.space.samplers import SAMPLERS
@@ -81,6 +89,7 @@ def _components() -> Iterator[str]:
     limits: Cells = {
         "default of `max_epsilon`": lambda c: c.max_epsilon,
         "default of `reference`": lambda c: c.reference,
+        "knows of the network": _knows,
     }
     images: Cells = {
         "classes": lambda c: _or_files(c.classes),
@@ -99,6 +108,12 @@ def _components() -> Iterator[str]:
     ]
     for title, found, cells in kinds:
         yield _section(title, _component_table(found.values(), cells))
+
+
+def _knows(attack: Attack) -> str:
+    """What an attack may use of the attacked network, or of those like it."""
+    known = {"scores": attack.queries, "gradients of surrogates": attack.transfers}
+    return ", ".join(name for name, is_known in known.items() if is_known) or "nothing"
 
 
 def _component_table(components: Iterable[Any], cells: Cells) -> list[str]:

@@ -165,7 +165,7 @@ def check_options(
     named = {parameter.name: parameter for parameter in parameters if parameter.kind in _NAMED}
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     try:
-        hints = typing.get_type_hints(function)
+        hints = typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError, AttributeError):  # an annotation that cannot be resolved
         hints = dict.fromkeys(named, Any)
     for key, value in options.items():

@@ -8,7 +8,8 @@ it::
 
 A configuration names the project's own components by their names. The same holds for components of
 an installed package whose entry point of the group ``simreg`` names the module that declares them.
-Any other function, declared or not, is named as ``module:function``.
+Any other function, declared or not, is named as ``module:function``. Every corruption is an attack,
+too, by the name ``corruption:KIND``.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from simreg_core.errors import ConfigError, one_line
 from simreg_core.plugins import is_plugin, load_function
 
 ENTRY_POINTS = "simreg"
+CORRUPTION_PREFIX = "corruption:"
+"""First part of the names of corruptions among attacks."""
 Function = Callable[..., Any]
 
 
@@ -73,16 +76,20 @@ class Attack(Component):
     """``(AttackInput, **options)`` to a ``Perturbation``; see ``robustness/attack.py``."""
 
     max_epsilon: float | None = None
-    """Default of the largest distortion, in pixel units of [0, 1]."""
+    """Default of the largest distortion, in pixel units of [0, 1]; of corruptions, a severity."""
     reference: float | None = None
     """Default of the reference epsilon."""
     transfers: bool = False
     """Whether it uses ``batch.surrogate``. It is then run with each of several surrogates."""
+    queries: bool = False
+    """Whether it uses ``batch.scores``, the logits of the attacked network."""
     is_random: bool = False
-    """Whether it draws from ``batch.rng``. It is then run with several draws on small splits."""
+    """Whether it is run with several draws from ``batch.rng`` on small splits."""
     precompute: Function | None = field(default=None, repr=False)
-    """``(surrogate, images, labels)`` to a tensor with one row per image, which the attack gets as
+    """``(surrogate, images, labels)`` to a tensor with one row per image. The attack gets it from
     ``batch.precomputed``. That of the project's own attacks is cached per surrogate and split."""
+    per_epsilon: bool = False
+    """Whether ``precompute`` takes ``epsilon`` and the attack's options as further arguments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +232,28 @@ class Registry(Generic[C]):
         return found
 
 
+class _Attacks(Registry[Attack]):
+    """Attacks, and every corruption by the name ``corruption:KIND``."""
+
+    def get(self, name: str) -> Attack:
+        if not is_corruption(name):
+            return super().get(name)
+        module = importlib.import_module("simreg_core.robustness.corruptions")
+        attack: Attack = module.corruption_attack(name.removeprefix(CORRUPTION_PREFIX))
+        return attack
+
+    def require(self, name: str, *others: str) -> str:
+        if not is_corruption(name):
+            return super().require(name, *others)
+        CORRUPTIONS.require(name.removeprefix(CORRUPTION_PREFIX))
+        return name
+
+
+def is_corruption(attack: str) -> bool:
+    """Whether an attack's name is ``corruption:KIND``; its epsilons are severities."""
+    return attack.startswith(CORRUPTION_PREFIX)
+
+
 def _declared_in(homes: Iterable[str]) -> Iterator[object]:
     for home in homes:
         module = importlib.import_module(home)
@@ -243,7 +272,7 @@ def _declared_by_entry_points() -> Iterator[object]:
         yield from vars(loaded).values() if isinstance(loaded, ModuleType) else (loaded,)
 
 
-ATTACKS = Registry(Attack, "simreg_core.robustness")
+ATTACKS = _Attacks(Attack, "simreg_core.robustness")
 CORRUPTIONS = Registry(Corruption, "simreg_core.robustness")
 DATASETS = Registry(Dataset, "simreg_core.data")
 TARGETS = Registry(Target, "simreg_core.regularizer", "simreg_core.neural")

@@ -118,6 +118,20 @@ def margins(weights: Array, bias: Array, images: Array, labels: NDArray[np.int64
     return result
 
 
+def linf_distances(weights: Array, bias: Array, images: Array, labels: NDArray[np.int64]) -> Array:
+    """Linf distance of every image to the nearest other class, of any number of classes.
+
+    The smallest change that makes class k as large as the label moves every pixel alike.
+    """
+    found = np.full(len(labels), np.inf)
+    for row, (image, label) in enumerate(zip(images, labels, strict=True)):
+        for other in set(range(len(weights))) - {int(label)}:
+            difference = weights[label] - weights[other]
+            margin = float(image @ difference + bias[label] - bias[other])
+            found[row] = min(found[row], margin / np.abs(difference).sum())
+    return found
+
+
 def fgsm(weights: Array, images: Array, labels: NDArray[np.int64], epsilon: float) -> Array:
     """Closed form: every pixel moves by epsilon towards the other class's weights, clipped."""
     towards_other = np.sign(weights[1 - labels] - weights[labels])

@@ -26,7 +26,7 @@ from analysis.poster.variants import (
     target_name,
 )
 from analysis.results.load import ResultsError, load_pairs, load_table
-from simreg_core.results.measurements import CORRUPTION_PREFIX
+from simreg_core.registry import is_corruption
 from simreg_core.storage.location import to_path
 
 MAX_POINTS_DRAWN = 4000
@@ -79,7 +79,7 @@ def curves_panel(
     study = load_study(folder, split)
     rows = network_rows(study, study.results.curves)
     names = rows.loc[rows["role"] == "trial", "attack"].unique()
-    attacks = [a for a in names if not a.startswith(CORRUPTION_PREFIX)]
+    attacks = [a for a in names if not is_corruption(a)]
     if not attacks:
         raise ResultsError(f"{study.results.folder}: its trials have no curves")
     panels = tuple(_attack_panel(study, a, rows[rows["attack"] == a]) for a in attacks)

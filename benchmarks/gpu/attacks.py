@@ -60,7 +60,7 @@ def _measure_evaluation(settings: Settings, recorder: Recorder) -> None:
     source = freeze(trained(plain.model_copy(update={"seed": 1}), data, device))
     attack = ATTACKS.get("transfer_fgsm")
     directions = {
-        (attack.name, name): precompute(attack, source, data.split(name))
+        (attack.name, name, 0.0): precompute(attack, source, data.split(name))
         for name in ("validation", "test")
     }
     surrogate = Surrogate(source, directions)

@@ -44,7 +44,12 @@ def _run(args: argparse.Namespace) -> int:
         raise cli.os_error(err, "--cache", args.cache) from err
     test = data.test.to(device)
     images = test.images[: args.images].to(torch.float32) / 255
-    plan = AuditPlan(_epsilons(config.robustness), seed=args.seed)
+    plan = AuditPlan(
+        _epsilons(config.robustness),
+        num_auto=args.auto_images,
+        auto_queries=args.auto_queries,
+        seed=args.seed,
+    )
     report = audit(model, surrogate, images, test.labels[: args.images], plan)
     print(table(report))
     if args.output is not None:
@@ -97,6 +102,20 @@ def _parser() -> cli.Parser:
         metavar="N",
         help="number of (first) test images to attack (default: %(default)s)",
     )
+    add(
+        "--auto-images",
+        type=cli.whole_number(0),
+        default=AuditPlan._field_defaults["num_auto"],
+        metavar="N",
+        help="number of (first) images for AutoAttack; 0: none (default: %(default)s)",
+    )
+    add(
+        "--auto-queries",
+        type=cli.whole_number(2),
+        default=AuditPlan._field_defaults["auto_queries"],
+        metavar="N",
+        help="scores per image of AutoAttack's Square (default: %(default)s)",
+    )
     add("--output", type=Path, metavar="FILE", help="write the results to FILE as JSON")
     add(
         "--cache",
@@ -119,6 +138,8 @@ def table(report: AuditReport) -> str:
             "    epsilon " + " ".join(f"{epsilon:7.4g}" for epsilon in curve.epsilons),
             "   accuracy " + " ".join(f"{value:7.3f}" for value in curve.accuracies),
         ]
+    for name, counts in report.broken.items():
+        lines.append(f"{name:>11} " + " ".join(f"{count:7d}" for count in counts) + " broken first")
     for attack in report.minimal:
         median = "none" if attack.median_l2 is None else f"{attack.median_l2:.4g}"
         lines.append(

@@ -14,6 +14,7 @@ from typing import NamedTuple
 _SIGMAS = 2.0  # smaller differences, in standard errors, count as noise
 _NEAR_ZERO = 0.05  # accuracy at which a network counts as fooled throughout
 _LARGE_GAIN = 0.1  # accuracy that restarts may cost without suspicion
+_WEAKNESS = 0.05  # accuracy that PGD may leave above AutoAttack, besides one image
 _NORM_SLACK = 1.1  # how much larger the norms of the gradient attacks may be
 
 
@@ -103,3 +104,15 @@ def masking_warnings(
             f"({', '.join(a.attack for a in minimal)}; n = {decision_based.num_images})"
         )
     return found
+
+
+def weakness_warnings(pgd: AuditCurve, auto: AuditCurve) -> list[str]:
+    """The epsilons at which AutoAttack is clearly stronger than PGD on the same images, as text."""
+    least = _WEAKNESS + 1 / auto.num_images
+    rows = zip(auto.epsilons, pgd.accuracies, auto.accuracies, strict=True)
+    return [
+        f"{auto.attack} is stronger than {pgd.attack} at epsilon {epsilon:g}: accuracy "
+        f"{lower:.3f} against {upper:.3f} on the same images (n = {auto.num_images})"
+        for epsilon, upper, lower in rows
+        if upper - lower > least
+    ]

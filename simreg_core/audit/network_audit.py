@@ -2,7 +2,7 @@
 
 The search measures black-box attacks and noise only. To see whether a network merely masks its
 gradients, this audit attacks the network itself: by PGD with restarts at the epsilons of the
-transferred attack, and by attacks that minimise the perturbation.
+transferred attack, by AutoAttack, and by attacks that minimise the perturbation.
 """
 
 from __future__ import annotations
@@ -10,14 +10,20 @@ from __future__ import annotations
 import logging
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from simreg_core.audit.masking import AuditCurve, MinimalNorms, masking_warnings
+from simreg_core.audit.auto_attack.ensemble import Budget, auto_attack
+from simreg_core.audit.masking import (
+    AuditCurve,
+    MinimalNorms,
+    masking_warnings,
+    weakness_warnings,
+)
 from simreg_core.audit.whitebox import (
     AttackResult,
     Norm,
@@ -48,6 +54,12 @@ class AuditPlan(NamedTuple):
     restarts: int = 3
     num_minimal: int = 30
     """Number of (first) images for DeepFool, Carlini-Wagner and HopSkipJump."""
+    num_auto: int = 50
+    """Number of (first) images for AutoAttack; 0: none."""
+    auto_steps: int = 100
+    """Gradients per image of AutoAttack's gradient attacks, for each target class."""
+    auto_queries: int = 1000
+    """Scores per image of AutoAttack's Square; 5,000 in the paper."""
     carlini_wagner_steps: int = 200
     """Steps of Adam for each of nine constants."""
     hop_skip_jump_steps: int = 20
@@ -61,6 +73,8 @@ class AuditReport(NamedTuple):
     num_images: int
     curves: list[AuditCurve]
     minimal: list[MinimalNorms]
+    broken: Mapping[str, tuple[int, ...]]
+    """Images that each attack of AutoAttack was the first to break, up to each epsilon."""
     warnings: list[str]
 
 
@@ -74,16 +88,24 @@ def audit(
     """
     audited = _Audit(model, images, labels, plan)
     black_box = [audited.black_box(name, surrogate) for name in ("transfer_fgsm", "uniform")]
-    first, strong = audited.restarted()
+    first, strong, strong_on_few_images = audited.restarted()
     few = audited.pgd_curve("linf", plan.few_steps)
     l2 = audited.pgd_curve("l2", plan.steps)
     *minimal, decision_based = audited.minimal()
+    warnings = masking_warnings(strong, few, first, black_box, minimal, decision_based)
+    curves = [*black_box, few, first, strong, l2]
+    broken: Mapping[str, tuple[int, ...]] = {}
+    if plan.num_auto:
+        auto, broken = audited.auto_attack()
+        curves.append(auto)
+        warnings += weakness_warnings(strong_on_few_images, auto)
     return AuditReport(
         float(audited.is_correct(images).double().mean()),
         len(labels),
-        [*black_box, few, first, strong, l2],
+        curves,
         [*minimal, decision_based],
-        masking_warnings(strong, few, first, black_box, minimal, decision_based),
+        broken,
+        warnings,
     )
 
 
@@ -102,8 +124,9 @@ class _Audit:
         self, attack: str, norm: Norm, conditions: str, withstands: Callable[[float], Tensor]
     ) -> AuditCurve:
         log.info("%s (%s)", attack, conditions)
-        accuracies = tuple(float(withstands(eps).double().mean()) for eps in self.epsilons)
-        return AuditCurve(attack, norm, conditions, len(self.labels), self.epsilons, accuracies)
+        withstood = [withstands(eps).double() for eps in self.epsilons]
+        accuracies = tuple(float(found.mean()) for found in withstood)
+        return AuditCurve(attack, norm, conditions, len(withstood[0]), self.epsilons, accuracies)
 
     def is_correct(self, images: Tensor) -> Tensor:
         with frozen(self.model):
@@ -127,9 +150,12 @@ class _Audit:
 
         return self.curve(f"pgd_{norm}", norm, conditions, withstands)
 
-    def restarted(self) -> tuple[AuditCurve, AuditCurve]:
-        """Linf PGD after the first restart and after all; an image must withstand each restart."""
-        steps, restarts = self.plan.steps, self.plan.restarts
+    def restarted(self) -> tuple[AuditCurve, AuditCurve, AuditCurve]:
+        """Linf PGD after the first restart and after all; an image must withstand each restart.
+
+        The third curve is the second on the images of AutoAttack alone.
+        """
+        steps, restarts, num_auto = self.plan.steps, self.plan.restarts, self.plan.num_auto
         passed = {}
         for epsilon in self.epsilons:
             log.info("pgd_linf (%d steps, %d restarts) at %g", steps, restarts, epsilon)
@@ -140,7 +166,18 @@ class _Audit:
         return (
             self.curve("pgd_linf", "linf", one, lambda eps: passed[eps][0]),
             self.curve("pgd_linf", "linf", many, lambda eps: passed[eps].all(dim=0)),
+            self.curve("pgd_linf", "linf", many, lambda eps: passed[eps].all(dim=0)[:num_auto]),
         )
+
+    def auto_attack(self) -> tuple[AuditCurve, Mapping[str, tuple[int, ...]]]:
+        """AutoAttack on the first images, and what each of its attacks broke."""
+        n, budget = self.plan.num_auto, Budget(self.plan.auto_steps, self.plan.auto_queries)
+        log.info("auto_attack (%d images)", n)
+        task = self.model, self.images[:n], self.labels[:n]
+        found = auto_attack(*task, self.epsilons, budget, self.plan.seed)
+        stands = dict(zip(self.epsilons, found.stands, strict=True))
+        conditions = f"{counted(budget.steps, 'step')}, {budget.queries} queries"
+        return self.curve("auto_attack", "linf", conditions, stands.__getitem__), found.broken
 
     def withstands_pgd(self, norm: Norm, epsilon: float, steps: int, restart: int = 0) -> Tensor:
         result = pgd(

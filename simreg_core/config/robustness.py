@@ -6,10 +6,18 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails
 
 from simreg_core.config.base import Config, NonEmpty, PositiveInt, Seed, number_or
-from simreg_core.registry import ATTACKS, CORRUPTIONS, METRICS
+from simreg_core.registry import ATTACKS, CORRUPTIONS, METRICS, is_corruption
 
 _PUBLISHED = {"gaussian": 0.1, "uniform": 0.1, "salt_pepper": 0.1, "transfer_fgsm": 0.02}
 """Reference and largest epsilons of the published CIFAR-10 protocol."""
@@ -18,15 +26,18 @@ _MOST_DRAWS = 25  # for fewer than 100 images, it matters more which images thes
 _AttackName = Annotated[str, AfterValidator(ATTACKS.require)]
 _CorruptionName = Annotated[str, AfterValidator(CORRUPTIONS.require)]
 _MetricName = Annotated[str, AfterValidator(METRICS.require)]
-_Epsilon = Annotated[float, Field(gt=0, le=1)]
+_Positive = Annotated[float, Field(gt=0)]
 _Severity = Annotated[int, Field(ge=1, le=5)]
+_EPSILON = TypeAdapter[float](Annotated[float, Field(le=1)])
+_SEVERITY = TypeAdapter[int](_Severity)
 
 
 class AttackConfig(Config):
     """Range and options of one attack."""
 
-    max_epsilon: Annotated[float, Field(gt=0, le=1)]
-    """Largest epsilon, in pixel units of [0, 1]; the attack's own default if not given."""
+    max_epsilon: _Positive
+    """Largest epsilon, in pixel units of [0, 1]; the attack's own default if not given. That of
+    ``corruption:KIND`` is a severity from 1 to 5."""
     options: dict[str, float | int | str | bool] = {}
     """Keyword arguments of the attack's function."""
 
@@ -63,8 +74,8 @@ class RobustnessConfig(Config):
             name: AttackConfig(max_epsilon=epsilon) for name, epsilon in _PUBLISHED.items()
         },
     )
-    """Attacks to measure, by name or ``module:function``."""
-    reference: dict[_AttackName, _Epsilon] = Field(
+    """Attacks to measure, by name, ``module:function`` or ``corruption:KIND``."""
+    reference: dict[_AttackName, _Positive] = Field(
         min_length=1, default_factory=lambda: dict(_PUBLISHED)
     )
     """Reference epsilons. Robust accuracy is the mean accuracy at them over these attacks. A list
@@ -79,7 +90,8 @@ class RobustnessConfig(Config):
     """Whether to measure the spectra of the minimal perturbations (requires ``boundary``) and the
     accuracy under band-limited noise (poster, section 4.ii)."""
     num_epsilons: Annotated[int, Field(ge=2)] = 10
-    """Number of evenly spaced epsilons from 0 to an attack's maximum; the reference is added."""
+    """Number of evenly spaced epsilons from 0 to an attack's maximum; the reference is added.
+    Severities are rounded to whole numbers."""
     noise_seed: Seed = 0
     """Networks evaluated with the same noise seed get exactly the same noise."""
     noise_draws: Annotated[int | Literal["auto"], number_or("auto")] = "auto"
@@ -118,6 +130,18 @@ class RobustnessConfig(Config):
             return names
         return {name: _default(name, "reference") for name in names}
 
+    @field_validator("attacks")
+    @classmethod
+    def _ranges_are_possible(cls, table: dict[str, AttackConfig]) -> dict[str, AttackConfig]:
+        _check_epsilons({(name, "max_epsilon"): own.max_epsilon for name, own in table.items()})
+        return table
+
+    @field_validator("reference")
+    @classmethod
+    def _references_are_possible(cls, table: dict[str, float]) -> dict[str, float]:
+        _check_epsilons({(name,): epsilon for name, epsilon in table.items()})
+        return table
+
     @field_validator("baseline_seeds")
     @classmethod
     def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -155,7 +179,9 @@ class RobustnessConfig(Config):
     def epsilons(self, attack: str) -> tuple[float, ...]:
         """Ascending epsilons at which ``attack`` is measured, including 0 and its reference."""
         top = self.attacks[attack].max_epsilon
-        grid = {round(top * i / (self.num_epsilons - 1), 12) for i in range(self.num_epsilons)}
+        digits = 0 if is_corruption(attack) else 12
+        steps = self.num_epsilons - 1
+        grid = {round(top * i / steps, digits) for i in range(self.num_epsilons)}
         return tuple(sorted(grid | {self.reference.get(attack, 0.0)}))
 
 
@@ -164,3 +190,21 @@ def _default(name: Any, key: str) -> float:
     if value is None:
         raise ValueError(f"{name}: {key} is required, because the attack declares no default")
     return value
+
+
+def _check_epsilons(values: Mapping[tuple[str, ...], float]) -> None:
+    """Check epsilons, and severities of corruptions, by their locations in a table.
+
+    Raises:
+        ValidationError: with the location of every value out of its range.
+    """
+    problems: list[InitErrorDetails] = []
+    for location, value in values.items():
+        try:
+            (_SEVERITY if is_corruption(location[0]) else _EPSILON).validate_python(value)
+        except ValidationError as err:
+            (found,) = err.errors()
+            kind, context = found["type"], found.get("ctx", {})
+            problems.append(InitErrorDetails(type=kind, loc=location, input=value, ctx=context))
+    if problems:
+        raise ValidationError.from_exception_data("epsilons", problems)

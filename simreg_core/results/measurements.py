@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from simreg_core.registry import is_corruption
 from simreg_core.results.tradeoff import BaselineAccuracy, tradeoff
-
-CORRUPTION_PREFIX = "corruption:"
-"""First part of the names of corruptions in the column ``attack`` of curves."""
 
 
 class CurvePoint(NamedTuple):
@@ -40,12 +38,12 @@ class Measurements:
     @cached_property
     def clean_accuracy(self) -> float:
         """C: accuracy at zero distortion."""
-        return next(point.accuracy for point in self._attacked if point.epsilon == 0)
+        return next(point.accuracy for point in self.curves if point.epsilon == 0)
 
     @cached_property
     def under_attack(self) -> Mapping[str, float]:
         """Accuracy under each reference attack at its reference epsilon."""
-        return {point.attack: point.accuracy for point in self._attacked if point.is_reference}
+        return {point.attack: point.accuracy for point in self.curves if point.is_reference}
 
     @property
     def robust_accuracy(self) -> float:
@@ -54,8 +52,8 @@ class Measurements:
 
     @property
     def corruption_accuracy(self) -> float | None:
-        """Mean accuracy over corruptions and severities; None without corruptions."""
-        found = [p.accuracy for p in self.curves if p.attack.startswith(CORRUPTION_PREFIX)]
+        """Mean accuracy over corruptions and severities above 0; None without corruptions."""
+        found = [p.accuracy for p in self.curves if is_corruption(p.attack) and p.epsilon]
         return statistics.fmean(found) if found else None
 
     @cached_property
@@ -65,7 +63,3 @@ class Measurements:
             return {}
         accuracies = (self.clean_accuracy, self.robust_accuracy)
         return tradeoff(*accuracies, self.baseline, self.tradeoff_weight)
-
-    @property
-    def _attacked(self) -> list[CurvePoint]:
-        return [p for p in self.curves if not p.attack.startswith(CORRUPTION_PREFIX)]

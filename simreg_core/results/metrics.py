@@ -130,7 +130,7 @@ boundary_distance = _own(
 )
 corruption_accuracy = _own(
     "corruption_accuracy",
-    "mean accuracy over the configured corruptions and severities",
+    "mean accuracy over all measured corruptions and severities",
     label="accuracy under corruptions",
     needs="robustness.corruptions",
     **_ACCURACY,

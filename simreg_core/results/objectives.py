@@ -44,7 +44,8 @@ def described_by(read: Callable[[], Mapping[str, Metric]]) -> Iterator[None]:
 
 def _find_metric(name: str) -> Metric:
     read = _described.get()
-    if read is None or name in METRICS.known or not is_plugin(name):
+    is_foreign = is_plugin(name) and not name.startswith(ATTACK_FAMILY)
+    if read is None or name in METRICS.known or not is_foreign:
         return metric_named(name)
     # Without a description no trial has a value, so that the direction does not matter.
     return read().get(name) or Metric(name=name, function=_absent, direction="maximize")

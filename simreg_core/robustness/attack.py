@@ -9,6 +9,7 @@ these draws, and so do all networks that are evaluated with the same seed.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -33,8 +34,11 @@ class AttackInput(NamedTuple):
     """Generator on the images' device."""
     surrogate: nn.Module
     """A network that gradient attacks are transferred from; frozen, in evaluation mode."""
-    precomputed: Tensor | None = None
-    """What the attack's ``precompute`` returned for these images; None if it has none."""
+    scores: Callable[[Tensor], Tensor] | None = None
+    """Images (N, C, H, W) to logits (N, K) of the attacked network in evaluation mode, without
+    gradients; None unless the attack declares ``queries``."""
+    precomputed: Callable[[float], Tensor] | None = None
+    """Epsilon to what the attack's ``precompute`` returns for these images; None if it has none."""
     first: int = 0
     """Position of the batch's first image in its split."""
 
@@ -69,19 +73,23 @@ def batches(split: Split, size: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def prepare(
-    attack: Attack, batch: AttackInput, options: Mapping[str, Option] | None = None
+    attack: Attack,
+    batch: AttackInput,
+    options: Mapping[str, Option] | None = None,
+    known: Mapping[float, Tensor] | None = None,
 ) -> Perturbation:
     """Start an attack on a batch; the result maps epsilon to images, clipped to [0, 1].
 
-    ``options`` are keyword arguments of the attack's function. Foreign attacks get copies of the
-    batch, so that they cannot change it.
+    ``options`` are keyword arguments of the attack's function. ``known`` has results of
+    :func:`precomputed` for these images by epsilon; missing ones are computed. Foreign attacks get
+    copies of the batch, so that they cannot change it.
 
     Raises:
         ConfigError: a foreign attack raises or does not return images, here or for an epsilon.
     """
     options = options or {}
     if not attack.is_foreign:
-        perturbation = attack(_precomputed(attack, batch), **options)
+        perturbation = attack(_with_precomputed(attack, batch, options, known or {}), **options)
         return lambda epsilon: perturbation(epsilon).clamp(0, 1)
     copied = batch._replace(
         images=batch.images.clone(),
@@ -90,7 +98,7 @@ def prepare(
     )
     where = f"attack {attack.name}"
     with foreign_code(where):
-        perturbation = attack(_precomputed(attack, copied), **options)
+        perturbation = attack(_with_precomputed(attack, copied, options, {}), **options)
     if not callable(perturbation):
         found = type(perturbation).__name__
         raise ConfigError(f"{where}: expected a function of epsilon, returned {found}")
@@ -110,8 +118,34 @@ def prepare(
     return checked
 
 
-def _precomputed(attack: Attack, batch: AttackInput) -> AttackInput:
-    if attack.precompute is None or batch.precomputed is not None:
+def precomputed(
+    attack: Attack,
+    surrogate: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    epsilon: float,
+    options: Mapping[str, Option],
+) -> Tensor:
+    """The result of an attack's ``precompute``, which may depend on epsilon and options or not."""
+    assert attack.precompute is not None
+    more = {"epsilon": epsilon, **options} if attack.per_epsilon else {}
+    rows: Tensor = attack.precompute(surrogate, images, labels, **more)
+    return rows
+
+
+def _with_precomputed(
+    attack: Attack,
+    batch: AttackInput,
+    options: Mapping[str, Option],
+    known: Mapping[float, Tensor],
+) -> AttackInput:
+    if attack.precompute is None:
         return batch
-    computed = attack.precompute(batch.surrogate, batch.images, batch.labels)
-    return batch._replace(precomputed=computed)
+
+    @functools.cache
+    def rows(epsilon: float) -> Tensor:
+        if epsilon in known:
+            return known[epsilon]
+        return precomputed(attack, batch.surrogate, batch.images, batch.labels, epsilon, options)
+
+    return batch._replace(precomputed=rows if attack.per_epsilon else lambda _: rows(0.0))

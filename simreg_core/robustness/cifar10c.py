@@ -23,8 +23,7 @@ from simreg_core.config.trial import TaskConfig
 from simreg_core.data.images import Split, resize, to_channels
 from simreg_core.data.task import order_of_test_images
 from simreg_core.errors import ConfigError, concerning, one_line
-from simreg_core.registry import Attack
-from simreg_core.results.measurements import CORRUPTION_PREFIX
+from simreg_core.registry import CORRUPTION_PREFIX, Attack
 from simreg_core.robustness.attack import AttackInput, Perturbation
 from simreg_core.storage.array_cache import file_stamp
 

@@ -24,8 +24,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from simreg_core.registry import ATTACKS, CORRUPTIONS, Attack, corruption
-from simreg_core.results.measurements import CORRUPTION_PREFIX
+from simreg_core.registry import CORRUPTION_PREFIX, CORRUPTIONS, Attack, corruption
 from simreg_core.robustness.attack import AttackInput, Perturbation
 
 
@@ -47,14 +46,13 @@ def corruption_attack(kind: str) -> Attack:
         return corrupted
 
     attack.__module__ = apply.function.__module__  # makes attacks by foreign corruptions foreign
-    return Attack(name=f"{CORRUPTION_PREFIX}{kind}", function=attack, label=apply.title)
-
-
-def label_of(attack: str) -> str:
-    """The name in charts of an attack, or of a corruption among the attacks of a curve."""
-    if attack.startswith(CORRUPTION_PREFIX):
-        return CORRUPTIONS.get(attack.removeprefix(CORRUPTION_PREFIX)).title
-    return ATTACKS.get(attack).title
+    return Attack(
+        name=f"{CORRUPTION_PREFIX}{kind}",
+        function=attack,
+        label=apply.title,
+        max_epsilon=5,
+        reference=3,
+    )
 
 
 # Noise

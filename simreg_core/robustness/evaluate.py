@@ -6,6 +6,7 @@ Corruptions are attacks as well: their name is ``corruption:KIND``, their epsilo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -16,12 +17,11 @@ from simreg_core.data.images import Split
 from simreg_core.errors import ConfigError
 from simreg_core.networks.network import evaluation_mode
 from simreg_core.plugins import Option
-from simreg_core.registry import ATTACKS, Attack
+from simreg_core.registry import ATTACKS, CORRUPTION_PREFIX, Attack, is_corruption
 from simreg_core.results.measurements import CurvePoint
-from simreg_core.robustness.attack import AttackInput, batches, prepare
+from simreg_core.robustness.attack import AttackInput, batches, precomputed, prepare
 from simreg_core.robustness.boundary import median_distance, minimal_perturbations
 from simreg_core.robustness.cifar10c import StoredCorruptions
-from simreg_core.robustness.corruptions import corruption_attack
 from simreg_core.robustness.frequency import SpectrumPoint, band_edges, measure_frequencies
 from simreg_core.seeding import generator
 
@@ -36,8 +36,9 @@ class Surrogate(NamedTuple):
 
     model: nn.Module
     """Frozen, in evaluation mode; never the attacked network itself."""
-    precomputed: Mapping[tuple[str, str], Tensor] = {}
-    """Results of :func:`precompute` by attack and split; missing ones are computed per batch."""
+    precomputed: Mapping[tuple[str, str, float], Tensor] = {}
+    """Results of :func:`precompute` by attack, split and epsilon, on any device. The epsilon of
+    results that do not depend on it is 0. Missing ones are computed per batch."""
 
 
 class SplitMeasurements(NamedTuple):
@@ -91,7 +92,8 @@ def check_measurable(
         network, (images, labels) = build_network(), next(batches(split, 2))
     for curve in foreign:
         rng = generator(config.noise_seed, f"{curve.stream} tried", device=images.device)
-        batch = AttackInput(images, labels, rng, network)
+        scores = partial(logits_of, network) if curve.attack.queries else None
+        batch = AttackInput(images, labels, rng, network, scores)
         prepare(curve.attack, batch, curve.options)(curve.epsilons[-1])
 
 
@@ -124,14 +126,21 @@ def measure(
     return SplitMeasurements(curves, median_distance(found), spectra)
 
 
-def precompute(attack: Attack, surrogate: nn.Module, split: Split) -> Tensor:
+def precompute(
+    attack: Attack,
+    surrogate: nn.Module,
+    split: Split,
+    epsilon: float = 0.0,
+    options: Mapping[str, Option] | None = None,
+) -> Tensor:
     """Results of the attack's ``precompute``, one row per image of a split.
 
     The batch size is fixed because the last digits of gradients depend on it.
     """
-    assert attack.precompute is not None
     parts = batches(split, PRECOMPUTE_BATCH)
-    return torch.cat([attack.precompute(surrogate, images, labels) for images, labels in parts])
+    return torch.cat(
+        [precomputed(attack, surrogate, *part, epsilon, options or {}) for part in parts]
+    )
 
 
 def evaluate(
@@ -167,12 +176,18 @@ def evaluate(
         for number, (images, labels) in enumerate(batches(split, config.batch_size)):
             clean, first = num_correct(model, images, labels), number * config.batch_size
             for (curve, runs), count in zip(curves, counts, strict=True):
+                scores = partial(logits_of, model) if curve.attack.queries else None
                 for surrogate, draw, epsilons in runs:
                     rng = _generator(config, f"{curve.stream} on {name}", number, draw, device)
-                    known = surrogate.precomputed.get((curve.attack.name, name))
-                    rows = None if known is None else known[first : first + len(labels)]
-                    batch = AttackInput(images, labels, rng, surrogate.model, rows, first)
-                    perturbed = prepare(curve.attack, batch, curve.options)
+                    known = {
+                        epsilon: rows[first : first + len(labels)]
+                        for (attack, split_name, epsilon), rows in surrogate.precomputed.items()
+                        if (attack, split_name) == (curve.attack.name, name)
+                    }
+                    batch = AttackInput(
+                        images, labels, rng, surrogate.model, scores=scores, first=first
+                    )
+                    perturbed = prepare(curve.attack, batch, curve.options, known)
                     for epsilon in epsilons:
                         count[epsilon] = count[epsilon] + (
                             num_correct(model, perturbed(epsilon), labels) if epsilon else clean
@@ -211,21 +226,33 @@ def _runs(curve: _Curve, surrogates: Sequence[Surrogate], num_draws: int) -> lis
 def _curves(config: RobustnessConfig, stored: StoredCorruptions | None = None) -> Iterator[_Curve]:
     for name, attack in config.attacks.items():
         reference = config.reference.get(name)
-        yield _Curve(ATTACKS.get(name), name, config.epsilons(name), reference, attack.options)
+        stream, epsilons = name.removeprefix(CORRUPTION_PREFIX), config.epsilons(name)
+        yield _Curve(_attack(name, stored), stream, epsilons, reference, attack.options)
     if config.corruptions is not None:
-        severities = tuple(float(severity) for severity in config.corruptions.severities)
         for kind in config.corruptions.kinds:
-            if stored is not None and kind in stored.files:
-                yield _Curve(stored.attack(kind), kind, severities)
-            else:
-                yield _Curve(corruption_attack(kind), kind, severities)
+            name = f"{CORRUPTION_PREFIX}{kind}"
+            measured = config.epsilons(name) if name in config.attacks else ()
+            left = tuple(float(s) for s in config.corruptions.severities if s not in measured)
+            yield _Curve(_attack(name, stored), kind, left)
+
+
+def _attack(name: str, stored: StoredCorruptions | None) -> Attack:
+    """The attack of a name; a corruption takes stored images where there are any."""
+    kind = name.removeprefix(CORRUPTION_PREFIX)
+    if stored is not None and is_corruption(name) and kind in stored.files:
+        return stored.attack(kind)
+    return ATTACKS.get(name)
 
 
 @torch.no_grad()
-def num_correct(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Number of images (B, C, H, W) that the network classifies correctly, int64 scalar."""
+def logits_of(model: nn.Module, images: Tensor) -> Tensor:
+    """Logits (B, K) of images (B, C, H, W), without gradients."""
     size = len(images)
     if images.device.type == "cpu":
         size = max(_MIN_PIECE, _PIECE_PIXELS // images[0, 0].numel())
-    pieces = zip(images.split(size), labels.split(size), strict=True)
-    return torch.stack([(model(i).argmax(dim=1) == own).sum() for i, own in pieces]).sum()
+    return torch.cat([model(piece) for piece in images.split(size)])
+
+
+def num_correct(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Number of images (B, C, H, W) that the network classifies correctly, int64 scalar."""
+    return (logits_of(model, images).argmax(dim=1) == labels).sum()

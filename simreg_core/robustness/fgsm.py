@@ -39,5 +39,5 @@ def transfer_fgsm(batch: AttackInput) -> Perturbation:
     The direction depends neither on epsilon nor on the attacked network, so it is computed once.
     """
     assert batch.precomputed is not None
-    direction = batch.precomputed.to(batch.images)
+    direction = batch.precomputed(0.0).to(batch.images)
     return lambda epsilon: batch.images + epsilon * direction

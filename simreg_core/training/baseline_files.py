@@ -18,6 +18,7 @@ from simreg_core.config.trial import TrialConfig
 from simreg_core.networks import checkpoint
 from simreg_core.networks.network import Classifier
 from simreg_core.plugins import is_plugin, source_digest
+from simreg_core.registry import CORRUPTION_PREFIX
 from simreg_core.results.measurements import CurvePoint
 from simreg_core.results.schema import SPLITS
 from simreg_core.robustness.cifar10c import stored_digest
@@ -65,11 +66,11 @@ def read_network(path: Path, network_digest: str, device: torch.device) -> Class
     return _whole(path, read)
 
 
-def read_tensors(path: Path, device: torch.device) -> dict[str, Tensor] | None:
-    """A tensor for each split."""
+def read_tensors(path: Path) -> dict[str, Tensor] | None:
+    """A tensor for each split, on the CPU."""
 
     def read() -> dict[str, Tensor]:
-        found = checkpoint.load(path, device=device)
+        found = checkpoint.load(path)
         if not all(isinstance(found[name], Tensor) for name in SPLITS):
             raise TypeError("it holds something else than tensors")
         return {name: found[name] for name in SPLITS}
@@ -116,7 +117,8 @@ def measured_digest(config: TrialConfig) -> str:
     """Identifies what is measured: the configuration, and the files that it names."""
     robustness = config.robustness
     kinds = robustness.corruptions.kinds if robustness.corruptions else ()
-    used = [source_digest(name) for name in (*robustness.attacks, *kinds) if is_plugin(name)]
+    names = [name.removeprefix(CORRUPTION_PREFIX) for name in (*robustness.attacks, *kinds)]
+    used = [source_digest(name) for name in names if is_plugin(name)]
     if robustness.corruptions is not None:
         used += filter(None, [stored_digest(robustness.corruptions)])
     return "-".join([config.digest(), *used])

@@ -29,7 +29,7 @@ from simreg_core.networks.network import (
     architecture_of,
     freeze,
 )
-from simreg_core.plugins import is_plugin, source_digest
+from simreg_core.plugins import Option, is_plugin, source_digest
 from simreg_core.registry import ATTACKS, NETWORKS, Attack
 from simreg_core.results.measurements import CurvePoint, Measurements
 from simreg_core.results.schema import SPLITS, Role
@@ -221,12 +221,14 @@ class BaselineCache:
     def _surrogate(self, network: BaselineNetwork) -> Surrogate:
         """The network as a surrogate, with the configured attacks' results on it."""
         model = self.network(network)
-        known: dict[tuple[str, str], Tensor] = {}
-        for name in network.config.robustness.attacks:
+        robustness = network.config.robustness
+        known: dict[tuple[str, str, float], Tensor] = {}
+        for name, settings in robustness.attacks.items():
             attack = ATTACKS.get(name)
             if attack.precompute is not None and not attack.is_foreign:
-                computed = self._precomputed(network, attack)
-                known |= {(name, split): rows for split, rows in computed.items()}
+                for epsilon in robustness.epsilons(name)[1:] if attack.per_epsilon else (0.0,):
+                    found = self._precomputed(network, attack, epsilon, settings.options)
+                    known |= {(name, split, epsilon): rows for split, rows in found.items()}
         return Surrogate(model, known)
 
     def weights_file(self, network: BaselineNetwork) -> Path:
@@ -287,19 +289,30 @@ class BaselineCache:
         stored = open_folder(config.robustness.corruptions, config.task, self.data.test)
         return measure_splits(model, data, config.robustness, surrogates, stored)
 
-    def _precomputed(self, network: BaselineNetwork, attack: Attack) -> dict[str, Tensor]:
-        """Cached results of an attack on a surrogate, by split."""
-        path = self.weights_file(network).with_suffix(f".{attack.name}.pt")
+    def _precomputed(
+        self,
+        network: BaselineNetwork,
+        attack: Attack,
+        epsilon: float,
+        options: Mapping[str, Option],
+    ) -> dict[str, Tensor]:
+        """Cached results of an attack on a surrogate, by split, on the CPU."""
+        name = attack.name
+        if attack.per_epsilon:
+            content = json.dumps([epsilon, options], sort_keys=True)
+            name += f"-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+        path = self.weights_file(network).with_suffix(f".{name}.pt")
 
         def compute() -> dict[str, Tensor]:
             model, data = self.network(network), self.data.to(self.device)
-            found = {name: precompute(attack, model, data.split(name)) for name in SPLITS}
+            found = {
+                split: precompute(attack, model, data.split(split), epsilon, options).cpu()
+                for split in SPLITS
+            }
             checkpoint.save(found, path)
             return found
 
-        return storage_of(path).build_once(
-            path, lambda: files.read_tensors(path, self.device), compute
-        )
+        return storage_of(path).build_once(path, lambda: files.read_tensors(path), compute)
 
     def _weights_path(self, network: BaselineNetwork) -> Path:
         key = self._key(network.config, network.config.network_digest())

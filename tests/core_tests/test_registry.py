@@ -91,6 +91,17 @@ def test_function_of_a_module_is_a_component_with_or_without_a_declaration(
         ATTACKS.get("mine:sameness")
 
 
+def test_every_corruption_is_an_attack(make_module: MakeModule) -> None:
+    make_module("def fade(images, severity, rng): return images * (1 - severity / 5)")
+    for kind, is_foreign in (("contrast", False), ("mine:fade", True)):
+        found = ATTACKS.get(ATTACKS.require(f"corruption:{kind}"))
+        assert (found.name, found.title) == (f"corruption:{kind}", CORRUPTIONS.get(kind).title)
+        assert (found.max_epsilon, found.reference, found.is_foreign) == (5, 3, is_foreign)
+    for use in (ATTACKS.get, ATTACKS.require):
+        with pytest.raises(ConfigError, match=r"^unknown corruption 'fog'; allowed: .*contrast"):
+            use("corruption:fog")
+
+
 def test_entry_points_add_the_components_of_their_kind_once(
     make_module: MakeModule, install: Install
 ) -> None:

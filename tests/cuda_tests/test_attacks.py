@@ -22,7 +22,7 @@ from simreg_core.registry import ATTACKS, CORRUPTIONS
 from simreg_core.robustness.attack import AttackInput, Perturbation, prepare
 from simreg_core.robustness.boundary import Perturbations, minimal_perturbations
 from simreg_core.robustness.corruptions import corruption_attack
-from simreg_core.robustness.evaluate import Surrogate, evaluate
+from simreg_core.robustness.evaluate import Surrogate, evaluate, logits_of
 from simreg_core.robustness.frequency import band_noise, radial_power
 from simreg_core.seeding import generator
 from tests.cuda_tests.comparing import CPU, MakeConfig, assert_near, trained
@@ -56,13 +56,16 @@ def started(
     """An attack on images, on a device."""
     labels = (torch.arange(len(images)) % 10).to(place)
     rng = generator(seed, name, device=place)
-    batch = AttackInput(images.to(place), labels, rng, network.to(place))
+    network.to(place)
+    scores = partial(logits_of, network)
+    batch = AttackInput(images.to(place), labels, rng, network, scores=scores)
     known = name in ATTACKS.known
     return prepare(ATTACKS.get(name) if known else corruption_attack(name), batch)
 
 
 def test_every_attack_is_tested() -> None:
-    assert set(ATTACKS.known) == {"gaussian", "uniform", "salt_pepper", "transfer_fgsm"}
+    noise, transferred = {"gaussian", "uniform", "salt_pepper"}, {"fgsm", "pgd", "mifgsm"}
+    assert set(ATTACKS.known) == {"square", *noise, *(f"transfer_{n}" for n in transferred)}
     assert set(CORRUPTIONS.known) > DRAWING
 
 
@@ -100,7 +103,7 @@ def test_same_generator_gives_the_same_images(
     assert torch.equal(one, same)
     assert not torch.equal(one.cpu(), images)
     assert 0 <= float(one.min()) <= float(one.max()) <= 1
-    if name != "transfer_fgsm":
+    if not name.startswith("transfer_"):
         assert not torch.equal(one, started(name, images, network, device, seed=1)(strength))
 
 
@@ -241,6 +244,9 @@ def test_audit_is_that_of_the_cpu(
         few_steps=3,
         restarts=2,
         num_minimal=20,
+        num_auto=20,
+        auto_steps=10,
+        auto_queries=50,
         carlini_wagner_steps=10,
         hop_skip_jump_steps=3,
     )

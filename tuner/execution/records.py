@@ -140,14 +140,14 @@ def _identity(role: str, trial: int | None, digest: str | None, seed: int | None
 def _network_rows(
     identity: Mapping[str, Any], result: TrialResult | BaselineResult
 ) -> dict[str, list[dict[str, Any]]]:
-    from simreg_core.robustness.corruptions import label_of
+    from simreg_core.registry import ATTACKS
 
     rows = {
         table: [{**identity, **point._asdict()} for point in getattr(result, table)]
         for table in NETWORK_TABLES
     }
     for row in rows["curves"]:
-        row["label"] = label_of(row["attack"])
+        row["label"] = ATTACKS.get(row["attack"]).title
     return rows
 
 

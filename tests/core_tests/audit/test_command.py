@@ -26,6 +26,9 @@ PLAN = AuditPlan(
     few_steps=5,
     restarts=2,
     num_minimal=8,
+    num_auto=20,
+    auto_steps=10,
+    auto_queries=50,
     carlini_wagner_steps=40,
     hop_skip_jump_steps=5,
 )
@@ -85,6 +88,7 @@ def test_masked_gradients_are_noticed() -> None:
     text = "\n".join(report.warnings)
     assert "transfer_fgsm beats" in text
     assert "should be near 0" in text
+    assert "auto_attack is stronger than pgd_linf at epsilon 0.1: accuracy 0." in text
     assert all(f"WARNING: {warning}" in table(report) for warning in report.warnings)
 
 
@@ -98,7 +102,12 @@ def test_curves_say_under_what_they_were_measured(plain: AuditReport) -> None:
         ("pgd_linf", "20 steps, 2 restarts"),
     ]
     assert {curve.epsilons for curve in plain.curves} == {(*PLAN.epsilons, LARGE_EPSILON)}
-    assert {curve.num_images for curve in plain.curves} == {100}
+    *others, auto = plain.curves
+    assert (auto.attack, auto.conditions) == ("auto_attack", "10 steps, 50 queries")
+    assert [curve.num_images for curve in plain.curves] == [100] * len(others) + [20]
+    broken = [sum(counts) for counts in zip(*plain.broken.values(), strict=True)]
+    wrong = round(20 * (1 - auto.accuracies[0])) - broken[0]
+    assert auto.accuracies == tuple((20 - wrong - count) / 20 for count in broken)
     minimal = [row.attack for row in plain.minimal]
     assert minimal == ["deepfool_l2", "carlini_wagner_l2", "hop_skip_jump"]
     assert {row.num_images for row in plain.minimal} == {8}
@@ -119,14 +128,16 @@ def weights(
     path = tmp_path / "weights.pt"
     save_weights(path, config, model)
     monkeypatch.setattr(
-        "simreg_core.audit.network_audit.AuditPlan.__new__.__defaults__", (4, 2, 1, 4, 5, 2, 0)
+        "simreg_core.audit.network_audit.AuditPlan.__new__.__defaults__",
+        (4, 2, 1, 4, 8, 3, 5, 5, 2, 0),
     )
     return path
 
 
 def _arguments(weights: Path, *more: str) -> list[str]:
     cache = weights.parent / "baselines"
-    return [str(weights), "--cache", str(cache), "--device", "cpu", "--images", "12", *more]
+    few = ["--images", "12", "--auto-images", "6", "--auto-queries", "4"]
+    return [str(weights), "--cache", str(cache), "--device", "cpu", *few, *more]
 
 
 def test_weights_are_audited_against_the_cached_surrogate(
@@ -140,6 +151,9 @@ def test_weights_are_audited_against_the_cached_surrogate(
     assert found == again
     assert (found["num_images"], found["plan"]["seed"]) == (12, 3)
     assert found["curves"][0]["epsilons"] == [0.1, 0.15, 0.2, 0.5]
+    assert found["curves"][-1]["conditions"] == "3 steps, 4 queries"
+    assert found["curves"][-1]["num_images"] == 6
+    assert list(found["broken"]) == ["apgd_ce", "apgd_dlr", "fab", "square"]
     assert {"minimal", "warnings", "provenance", "config_digest"} <= set(found)
     assert len(list((weights.parent / "baselines").glob("surrogate-*.pt"))) == 1
 
@@ -216,6 +230,11 @@ def test_network_of_other_images_is_refused(
     save_weights(weights, config, model)
     message = "a network of 3 channels and 10 classes, but its task has 1 and 10"
     assert message in _error(_arguments(weights), capsys)
+
+
+def test_auto_attack_can_be_left_out(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(_arguments(weights, "--auto-images", "0")) == 0
+    assert "auto_attack" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("flag", ["--images 0", "--images many", "--output {}/file/audit.json"])

@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 
-from simreg_core.audit.masking import AuditCurve, MinimalNorms, exceeds, masking_warnings
+from simreg_core.audit.masking import (
+    AuditCurve,
+    MinimalNorms,
+    exceeds,
+    masking_warnings,
+    weakness_warnings,
+)
 
 EPSILONS = (0.1, 0.2, 0.5)
 STRONG = (0.5, 0.2, 0.0)
@@ -63,6 +69,13 @@ def test_harmless_figures_warn_of_nothing(figures: dict[str, Any]) -> None:
 def test_each_sign_warns_alone(figures: dict[str, Any], fragments: list[str]) -> None:
     (warning,) = _warnings(**figures)
     assert all(fragment in warning for fragment in fragments)
+
+
+def test_pgd_that_leaves_much_more_than_auto_attack_is_named() -> None:
+    auto = _curve((0.45, 0.2, 0.0), "auto_attack")
+    assert weakness_warnings(_curve((0.5, 0.15, 0.0)), auto) == []
+    (warning,) = weakness_warnings(_curve((0.51, 0.15, 0.0)), auto)
+    assert all(text in warning for text in ("auto_attack", "0.1:", "0.450", "0.510", "200"))
 
 
 @pytest.mark.parametrize(

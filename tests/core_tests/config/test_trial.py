@@ -149,9 +149,12 @@ WRONG_VALUES: dict[str, list[Any]] = {
     "robustness.tradeoff_weight": [-1],
     "robustness.attacks": [
         *({"gaussian": value} for value in (0.1, {"max_epsilon": 0}, {"max_epsilon": 1.5})),
-        *({}, {"pgd": {"max_epsilon": 0.1}}),
+        *({}, {"pgd": {"max_epsilon": 0.1}}, {"corruption:fog": {}}),
+        *({"corruption:contrast": {"max_epsilon": value}} for value in (0, 2.5, 6)),
     ],
-    "robustness.reference": [{"gaussian": 0}, {"blur": 0.1}, {}],
+    "robustness.reference": [
+        *({"gaussian": 0}, {"gaussian": 2}, {"blur": 0.1}, {}, {"corruption:contrast": 0.5}),
+    ],
     "robustness.baseline_seeds": [["1"], [], [3, 3], [-1], [2**32]],
     "robustness.corruptions": [{"kinds": ["fog"]}, {"severities": [0]}],
     "seed": [-1, 2**32, 1.0],

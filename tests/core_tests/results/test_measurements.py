@@ -33,3 +33,14 @@ def test_robust_accuracy_is_the_mean_over_the_reference_points_without_corruptio
     found = accuracies([*CORRUPTED, *POINTS])
     assert found == {**expected, "corruption_accuracy": pytest.approx(0.35)}
     assert Measurements(POINTS).corruption_accuracy is None
+
+
+def test_corruption_at_its_reference_counts_towards_robust_accuracy() -> None:
+    clean, half, strong = (
+        CurvePoint("test", "corruption:contrast", severity, severity == 3, accuracy, 40)
+        for severity, accuracy in ((0.0, 0.9), (3.0, 0.6), (5.0, 0.2))
+    )
+    found = accuracies([clean, half, strong, *POINTS])
+    assert found["robust_accuracy"] == pytest.approx((0.6 + 0.3 + 0.6) / 3)
+    assert found["robust_accuracy.corruption:contrast"] == 0.6
+    assert found["corruption_accuracy"] == pytest.approx(0.4)  # severity 0 is no corruption

@@ -9,7 +9,9 @@ from simreg_core.registry import METRICS
 from simreg_core.results.objectives import (
     BestTrial,
     best_trial,
+    described_by,
     directions,
+    objective,
     objective_values,
     ranked_trials,
 )
@@ -60,6 +62,12 @@ def order(
     rows: list[dict[str, Any]], objectives: list[str], constraints: list[str] | None = None
 ) -> list[int]:
     return [row["trial"] for row in ranked_trials(rows, objectives, constraints or [])]
+
+
+def test_accuracy_under_a_corruption_needs_no_description_and_no_import() -> None:
+    with described_by(dict):
+        found = objective("robust_accuracy.corruption:contrast")
+    assert (found.direction, found.worst) == ("maximize", 0)
 
 
 def test_single_objective_ranks_by_itself_in_its_direction() -> None:

@@ -37,7 +37,19 @@ def _batch(
 ) -> AttackInput:
     labels = torch.arange(len(images)) % 5 if labels is None else labels
     surrogate = _surrogate(images.shape[1]) if surrogate is None else surrogate
-    return AttackInput(images, labels, generator(seed, "noise"), surrogate)
+    return AttackInput(images, labels, generator(seed, "noise"), surrogate, scores=_Favours(labels))
+
+
+class _Favours(nn.Module):
+    """Scores by which all images are classified correctly, whatever is done to them."""
+
+    def __init__(self, labels: Tensor) -> None:
+        super().__init__()
+        self.labels = labels
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits = nn.functional.one_hot(self.labels, 5).to(pixels)
+        return logits + 1e-3 * pixels.flatten(1)[:, :5]
 
 
 def _images(batch: int = 8, channels: int = 1, side: int = 8) -> Tensor:

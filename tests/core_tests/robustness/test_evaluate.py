@@ -201,7 +201,7 @@ def test_known_directions_of_fgsm_change_no_figure() -> None:
     # At the borders of [0, 1], where a step would be clipped away, there is no direction.
     inside = (split.images > 0) & (split.images < 255)
     assert torch.equal(directions[inside].float(), gradient.sign()[inside])
-    known = surrogate._replace(precomputed={("transfer_fgsm", "test"): directions})
+    known = surrogate._replace(precomputed={("transfer_fgsm", "test", 0.0): directions})
     found = evaluate(_model(), split, "test", _config(), [known])
     assert found == evaluate(_model(), split, "test", _config(), [surrogate])
 
@@ -211,7 +211,7 @@ def test_given_directions_are_used() -> None:
     recorder = _Recorder(model)
     config = _config(**_only("transfer_fgsm", 0.5), num_epsilons=2)
     ahead = torch.ones_like(split.images, dtype=torch.int8)
-    known = _surrogates()[0]._replace(precomputed={("transfer_fgsm", "test"): ahead})
+    known = _surrogates()[0]._replace(precomputed={("transfer_fgsm", "test", 0.0): ahead})
     evaluate(recorder, split, "test", config, [known])
     seen = torch.cat(recorder.seen[1::2])
     torch.testing.assert_close(seen, (split.images / 255 + 0.5).clamp(max=1))
@@ -330,6 +330,23 @@ def test_two_networks_meet_the_same_corruptions_and_splits_meet_others() -> None
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     is_same = [torch.equal(a, b) for a, b in zip(one, elsewhere, strict=True)]
     assert is_same == [False, False, True, True] * 3  # contrast draws nothing
+
+
+def test_corruption_among_the_attacks_is_that_of_the_section_and_counts_once() -> None:
+    name = "corruption:impulse_noise"
+    attacks = {"attacks": {name: {}, "gaussian": {}}, "reference": {name: 3, "gaussian": 0.1}}
+    own = _config(**attacks, num_epsilons=6)
+    (*found, _, _) = evaluate(_model(), _split(), "test", own, _surrogates())
+    points = [point for point in found if point.attack == name]
+    assert [point.epsilon for point in points] == [0, 1, 2, 3, 4, 5]
+    assert [point.epsilon for point in points if point.is_reference] == [3]
+    section = _config(corruptions={"kinds": ["impulse_noise"]})
+    listed = evaluate(_model(), _split(), "test", section, _surrogates())[-5:]
+    assert [p.accuracy for p in listed] == [p.accuracy for p in points[1:]]
+    several = _config(**attacks, num_epsilons=3, corruptions={"kinds": ["impulse_noise"]})
+    both = evaluate(_model(), _split(), "test", several, _surrogates())
+    strengths = [p.epsilon for p in both if p.attack == name]
+    assert sorted(strengths) == [0, 1, 2, 3, 4, 5]
 
 
 def test_stored_images_take_the_place_of_a_kind_they_have() -> None:

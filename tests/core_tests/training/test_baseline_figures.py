@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from simreg_core.config.trial import TrialConfig
-from simreg_core.data.images import Split
 from simreg_core.data.task import TaskData
 from simreg_core.errors import ConfigError
-from simreg_core.registry import ATTACKS, Attack
+from simreg_core.registry import ATTACKS
+from simreg_core.results.schema import SPLITS
 from simreg_core.robustness.evaluate import SplitMeasurements, Surrogate, measure, precompute
 from simreg_core.training import baselines
 from simreg_core.training.baselines import BaselineCache, Baselines, baseline_networks
@@ -115,24 +115,31 @@ def test_changed_file_of_corruptions_is_measured_again(
     assert measured == ["validation", "test"] * 2
 
 
-def test_directions_of_fgsm_are_computed_once_and_read_back_the_same(
+def test_changes_by_gradients_are_computed_once_and_read_back_the_same(
     load: Load, tiny_config: MakeConfig, tiny_data: TaskData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    computed: list[int] = []
+    computed: list[tuple[Any, ...]] = []
 
-    def counted(attack: Attack, surrogate: torch.nn.Module, split: Split) -> torch.Tensor:
-        computed.append(len(split.labels))
-        return precompute(attack, surrogate, split)
+    def counted(*arguments: Any) -> torch.Tensor:
+        attack, _, _, epsilon, options = arguments
+        computed.append((attack.name, epsilon, *options.values()))
+        return precompute(*arguments)
 
     monkeypatch.setattr(baselines, "precompute", counted)
-    for seed in (0, 2):
-        surrogates = load(tiny_config({"seed": seed})).surrogates
-        for model, known in surrogates:
-            assert sorted(known) == [("transfer_fgsm", "test"), ("transfer_fgsm", "validation")]
-            for (name, split), directions in known.items():
-                again = precompute(ATTACKS.get(name), model, tiny_data.split(split))
-                assert torch.equal(directions, again)
-    assert computed == [64, 64] * 2  # of two networks
+    fgsm, mifgsm = "transfer_fgsm", "transfer_mifgsm"
+    for seed, steps in ((0, 2), (2, 2), (0, 3)):
+        attacks = {fgsm: {}, mifgsm: {"max_epsilon": 0.1, "options": {"steps": steps}}}
+        changes = {"robustness.attacks": attacks, "robustness.reference": {mifgsm: 0.1}}
+        config = tiny_config({"seed": seed, **changes})
+        for model, known in load(config).surrogates:
+            keys = ((fgsm, 0.0), (mifgsm, 0.05), (mifgsm, 0.1))
+            assert set(known) == {(name, s, epsilon) for name, epsilon in keys for s in SPLITS}
+            for (name, split, epsilon), found in known.items():
+                options = config.robustness.attacks[name].options
+                again = ATTACKS.get(name), model, tiny_data.split(split), epsilon, options
+                assert torch.equal(found, precompute(*again))
+    own = [(fgsm, 0.0), *((mifgsm, epsilon, steps) for epsilon in (0.05, 0.1) for steps in (2, 3))]
+    assert sorted(computed) == sorted(own * 4)  # of two networks and two splits
 
 
 def half(whole: bytes) -> bytes:

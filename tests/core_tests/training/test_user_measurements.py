@@ -10,6 +10,7 @@ import pytest
 
 from simreg_core.config.trial import TrialConfig
 from simreg_core.results.schema import SPLITS, TRIAL_COLUMNS
+from simreg_core.training.baseline_files import measured_digest
 from tests.core_tests.conftest import MakeModule
 from tests.core_tests.measuring import assert_refused, run
 from tests.core_tests.trained_networks import MakeConfig
@@ -26,7 +27,7 @@ ATTACK = """
 
     @attack("stripes", max_epsilon=0.3, reference=0.2, precompute=first_row)
     def stripes(batch):
-        return lambda epsilon: batch.images + epsilon * batch.precomputed
+        return lambda epsilon: batch.images + epsilon * batch.precomputed(epsilon)
 
     def bare(batch):
         return lambda epsilon: batch.images
@@ -86,12 +87,23 @@ def test_corruption_has_a_curve(
 ) -> None:
     make_module(CORRUPTION)
     corruptions = {"kinds": ["mine:fade"], "severities": [1, 5]}
-    result = run(tiny_config({"robustness.corruptions": corruptions}), tmp_path / "cache")
+    config = tiny_config({"robustness.corruptions": corruptions})
+    result = run(config, tmp_path / "cache")
     points = [p for p in result.curves if p.attack == "corruption:mine:fade"]
     assert [(p.split, p.epsilon) for p in points] == [(s, e) for s in SPLITS for e in (1, 5)]
     for split in SPLITS:
         mean = sum(p.accuracy for p in points if p.split == split) / 2
         assert result.metric("corruption_accuracy", split) == pytest.approx(mean)
+    name = "corruption:mine:fade"
+    robustness = {"robustness.attacks": {name: {}}, "robustness.reference": {name: 5}}
+    config = tiny_config(robustness)
+    before = measured_digest(config)
+    attacked = run(config, tmp_path / "cache")
+    for split in SPLITS:
+        (last,) = (p for p in points if p.split == split and p.epsilon == 5)
+        assert attacked.metric("robust_accuracy", split) == last.accuracy
+    make_module(f"{CORRUPTION}\n    # edited")
+    assert measured_digest(config) != before
 
 
 # Metrics

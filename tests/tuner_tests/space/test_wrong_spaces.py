@@ -106,6 +106,7 @@ WRONG_SPACES: list[tuple[str, str, *tuple[tuple[str, str], ...]]] = [
     ("objectives", "'tradeoff_ratio'", (OBJECTIVES, "objectives: [tradeoff_ratio]")),
     ("objectives", "twice", ("[clean_accuracy, robust", "[robust_accuracy, robust")),
     ("objectives", "trial.robustness.ref", ("[clean_accuracy,", "[robust_accuracy.uniform,")),
+    ("objectives", "corruption:fog in", ("[clean_accuracy,", "[robust_accuracy.corruption:fog,")),
     ("objectives", "trial.robustness.boundary", ("[clean_accuracy,", "[boundary_distance,")),
     ("name", "'a/b'", ("name: tiny", "name: a/b")),
     ("name", "'..'", ("name: tiny", "name: ..")),
