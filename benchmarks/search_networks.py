@@ -81,7 +81,7 @@ def chosen_trials(results: Path, method: str) -> list[int]:
 
 def confirmed(results: Path, trials: Sequence[int], seeds: int) -> list[Array]:
     """Test accuracies (seeds, 2) of the trials' configurations with fresh seeds."""
-    if not (results / "confirmation").exists():
+    if not (results / "confirmation.json").exists():
         _run("tuner.confirm", str(results), "--trials", *map(str, trials), "--seeds", str(seeds))
     rows = read_table(results, "confirmation").to_pylist()
     return [

@@ -173,7 +173,7 @@ def test_gamma_is_trained_only_where_it_is_trainable(gamma: str, is_trained: boo
 
 def _bytes_of_live_tensors() -> int:
     gc.collect()
-    tensors = [value for value in gc.get_objects() if issubclass(type(value), Tensor)]
+    tensors = [value for value in gc.get_objects() if type(value) in (Tensor, nn.Parameter)]
     storages = [tensor.untyped_storage() for tensor in tensors]
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
