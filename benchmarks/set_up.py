@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from simreg_core.config.trial import RegularizerConfig
+from simreg_core.config.regularizer import RegularizerConfig
 from simreg_core.regularizer.pairs import PairSampler
 from simreg_core.regularizer.similarity import PixelSimilarity
 from simreg_core.regularizer.targets import TargetInput, make_target

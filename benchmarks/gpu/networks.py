@@ -13,7 +13,8 @@ from benchmarks.gpu.results import Settings
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import load_task
 from simreg_core.networks import checkpoint
-from simreg_core.training.baselines import BaselineCache, BaselineNetwork, baseline_networks
+from simreg_core.training.baseline_networks import BaselineNetwork, baseline_networks
+from simreg_core.training.baselines import BaselineCache
 from simreg_core.training.checkpoints import fit_with_checkpoints
 from simreg_core.training.experiment import run_experiment
 from simreg_core.training.start import start

@@ -20,7 +20,8 @@ from simreg_core.networks.checkpoint import CheckpointError, load_network
 from simreg_core.networks.network import Classifier
 from simreg_core.provenance import provenance
 from simreg_core.storage.atomic import write_text
-from simreg_core.training.baselines import BaselineCache, baseline_networks
+from simreg_core.training.baseline_networks import baseline_networks
+from simreg_core.training.baselines import BaselineCache
 
 
 def main(argv: Sequence[str] | None = None) -> int:

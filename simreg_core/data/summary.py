@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from simreg_core.config.trial import RegularizerConfig, TaskConfig
+from simreg_core.config.regularizer import RegularizerConfig
+from simreg_core.config.trial import TaskConfig
 from simreg_core.data.listing import printable
 from simreg_core.data.registry import load_dataset
 from simreg_core.data.task import TaskData

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from simreg_core.config.trial import RegularizerConfig, TaskConfig
+from simreg_core.config.regularizer import RegularizerConfig
+from simreg_core.config.trial import TaskConfig
 from simreg_core.data.images import ImagePool, ImageRequest, PoolInfo, Split, resize
 from simreg_core.data.registry import load_dataset
 from simreg_core.errors import ConfigError, counted

@@ -181,7 +181,7 @@ def _compare(args: argparse.Namespace) -> None:
 
 def _targets(args: argparse.Namespace, source: RegularizationImages) -> dict[str, Similarities]:
     """The compared targets by name."""
-    from simreg_core.config.trial import RegularizerConfig
+    from simreg_core.config.regularizer import RegularizerConfig
     from simreg_core.neural.model import load_model
     from simreg_core.regularizer.targets import TargetInput, make_target
 

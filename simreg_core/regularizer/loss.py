@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from simreg_core.config.trial import RegularizerConfig
+from simreg_core.config.regularizer import RegularizerConfig
 from simreg_core.networks.layers import channel_dimension, check_layers, layer_outputs
 from simreg_core.networks.network import evaluation_mode
 from simreg_core.regularizer.image_targets import PixelTarget

@@ -15,7 +15,7 @@ from itertools import combinations_with_replacement
 import torch
 from torch import Tensor
 
-from simreg_core.config.trial import RegularizerConfig
+from simreg_core.config.regularizer import RegularizerConfig
 from simreg_core.errors import ConfigError, counted
 from simreg_core.regularizer.similarity import PixelSimilarity
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from simreg_core.config.trial import RegularizerConfig
+from simreg_core.config.regularizer import RegularizerConfig
 from simreg_core.data.task import RegularizationImages
 from simreg_core.errors import ConfigError
 from simreg_core.plugins import foreign_code

@@ -43,23 +43,18 @@ from simreg_core.robustness.evaluate import (
     precompute,
 )
 from simreg_core.robustness.frequency import SpectrumPoint
-from simreg_core.seeding import derive_seed
 from simreg_core.storage.atomic import write_text
 from simreg_core.storage.location import storage_of, to_path
 from simreg_core.training import baseline_files as files
+from simreg_core.training.baseline_networks import (
+    BaselineNetwork,
+    baseline_networks,
+    surrogates_of,
+)
 from simreg_core.training.checkpoints import fit_with_checkpoints
 from simreg_core.training.start import compared_layers, new_network, start
 from simreg_core.training.state import EpochRecord
 from simreg_core.version import __version__
-
-
-@dataclass(frozen=True)
-class BaselineNetwork:
-    """One cached network: its configuration, and its role and seed in results."""
-
-    role: Role
-    seed: int
-    config: TrialConfig
 
 
 @dataclass(frozen=True)
@@ -107,34 +102,6 @@ class Baselines:
         distances = [result.boundary_distance[split] for result in self.networks]
         known = [distance for distance in distances if distance is not None]
         return statistics.fmean(known) if len(known) == len(distances) else None
-
-
-def baseline_networks(config: TrialConfig) -> list[BaselineNetwork]:
-    """The baselines that ``config`` is compared with, and last the surrogate."""
-    seeds, surrogate_seed = config.robustness.baseline_seeds, config.robustness.surrogate_seed
-    # Whatever the configured seeds are, the surrogate is never one of the attacked baselines.
-    root, number = derive_seed(surrogate_seed, "surrogate") % 2**32, 0
-    while root in seeds:
-        number += 1
-        root = derive_seed(surrogate_seed, "surrogate", number) % 2**32
-    return [
-        *(BaselineNetwork("baseline", seed, config.unregularized(seed)) for seed in seeds),
-        BaselineNetwork("surrogate", surrogate_seed, config.unregularized(root)),
-    ]
-
-
-def surrogates_of(config: TrialConfig) -> list[BaselineNetwork]:
-    """The networks that attacks on the network of ``config`` are transferred from.
-
-    They are the first ``robustness.surrogates`` of the surrogate and the baselines, in this order.
-    A network of the same seed is left out: without regularizer it would be the attacked one, and
-    with it starts from the same weights. So a baseline is attacked by the surrogate and the other
-    baselines, and the surrogate by the baselines.
-    """
-    *baselines, surrogate = baseline_networks(config)
-    others = [network for network in (surrogate, *baselines) if network.config.seed != config.seed]
-    count = config.robustness.surrogates
-    return others if count == "all" else others[:count]
 
 
 def measure_splits(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from simreg_core.config.trial import ModelConfig, RegularizerConfig, TaskConfig, TrialConfig
+from simreg_core.config.regularizer import RegularizerConfig
+from simreg_core.config.trial import ModelConfig, TaskConfig, TrialConfig
 from simreg_core.data.task import RegularizationImages, TaskData, load_regularization_images
 from simreg_core.errors import ConfigError, concerning
 from simreg_core.networks.layers import check_layers

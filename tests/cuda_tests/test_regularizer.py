@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from simreg_core.config.trial import ModelConfig, RegularizerConfig
+from simreg_core.config.regularizer import RegularizerConfig
+from simreg_core.config.trial import ModelConfig
 from simreg_core.data.task import TaskData
 from simreg_core.networks.network import build_network
 from simreg_core.neural.model import FittedModel, NeuralConfig, PredictiveNetwork

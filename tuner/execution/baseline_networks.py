@@ -55,11 +55,8 @@ def _finished(
 ) -> dict[str, Any]:
     """Train a network, or return the record of its evaluation; or the reason of a failure."""
     from simreg_core.data.task import load_task
-    from simreg_core.training.baselines import (
-        BaselineCache,
-        baseline_networks,
-        check_before_training,
-    )
+    from simreg_core.training.baseline_networks import baseline_networks
+    from simreg_core.training.baselines import BaselineCache, check_before_training
 
     device = prepare_worker(settings)
     try:

@@ -135,7 +135,8 @@ def _run_briefly(config: TrialConfig, device: torch.device) -> None:
     from simreg_core.networks.network import freeze
     from simreg_core.robustness.cifar10c import open_folder
     from simreg_core.robustness.evaluate import PRECOMPUTE_BATCH, Surrogate
-    from simreg_core.training.baselines import measure_splits, surrogates_of
+    from simreg_core.training.baseline_networks import surrogates_of
+    from simreg_core.training.baselines import measure_splits
     from simreg_core.training.fit import fit
     from simreg_core.training.start import new_network, start
 

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from simreg_core.config.loading import absolute_paths
-from simreg_core.config.trial import RegularizerConfig, TrialConfig
+from simreg_core.config.regularizer import RegularizerConfig
+from simreg_core.config.trial import TrialConfig
 from simreg_core.data.registry import load_dataset
 from simreg_core.data.task import RegularizationImages, TaskData, load_task
 from simreg_core.errors import ConfigError

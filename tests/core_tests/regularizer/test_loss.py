@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from simreg_core.config.trial import ModelConfig, RegularizerConfig
+from simreg_core.config.regularizer import RegularizerConfig
+from simreg_core.config.trial import ModelConfig
 from simreg_core.networks.network import Classifier, build_network
 from simreg_core.regularizer.image_targets import PixelTarget
 from simreg_core.regularizer.loss import (

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from simreg_core.config.trial import RegularizerConfig
+from simreg_core.config.regularizer import RegularizerConfig
 from simreg_core.errors import ConfigError
 from simreg_core.regularizer import pairs as pairs_module
 from simreg_core.regularizer.pairs import PairSampler, sample_pairs

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from simreg_core.config.trial import RegularizerConfig, TrialConfig
+from simreg_core.config.regularizer import RegularizerConfig
+from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import RegularizationImages, TaskData, load_regularization_images
 from simreg_core.errors import ConfigError
 from simreg_core.regularizer.gabor import GaborPopulation

@@ -18,7 +18,8 @@ from simreg_core.registry import ATTACKS
 from simreg_core.results.schema import SPLITS
 from simreg_core.robustness.evaluate import SplitMeasurements, Surrogate, measure, precompute
 from simreg_core.training import baselines
-from simreg_core.training.baselines import BaselineCache, Baselines, baseline_networks
+from simreg_core.training.baseline_networks import baseline_networks
+from simreg_core.training.baselines import BaselineCache, Baselines
 from tests.core_tests.trained_networks import CPU, MakeConfig
 
 MEASURED = {

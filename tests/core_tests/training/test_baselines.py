@@ -11,12 +11,8 @@ import torch
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import TaskData, load_task
 from simreg_core.training import checkpoints
-from simreg_core.training.baselines import (
-    BaselineCache,
-    Baselines,
-    baseline_networks,
-    surrogates_of,
-)
+from simreg_core.training.baseline_networks import baseline_networks, surrogates_of
+from simreg_core.training.baselines import BaselineCache, Baselines
 from simreg_core.training.fit import NonFiniteLossError, fit
 from simreg_core.training.state import EpochRecord
 from tests.core_tests.trained_networks import CPU, MakeConfig
