@@ -74,14 +74,16 @@ class ModelConfig(Config):
     """``resnet18``, ``resnet34`` or ``resnet50`` for small images (7x7 stride-1 stem, no
     max-pooling), ``torchvision:NAME``, ``timm:NAME`` or ``module:function``."""
     options: dict[str, float | int | str | bool] = {}
-    """Keyword arguments of a network that is not one of these three."""
+    """Keyword arguments for a network of torchvision, timm or your own."""
     input_size: Annotated[int, Field(ge=4, le=1024)] | None = None
     """Side in pixels to which the network resizes its input (bilinear). Attacks perturb the images
-    before. Default: not resized."""
+    before this. Default: not resized."""
     base_channels: Annotated[int, Field(ge=1, le=1024)] = 64
-    """Width of the stem and of the first section of these three; doubles with each further one."""
+    """Of ``resnet18`` to ``resnet50``: width of the stem and of the first section; doubles with each
+    further section."""
     blocks: Annotated[NonEmpty[PositiveInt], Field(max_length=5)] | None = None
-    """Blocks per residual section of these three; default: those of the architecture."""
+    """Of ``resnet18`` to ``resnet50``: blocks per residual section; default: those of the
+    architecture."""
     scale: Annotated[float, Field(gt=0)] = 5.0
     """The network sees ``scale * (x - shift)`` for pixels x in [0, 1]."""
     shift: float = 0.5
