@@ -79,8 +79,8 @@ class ModelConfig(Config):
     """Side in pixels to which the network resizes its input (bilinear). Attacks perturb the images
     before this. Default: not resized."""
     base_channels: Annotated[int, Field(ge=1, le=1024)] = 64
-    """Of ``resnet18`` to ``resnet50``: width of the stem and of the first section; doubles with each
-    further section."""
+    """Of ``resnet18`` to ``resnet50``: width of the stem and of the first section. It doubles with
+    each further section."""
     blocks: Annotated[NonEmpty[PositiveInt], Field(max_length=5)] | None = None
     """Of ``resnet18`` to ``resnet50``: blocks per residual section; default: those of the
     architecture."""
