@@ -35,10 +35,10 @@ _VERSION_KEY = "simreg_export_version"
 def write_network(folder: str | Path, config: TrialConfig, model: Classifier) -> None:
     """Write the two files of a trained classifier into a folder."""
     folder = to_path(folder)
-    # The format requires contiguous tensors, but the network's are channels_last.
-    weights = {
-        name: tensor.cpu().contiguous() for name, tensor in model.network.state_dict().items()
-    }
+    # The format requires contiguous tensors that share no memory; those of networks are in
+    # channels_last order, and may be shared.
+    state = model.network.state_dict()
+    weights = {name: tensor.cpu().contiguous().clone() for name, tensor in state.items()}
     metadata = {
         "format": "pt",
         _VERSION_KEY: EXPORT_VERSION,

@@ -22,9 +22,9 @@ class _AllFound(Exception):
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside of ``torch.compile`` and ``DistributedDataParallel``, or the model."""
+    """The module inside of ``torch.compile`` and parallel wrappers, or the model itself."""
     while True:
-        if isinstance(model, DistributedDataParallel):
+        if isinstance(model, DistributedDataParallel | nn.DataParallel):
             model = model.module
         elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
             model = inner
@@ -54,12 +54,19 @@ def layer_outputs(model: nn.Module, pixels: Tensor, layers: Sequence[str]) -> di
     try:
         _run(model, pixels, layers, keep)
     except _AllFound:
-        pass
-    return {name: found[name] for name in layers}
+        return {name: found[name] for name in layers}
+    missing = ", ".join(name for name in layers if name not in found)
+    raise RuntimeError(f"layers that a forward pass may skip cannot be compared: {missing}")
 
 
-def channel_dimension(feature: Tensor) -> int:
-    """Dimension of the channels: 1 of maps (B, C, H, W) and vectors (B, C), 2 of (B, T, C)."""
+def channel_dimension(feature: Tensor, *, is_square: bool) -> int:
+    """Dimension of the channels of a layer's output.
+
+    It is 1 of maps (B, C, H, W) and vectors (B, C), 2 of tokens (B, T, C), and 3 of maps
+    (B, H, W, C), as which those with H = W are recognised if the images are square.
+    """
+    if feature.ndim == 4 and is_square and feature.shape[1] == feature.shape[2]:
+        return 1 if feature.shape[2] == feature.shape[3] else 3
     return 2 if feature.ndim == 3 else 1
 
 
@@ -90,7 +97,8 @@ def _listed(problems: Mapping[str, str]) -> str:
 
 def _probe(model: nn.Module, pixels: Tensor) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Outputs of all layers that are tensors, and what is wrong with each layer, if anything."""
-    names = [name for name, _ in unwrapped(model).named_modules() if name]
+    modules = unwrapped(model).named_modules(remove_duplicate=False)
+    names = [name for name, _ in modules if name]
     calls: Counter[str] = Counter()
     found: dict[str, object] = {}
     versions: dict[str, int] = {}

@@ -22,9 +22,7 @@ def torchvision_network(config: ModelConfig, *, channels: int, num_classes: int)
     names = [name for name in models.list_models(module=models) if "quantized" not in name]
     name = _known(config, names)
     with foreign_code(f"model.architecture: {config.architecture}"):
-        built: nn.Module = models.get_model(
-            name, **{"weights": None, "num_classes": num_classes, **config.options}
-        )
+        built: nn.Module = models.get_model(name, **{"num_classes": num_classes, **config.options})
     return built
 
 
@@ -37,7 +35,6 @@ def timm_network(config: ModelConfig, *, channels: int, num_classes: int) -> nn.
         built: nn.Module = timm.create_model(
             name,
             **{
-                "pretrained": False,
                 "in_chans": channels,
                 "num_classes": num_classes,
                 **config.options,
@@ -48,6 +45,9 @@ def timm_network(config: ModelConfig, *, channels: int, num_classes: int) -> nn.
 
 def _known(config: ModelConfig, names: list[str]) -> str:
     name = config.architecture.partition(":")[2]
+    for option in ("weights", "pretrained"):
+        if option in config.options:
+            raise ConfigError(f"model.options.{option}: not allowed, networks have new weights")
     if name.partition(".")[0] not in names:  # timm's have tags of weights after a dot
         close = difflib.get_close_matches(name, names, n=5, cutoff=0.4)
         raise ConfigError(

@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.parameter import UninitializedParameter
 
 from simreg_core.config.trial import ModelConfig
 from simreg_core.errors import ConfigError, concerning
@@ -107,6 +108,12 @@ def build_network(config: ModelConfig, *, channels: int, num_classes: int, seed:
             network = architecture(config, **arguments)
     if not isinstance(network, nn.Module):
         raise ConfigError(f"{where}: returned {type(network).__name__}, expected a torch.nn.Module")
+    if lazy := [
+        name
+        for name, weight in network.named_parameters()
+        if isinstance(weight, UninitializedParameter)
+    ]:
+        raise ConfigError(f"{where}: {lazy[0]} has no size yet; lazy modules are not supported")
     return Classifier(
         network,
         config,
@@ -117,23 +124,36 @@ def build_network(config: ModelConfig, *, channels: int, num_classes: int, seed:
 
 
 def check_network(config: ModelConfig, network: Classifier, images: Tensor) -> None:
-    """Check the logits of a network that is not the project's own, for uint8 (B, C, H, W).
+    """Check a network that is not the project's own, on two images, uint8 (2, C, H, W).
 
     Raises:
-        ConfigError: it fails, or its logits have another shape, in training or in evaluation.
+        ConfigError: it fails, in training or in evaluation, its logits are not finite float32
+            numbers (B, classes), or nothing in it can be trained or saved.
     """
     if config.architecture in NETWORKS.own:
         return
-    pixels, where = images.to(torch.float32) / 255, _where(config)
-    expected = (len(images), network.num_classes)
-    for mode in (True, False):
-        copied = copy.deepcopy(network).train(mode)  # training changes running statistics
-        with foreign_code(where), torch.no_grad():
-            logits = copied(pixels)
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        if found != expected:
-            state = "training" if mode else "evaluation"
-            raise ConfigError(f"{where}: expected logits {expected} in {state}, found {found}")
+    where, state = _where(config), network.state_dict()
+    if others := [name for name, value in state.items() if not isinstance(value, Tensor)]:
+        raise ConfigError(f"{where}: {others[0]} in its state_dict is no tensor")
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise ConfigError(f"{where}: has no weights to train")
+    pixels = images.to(torch.float32) / 255
+    for mode, batch in (("training", pixels), ("evaluation", pixels), ("evaluation", pixels[:1])):
+        copied = copy.deepcopy(network).train(mode == "training")  # which changes running means
+        side = tuple(copied.prepare(batch).shape)
+        with foreign_code(f"{where}: with input {side}, see model.input_size"), torch.no_grad():
+            logits = copied(batch)
+        expected = f"float32 logits {(len(batch), network.num_classes)} in {mode}"
+        if not isinstance(logits, Tensor):
+            raise ConfigError(
+                f"{where}: expected {expected}, found {type(logits).__name__}; turn auxiliary "
+                "outputs off by an option"
+            )
+        if logits.dtype != torch.float32 or logits.shape != (len(batch), network.num_classes):
+            kind = str(logits.dtype).removeprefix("torch.")
+            raise ConfigError(f"{where}: expected {expected}, found {kind} {tuple(logits.shape)}")
+        if not bool(logits.isfinite().all()):
+            raise ConfigError(f"{where}: its logits in {mode} are not finite")
 
 
 def _where(config: ModelConfig) -> str:
@@ -147,10 +167,11 @@ def freeze(model: M) -> M:
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode in a block and restore its mode at the end."""
-    was_training = model.training
+    """Put a network into evaluation mode in a block and restore its modules' modes at the end."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        for module, mode in modes:
+            module.training = mode

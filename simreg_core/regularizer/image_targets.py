@@ -5,6 +5,8 @@ A target is a function from regularization images (N, C, H, W) to S_target of pa
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -27,10 +29,8 @@ class PixelTarget:
 
     def __call__(self, images: Tensor) -> Similarities:
         """S_target of pairs of the images."""
-        pixels, threshold = PixelSimilarity(images), self.threshold
-        if threshold is None:
-            return pixels
-        return lambda first, second: threshold_targets(pixels(first, second), threshold)
+        pixels = PixelSimilarity(images)
+        return pixels if self.threshold is None else partial(_thresholded, pixels, self.threshold)
 
 
 class LabelTarget:
@@ -45,8 +45,11 @@ class LabelTarget:
 
     def __call__(self, images: Tensor) -> Similarities:
         """S_target of pairs of the images."""
-        _require_rows(len(self.labels), images, "labels")
-        return lambda first, second: (self.labels[first] == self.labels[second]).to(torch.float32)
+        if self.labels.shape != (len(images),):
+            raise ValueError(
+                f"labels must be ({len(images)},), as the images, found {tuple(self.labels.shape)}"
+            )
+        return partial(_same, self.labels)
 
 
 class FeatureTarget:
@@ -61,10 +64,19 @@ class FeatureTarget:
 
     def __call__(self, images: Tensor) -> Similarities:
         """S_target of pairs of the images."""
-        _require_rows(len(self.features), images, "features")
+        if len(self.features) != len(images):
+            raise ValueError(f"features have {len(self.features)} rows for {len(images)} images")
         return ResponseSimilarity(self.features)
 
 
-def _require_rows(found: int, images: Tensor, name: str) -> None:
-    if found != len(images):
-        raise ValueError(f"{name} have {found} rows for {len(images)} images")
+# Functions of the module, so that regularizers can be pickled.
+
+
+def _thresholded(
+    pixels: PixelSimilarity, threshold: float, first: Tensor, second: Tensor
+) -> Tensor:
+    return threshold_targets(pixels(first, second), threshold)
+
+
+def _same(labels: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    return (labels[first] == labels[second]).to(torch.float32)

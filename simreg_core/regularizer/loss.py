@@ -11,8 +11,8 @@ k independent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +76,7 @@ class SimilarityRegularizer(nn.Module):
         images: Regularization images (N, C, H, W), N >= 2: uint8, divided by 255 for the network,
             or floating. They stay on their device.
         layers: Names of the compared modules, as in ``model.named_modules()``. Outputs are maps
-            (B, C, H, W), tokens (B, T, C) or vectors (B, C).
+            (B, C, H, W) or (B, H, W, C), tokens (B, T, C) or vectors (B, C).
         target: Images to S_target of their pairs, for example
             :class:`~simreg_core.regularizer.image_targets.PixelTarget`, the default.
         num_pairs: k, pairs per call.
@@ -89,7 +89,7 @@ class SimilarityRegularizer(nn.Module):
 
     Raises:
         ConfigError: (a ``ValueError``) a layer cannot be compared; lists those that can.
-        ValueError: another argument is not allowed.
+        ValueError: another argument is not allowed, or the target does not return similarities.
     """
 
     last: Comparison | None = None
@@ -100,7 +100,7 @@ class SimilarityRegularizer(nn.Module):
         model: nn.Module,
         images: Tensor,
         *,
-        layers: Sequence[str],
+        layers: Iterable[str],
         target: Callable[[Tensor], Similarities] | None = None,
         num_pairs: int = 16,
         pairs: PairSampler | None = None,
@@ -111,11 +111,11 @@ class SimilarityRegularizer(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check(images, layers, num_pairs, gamma, transform, mean_decay)
+        self.layers = (layers,) if isinstance(layers, str) else tuple(layers)
+        _check(images, self.layers, num_pairs, gamma, transform, mean_decay)
         self.images = images
-        self.layers = tuple(layers)
         self.num_pairs = num_pairs
-        self.target = (target or PixelTarget())(images)
+        self.target = _checked((target or PixelTarget())(images), images)
         self.pairs = pairs or PairSampler(RegularizerConfig(), PixelSimilarity(images))
         self.transform = transform
         self.seed = seed
@@ -123,12 +123,16 @@ class SimilarityRegularizer(nn.Module):
         self._preprocess = preprocess
         self._num_calls = 0
         with evaluation_mode(model):
-            found = check_layers(model, self._pixels(torch.arange(2)), self.layers)
+            pixels = self._pixels(torch.arange(2))
+            found = [*check_layers(model, pixels, self.layers).values()]
+        is_square = pixels.shape[-1] == pixels.shape[-2]
+        dimensions = [channel_dimension(output, is_square=is_square) for output in found]
         self.feature_similarity = FeatureSimilarity(
-            [output.shape[channel_dimension(output)] for output in found.values()],
+            [output.shape[dim] for output, dim in zip(found, dimensions, strict=True)],
             mean_decay=mean_decay,
             is_trainable=gamma == "trainable",
-        ).to(next(iter(found.values())).device)
+            dimensions=dimensions,
+        ).to(found[0].device)
 
     def gamma(self) -> Tensor:
         """Layer weights (L,), in the order of ``layers``."""
@@ -142,8 +146,19 @@ class SimilarityRegularizer(nn.Module):
         """Features of the compared layers for both images of all pairs, in one pass of 2k images.
 
         ``pairs`` are those of one step from :meth:`draw`, (2, k).
+
+        Raises:
+            RuntimeError: the pass skips a layer, or the network cuts its features off its weights.
         """
-        return layer_outputs(self._model[0], self._pixels(pairs.flatten()), self.layers)
+        model = self._model[0]
+        found = layer_outputs(model, self._pixels(pairs.flatten()), self.layers)
+        is_cut = torch.is_grad_enabled() and not any(one.requires_grad for one in found.values())
+        if is_cut and any(parameter.requires_grad for parameter in model.parameters()):
+            raise RuntimeError(
+                f"the features of {', '.join(self.layers)} have no gradient; a layer inside of "
+                "torch.utils.checkpoint needs use_reentrant=False"
+            )
+        return found
 
     def forward(self, pairs: Tensor | None = None) -> Tensor:
         """L_sim, a scalar >= 0 with gradient.
@@ -165,27 +180,42 @@ class SimilarityRegularizer(nn.Module):
         self.last = Comparison(s_cnn.detach(), s_target, self.gamma().detach())
         return loss
 
-    def get_extra_state(self) -> dict[str, int]:
-        """Number of calls so far that drew their own pairs."""
-        return {"num_calls": self._num_calls}
+    def get_extra_state(self) -> Tensor:
+        """Number of calls so far that drew their own pairs, int64 scalar."""
+        return torch.tensor(self._num_calls)
 
-    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+    def set_extra_state(self, state: Tensor) -> None:
         """Continue after a number of calls."""
-        self._num_calls = int(state["num_calls"])
+        self._num_calls = int(state)
 
     def _pixels(self, index: Tensor) -> Tensor:
         """Input of the network, for images at indices."""
         pixels = self.images[index]
-        if (parameter := next(self._model[0].parameters(), None)) is not None:
+        parameter = next(self._model[0].parameters(), None)
+        if parameter is not None:
             pixels = pixels.to(parameter.device, non_blocking=True)
         if not pixels.is_floating_point():
             pixels = pixels.to(torch.float32) / 255
-        return pixels if self._preprocess is None else self._preprocess(pixels)
+        if self._preprocess is not None:
+            pixels = self._preprocess(pixels)
+        return pixels if parameter is None else pixels.to(parameter.dtype)
+
+
+def _checked(target: Similarities, images: Tensor) -> Similarities:
+    """The target, tried on two pairs."""
+    first = torch.arange(2, device=images.device)
+    found: object = target(first, first.flip(0))
+    is_right = isinstance(found, Tensor) and found.shape == (2,) and found.is_floating_point()
+    if not is_right or not bool((found.abs() <= 1).all()):  # type: ignore[attr-defined]
+        raise ValueError(
+            f"target must return floating similarities (2,) in [-1, 1] of two pairs, found {found}"
+        )
+    return target
 
 
 def _check(
     images: Tensor,
-    layers: Sequence[str],
+    layers: tuple[str, ...],
     num_pairs: int,
     gamma: str,
     transform: str,
@@ -197,10 +227,10 @@ def _check(
             "images must be two or more, uint8 or floating (N, C, H, W), "
             f"found {images.dtype} {tuple(images.shape)}"
         )
-    if isinstance(layers, str) or not layers or len(set(layers)) < len(layers):
+    if not layers or len(set(layers)) < len(layers):
         raise ValueError(f"layers must be distinct names, one or more, found {layers!r}")
-    if num_pairs < 1:
-        raise ValueError(f"num_pairs must be at least 1, found {num_pairs}")
+    if num_pairs != int(num_pairs) or num_pairs < 1:
+        raise ValueError(f"num_pairs must be a whole number of at least 1, found {num_pairs!r}")
     if gamma not in ("trainable", "uniform"):
         raise ValueError(f"gamma must be trainable or uniform, found {gamma!r}")
     if transform not in ("arctanh", "identity"):

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from simreg_core.networks.layers import channel_dimension
-
 _NORM_FLOOR = 1e-12
 _CHUNK = 4096
 
@@ -68,12 +66,19 @@ class FeatureSimilarity(nn.Module):
         channels: Number of channels of every layer, in order.
         mean_decay: Weight of the old running mean, in [0, 1).
         is_trainable: Whether w is trained; otherwise all layers have the same weight.
+        dimensions: Dimension of the channels in every layer's features; default: 1.
     """
 
     def __init__(
-        self, channels: Sequence[int], *, mean_decay: float, is_trainable: bool = True
+        self,
+        channels: Sequence[int],
+        *,
+        mean_decay: float,
+        is_trainable: bool = True,
+        dimensions: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
+        self._dimensions = dimensions or [1] * len(channels)
         self.mean_decay = mean_decay
         self.layer_logits = nn.Parameter(torch.zeros(len(channels)), requires_grad=is_trainable)
         for layer, width in enumerate(channels):
@@ -87,8 +92,8 @@ class FeatureSimilarity(nn.Module):
         """S_cnn, float32 (k,) in [-1, 1].
 
         Args:
-            features: Of each layer, floating (2k, C, H, W), (2k, T, C) or (2k, C): the first images
-                of the k pairs, then the second ones.
+            features: Of each layer, floating (2k, C, H, W) or with other dimensions: the first
+                images of the k pairs, then the second ones.
         """
         layers = features.values() if isinstance(features, Mapping) else features
         cosines = [self._layer(number, feature) for number, feature in enumerate(layers)]
@@ -97,8 +102,7 @@ class FeatureSimilarity(nn.Module):
     def _layer(self, number: int, feature: Tensor) -> Tensor:
         mean: Tensor = self.get_buffer(f"mean{number}")
         feature = feature.to(mean.dtype)
-        channels = channel_dimension(feature)
-        others = [dim for dim in range(feature.ndim) if dim != channels]
+        others = [dim for dim in range(feature.ndim) if dim != self._dimensions[number]]
         if self.training:
             with torch.no_grad():
                 mean.lerp_(feature.mean(dim=others), 1 - self.mean_decay)

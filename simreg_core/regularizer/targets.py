@@ -97,7 +97,8 @@ def _foreign_target(chosen: Target, source: TargetInput) -> Similarities:
     where = f"regularizer.target: {chosen.name}"
     pair = torch.arange(2, device=source.images.device)
     with foreign_code(where), torch.no_grad():
-        similarities: Similarities = chosen(source)
+        # The network sees these images, too.
+        similarities: Similarities = chosen(source._replace(images=source.images.clone()))
         if not callable(similarities):
             raise ConfigError(
                 f"{where}: expected a function of two index tensors, found "

@@ -89,7 +89,7 @@ class _Waits(nn.Module):
 
 
 def make_wait(state: TrainingState) -> TrainingState:
-    state.model.get_submodule("stem").append(_Waits())  # type: ignore[operator]
+    state.model.get_submodule("network.stem").append(_Waits())  # type: ignore[operator]
     return state
 
 

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 import simreg_core
@@ -18,7 +19,7 @@ from simreg_core.networks.export import (
 )
 from simreg_core.networks.network import Classifier, build_network
 from simreg_core.seeding import generator
-from tests.core_tests.trained_networks import MakeConfig
+from tests.core_tests.trained_networks import MakeConfig, as_resnet
 
 
 @pytest.fixture
@@ -49,6 +50,16 @@ def test_classifier_survives_bit_for_bit(folder: Path, model: Classifier) -> Non
     assert weight.is_contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         assert torch.equal(found(_pixels()), model(_pixels()))
+
+
+def test_shared_weights_survive(tmp_path: Path, tiny_config: MakeConfig, model: Classifier) -> None:
+    model = copy.deepcopy(model)
+    network = as_resnet(model)
+    network.again = network.head
+    config = tiny_config()
+    write_network(tmp_path, config, model)
+    weights = load_file(tmp_path / WEIGHTS_FILE)
+    assert torch.equal(weights["again.weight"], weights["head.weight"])
 
 
 def test_other_architectures_and_colours_survive(tmp_path: Path, tiny_config: MakeConfig) -> None:

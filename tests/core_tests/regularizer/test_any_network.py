@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,79 @@ def test_network_stays_as_it_is_and_its_weights_are_not_the_regularizers() -> No
     assert [name for name, _ in regularizer.named_parameters()] == [
         "feature_similarity.layer_logits"
     ]
+
+
+def test_maps_with_the_channels_last_have_a_mean_per_channel() -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv = nn.Conv2d(3, 5, 3)
+            self.last = nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.conv(x).permute(0, 2, 3, 1)).mean(dim=(1, 2))  # type: ignore[no-any-return]
+
+    first, last = (_regularizer(Last(), layers=[name]) for name in ("conv", "last"))
+    torch.testing.assert_close(first(), last())
+    mean = last.feature_similarity.get_buffer("mean0")
+    torch.testing.assert_close(mean, first.feature_similarity.get_buffer("mean0"))
+    assert mean.shape == (5,)
+
+
+class Frozen(Network):
+    """Batch normalisation in evaluation mode inside of a network in training mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3).eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.norm(x))
+
+
+def test_modes_of_modules_stay_as_they_are() -> None:
+    model = Frozen()
+    regularizer = _regularizer(model)
+    regularizer()
+    assert not model.norm.training
+    assert model.tokens.training
+    assert torch.equal(model.norm.running_mean, torch.zeros(3))  # type: ignore[arg-type]
+
+
+class Skipping(Network):
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        return self.head(self.maps(x).mean(dim=(2, 3))[:, :6])  # type: ignore[no-any-return]
+
+
+class Cut(Network):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [(Skipping(), "may skip cannot be compared: tokens, vectors"), (Cut(), "have no gradient")],
+)
+def test_pass_without_the_layers_or_their_gradients_is_an_error(
+    model: nn.Module, message: str
+) -> None:
+    regularizer = _regularizer(model)
+    with pytest.raises(RuntimeError, match=message):
+        regularizer()
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_regularizer_can_be_copied_pickled_and_used_in_double_precision() -> None:
+    model = Network().double()
+    regularizer = _regularizer(model)
+    expected = regularizer().item()
+    again = pickle.loads(pickle.dumps(_regularizer(model)))
+    assert again().item() == copy.deepcopy(_regularizer(model))().item() == expected
+    assert expected == pytest.approx(_regularizer(Network())().item(), rel=1e-4)
 
 
 def test_resumed_regularizer_goes_on_with_the_same_pairs() -> None:
@@ -221,10 +295,14 @@ class Twice(Network):
         (Network(), {"layers": ["tokens.self_attn"]}, "returns tuple, expected a tensor"),
         (Twice(), {}, "layer 'maps' is called 2 times in a pass, expected once"),
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(True)), {"layers": ["0"]}, "changed in place"),
-        (Network(), {"layers": "maps"}, "layers must be distinct names"),
-        (Network(), {"num_pairs": 0}, "num_pairs must be at least 1, found 0"),
+        (Network(), {"layers": ()}, "layers must be distinct names"),
+        (Network(), {"layers": ["maps", "maps"]}, "layers must be distinct names"),
+        (Network(), {"num_pairs": 0}, "num_pairs must be a whole number of at least 1"),
         (Network(), {"gamma": "maps"}, "gamma must be trainable or uniform, found 'maps'"),
-        (Network(), {"target": LabelTarget(torch.arange(3))}, "labels have 3 rows for 20 images"),
+        (Network(), {"target": LabelTarget(torch.arange(3))}, r"labels must be \(20,\), as the im"),
+        (Network(), {"target": LabelTarget(torch.zeros(20, 1))}, r"found \(20, 1\)"),
+        (Network(), {"target": lambda _: lambda a, b: (a - b)[:, None]}, "target must return"),
+        (Network(), {"target": lambda _: lambda a, b: a * torch.nan}, "target must return"),
     ],
 )
 def test_bad_argument_is_refused(model: nn.Module, options: dict[str, Any], message: str) -> None:

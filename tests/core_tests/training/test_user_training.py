@@ -173,6 +173,35 @@ NETWORK = """
     def auxiliary(channels, num_classes):
         return Auxiliary(4, channels, num_classes)
 
+    class Squeezes(Small):
+        def forward(self, x):
+            return super().forward(x).squeeze()
+
+    def squeezes(channels, num_classes):
+        return Squeezes(4, channels, num_classes)
+
+    class Double(Small):
+        def forward(self, x):
+            return super().forward(x).double()
+
+    def double(channels, num_classes):
+        return Double(4, channels, num_classes)
+
+    class NaNs(Small):
+        def forward(self, x):
+            return super().forward(x) * float("nan")
+
+    def nans(channels, num_classes):
+        return NaNs(4, channels, num_classes)
+
+    def frozen(channels, num_classes):
+        return Small(4, channels, num_classes).requires_grad_(False)
+
+    def lazy(channels, num_classes):
+        model = Small(4, channels, num_classes)
+        model.head = nn.LazyLinear(num_classes)
+        return model
+
     def function(channels, num_classes):
         return len
 
@@ -271,8 +300,13 @@ WRONG: dict[str, tuple[str, dict[str, str]]] = {
         NETWORK,
         {
             "function": "returned builtin_function_or_method, expected a torch.nn.Module$",
-            "other_logits": r"expected logits \(2, 10\) in training, found \(2, 7\)$",
-            "auxiliary": r"expected logits \(2, 10\) in training, found tuple$",
+            "other_logits": r"float32 logits \(2, 10\) in training, found float32 \(2, 7\)$",
+            "auxiliary": r"in training, found tuple; turn auxiliary outputs off by an option$",
+            "squeezes": r"expected float32 logits \(1, 10\) in evaluation, found float32 \(10,\)$",
+            "double": r"expected float32 logits .*, found float64 \(2, 10\)$",
+            "nans": "its logits in training are not finite$",
+            "frozen": "has no weights to train$",
+            "lazy": r"head\.weight has no size yet; lazy modules are not supported$",
             "fails": "later$",
             "no_keywords": "must take the keyword arguments channels, num_classes; it lacks",
         },
