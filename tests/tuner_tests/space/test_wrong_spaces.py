@@ -74,7 +74,7 @@ WRONG_SPACES: list[tuple[str, str, *tuple[tuple[str, str], ...]]] = [
         _searched("robustness.attacks.pgd.max_epsilon", "float", "low: 0.1, high: 0.4"),
     ),
     (
-        "trial.model",
+        "trial: model",
         "no effect with architecture resnet18",
         _choices("model.options.width", "[4, 8]"),
     ),
