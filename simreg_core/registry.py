@@ -248,6 +248,9 @@ class _Attacks(Registry[Attack]):
         CORRUPTIONS.require(name.removeprefix(CORRUPTION_PREFIX))
         return name
 
+    def allowed(self) -> list[str]:
+        return [*super().allowed(), f"{CORRUPTION_PREFIX}KIND"]
+
 
 def is_corruption(attack: str) -> bool:
     """Whether an attack's name is ``corruption:KIND``; its epsilons are severities."""

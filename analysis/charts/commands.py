@@ -89,13 +89,6 @@ def add_split(parser: cli.Parser, default: str = "validation") -> None:
     )
 
 
-def add_axes(parser: cli.Parser) -> None:
-    """``--x`` and ``--y``, the metrics that span a front, and ``--split``."""
-    parser.add_argument("--x", default="clean_accuracy", help="metric (default: %(default)s)")
-    parser.add_argument("--y", default="robust_accuracy", help="metric (default: %(default)s)")
-    add_split(parser)
-
-
 def add_front(parser: cli.Parser) -> None:
     """``--front``."""
     parser.add_argument(

@@ -40,7 +40,9 @@ def _parser() -> cli.Parser:
     parser.add_argument(
         "folders", nargs="+", type=as_place, metavar="RESULT", help="folder of a search"
     )
-    commands.add_axes(parser)
+    parser.add_argument("--x", default="clean_accuracy", help="metric (default: %(default)s)")
+    parser.add_argument("--y", default="robust_accuracy", help="metric (default: %(default)s)")
+    commands.add_split(parser)
     commands.add_front(parser)
     commands.add_out(parser, "figures of the first RESULT")
     return parser

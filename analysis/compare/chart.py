@@ -37,6 +37,7 @@ def comparison_chart(comparison: Comparison) -> Chart:
         "constraints). Bars: 95 % intervals of means over seeds (Student's t)."
     )
     name = f"compare_{x.metric.name}_{y.metric.name}_{x.split}{'_raw' * comparison.is_raw}"
+    name = name.replace(":", "_")  # of metrics such as module:function; not every disk takes it
     how = "Modelled Pareto fronts" if comparison.is_modelled else "Pareto fronts"
     title = f"{how} of {len(comparison.studies)} studies"
     return Chart(name, title, (Panel("", x_axis, y_axis, shown),), "", note)

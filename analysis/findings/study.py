@@ -231,8 +231,7 @@ def load_study(folder: str | Path, split: str) -> Study:
     folder = to_path(folder)
     check_split(split)
     results, space = load_started(folder), read_space(folder)
-    names, known = _named_objectives(space, folder), results.metrics
-    searched = tuple(n for n in names if n in known and known[n].direction is not None)
+    searched, known = searched_objectives(space, results), results.metrics
     objectives = searched if len(searched) > 1 else ACCURACIES
     complete = results.trials[results.trials["status"] == "complete"]
     needed = [*(f"{split}.{name}" for name in objectives), f"num_{split}", *_bounded(space, known)]
@@ -274,16 +273,17 @@ def _bounded(space: Mapping[str, Any], known: Mapping[str, Metric]) -> list[str]
     return []
 
 
-def _named_objectives(space: Mapping[str, Any], folder: Path) -> list[str]:
-    """The objectives in a space file; none if it has none."""
+def searched_objectives(space: Mapping[str, Any], results: Results) -> tuple[str, ...]:
+    """The objectives in a space file, without metrics that the results do not know."""
     names = space.get("objectives", [])
     wrong = [n for n in names if not isinstance(n, str)] if isinstance(names, list) else [names]
     if wrong:
         raise ResultsError(
-            f"{folder / 'space.yaml'}: objectives: expected a list of names of metrics, "
+            f"{results.folder / 'space.yaml'}: objectives: expected a list of names of metrics, "
             f"found {describe(wrong[0])}"
         )
-    return list(names)
+    known = results.metrics
+    return tuple(n for n in names if n in known and known[n].direction is not None)
 
 
 def _is_same(found: Any, asked: Any) -> bool:

@@ -17,6 +17,7 @@ def pareto_chart(info: ParetoInfo, found: Delivered | None = None, answer: str =
     """
     name = f"pareto_{info.x.metric.name}_{info.y.metric.name}_{info.split}"
     name += "_raw" if found is None else ""
+    name = name.replace(":", "_")  # of metrics such as module:function; not every disk takes it
     is_modelled = found is not None and found.is_modelled
     panel, note = front_panel(info, found, is_focused=is_modelled), front_note(info, found)
     if outside := num_outside([panel]):

@@ -13,7 +13,9 @@ import torch
 
 from simreg_core import cli
 from simreg_core.audit.network_audit import AuditPlan, AuditReport, audit
+from simreg_core.config.protocols import with_protocol
 from simreg_core.config.robustness import RobustnessConfig
+from simreg_core.config.trial import TrialConfig
 from simreg_core.data.task import TaskData, load_task
 from simreg_core.errors import ConfigError, counted
 from simreg_core.networks.checkpoint import CheckpointError, load_network
@@ -22,6 +24,8 @@ from simreg_core.provenance import provenance
 from simreg_core.storage.atomic import write_text
 from simreg_core.training.baseline_networks import baseline_networks
 from simreg_core.training.baselines import BaselineCache
+
+_LINF = ("transfer_fgsm", "transfer_pgd", "transfer_mifgsm", "square")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,19 +49,21 @@ def _run(args: argparse.Namespace) -> int:
         raise cli.os_error(err, "--cache", args.cache) from err
     test = data.test.to(device)
     images = test.images[: args.images].to(torch.float32) / 255
+    epsilons, source = _epsilons(config)
     plan = AuditPlan(
-        _epsilons(config.robustness),
+        epsilons,
         num_auto=args.auto_images,
         auto_queries=args.auto_queries,
         seed=args.seed,
     )
     report = audit(model, surrogate, images, test.labels[: args.images], plan)
-    print(table(report))
+    print(f"epsilons: those of {source}", table(report), sep="\n")
     if args.output is not None:
         content = {
             "weights": str(args.weights),
             "config_digest": config.digest(),
             "plan": plan._asdict(),
+            "epsilons_of": source,
             **report._asdict(),
             "curves": [curve._asdict() for curve in report.curves],
             "minimal": [attack._asdict() for attack in report.minimal],
@@ -82,11 +88,25 @@ def _require_task(path: Path, model: Classifier, data: TaskData) -> None:
         )
 
 
-def _epsilons(config: RobustnessConfig) -> tuple[float, ...]:
-    """Epsilons of the transferred attack; of its published range if it is not configured."""
-    if "transfer_fgsm" not in config.attacks:
-        config = RobustnessConfig()
-    return config.epsilons("transfer_fgsm")[1:]
+def _epsilons(config: TrialConfig) -> tuple[tuple[float, ...], str]:
+    """Epsilons > 0 of a Linf attack, and in words whose they are.
+
+    It is the first of :data:`_LINF` that the configuration has, else the task's protocol, else the
+    published protocol.
+    """
+    tree = with_protocol({"task": config.task.model_dump()})
+    protocol = RobustnessConfig.model_validate(tree.get("robustness", {}))
+    sources = (
+        (config.robustness, "robustness.attacks"),
+        (protocol, f"the protocol of {tree['task']['protocol']} (no Linf attack is configured)"),
+        (RobustnessConfig(), "the published protocol (no Linf attack is configured)"),
+    )
+    return next(
+        (robustness.epsilons(attack)[1:], f"{attack} in {where}")
+        for robustness, where in sources
+        for attack in _LINF
+        if attack in robustness.attacks
+    )
 
 
 def _parser() -> cli.Parser:

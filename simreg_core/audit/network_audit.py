@@ -48,7 +48,7 @@ class AuditPlan(NamedTuple):
     """Strength of the attacks."""
 
     epsilons: tuple[float, ...]
-    """Ascending, > 0, those of the transferred attack. :data:`LARGE_EPSILON` is added to them."""
+    """Ascending, > 0, those of a Linf attack. :data:`LARGE_EPSILON` is added to them."""
     steps: int = 50
     few_steps: int = 10
     restarts: int = 3

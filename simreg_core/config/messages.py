@@ -70,6 +70,9 @@ def explain(error: Any, model: type[BaseModel]) -> str:
     if kind == "string_pattern_mismatch":
         return f"{key}: expected text that matches {context['pattern']}, found {found!r}"
     expected = error["msg"].removeprefix("Input should be ")
+    if kind.startswith(("greater_than", "less_than")):
+        is_whole = all(type(limit) is int for limit in context.values())
+        expected = f"a {'whole number' if is_whole else 'number'} {expected}"
     return f"{key}: expected {expected}, found {describe(found)}{_number_hint(found, kind)}"
 
 

@@ -22,7 +22,7 @@ from simreg_core.data.image_tables import ImageTable, load_tables, rows_at_once
 from simreg_core.data.images import ImagePool, ImageRequest
 from simreg_core.data.listing import Listing
 from simreg_core.data.split_names import Role, split_of
-from simreg_core.errors import ConfigError, one_line
+from simreg_core.errors import ConfigError, counted, one_line
 from simreg_core.registry import dataset
 from simreg_core.storage.array_cache import file_stamp
 
@@ -99,10 +99,10 @@ def _only(groups: list[list[Path]], role: Role) -> list[Path]:
     numbers = sorted(int(shard["number"]) for shard in shards)
     for total in {int(shard["total"]) for shard in shards}:
         if numbers not in (list(range(total)), list(range(1, total + 1))) or len(files) > total:
-            raise ConfigError(
-                f"{files[0]} is one of {total} shards, found those of the numbers "
-                f"{', '.join(map(str, numbers))}"
-            )
+            found = f"shard{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+            if others := len(files) - len(shards):
+                found += f" and {counted(others, 'other file')}"
+            raise ConfigError(f"{files[0]} is one of {counted(total, 'shard')}; found {found}")
     return files
 
 

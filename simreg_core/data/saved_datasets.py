@@ -69,6 +69,9 @@ def _listed(path: Path, key: str, inner: str | None = None) -> list[str]:
         names = []
     if not names or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"{path} is not of save_to_disk: expected a list {key!r} of names")
+    for name in names:
+        if name in ("", "..") or Path(name).name != name:  # would lead out of the folder
+            raise ConfigError(f"{path}: {key}: expected names without folders, found {name!r}")
     return names
 
 

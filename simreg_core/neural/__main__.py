@@ -175,7 +175,8 @@ def _compare(args: argparse.Namespace) -> None:
     )
     width = max(9, *map(len, targets))
     for (a, b), value in correlations(columns).items():
-        print(f"{a:{width}} {b:{width}} {value:6.3f}")
+        shown = "undefined: one of them is constant" if value is None else f"{value:6.3f}"
+        print(f"{a:{width}} {b:{width}} {shown}")
     print(f"\npairs: {args.output}")
 
 

@@ -40,12 +40,16 @@ def compare(
     return {"first": first, "second": second, **found}
 
 
-def correlations(columns: Mapping[str, Tensor]) -> dict[tuple[str, str], float]:
-    """Pearson correlation over the pairs between every two similarities of :func:`compare`."""
-    names = [name for name in columns if name not in _INDICES]
+def correlations(columns: Mapping[str, Tensor]) -> dict[tuple[str, str], float | None]:
+    """Pearson correlation over the pairs between every two similarities of :func:`compare`.
+
+    None where one of the two is constant, so that their correlation is undefined.
+    """
+    found = {name: column[:, None] for name, column in columns.items() if name not in _INDICES}
+    varies = {name: bool(pearson(column, column)) for name, column in found.items()}
     return {
-        (a, b): float(pearson(columns[a][:, None], columns[b][:, None]))
-        for a, b in itertools.combinations(names, 2)
+        (a, b): float(pearson(found[a], found[b])) if varies[a] and varies[b] else None
+        for a, b in itertools.combinations(found, 2)
     }
 
 

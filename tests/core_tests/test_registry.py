@@ -98,6 +98,8 @@ def test_every_corruption_is_an_attack(make_module: MakeModule) -> None:
         assert (found.name, found.title) == (f"corruption:{kind}", CORRUPTIONS.get(kind).title)
         assert (found.max_epsilon, found.reference, found.is_foreign) == (5, 3, is_foreign)
     for use in (ATTACKS.get, ATTACKS.require):
+        with pytest.raises(ConfigError, match=r"^unknown attack 'fog'; allowed: .*corruption:KIND"):
+            use("fog")
         with pytest.raises(ConfigError, match=r"^unknown corruption 'fog'; allowed: .*contrast"):
             use("corruption:fog")
 

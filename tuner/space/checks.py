@@ -21,6 +21,15 @@ from tuner.space.grid import MAX_COMBINATIONS
 from tuner.space.samplers import SAMPLERS
 from tuner.space.search_space import SearchSpace
 
+_TABLES = (
+    "model.options.",
+    "robustness.attacks.",
+    "robustness.reference.",
+    "robustness.boundary.",
+    "robustness.corruptions.",
+)
+"""Fields that are mappings, whose columns are JSON text; any entry of them can be searched."""
+
 
 def validate_space(space: SearchSpace, where: str) -> None:
     """Reject a space with a key, value or setting that cannot work.
@@ -44,9 +53,8 @@ def validate_space(space: SearchSpace, where: str) -> None:
 
 def _check_keys(space: SearchSpace) -> None:
     paths = [path for path, _ in field_paths()]
-    tables = ("robustness.attacks.", "robustness.reference.")
     for key in space.search:
-        if key not in paths and not key.startswith(tables):
+        if key not in paths and not key.startswith(_TABLES):
             close = difflib.get_close_matches(key, paths, n=3, cutoff=0.4)
             raise ConfigError(
                 f"search.{key}: no field of the trial configuration; "

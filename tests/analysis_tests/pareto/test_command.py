@@ -11,10 +11,11 @@ from analysis.findings.delivered import delivered_front
 from analysis.findings.study import read_space
 from analysis.pareto.__main__ import main
 from analysis.results.load import load_results
-from tests.analysis_tests.noisy_searches import noisy_rows, search
+from tests.analysis_tests.noisy_searches import SPACE, noisy_rows, search
 from tests.analysis_tests.programs import assert_refused, files_in, runs_without_training_libraries
 from tests.analysis_tests.result_rows import alpha_rows, ended_row, write_results
 
+CONTRAST = "robust_accuracy.corruption:contrast"
 STEM = "pareto_clean_accuracy_robust_accuracy_validation"
 NAMES = {f"{STEM}.csv", f"{STEM}.pdf", f"{STEM}.png"}
 
@@ -50,6 +51,25 @@ def test_other_folder_metrics_and_split(results: Path, tmp_path: Path) -> None:
     stem = "pareto_accuracy_cost_robust_accuracy.gaussian_test"
     assert files_in(out) == {f"{stem}.csv", f"{stem}.pdf", f"{stem}.png"}
     assert not (results / "figures").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "x", "y"),
+    [
+        ([], "clean_accuracy", CONTRAST),
+        (["--x", CONTRAST], CONTRAST, "clean_accuracy"),
+        (["--y", "clean_accuracy"], CONTRAST, "clean_accuracy"),
+        (["--y", "tradeoff_score"], "clean_accuracy", "tradeoff_score"),
+    ],
+)
+def test_default_metrics_are_the_objectives(
+    flags: list[str], x: str, y: str, tmp_path: Path
+) -> None:
+    rows = [{**row, f"validation.{CONTRAST}": 0.3, f"test.{CONTRAST}": 0.3} for row in alpha_rows()]
+    folder = search(tmp_path / "demo", rows, {**SPACE, "objectives": ["clean_accuracy", CONTRAST]})
+    assert main([str(folder), *flags]) == 0
+    stem = f"pareto_{x}_{y}_validation".replace(":", "_")
+    assert files_in(folder / "figures") == {f"{stem}.{end}" for end in ("csv", "pdf", "png")}
 
 
 def test_same_results_replace_the_files_by_the_same_bytes(results: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from simreg_core.audit.__main__ import main, table
+from simreg_core.audit.__main__ import _epsilons, main, table
 from simreg_core.audit.network_audit import LARGE_EPSILON, AuditPlan, AuditReport, audit
 from simreg_core.config.trial import TrialConfig
 from simreg_core.data.registry import load_dataset
@@ -146,7 +146,9 @@ def test_weights_are_audited_against_the_cached_surrogate(
     outputs = [weights.parent / name for name in ("one", "two")]
     for output in outputs:
         assert main(_arguments(weights, "--output", str(output), "--seed", "3")) == 0
-        assert "n = 12 test images" in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert "n = 12 test images" in printed
+        assert "epsilons: those of transfer_fgsm in robustness.attacks\n" in printed
     found, again = (json.loads(output.read_text()) for output in outputs)
     assert found == again
     assert (found["num_images"], found["plan"]["seed"]) == (12, 3)
@@ -156,6 +158,26 @@ def test_weights_are_audited_against_the_cached_surrogate(
     assert list(found["broken"]) == ["apgd_ce", "apgd_dlr", "fab", "square"]
     assert {"minimal", "warnings", "provenance", "config_digest"} <= set(found)
     assert len(list((weights.parent / "baselines").glob("surrogate-*.pt"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("attacks", "source", "largest"),
+    [
+        ("square transfer_pgd", "transfer_pgd in robustness.attacks", 0.25),
+        ("transfer_pgd transfer_fgsm", "transfer_fgsm in robustness.attacks", 0.25),
+        ("gaussian", "transfer_fgsm in the protocol of digits", 0.5),
+    ],
+)
+def test_epsilons_are_those_of_a_linf_attack_or_of_the_protocol(
+    attacks: str, source: str, largest: float, tiny_config: Callable[..., TrialConfig]
+) -> None:
+    table = {name: {"max_epsilon": 0.25} for name in attacks.split()}
+    reference = {attacks.split()[0]: 0.1}
+    changes = {"robustness.attacks": table, "robustness.reference": reference}
+    epsilons, where = _epsilons(tiny_config(changes))
+    assert where.startswith(source)
+    assert epsilons[0] > 0
+    assert epsilons[-1] == largest
 
 
 def _error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -101,7 +101,7 @@ def test_validation_file_is_the_validation_split(write: Write) -> None:
 @pytest.mark.parametrize(
     ("paths", "message"),
     [
-        ("data/train-00001-of-00002.parquet", "is one of 2 shards, found those of the numbers 1$"),
+        ("data/train-00001-of-00002.parquet", "is one of 2 shards; found shard 1$"),
         ("train.parquet train-00000-of-00001.parquet", "both named like a train set"),
         ("a/train.parquet b/train.parquet", r"several datasets \(a, b\)"),
         ("test.parquet", r"train\.parquet does not exist .*found: test\.parquet"),

@@ -10,6 +10,7 @@ import torch
 
 from simreg_core.data.registry import load_dataset
 from simreg_core.neural import __main__
+from simreg_core.neural.compare import correlations
 from simreg_core.neural.model import load_model
 from simreg_core.neural.recordings import load_recordings
 from simreg_core.neural.simulate import simulate
@@ -159,6 +160,13 @@ def test_any_targets_of_a_dataset_are_compared(model: Path, tmp_path: Path) -> N
         centred = values - values.mean(axis=0)
         expected = [oracles.cosine(centred[i], centred[j]) for i, j in pairs]
         np.testing.assert_allclose(table[f"{name}_similarity"], expected, atol=1e-4)
+
+
+def test_correlation_with_a_constant_target_is_undefined() -> None:
+    columns = {"a": torch.tensor([0.1, 0.5, 0.3]), "b": torch.tensor([0.3] * 3)}
+    columns["c"] = -columns["a"]
+    found = correlations(columns)
+    assert found == {("a", "b"): None, ("a", "c"): pytest.approx(-1), ("b", "c"): None}
 
 
 def test_simulated_counts_have_the_rates_as_mean_and_variance() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,15 @@ def test_yaml_text_reads_back_as_an_equal_space(
     again = tmp_path / "again.yaml"
     again.write_text(space.to_yaml(), encoding="utf-8")
     assert load_space(again) == space
+
+
+def test_entry_of_the_options_of_a_network_is_searched(tmp_path: Path) -> None:
+    model = ("{base_channels: 4, blocks: [1, 1]}", "{architecture: 'mine:net', options: {deep: 2}}")
+    key = "model.options.width"
+    space = make_space(tmp_path, model, (ALPHA, f"{key}: {{type: int, low: 4, high: 8}}"))
+    config = space.trial_config({key: 5})
+    assert json.loads(config.flat()["model.options"]) == {"deep": 2, "width": 5}
+    assert space.baseline_varies()
 
 
 @pytest.mark.parametrize(

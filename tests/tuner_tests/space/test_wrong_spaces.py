@@ -39,6 +39,7 @@ WRONG_SPACES: list[tuple[str, str, *tuple[tuple[str, str], ...]]] = [
     # types and numbers
     ("trial.training.epochs", "'two'", ("epochs: 2", "epochs: two")),
     ("tuning.num_trials", "2.5", ("num_trials: 2", "num_trials: 2.5")),
+    ("trial.training.epochs", "a whole number greater", ("epochs: 2", "epochs: 0")),
     ("search.regularizer.threshold.low", "True", ("low: 0.1", "low: true")),
     ("objectives", "text 'clean_acc", (OBJECTIVES, "objectives: clean_accuracy")),
     ("search.regularizer.threshold.low", "nan", ("low: 0.1", "low: .nan")),
@@ -71,6 +72,17 @@ WRONG_SPACES: list[tuple[str, str, *tuple[tuple[str, str], ...]]] = [
         "trial.robustness.attacks.pgd",
         "'pgd'",
         _searched("robustness.attacks.pgd.max_epsilon", "float", "low: 0.1, high: 0.4"),
+    ),
+    (
+        "trial: model",
+        "no effect with architecture resnet18",
+        _choices("model.options.width", "[4, 8]"),
+    ),
+    (
+        "search.model.options.width",
+        "trial.model.options.width",
+        (MODEL, "model: {architecture: 'mine:net', options: {width: 4}}"),
+        _choices("model.options.width", "[4, 8]"),
     ),
     # ranges and choices
     ("search.regularizer.threshold.type", "'uniform'", ("float, low: 0.1", "uniform, low: 0.1")),
