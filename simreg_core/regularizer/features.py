@@ -147,7 +147,8 @@ def number_column(table: pa.Table, name: str, path: Path) -> NDArray[Any]:
     """A column of numbers (N,) without nulls."""
     column = table.column(name)
     if not _is_number(column.type) or column.null_count:
-        found = f"{column.type} with {column.null_count} nulls"
+        is_number = _is_number(column.type)
+        found = counted(column.null_count, "null") if is_number else str(column.type)
         raise ConfigError(f"{path}: {name}: expected numbers without nulls, found {found}")
     array: NDArray[Any] = column.to_numpy()
     return array
