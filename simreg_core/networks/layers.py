@@ -42,7 +42,13 @@ def layer_outputs(model: nn.Module, pixels: Tensor, layers: Sequence[str]) -> di
         pixels: Its input.
         layers: Names of modules, as in ``model.named_modules()``. Each must pass
             :func:`check_layers`.
+
+    Raises:
+        ValueError: no layer is named.
+        RuntimeError: the pass skips one.
     """
+    if not layers:
+        raise ValueError("name one or more layers")
     found: dict[str, Tensor] = {}
 
     def keep(name: str, output: object) -> None:
