@@ -191,7 +191,7 @@ def test_folder_with_lists_of_responses_is_read(folder: Path) -> None:
         ({"a": [1.0]}, "'image' is missing"),
         ({"image": [0, 1, 2]}, "'response'"),
         ({"image": [0, 1, 2], "a": ["x", "y", "z"]}, "a: .*string"),
-        ({"image": [0, 1, 2], "a": [1.0, None, 2.0]}, "a: .*1 nulls"),
+        ({"image": [0, 1, 2], "a": [1.0, None, 2.0]}, "a: .*found 1 null$"),
         ({"image": [0, 1, 3], "a": [1.0, 2.0, 3.0]}, "image_index: .*0 to 2"),
         ({"image": [0, 1, 2], "response": [[1.0], [1.0, 2.0], [1.0]]}, "1 to 2"),
         ({"image": [0, 1, 2], "response": [["a"], ["b"], ["c"]]}, "lists of numbers"),
