@@ -67,7 +67,7 @@ class Study(NamedTuple):
     """Name of its folder; the whole path if two folders have the same name."""
     front: Front
     hypervolume: float
-    """Of the front, with the comparison's reference point."""
+    """Hypervolume of the front from the comparison's reference point."""
     interval: Interval
     """Percentile interval of :mod:`analysis.findings.bootstrap`; NaN with a single trial."""
     difference: float

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from simreg_core.networks.network import evaluation_mode
 from simreg_core.seeding import global_rng
 
 
@@ -54,16 +55,14 @@ def run_foolbox(
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """Inside the block, ``model`` is in evaluation mode and has no weight gradients."""
-    modes = [(module, module.training) for module in model.modules()]
     gradients = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    model.eval().requires_grad_(False)
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for parameter, flag in gradients:
-            parameter.requires_grad_(flag)
+    with evaluation_mode(model):
+        model.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter, flag in gradients:
+                parameter.requires_grad_(flag)
 
 
 @torch.no_grad()
