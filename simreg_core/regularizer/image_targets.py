@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from simreg_core.regularizer.responses import ResponseSimilarity
-from simreg_core.regularizer.similarity import PixelSimilarity, threshold_targets
-from simreg_core.regularizer.targets import Similarities
+from simreg_core.regularizer.similarity import PixelSimilarity
+from simreg_core.regularizer.targets import Similarities, same_class, thresholded
 
 
 class PixelTarget:
@@ -30,7 +29,7 @@ class PixelTarget:
     def __call__(self, images: Tensor) -> Similarities:
         """S_target of pairs of the images."""
         pixels = PixelSimilarity(images)
-        return pixels if self.threshold is None else partial(_thresholded, pixels, self.threshold)
+        return pixels if self.threshold is None else partial(thresholded, pixels, self.threshold)
 
 
 class LabelTarget:
@@ -49,7 +48,7 @@ class LabelTarget:
             raise ValueError(
                 f"labels must be ({len(images)},), as the images, found {tuple(self.labels.shape)}"
             )
-        return partial(_same, self.labels)
+        return partial(same_class, self.labels)
 
 
 class FeatureTarget:
@@ -67,16 +66,3 @@ class FeatureTarget:
         if len(self.features) != len(images):
             raise ValueError(f"features have {len(self.features)} rows for {len(images)} images")
         return ResponseSimilarity(self.features)
-
-
-# Functions of the module, so that regularizers can be pickled.
-
-
-def _thresholded(
-    pixels: PixelSimilarity, threshold: float, first: Tensor, second: Tensor
-) -> Tensor:
-    return threshold_targets(pixels(first, second), threshold)
-
-
-def _same(labels: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    return (labels[first] == labels[second]).to(torch.float32)

@@ -9,6 +9,7 @@ labels; :mod:`simreg_core.regularizer.features`, :mod:`simreg_core.regularizer.g
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -120,8 +121,7 @@ def _foreign_target(chosen: Target, source: TargetInput) -> Similarities:
 @target("pixel")
 def _pixel(source: TargetInput) -> Similarities:
     """1 where S_pixel > Th, -1 where S_pixel < -Th, 0 elsewhere (poster, section 3)."""
-    threshold = source.config.threshold
-    return lambda first, second: threshold_targets(source.pixels(first, second), threshold)
+    return partial(thresholded, source.pixels, source.config.threshold)
 
 
 @target("pixel_raw")
@@ -133,6 +133,18 @@ def _pixel_raw(source: TargetInput) -> Similarities:
 @target("label", needs_labels=True)
 def _label(source: TargetInput) -> Similarities:
     """1 within a class, 0 across classes: a control without pixel similarities."""
-    labels = source.labels
-    assert labels is not None
-    return lambda first, second: (labels[first] == labels[second]).to(torch.float32)
+    assert source.labels is not None
+    return partial(same_class, source.labels)
+
+
+# Functions of the module, so that what partial makes of them can be pickled.
+
+
+def thresholded(pixels: PixelSimilarity, threshold: float, first: Tensor, second: Tensor) -> Tensor:
+    """Thresholded pixel similarities (k,) of the images at two index tensors (k,)."""
+    return threshold_targets(pixels(first, second), threshold)
+
+
+def same_class(labels: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """1 where the images at two index tensors (k,) have the same label, 0 elsewhere."""
+    return (labels[first] == labels[second]).to(torch.float32)
