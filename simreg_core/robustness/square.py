@@ -82,7 +82,7 @@ def square_search(
         if not len(left):
             break
         logits = scores(candidate)
-        margin = _margins(logits, labels[left])
+        margin = margins(logits, labels[left])
         is_better = margin < smallest[left]
         better = left[is_better]
         found[better], smallest[better] = candidate[is_better], margin[is_better]
@@ -123,7 +123,7 @@ def _side(step: int, queries: int, p_init: float, height: int, width: int) -> in
     return max(1, min(side, height, width))
 
 
-def _margins(logits: Tensor, labels: Tensor) -> Tensor:
+def margins(logits: Tensor, labels: Tensor) -> Tensor:
     """Logit of the label minus the largest other, (B,)."""
     own = labels[:, None]
     others = logits.scatter(1, own, -torch.inf).amax(dim=1)

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from simreg_core.audit.auto_attack.gradients import Slope, slope
 from simreg_core.audit.whitebox import inside
+from simreg_core.robustness.square import margins
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Logits (N, K), labels (N,) and target classes (N,) to values (N,) to be raised."""
@@ -32,12 +33,11 @@ def logit_ratio(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
 
     With two classes there is no third, and the loss is minus the margin.
     """
-    others = logits.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
-    margins = _of(logits, labels) - others
+    margin = margins(logits, labels)
     if logits.shape[1] < 3:
-        return -margins
+        return -margin
     top = logits.topk(3, dim=1).values
-    return -margins / (top[:, 0] - top[:, 2] + _TINY)
+    return -margin / (top[:, 0] - top[:, 2] + _TINY)
 
 
 def targeted_logit_ratio(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
