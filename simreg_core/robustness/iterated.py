@@ -12,6 +12,7 @@ from torch.nn import functional
 from simreg_core.registry import attack
 from simreg_core.robustness.attack import AttackInput, Perturbation
 from simreg_core.robustness.foolbox_bridge import frozen
+from simreg_core.robustness.gradients import slope
 from simreg_core.seeding import generator
 
 _LEVELS = 127  # perturbations are multiples of epsilon / 127, so that int8 holds them
@@ -106,22 +107,18 @@ def _ascend(
     decay: float,
 ) -> Tensor:
     """Sign steps on the cross-entropy within the ball and [0, 1]; ``start`` is in [-1, 1]."""
+
+    def loss(logits: Tensor) -> Tensor:
+        return functional.cross_entropy(logits, labels, reduction="none")
+
     velocity = torch.zeros_like(images)
     moved = (images + epsilon * start).clamp(0, 1)
     with frozen(surrogate):
         for _ in range(steps):
-            gradient = _loss_gradient(surrogate, moved, labels)
+            gradient = slope(surrogate, moved, loss).gradient
             size = gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(_TINY)
             velocity = decay * velocity + gradient / size
             change = moved + step * epsilon * velocity.sign() - images
             moved = (images + change.clamp(-epsilon, epsilon)).clamp(0, 1)
     levels = (moved - images) / max(epsilon, _TINY) * _LEVELS
     return levels.round().to(torch.int8)
-
-
-def _loss_gradient(surrogate: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    with torch.enable_grad():
-        pixels = images.detach().requires_grad_()
-        loss = functional.cross_entropy(surrogate(pixels), labels, reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, pixels)
-    return gradient

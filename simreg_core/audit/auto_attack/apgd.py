@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from simreg_core.audit.auto_attack.gradients import Slope, slope
 from simreg_core.audit.whitebox import inside
+from simreg_core.robustness.gradients import Slope, slope
 from simreg_core.robustness.square import margins
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from simreg_core.audit.auto_attack.gradients import slope
+from simreg_core.robustness.gradients import slope
 
 _EXTRAPOLATION = 1.05  # how far beyond the linearised boundary a step goes
 _MOST_OF_IMAGE = 0.1  # largest weight of the image's projection
