@@ -7,12 +7,11 @@ predictions with those of other targets, and ``simulate`` writes a recording wit
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from simreg_core import cli
 from simreg_core.config.messages import validated
@@ -20,15 +19,11 @@ from simreg_core.config.yaml_io import parse_override
 from simreg_core.errors import ConfigError, counted
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from simreg_core.data.task import RegularizationImages
-    from simreg_core.neural.model import FitRecord, FittedModel
+    from simreg_core.neural.model import FitRecord
     from simreg_core.regularizer.targets import Similarities
 
 log = logging.getLogger(__name__)
-
-_PREDICTED = 0.2  # a neuron with a higher correlation (or ceiling) counts as predicted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,6 +50,7 @@ def _fit(args: argparse.Namespace) -> None:
     from simreg_core.neural.fitting import fit
     from simreg_core.neural.model import NeuralConfig
     from simreg_core.neural.recordings import load_recordings
+    from simreg_core.neural.reports import result_lines, summarize, write_reports
 
     flags = {"epochs": args.epochs, "seed": args.seed, "loss": args.loss}
     settings = dict(parse_override(text) for text in args.set)
@@ -70,83 +66,15 @@ def _fit(args: argparse.Namespace) -> None:
     except ConfigError as err:
         raise ConfigError(f"{args.recordings}: {err}") from err
     model.save(args.output)
-    results = _results(model)
-    reports = _write_reports(model, results, args.output)
-    print(_summary(results, model.records))
+    results = summarize(model)
+    reports = write_reports(model, results, args.output)
+    print(result_lines(results, model.records))
     print(f"\nmodel: {args.output}\nreports: {', '.join(map(str, reports))}")
 
 
 def _log_epoch(record: FitRecord) -> None:
     text = "epoch %d: learning rate %g, loss %.4f, validation correlation %.4f (%.1f s)"
     log.info(text, *record)
-
-
-def _results(model: FittedModel) -> dict[str, Any]:
-    """Test correlations and noise ceilings over neurons; None without repeats."""
-    correlation, ceiling = model.test_correlation, model.noise_ceiling
-    lower, middle, upper = correlation.quantile(correlation.new_tensor([0.25, 0.5, 0.75])).tolist()
-    explainable = ceiling > _PREDICTED
-    return {
-        "num_neurons": len(correlation),
-        "lower_quartile": lower,
-        "median": middle,
-        "upper_quartile": upper,
-        f"share_above_{_PREDICTED}": float((correlation > _PREDICTED).double().mean()),
-        "median_noise_ceiling": _median(ceiling[ceiling.isfinite()]),
-        "median_of_ceiling": _median(correlation[explainable] / ceiling[explainable]),
-    }
-
-
-def _median(values: Tensor) -> float | None:
-    return float(values.quantile(0.5)) if len(values) else None
-
-
-def _write_reports(model: FittedModel, results: dict[str, Any], output: Path) -> list[Path]:
-    """Write a table with one row per neuron, and the configuration with results and epochs."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from simreg_core.storage.atomic import atomic_file, write_text
-
-    columns = {
-        "neuron": pa.array(model.neurons),
-        "test_correlation": model.test_correlation.numpy(),
-        "noise_ceiling": model.noise_ceiling.numpy(),
-        "validation_correlation": model.validation_correlation.numpy(),
-        "weight": model.weights.numpy(),
-    }
-    neurons, report = (output.with_suffix(s) for s in (".neurons.parquet", ".fit.json"))
-    with atomic_file(neurons) as stream:
-        pq.write_table(pa.table(columns), stream)
-    content = {
-        "config": model.config.model_dump(mode="json"),
-        "values": results,
-        "epochs": [record._asdict() for record in model.records],
-    }
-    write_text(report, json.dumps(content, indent=1, allow_nan=False))
-    return [neurons, report]
-
-
-def _summary(results: dict[str, Any], records: Sequence[FitRecord]) -> str:
-    best = max(records, key=lambda record: record.validation_correlation)
-    ceiling, share = results["median_noise_ceiling"], results["median_of_ceiling"]
-    if ceiling is None:
-        last = "unknown, because no test image was repeated"
-    else:
-        reached = "-" if share is None else f"{share:.3f}"
-        last = (
-            f"median {ceiling:.3f}; the model reaches {reached} of it (median of neurons with a "
-            f"ceiling above {_PREDICTED})"
-        )
-    return (
-        f"test correlation of {counted(results['num_neurons'], 'neuron')}: "
-        f"median {results['median']:.3f}, "
-        f"quartiles {results['lower_quartile']:.3f} and {results['upper_quartile']:.3f}; "
-        f"above {_PREDICTED}: {results[f'share_above_{_PREDICTED}']:.2f} of them\n"
-        f"best of {counted(len(records), 'epoch')}: {best.epoch}, "
-        f"validation correlation {best.validation_correlation:.3f}\n"
-        f"noise ceiling: {last}"
-    )
 
 
 def _compare(args: argparse.Namespace) -> None:
