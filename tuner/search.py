@@ -151,9 +151,12 @@ def front_table(plan: SearchPlan, store: ResultStore, found: Delivered) -> Table
     how = "Modelled Pareto front" if found.is_modelled else "Pareto front"
     bounds = ", ".join(space.constraints)
     what = f"{how} of {counted(number, 'trial')}" + (f" under {bounds}" if bounds else "")
+    by_number = {row["trial"]: row for row in store.read("trials")}
+    if left_out := len(by_number) - number:
+        what += f" ({left_out} pruned or failed left out)"
     if not rows:
         rows = found.best_first()[:_NUM_NEAREST]
-        what = f"None of {counted(number, 'trial')} meets {bounds}; the closest are"
+        what = f"{found.none_feasible(bounds)}; the closest are"
     elif len(rows) < size:
         what += f", the {len(rows)} of {size} that add most hypervolume"
     values = "measured values"
@@ -166,11 +169,10 @@ def front_table(plan: SearchPlan, store: ResultStore, found: Delivered) -> Table
     table = console_table(
         f"{what}\n({SEARCH_SPLIT} split; {values})", ("trial", *shown, *ranking, *others, "what")
     )
-    by_number = {row["trial"]: row for row in store.read("trials")}
     for row in rows:
         trial = int(found.trials[row])
         cells = [found.entry(row, column) for column in range(len(shown))]
-        cells += [f"{found.rank_value(row):+.3f}" for _ in ranking]
+        cells += [found.rank_entry(row) for _ in ranking]
         cells += [f"{by_number[trial][f'{SEARCH_SPLIT}.{name}']:.3f}" for name in others]
         params = space.decode(study.trials[trial].params)
         table.add_row(str(trial), *cells, describe_params(params))

@@ -85,7 +85,10 @@ def front_note(info: ParetoInfo, found: Delivered | None) -> str:
     """The conditions of a front and what its intervals are."""
     bars = interval_text(info)
     if found is not None and found.is_modelled:
-        bars = "Squares: modelled means over seeds with 95 % intervals."
+        bars = (
+            "Squares: modelled means over seeds with 95 % intervals. Other bars: 95 % intervals of "
+            "means over seeds (Student's t)."
+        )
     return f"{conditions(info)} {bars}"
 
 
@@ -216,7 +219,7 @@ def baseline_series(
         name = label if len(groups) == 1 or not group.name else f"{label} {group.name[:6]}"
         series.append(group_series([group], name, BASELINE, symbol or own))
         if len(group.seeds) > 1:
-            name = "baseline, single seeds"
+            name = f"{label.partition(',')[0]}, single seeds"
             series.append(scatter(name, group.points, color=BASELINE, symbol="x", size=7))
     if rest := groups[len(shown) :]:
         means = np.array([group.mean for group in rest])
@@ -289,7 +292,7 @@ def num_outside(panels: Sequence[Panel]) -> int:
 def _members_text(study: Study) -> str:
     front = study.front
     if not len(front):
-        return "No trial meets the search's constraints, so there is no front."
+        return f"{study.delivered.none_feasible()}, so there is no front."
     best = "; ".join(
         f"trial {study.numbers[row]}: {axis_values(study.axes, study.delivered.mean[row])}"
         for row in front[:5]

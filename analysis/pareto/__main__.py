@@ -44,7 +44,7 @@ def _run(options: argparse.Namespace) -> int:
         options.out or options.folder / "figures",
         pareto_chart(info, found, answer),
         table,
-        pareto_text(info, found, answer),
+        pareto_text(info, found, answer, searched_objectives(space, results)),
     )
     return 0
 

@@ -20,16 +20,22 @@ from simreg_core.errors import counted
 from simreg_core.results.delivered import Delivered
 
 
-def pareto_text(info: ParetoInfo, found: Delivered | None = None, answer: str = "") -> str:
+def pareto_text(
+    info: ParetoInfo,
+    found: Delivered | None = None,
+    answer: str = "",
+    objectives: Sequence[str] = (),
+) -> str:
     """Counts, the front as a table, the baselines, the hypervolume, and how far to trust them.
 
     ``found`` is the front in the same two metrics; None: that of the measured values. ``answer``
-    is the sentence of a confirmation.
+    is the sentence of a confirmation. ``objectives`` are those of the search.
     """
     failed = info.num_failed_confirmations
     is_modelled = found is not None and found.is_modelled
     lines = [
         f"{info.study}: {counts_text(info)}; {info.split} split, {images_text(info.num_images)}",
+        *_objective_lines(info, objectives),
         *(_model_lines(info, found) if found is not None and is_modelled else _front_lines(info)),
         *(["", model_text(found)] if found is not None else []),
         "",
@@ -44,6 +50,13 @@ def pareto_text(info: ParetoInfo, found: Delivered | None = None, answer: str = 
         *(["", f"Confirmed: {answer}"] if answer else []),
     ]
     return "\n".join(lines)
+
+
+def _objective_lines(info: ParetoInfo, objectives: Sequence[str]) -> list[str]:
+    """What the search optimizes, if that is more than the two metrics shown."""
+    if not set(objectives) - {axis.metric.name for axis in info.axes}:
+        return []
+    return [f"The search optimizes {', '.join(objectives)}; this front is in two metrics only."]
 
 
 def _caveat(info: ParetoInfo) -> str:
@@ -91,7 +104,7 @@ def _titles(info: ParetoInfo) -> list[str]:
 
 def _model_lines(info: ParetoInfo, found: Delivered) -> list[str]:
     if not found.on_front.any():
-        return ["No complete trial meets the search's constraints: there is no Pareto front."]
+        return [f"{found.none_feasible()}: there is no Pareto front."]
     title = (
         f"Modelled Pareto front, {goals(info.axes)}: means over seeds with 95 % intervals, "
         "measured values in parentheses:"

@@ -103,9 +103,8 @@ def _interval(candidate: Confirmed, name: str) -> str:
 def _screened_answer(study: Study) -> Answer:
     front = study.front
     if not len(front):
-        number = counted(len(study.points), "complete trial")
-        why = f"None of {number} meets the search's constraints."
-        return Answer("No trial to recommend", (why,), None, ())
+        why = study.delivered.none_feasible()
+        return Answer("No trial to recommend", (f"{why}.",), None, ())
     row = int(front[0])
     trial = int(study.numbers[row])
     commands = (_confirm_front(study), _export(study, trial), *_audit(study, trial))
@@ -140,10 +139,11 @@ def _screening(study: Study, row: int, trial: int) -> tuple[str, list[str]]:
             "Without a tradeoff score, nothing compares it with the baseline."
         ]
     known, found = score[np.isfinite(score)], study.delivered
-    best = found.rank_value(row) if study.score_name == "tradeoff_score" else score[row]
+    is_rank = study.score_name == "tradeoff_score"
+    best = found.rank_value(row) if is_rank else score[row]
     verdict = "Perhaps: screening only" if best > 0 else "Not found: screening only"
     what = f"a tradeoff score of {signed(best)}"
-    if found.is_modelled:
+    if is_rank and found.is_rank_modelled:
         what = f"a modelled tradeoff score of {signed(best)} (measured {signed(score[row])})"
     sentences = [
         f"{int((known > 0).sum())} of {counted(len(known), 'complete trial')} measured a score "

@@ -41,7 +41,9 @@ def front_table(study: Study) -> TextTable | None:
     left = len(study.front) - len(rows)
     how = "± standard error: over seeds, or binomial for a single network"
     if study.delivered.is_modelled:
-        how = "objectives: modelled means over seeds with 95 % intervals, measured in parentheses"
+        how = (
+            "modelled means over seeds, for objectives with 95 % intervals; measured in parentheses"
+        )
     caption = f"The front by score, best first ({how}). {study.split.capitalize()} split." + (
         f" {counted(left, 'more trial')} in the table of all trials." if left else ""
     )
@@ -53,7 +55,10 @@ def _front_row(study: Study, row: int, metrics: Sequence[str]) -> list[str]:
     errors = dict(zip(study.objectives, study.errors[row], strict=True))
 
     def cell(name: str) -> str:
-        if found.is_modelled and name in study.objectives:
+        is_objective = name in study.objectives
+        if found.is_rank_modelled and name == found.ranking.name and not is_objective:
+            return f"{found.rank_entry(row)} ({trial[f'{study.split}.{name}']:+.3f})"
+        if found.is_modelled and is_objective:
             return found.entry(row, study.objectives.index(name))
         return with_error(trial[f"{study.split}.{name}"], errors.get(name, math.nan))
 

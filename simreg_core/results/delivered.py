@@ -15,17 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simreg_core.errors import ConfigError, one_line
+from simreg_core.errors import ConfigError, counted, one_line
 from simreg_core.registry import Metric
-from simreg_core.results.objectives import (
-    SEARCH_SPLIT,
-    BestTrial,
-    Constraint,
-)
+from simreg_core.results.objectives import SEARCH_SPLIT, BestTrial, Constraint
 from simreg_core.results.request import SPACE_FILE, StudyRequest, read_request
 from simreg_core.results.schema import PARAMETERS
 from simreg_core.results.tables import read_table
-from simreg_core.statistics.noisy_front import Mask, most_hypervolume, noisy_front
+from simreg_core.statistics.noisy_front import Mask, modelled_means, most_hypervolume, noisy_front
 from simreg_core.statistics.noisy_model import Array
 from simreg_core.statistics.parameter_points import parameter_points
 from simreg_core.statistics.pareto import front_among
@@ -55,8 +51,12 @@ class Delivered(NamedTuple):
     """The metric that ranks trials."""
     rank: Array
     """(N,), its estimates, larger is better (negative if smaller values are); NaN if unknown."""
+    is_rank_modelled: bool
+    """Whether ``rank`` is modelled; otherwise it is as measured."""
     violation: Array
-    """(N,), total measured violation of the constraints; 0 if all are met."""
+    """(N,), total violation of the constraints by the estimates; 0 if all are met."""
+    num_met: int
+    """How many trials meet the constraints as measured."""
     feasible: Mask
     """(N,), whether the constraints are met, by the models if the front is modelled."""
     on_front: Mask
@@ -76,6 +76,11 @@ class Delivered(NamedTuple):
         """The estimate of the ranking metric of a row, in its own direction."""
         return float(self.rank[row]) * (1.0 if self.ranking.direction == "maximize" else -1.0)
 
+    def rank_entry(self, row: int) -> str:
+        """The estimate of the ranking metric, in parentheses where only the front is modelled."""
+        value = f"{self.rank_value(row):+.3f}"
+        return f"({value})" if self.is_modelled and not self.is_rank_modelled else value
+
     def entry(self, row: int, column: int) -> str:
         """The estimate of a metric with its interval and the measured value, if they differ."""
         measured = f"{self.measured[row, column]:.3f}"
@@ -83,6 +88,13 @@ class Delivered(NamedTuple):
             return measured
         mean, low, high = (f"{a[row, column]:.3f}" for a in (self.mean, self.low, self.high))
         return f"{mean} [{low}, {high}] ({measured})"
+
+    def none_feasible(self, constraints: str = "the search's constraints") -> str:
+        """That no trial meets the constraints, without a full stop."""
+        text = f"None of {counted(len(self.trials), 'complete trial')} meets {constraints}"
+        if not self.is_modelled:
+            return text
+        return f"{text} by its modelled mean ({self.num_met} as measured)"
 
     def best_first(self) -> list[int]:
         """Rows, best first: those of the front, the other feasible ones, the infeasible ones.
@@ -132,22 +144,19 @@ def delivered(
         ValueError: a value of a searched range is not a number; names the parameter.
     """
     ranking = ranking or metrics[0]
-    names = [f"{split}.{metric.name}" for metric in metrics]
+    names, ranked = [f"{split}.{metric.name}" for metric in metrics], f"{split}.{ranking.name}"
     bounded = [f"{SEARCH_SPLIT}.{bound.metric}" for bound in constraints]
     complete = [row for row in rows if row["status"] == "complete" and _has(row, names + bounded)]
     complete.sort(key=lambda row: int(row["trial"]))
-    several: dict[int, list[Row]] = {}
-    for network in networks:
-        if _has(network, names + bounded):
-            several.setdefault(network["trial"], []).append(network)
-    groups = [several.get(row["trial"], [row]) for row in complete]
+    groups = _groups(complete, [row for row in networks if _has(row, names + bounded)])
     first = np.cumsum([0, *map(len, groups)])[:-1]  # all networks of a trial have one estimate
     of_trial = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
     found = parameter_points(search, complete)
+    at = found.points[of_trial]
     singles = [row for group in groups for row in group]
     maximize = [metric.direction == "maximize" for metric in metrics]
     front = noisy_front(
-        found.points[of_trial],
+        at,
         _values(singles, names),
         [metric.title for metric in metrics],
         is_accuracy=[metric.is_accuracy for metric in metrics],
@@ -158,9 +167,16 @@ def delivered(
     recorded = np.array([row.get("feasible") is not False for row in complete], dtype=np.bool_)
     meets: Mask = np.all(violations <= 0, axis=1) if constraints else recorded
     feasible = front.feasible[first] >= 0.5 if constraints else recorded
-    mean = front.mean[first]
+    mean, violation = front.mean[first], front.violation[first]
     if not front.is_modelled:  # the mean of a trial's networks is what is known of it
-        mean, feasible = measured, meets
+        mean, feasible, violation = measured, meets, violations.clip(min=0).sum(axis=1)
+    rank = _values_or_nan(complete, ranked)
+    estimates = _shifted_rank(rank, complete, metrics, ranking, mean - measured)
+    if estimates is None and front.is_modelled:
+        of_networks = _values_or_nan(singles, ranked)
+        modelled = modelled_means(at, of_networks, is_accuracy=ranking.is_accuracy)
+        estimates = None if modelled is None else modelled[first]
+    rank = rank if estimates is None else estimates
     return Delivered(
         metrics=tuple(metrics),
         parameters=found.parameters,
@@ -170,8 +186,10 @@ def delivered(
         low=front.low[first],
         high=front.high[first],
         ranking=ranking,
-        rank=_rank(complete, metrics, ranking, split, mean - measured),
-        violation=violations.clip(min=0).sum(axis=1),
+        rank=rank if ranking.direction == "maximize" else -rank,
+        is_rank_modelled=front.is_modelled and estimates is not None,
+        violation=violation,
+        num_met=int(meets.sum()),
         feasible=feasible,
         on_front=front_among(mean, feasible, maximize),
         r2=front.r2,
@@ -210,7 +228,7 @@ def best_of(found: Delivered) -> BestTrial | None:
         int(found.trials[row]),
         found.rank_value(row),
         is_feasible=bool(found.feasible[row]),
-        is_modelled=found.is_modelled,
+        is_modelled=found.is_rank_modelled,
     )
 
 
@@ -244,6 +262,14 @@ def _has(row: Row, names: Iterable[str]) -> bool:
     return all(isinstance(value, int | float) and math.isfinite(value) for value in values)
 
 
+def _groups(complete: Sequence[Row], networks: Iterable[Row]) -> list[list[Row]]:
+    """The networks of every trial; the trial itself if it has only one."""
+    several: dict[int, list[Row]] = {}
+    for network in networks:
+        several.setdefault(network["trial"], []).append(network)
+    return [several.get(row["trial"], [row]) for row in complete]
+
+
 def _values(rows: Sequence[Row], names: Sequence[str]) -> Array:
     values = [[row[name] for name in names] for row in rows]
     return np.array(values, dtype=np.float64).reshape(len(rows), len(names))
@@ -254,23 +280,24 @@ def _violations(rows: Sequence[Row], constraints: Sequence[Constraint]) -> Array
     return np.array(found, dtype=np.float64).reshape(len(rows), len(constraints))
 
 
-def _rank(
-    rows: Sequence[Row], metrics: Sequence[Metric], ranking: Metric, split: str, shift: Array
-) -> Array:
-    """Estimates (N,) of the ranking metric, larger is better.
+def _values_or_nan(rows: Sequence[Row], name: str) -> Array:
+    return np.array([row[name] if _has(row, [name]) else np.nan for row in rows])
 
-    ``shift`` (N, M) is by how much the estimates of the metrics differ from the measurements. The
-    tradeoff score is linear in the accuracies, so that it shifts with them. Another metric that is
-    not among ``metrics`` is taken as measured.
+
+def _shifted_rank(
+    values: Array, rows: Sequence[Row], metrics: Sequence[Metric], ranking: Metric, shift: Array
+) -> Array | None:
+    """Estimates (N,) of the ranking metric from those of the metrics; None if they do not tell.
+
+    ``values`` (N,) are its measurements, and ``shift`` (N, M) is by how much the estimates of the
+    metrics differ from theirs. The tradeoff score is linear in the accuracies.
     """
-    name = f"{split}.{ranking.name}"
-    values = np.array([row[name] if _has(row, [name]) else np.nan for row in rows])
     names = [metric.name for metric in metrics]
     if ranking.name in names:
-        values = values + shift[:, names.index(ranking.name)]
-    elif ranking.name == "tradeoff_score" and {"clean_accuracy", "robust_accuracy"} <= set(names):
-        weights = np.array([row.get(_WEIGHT) or 0.0 for row in rows])
-        clean, robust = names.index("clean_accuracy"), names.index("robust_accuracy")
-        values = values + shift[:, robust] + weights * shift[:, clean]
-    rank: Array = values if ranking.direction == "maximize" else -values
-    return rank
+        return values + shift[:, names.index(ranking.name)]
+    if ranking.name != "tradeoff_score" or not {"clean_accuracy", "robust_accuracy"} <= set(names):
+        return None
+    weights = np.array([row.get(_WEIGHT) or 0.0 for row in rows])
+    clean, robust = names.index("clean_accuracy"), names.index("robust_accuracy")
+    shifted: Array = values + shift[:, robust] + weights * shift[:, clean]
+    return shifted

@@ -89,7 +89,7 @@ def study_progress(folder: str | Path) -> StudyProgress:
         confirmation=dict(Counter(row["status"] for row in networks or ())),
         running=heartbeat.get("running", {}) if running else {},
         heartbeat={name: heartbeat[name] for name in _HOLDER if name in heartbeat},
-        problem="; ".join(problems) or None,
+        problem="; ".join(dict.fromkeys(problems)) or None,
     )
 
 

@@ -45,6 +45,8 @@ def read_request(folder: str | Path) -> StudyRequest:
     """
     folder = to_path(folder)
     path = folder / SPACE_FILE
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder; expected the folder of a search")
     if not path.is_file():
         raise ConfigError(f"{folder}: no results of a search (it has no {SPACE_FILE})")
     space = read_yaml_mapping(path, folder)

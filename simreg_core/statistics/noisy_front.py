@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simreg_core.statistics.noisy_model import Array, NoisyModel
+from simreg_core.statistics.noisy_model import Array, Estimate, NoisyModel
 from simreg_core.statistics.pareto import front_among, hypervolume
 
 MIN_MODELLED = 12
@@ -36,6 +36,9 @@ class NoisyFront(NamedTuple):
     """(n, M), lower ends of 95 % intervals of the means; NaN without models."""
     high: Array
     """(n, M), upper ends."""
+    violation: Array
+    """(n,), by how much the modelled means miss the constraints in total; measured without models.
+    """
     feasible: Array
     """(n,), probability that the means over seeds meet the constraints; 0 or 1 without models."""
     on_front: Mask
@@ -76,28 +79,34 @@ def noisy_front(
     if num_distinct < MIN_MODELLED:
         problem = f"{num_distinct} configurations are too few for a model (at least {MIN_MODELLED})"
         return _raw_front(measured, limits, maximize, problem)
-    used = np.arange(len(points))
-    if len(points) > MAX_MODELLED:
-        used = np.sort(np.random.default_rng(0).choice(used, MAX_MODELLED, replace=False))
     models = [
-        _model(points[used], column[used], is_accuracy=share)
+        _model(points, column, is_accuracy=share)
         for column, share in zip(measured.T, is_accuracy, strict=True)
     ]
     r2 = tuple(model.surface.leave_one_out.r2 for model in models)
-    unexplained = [n for n, model in zip(names, models, strict=True) if not model.surface.explains]
+    varies = np.ptp(measured, axis=0) > 0  # otherwise the metric is known
+    unexplained = [
+        name
+        for name, model, does_vary in zip(names, models, varies, strict=True)
+        if does_vary and not model.surface.explains
+    ]
     if unexplained:
         problem = f"the parameters do not predict {' and '.join(unexplained)}"
         return _raw_front(measured, limits, maximize, problem)._replace(r2=r2)
-    found = [model.estimate(points) for model in models]
+    found = [
+        model.estimate(points) if does_vary else Estimate(column, column, column)
+        for model, does_vary, column in zip(models, varies, measured.T, strict=True)
+    ]
     mean = np.column_stack([estimate.mean for estimate in found])
-    feasible = np.ones(len(points))
+    violation, feasible = np.zeros(len(points)), np.ones(len(points))
     for column in limits.T:  # independent of each other, as the metrics are
-        model = _model(points[used], column[used], is_accuracy=False)
-        feasible *= model.probability_below(points)
+        missed, probability = _constraint(points, column)
+        violation, feasible = violation + missed.clip(min=0), feasible * probability
     return NoisyFront(
         mean,
         np.column_stack([estimate.low for estimate in found]),
         np.column_stack([estimate.high for estimate in found]),
+        violation,
         feasible,
         front_among(mean, feasible >= 0.5, maximize),
         r2,
@@ -105,7 +114,37 @@ def noisy_front(
     )
 
 
+def modelled_means(points: Array, measured: Array, *, is_accuracy: bool) -> Array | None:
+    """Modelled means over seeds (n,) of a metric; None if its model explains nothing.
+
+    Args:
+        points: (n, d) in [0, 1].
+        measured: (n,); None is returned if one is not finite.
+        is_accuracy: Whether the metric is in [0, 1].
+    """
+    if not np.isfinite(measured).all():
+        return None
+    model = _model(points, measured, is_accuracy=is_accuracy)
+    return model.estimate(points).mean if model.surface.explains else None
+
+
+def _constraint(points: Array, violations: Array) -> tuple[Array, Array]:
+    """Means over seeds (n,) of the violations, and probabilities (n,) that they are 0 or less."""
+    model = _model(points, violations, is_accuracy=False)
+    if model.surface.explains:
+        return model.estimate(points).mean, model.probability_below(points)
+    # A guess that is the same everywhere would allow all or nothing.
+    _, group, sizes = np.unique(points, axis=0, return_inverse=True, return_counts=True)
+    group = group.reshape(-1)
+    means: Array = (np.bincount(group, violations) / sizes)[group]
+    return means, (means <= 0).astype(np.float64)
+
+
 def _model(points: Array, measured: Array, *, is_accuracy: bool) -> NoisyModel:
+    if len(points) > MAX_MODELLED:
+        rng = np.random.default_rng(0)
+        used = np.sort(rng.choice(len(points), MAX_MODELLED, replace=False))
+        points, measured = points[used], measured[used]
     return _kept_model(points.tobytes(), len(points), measured.tobytes(), is_accuracy)
 
 
@@ -121,7 +160,8 @@ def _raw_front(
     unknown = np.full(measured.shape, np.nan)
     meets: Mask = np.all(limits <= 0, axis=1)
     on_front = front_among(measured, meets, maximize)
-    return NoisyFront(measured, unknown, unknown, meets.astype(np.float64), on_front, (), problem)
+    missed, feasible = limits.clip(min=0).sum(axis=1), meets.astype(np.float64)
+    return NoisyFront(measured, unknown, unknown, missed, feasible, on_front, (), problem)
 
 
 def most_hypervolume(

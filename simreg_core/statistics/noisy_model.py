@@ -92,10 +92,7 @@ class NoisyModel:
             mean, _ = posterior(self.surface, points, values, pending)
             points, values = np.concatenate([points, pending]), np.concatenate([values, mean])
         mean, covariance = posterior(self.surface, points, values, at)
-        largest = float(covariance.diagonal().max())
-        covariance[np.diag_indices_from(covariance)] += _JITTER * max(largest, 1e-12)
-        factor = np.linalg.cholesky(covariance)
-        drawn = mean + rng.standard_normal((number, len(at))) @ factor.T
+        drawn = mean + rng.standard_normal((number, len(at))) @ _root(covariance).T
         return self._back(drawn)
 
     def estimate(self, at: Array) -> Estimate:
@@ -137,3 +134,17 @@ class NoisyModel:
     def _back(self, values: Array) -> Array:
         found: Array = expit(values) if self.is_accuracy else values
         return found
+
+
+def _root(covariance: Array) -> Array:
+    """Cholesky factor of a covariance (m, m), which rounding errors may have made indefinite."""
+    jitter = _JITTER * max(float(covariance.diagonal().max()), 1e-12)
+    diagonal = np.eye(len(covariance))
+    while True:  # without noise, rounding errors exceed the variances that are left
+        try:
+            factor = np.linalg.cholesky(covariance + jitter * diagonal)
+            return np.asarray(factor, dtype=np.float64)
+        except np.linalg.LinAlgError:
+            jitter *= 10
+            if not np.isfinite(jitter):
+                raise

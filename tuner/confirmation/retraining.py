@@ -253,11 +253,12 @@ def confirm_best(
     study = read_study(plan.folder, plan.space, plan.storage)
     numbers = list(dict.fromkeys(trials or ()))
     if trials is None:
-        numbers = choose(delivered_in(plan.folder), wanted.top)
+        delivered = delivered_in(plan.folder)
+        numbers, why = choose(delivered, wanted.top), "there is no complete trial"
+        if len(delivered.trials):
+            why = delivered.none_feasible(", ".join(plan.space.constraints))
     if not numbers:
-        missed = ", ".join(plan.space.constraints) if wanted.top == "front" else ""
-        which = f"trial that meets {missed}" if missed else "complete trial"
-        print(f"{plan.folder}: no {which} to confirm", file=sys.stderr)
+        print(f"{plan.folder}: nothing to confirm: {why}", file=sys.stderr)
         return 1
     confirmed = sorted(set(_seeds_by_trial(store)) - set(numbers))
     params = {n: plan.space.decode(study.trials[n].params) for n in (*numbers, *confirmed)}

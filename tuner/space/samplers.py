@@ -35,6 +35,8 @@ class Sampler(Component):
             ConfigError: the sampler rejects the options, or the result is no Optuna sampler.
         """
         takes_seed = "seed" in inspect.signature(self.function).parameters
+        if takes_seed and "seed" in options:
+            raise ConfigError("tuning.options.seed: set tuning.seed instead")
         arguments = {**options, "seed": seed} if takes_seed else dict(options)
         try:
             with experimental():

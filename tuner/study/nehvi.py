@@ -34,6 +34,7 @@ Mask = NDArray[np.bool_]
 _MIN_FINISHED = 5  # with fewer finished trials, proposals come from the Sobol sequence
 _MAX_DRAWN = 300  # known trials in the joint draws, whose cost is cubic
 _MAX_DIMENSIONS = 64  # of the Sobol sequence
+_MAX_NUMBER = 2000  # of candidates and draws, whose joint covariance has to fit in memory
 _SPREADS = (0.12, 0.04)  # of candidates around a parent, in units of the range
 _REDRAWN = 0.3  # probability that such a candidate gets another category
 
@@ -63,14 +64,18 @@ class NEHVISampler(BaseSampler):
         num_uniform: int = 160,
         num_local: int = 120,
     ) -> None:
-        for name, value in (("num_initial", num_initial), ("num_draws", num_draws)):
-            if value < 1:
-                raise ValueError(f"{name} must be 1 or more, found {value}")
-        if num_uniform < 1 or num_local < 0:
-            raise ValueError(
-                "num_uniform must be 1 or more and num_local 0 or more, "
-                f"found {num_uniform} and {num_local}"
-            )
+        numbers = {
+            "num_initial": num_initial,
+            "num_draws": num_draws,
+            "num_uniform": num_uniform,
+            "num_local": num_local,
+        }
+        for name, value in numbers.items():
+            low = 0 if name == "num_local" else 1
+            if type(value) is not int or not low <= value <= _MAX_NUMBER:
+                raise ValueError(
+                    f"{name} must be a whole number from {low} to {_MAX_NUMBER}, found {value!r}"
+                )
         self._seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
         self._num_initial = num_initial
         self._num_draws = num_draws
@@ -131,9 +136,10 @@ class NEHVISampler(BaseSampler):
         known, pending = encode.trials(finished), encode.trials(running)
         signs = np.array([1.0 if d == StudyDirection.MAXIMIZE else -1.0 for d in study.directions])
         values = np.array([trial.values for trial in finished])
+        are_accuracies = _are_accuracies(study)
         models = [
             NoisyModel.fitted(known, column, is_accuracy=is_accuracy)
-            for column, is_accuracy in zip(values.T, _are_accuracies(study), strict=True)
+            for column, is_accuracy in zip(values.T, are_accuracies, strict=True)
         ]
         means = signs * np.column_stack([model.means for model in models])
         limits = [
@@ -154,7 +160,7 @@ class NEHVISampler(BaseSampler):
         at = np.concatenate([known, pending, encode(candidates)])
 
         drawn = [model.draws(at, pending, self._num_draws, rng) for model in models]
-        gains = signs * np.stack(drawn, axis=-1) - _reference(means[on_front])
+        gains = signs * np.stack(drawn, axis=-1) - _reference(means, on_front, are_accuracies)
         meets = np.ones(gains.shape[:2], dtype=np.bool_)
         for model in limits:
             meets &= model.draws(at, pending, self._num_draws, rng) <= 0
@@ -256,10 +262,13 @@ def _kept(known: Array, on_front: Mask, rng: np.random.Generator) -> NDArray[np.
     return np.concatenate([near, rng.choice(far, _MAX_DRAWN - len(near), replace=False)])
 
 
-def _reference(front: Array) -> Array:
-    """A point worse than the front, which is larger-is-better.
+def _reference(means: Array, on_front: Mask, are_accuracies: Sequence[bool]) -> Array:
+    """A point worse than the front of means (n, M), which are larger-is-better.
 
     It has to leave room for tradeoffs beyond the ends of a front that is still short.
     """
-    point: Array = front.min(axis=0) - np.maximum(0.1 * np.ptp(front, axis=0), 0.1)
+    front = means[on_front]
+    spread = np.ptp(means, axis=0)
+    room = np.where(are_accuracies, 0.1, np.where(spread > 0, 0.2 * spread, 1.0))
+    point: Array = front.min(axis=0) - np.maximum(0.1 * np.ptp(front, axis=0), room)
     return point

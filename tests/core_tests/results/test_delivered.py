@@ -73,6 +73,36 @@ def test_infeasible_trials_come_last_by_their_violation() -> None:
     assert not none.on_front.any()
     assert none.shown() == []
     assert order(none) == [2, 1, 0, 3]
+    assert none.none_feasible("x >= 1") == "None of 4 complete trials meets x >= 1"
+
+
+def test_modelled_means_may_meet_no_constraint_that_measured_values_meet() -> None:
+    rows = noisy_rows()
+    found = front(rows, constraints=("clean_accuracy >= 1.0",))
+    assert not found.feasible.any()
+    assert "by its modelled mean (3 as measured)" in found.none_feasible()
+    assert (np.diff(found.mean[found.best_first(), 0]) <= 1e-12).all()  # the closest first
+
+
+def test_ranking_metric_that_is_no_objective_is_modelled_by_itself() -> None:
+    rows = noisy_rows()
+    metrics, ranking = [objective("clean_accuracy")], objective("tradeoff_score")
+    found = delivered(SEARCH, rows, [], metrics, ranking=ranking)
+    measured = np.array([row["validation.tradeoff_score"] for row in rows])
+    x = np.log10([row["regularizer.alpha"] / 0.01 for row in rows]) / 2
+    truth = 0.2 * x - 2 * (0.2 * x**2 - 0.02)
+    assert found.is_rank_modelled
+    assert np.abs(found.rank - truth).mean() < 0.6 * np.abs(measured - truth).mean()
+
+    for place, row in enumerate(sorted(rows, key=lambda row: row["regularizer.alpha"])):
+        row["validation.tradeoff_score"] = float(place % 2)  # alpha does not predict this
+    found = delivered(SEARCH, rows, [], metrics, ranking=ranking)
+    assert found.is_modelled
+    assert not found.is_rank_modelled
+    best = best_of(found)
+    assert best is not None
+    assert not best.is_modelled
+    assert found.rank.tolist() == [row["validation.tradeoff_score"] for row in rows]
 
 
 def test_trials_without_values_are_left_out() -> None:

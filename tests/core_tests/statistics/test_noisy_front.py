@@ -98,6 +98,26 @@ def test_constraints_are_judged_by_the_modelled_metric() -> None:
     assert not found.on_front[found.feasible < 0.5].any()
 
 
+def test_constraint_that_nothing_predicts_is_judged_as_measured() -> None:
+    points = np.linspace(0, 1, 40)[:, None]
+    values, rng = measured(points, 1), np.random.default_rng(1)
+    violations = np.where(rng.random(40) < 0.4, -1.0, 1.0) * rng.uniform(0.9, 1.1, 40)
+    found = front(points, values, violations[:, None])
+    assert found.is_modelled
+    np.testing.assert_array_equal(found.feasible, violations <= 0)
+    assert found.on_front.any()
+
+
+def test_metric_that_never_changes_is_known() -> None:
+    points = np.linspace(0, 1, 30)[:, None]
+    values = measured(points, 1)
+    values[:, 0] = 0.9
+    found = front(points, values)
+    assert found.is_modelled
+    np.testing.assert_allclose(found.mean[:, 0], 0.9)
+    assert found.on_front.sum() == 1
+
+
 def test_most_hypervolume_of_two_is_the_best_greedy_choice() -> None:
     values = np.random.default_rng(2).random((9, 2))
     reference = values.min(axis=0) - 0.1 * np.ptp(values, axis=0)

@@ -125,9 +125,31 @@ def test_what_the_constraint_forbids_may_be_far_better() -> None:
 
 
 def test_wrong_options_are_refused() -> None:
-    for options in ({"num_initial": 0}, {"num_draws": 0}, {"num_uniform": 0}, {"num_local": -1}):
-        with pytest.raises(ValueError, match=next(iter(options))):
-            NEHVISampler(seed=0, **options)
+    names = ("num_initial", "num_draws", "num_uniform", "num_local")
+    for name, value in [*((name, -1) for name in names), ("num_draws", 1.5), ("num_draws", "3")]:
+        wrong: dict[str, Any] = {name: value}
+        with pytest.raises(ValueError, match=f"^{name} must be a whole number"):
+            NEHVISampler(seed=0, **wrong)
+
+
+def test_values_without_noise_are_no_problem() -> None:
+    space: dict[str, BaseDistribution] = {"kind": CategoricalDistribution(["a", "b", "c", "d"])}
+    values = {"a": [0.1, 1.0], "b": [0.4, 0.9], "c": [0.6, 0.5], "d": [0.2, 0.8]}
+    study = _study(2)
+    for _ in range(30):
+        trial = study.ask(space)
+        study.tell(trial, values[trial.params["kind"]])
+
+
+def test_units_of_an_objective_do_not_matter() -> None:
+    def proposals(unit: float) -> list[dict[str, Any]]:
+        def score(params: dict[str, Any]) -> list[float]:
+            first, second = _score(2)(params)
+            return [first, unit * second]
+
+        return [trial.params for trial in _run(_study(2), 20, score)]
+
+    assert proposals(1.0) == proposals(2.0**-10)
 
 
 def test_trials_without_what_the_models_need_are_left_out() -> None:
