@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+
+import numpy as np
 
 from analysis.charts.wording import list_trials, number, signed
 from analysis.findings.score_noise import noise_of_score
 from analysis.findings.study import Study
+from analysis.results.parameters import format_value
 from simreg_core.errors import counted
 
 LIKELY = 0.5
+_END = 0.05  # of a range, at either end
 
 
 def warnings_of(study: Study) -> list[str]:
     """Every reason to distrust the report, the gravest first."""
-    return [*_selection(study), *_noise(study), *_audits(study), *_incomplete(study)]
+    return [*_selection(study), *_noise(study), *_ends(study), *_audits(study), *_incomplete(study)]
 
 
 def _selection(study: Study) -> Iterator[str]:
@@ -60,6 +65,22 @@ def _noise(study: Study) -> Iterator[str]:
     elif study.baseline is not None and study.baseline[2] < 3:
         seeds = counted(study.baseline[2], "seed")
         yield f"The baseline has {seeds}: how much seeds differ is poorly known."
+
+
+def _ends(study: Study) -> Iterator[str]:
+    """Parameters whose best value is so close to an end of their range that it may lie outside."""
+    for name in study.delivered.parameters if len(study.front) else ():
+        spec, value = study.search_of(name), study.trials[name].iloc[study.front[0]]
+        ends = [spec.get("low"), spec.get("high"), value]
+        if not all(isinstance(end, int | float) and math.isfinite(end) for end in ends):
+            continue
+        low, high, place = np.log(ends) if spec.get("log") and min(ends) > 0 else ends
+        if min(place - low, high - place) <= _END * (high - low):
+            yield (
+                f"The best trial of the front, {study.numbers[study.front[0]]}, has {name} "
+                f"{format_value(value)}, close to an end of its range ({format_value(ends[0])} to "
+                f"{format_value(ends[1])}). Better values may lie outside."
+            )
 
 
 def _audits(study: Study) -> Iterator[str]:

@@ -140,6 +140,16 @@ def test_warns_of_differences_within_noise(tmp_path: Path) -> None:
     assert has(found, "+0.060, is within noise")
 
 
+def test_warns_of_a_best_value_at_an_end_of_its_range(tmp_path: Path) -> None:
+    trials = small_trials()
+    folder = small_results(tmp_path / "demo", trials)
+    assert not has(warnings_of(load(folder)), "range")
+    for alpha, is_at_end in ((1.2, True), (1.4, False), (80.0, True), (70.0, False)):
+        trials[1]["regularizer.alpha"] = alpha  # of 1 to 100, logarithmic
+        found = warnings_of(load(small_results(tmp_path / str(alpha), trials)))
+        assert has(found, f"has regularizer.alpha {alpha:g}", "(1 to 100)") == is_at_end
+
+
 def test_warns_of_audits_with_signs_of_masking(tmp_path: Path) -> None:
     trials = small_trials()
     trials[1]["config_digest"] = "abc"
