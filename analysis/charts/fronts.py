@@ -212,14 +212,17 @@ def _front_series(info: ParetoInfo, on_front: NDArray[np.bool_]) -> list[Series]
 def baseline_series(
     groups: Sequence[SeedGroup], label: str = "baseline", symbol: Symbol | None = None
 ) -> list[Series]:
-    """Baselines with intervals and single seeds; of more than four only the first, then means."""
+    """Baselines with intervals and single seeds; of more than four only the first, then means.
+
+    With a ``symbol`` of their own, they are drawn without single seeds, to be told from others.
+    """
     series = []
     shown = groups[:1] if len(groups) > len(BASELINE_SYMBOLS) else groups
     for group, own in zip(shown, BASELINE_SYMBOLS, strict=False):
         name = label if len(groups) == 1 or not group.name else f"{label} {group.name[:6]}"
         series.append(group_series([group], name, BASELINE, symbol or own))
-        if len(group.seeds) > 1:
-            name = f"{label.partition(',')[0]}, single seeds"
+        if len(group.seeds) > 1 and symbol is None:
+            name = f"{label}, single seeds"
             series.append(scatter(name, group.points, color=BASELINE, symbol="x", size=7))
     if rest := groups[len(shown) :]:
         means = np.array([group.mean for group in rest])
