@@ -88,7 +88,7 @@ def test_three_objectives_have_a_panel_per_two(tmp_path: Path) -> None:
 
 def test_without_a_model_the_measured_front_is_shown_and_why(tmp_path: Path) -> None:
     rows = noisy_rows(20)
-    for place, row in enumerate(sorted(rows, key=lambda row: row["regularizer.threshold"])):
+    for place, row in enumerate(sorted(rows, key=lambda row: row["regularizer.alpha"])):
         row["validation.robust_accuracy"] = 0.4 + 0.2 * (place % 2)  # no parameter predicts this
     report = build_report(search(tmp_path / "demo", rows), "validation")
     assert "do not predict robust accuracy" in chart(report).caption
