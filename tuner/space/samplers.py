@@ -18,6 +18,7 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from simreg_core.errors import ConfigError, one_line
+from simreg_core.plugins import check_options
 from simreg_core.registry import Component, Registry
 
 
@@ -37,6 +38,7 @@ class Sampler(Component):
         takes_seed = "seed" in inspect.signature(self.function).parameters
         if takes_seed and "seed" in options:
             raise ConfigError("tuning.options.seed: set tuning.seed instead")
+        check_options(self.function, options, self.name, "tuning.options", given=("seed",))
         arguments = {**options, "seed": seed} if takes_seed else dict(options)
         try:
             with experimental():

@@ -54,7 +54,12 @@ def test_options_reach_the_sampler() -> None:
     ("sampler", "key"),
     [
         ("cmaes", "tuning.sampler"),
-        ("random, options: {speed: 3}", "tuning.options"),
+        (
+            "random, options: {speed: 3}",
+            r"tuning\.options\.speed: unknown option; random",
+        ),
+        ("nehvi, options: {num_draws: 1.5}", r"tuning\.options\.num_draws: "),
+        ("tpe, options: {seed: 3}", r"tuning\.options\.seed: set tuning\.seed"),
         ("'optuna.samplers:CmaEsSampler'", "tuning.sampler"),  # one objective only
         ("'optuna.samplers:NoSampler'", "NoSampler"),
         ("'pathlib:Path'", "tuning.sampler"),
