@@ -53,10 +53,13 @@ def pareto_text(
 
 
 def _objective_lines(info: ParetoInfo, objectives: Sequence[str]) -> list[str]:
-    """What the search optimizes, if that is more than the two metrics shown."""
-    if not set(objectives) - {axis.metric.name for axis in info.axes}:
+    """What the search optimizes, if that is not the two metrics shown."""
+    shown = [axis.metric.name for axis in info.axes]
+    if not objectives or set(objectives) == set(shown):
         return []
-    return [f"The search optimizes {', '.join(objectives)}; this front is in two metrics only."]
+    return [
+        f"The search optimizes {', '.join(objectives)}; this front is in {' and '.join(shown)}."
+    ]
 
 
 def _caveat(info: ParetoInfo) -> str:

@@ -63,11 +63,13 @@ def test_other_folder_metrics_and_split(results: Path, tmp_path: Path) -> None:
     ],
 )
 def test_default_metrics_are_the_objectives(
-    flags: list[str], x: str, y: str, tmp_path: Path
+    flags: list[str], x: str, y: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [{**row, f"validation.{CONTRAST}": 0.3, f"test.{CONTRAST}": 0.3} for row in alpha_rows()]
     folder = search(tmp_path / "demo", rows, {**SPACE, "objectives": ["clean_accuracy", CONTRAST]})
     assert main([str(folder), *flags]) == 0
+    is_other = {x, y} != {"clean_accuracy", CONTRAST}
+    assert ("The search optimizes" in capsys.readouterr().out) == is_other
     stem = f"pareto_{x}_{y}_validation".replace(":", "_")
     assert files_in(folder / "figures") == {f"{stem}.{end}" for end in ("csv", "pdf", "png")}
 
