@@ -18,8 +18,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.mark.parametrize(
     ("redirection", "code"),
-    [("2>&1 | head -1", 141), (">&- 2>&-", 141), (">/dev/full", 1)],
-    ids=["head", "closed", "full"],
+    [
+        pytest.param("2>&1 | head -1", 141, id="head"),
+        pytest.param(">&- 2>&-", 141, id="closed", marks=pytest.mark.long),
+        pytest.param(">/dev/full", 1, id="full", marks=pytest.mark.long),
+    ],
 )
 def test_search_goes_on_when_its_output_is_lost(
     redirection: str, code: int, tmp_path: Path

@@ -128,7 +128,11 @@ def rows_of(*accuracies: tuple[float, float]) -> list[dict[str, Any]]:
     ("accuracies", "title", "numbers"),
     [
         (((0.9, 0.44), (0.8, 0.46)), "Pareto front of 2 trials under ", ["1"]),
-        (((0.9, 0.1), (0.8, 0.44), (0.7, 0.3), (0.6, 0.2)), "None of 4 trials ", ["1", "2", "3"]),
+        (
+            ((0.9, 0.1), (0.8, 0.44), (0.7, 0.3), (0.6, 0.2)),
+            "None of 4 complete trials ",
+            ["1", "2", "3"],
+        ),
     ],
     ids=["feasible", "none-is-feasible"],
 )
