@@ -97,13 +97,16 @@ def _components() -> Iterator[str]:
     }
     needs: Cells = {"needs": lambda c: "labels" if c.needs_labels else c.needs}
     use: Cells = {"direction": lambda c: c.direction or "no objective", "needs": lambda c: c.needs}
+    preset: Cells = {
+        "preset options": lambda c: ", ".join(f"`{k}: {v}`".lower() for k, v in c.defaults.items())
+    }
     kinds: list[tuple[str, Mapping[str, Any], Cells]] = [
         ("Attacks", ATTACKS.own, limits),
         ("Corruptions", CORRUPTIONS.own, {}),
         ("Names of datasets", DATASETS.own, images),
         ("Targets", TARGETS.own, needs),
         ("Networks", NETWORKS.own, {}),
-        ("Samplers", SAMPLERS.own, {}),
+        ("Samplers", SAMPLERS.own, preset),
         ("Metrics", METRICS.own, use),
     ]
     for title, found, cells in kinds:

@@ -14,6 +14,7 @@ import inspect
 import os
 import re
 import sys
+import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -74,7 +75,10 @@ def load_function(name: str) -> Callable[..., Any]:
             f"{name}: module {module_name!r} cannot be imported ({one_line(err)}); "
             f"searched {folder} and Python's path"
         ) from err
-    function = getattr(module, function_name, None)
+    try:
+        function = getattr(module, function_name, None)
+    except ImportError as err:  # of a module that imports its parts when they are asked for
+        raise ConfigError(f"{name}: {one_line(err)}") from err
     if not callable(function):
         names = [n for n, found in vars(module).items() if callable(found) and n[0] != "_"]
         close = difflib.get_close_matches(function_name, names) or names[:10]
@@ -164,10 +168,7 @@ def check_options(
         raise ConfigError(f"{where}: {name} must take the batch as its first argument")
     named = {parameter.name: parameter for parameter in parameters if parameter.kind in _NAMED}
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    try:
-        hints = typing.get_type_hints(function, include_extras=True)
-    except (NameError, TypeError, AttributeError):  # an annotation that cannot be resolved
-        hints = dict.fromkeys(named, Any)
+    hints = _annotations(function)
     for key, value in options.items():
         if key in named:
             default = type(named[key].default)
@@ -179,6 +180,18 @@ def check_options(
     for key, parameter in named.items():
         if parameter.default is parameter.empty and key not in options:
             raise ConfigError(f"{where}.{key}: required by {name}, but not given")
+
+
+def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
+    """Types of the parameters of a function or class, without those that cannot be resolved."""
+    called = function.__init__ if inspect.isclass(function) else function
+    found: dict[str, Any] = {}
+    for name, annotation in getattr(called, "__annotations__", {}).items():
+        alone = types.SimpleNamespace(__annotations__={name: annotation})
+        with suppress(NameError, TypeError, AttributeError):
+            names = getattr(called, "__globals__", {})
+            found |= typing.get_type_hints(alone, names, include_extras=True)
+    return found
 
 
 def check_keywords(function: Callable[..., Any], needed: Collection[str], name: str) -> None:

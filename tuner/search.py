@@ -153,7 +153,7 @@ def front_table(plan: SearchPlan, store: ResultStore, found: Delivered) -> Table
     what = f"{how} of {counted(number, 'trial')}" + (f" under {bounds}" if bounds else "")
     by_number = {row["trial"]: row for row in store.read("trials")}
     if left_out := len(by_number) - number:
-        what += f" ({left_out} pruned or failed left out)"
+        what += f" (left out: {left_out} pruned, failed or without finite objectives)"
     if not rows:
         rows = found.best_first()[:_NUM_NEAREST]
         what = f"{found.none_feasible(bounds)}; the closest are"

@@ -6,7 +6,7 @@ N usable trials (complete, with finite objectives on the split), M objectives.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -145,10 +145,25 @@ class Study:
 
     @cached_property
     def delivered(self) -> Delivered:
-        """The front in all objectives; its rows are the N trials."""
-        metrics = [axis.metric for axis in self.axes]
+        """The front in all objectives; its rows are the N trials, ranked as the search does."""
+        found, own = self._delivered_in(self.objectives), self._ranked
+        return found._replace(rank=own.rank, is_rank_modelled=own.is_rank_modelled)
+
+    @cached_property
+    def best(self) -> int:
+        """Row of the trial that the search ranks first; N > 0."""
+        return self._ranked.best_first()[0]
+
+    @cached_property
+    def _ranked(self) -> Delivered:
+        """The front in what the search optimizes, which may be one metric."""
+        found = self._delivered_in(self.searched or self.objectives)
+        is_whole = len(found.trials) == len(self.trials)
+        return found if is_whole else self._delivered_in(self.objectives)
+
+    def _delivered_in(self, names: Sequence[str]) -> Delivered:
         usable = self.results._replace(trials=self.trials)
-        score = self.metrics[self.score_name]
+        metrics, score = [self.metrics[name] for name in names], self.metrics[self.score_name]
         return delivered_front(usable, self.space, self.split, metrics, score)
 
     @property

@@ -105,7 +105,7 @@ def _screened_answer(study: Study) -> Answer:
     if not len(front):
         why = study.delivered.none_feasible()
         return Answer("No trial to recommend", (f"{why}.",), None, ())
-    row = int(front[0])
+    row = study.best
     trial = int(study.numbers[row])
     commands = (_confirm_front(study), _export(study, trial), *_audit(study, trial))
     verdict, sentences = _screening(study, row, trial)
@@ -135,7 +135,7 @@ def _screening(study: Study, row: int, trial: int) -> tuple[str, list[str]]:
     score = study.values("tradeoff_score")
     if not np.isfinite(score[row]):
         return "Screening only", [
-            f"Trial {trial} is the best of the front by {study.metrics[study.score_name].title}. "
+            f"Trial {trial} is the best by {study.metrics[study.score_name].title}. "
             "Without a tradeoff score, nothing compares it with the baseline."
         ]
     known, found = score[np.isfinite(score)], study.delivered
@@ -147,7 +147,7 @@ def _screening(study: Study, row: int, trial: int) -> tuple[str, list[str]]:
         what = f"a modelled tradeoff score of {signed(best)} (measured {signed(score[row])})"
     sentences = [
         f"{int((known > 0).sum())} of {counted(len(known), 'complete trial')} measured a score "
-        f"above the baseline's 0. The best one of the front is trial {trial} with {what}. "
+        f"above the baseline's 0. The best one is trial {trial} with {what}. "
         f"{conditions(study.pairs[0])}"
     ]
     noise = None if found.is_modelled else noise_of_score(study)

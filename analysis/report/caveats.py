@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from numbers import Real
 
 import numpy as np
 
@@ -51,12 +52,12 @@ def _noise(study: Study) -> Iterator[str]:
             f"On the front with a probability below {LIKELY:g} when noise is drawn anew: "
             f"{list_trials(unsure)} ({len(unsure)} of {len(front)})."
         )
-    noise = noise_of_score(study)
+    noise = None if study.delivered.is_rank_modelled else noise_of_score(study)
     if len(front) and noise is not None:
-        score, error = study.values("tradeoff_score")[front[0]], float(noise[front[0]])
+        score, error = study.values("tradeoff_score")[study.best], float(noise[study.best])
         if 0 < score < 2 * error:
             yield (
-                f"The best score of the front, {signed(score)}, is within noise: less than two "
+                f"The best score, {signed(score)}, is within noise: less than two "
                 f"standard errors ({number(error, 2)} each: binomial, or the SD over the "
                 "baseline's seeds where that is larger) from the baseline's 0."
             )
@@ -70,14 +71,14 @@ def _noise(study: Study) -> Iterator[str]:
 def _ends(study: Study) -> Iterator[str]:
     """Parameters whose best value is so close to an end of their range that it may lie outside."""
     for name in study.delivered.parameters if len(study.front) else ():
-        spec, value = study.search_of(name), study.trials[name].iloc[study.front[0]]
+        spec, value = study.search_of(name), study.trials[name].iloc[study.best]
         ends = [spec.get("low"), spec.get("high"), value]
-        if not all(isinstance(end, int | float) and math.isfinite(end) for end in ends):
+        if not all(isinstance(end, Real) and math.isfinite(end) for end in ends):
             continue
         low, high, place = np.log(ends) if spec.get("log") and min(ends) > 0 else ends
         if min(place - low, high - place) <= _END * (high - low):
             yield (
-                f"The best trial of the front, {study.numbers[study.front[0]]}, has {name} "
+                f"The best trial, {study.numbers[study.best]}, has {name} "
                 f"{format_value(value)}, close to an end of its range ({format_value(ends[0])} to "
                 f"{format_value(ends[1])}). Better values may lie outside."
             )

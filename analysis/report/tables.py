@@ -35,17 +35,18 @@ def front_table(study: Study) -> TextTable | None:
         return None
     metrics = dict.fromkeys([*study.objectives, *ACCURACIES, "tradeoff_score"])
     shown = [name for name in metrics if name in known_metrics(study)]
-    titles = [study.metrics[name].title for name in shown]
+    titles, found = [study.metrics[name].title for name in shown], study.delivered
     head = ["trial", *map(short_name, study.parameters), *titles, "P(front)"]
     rows = [_front_row(study, row, shown) for row in study.front[:MAX_FRONT_ROWS]]
     left = len(study.front) - len(rows)
     how = "± standard error: over seeds, or binomial for a single network"
-    if study.delivered.is_modelled:
+    if found.is_modelled:
         how = (
             "modelled means over seeds, for objectives with 95 % intervals; measured in parentheses"
         )
-    caption = f"The front by score, best first ({how}). {study.split.capitalize()} split." + (
-        f" {counted(left, 'more trial')} in the table of all trials." if left else ""
+    caption = (
+        f"The front by {found.ranking.title}, best first ({how}). {study.split.capitalize()} split."
+        + (f" {counted(left, 'more trial')} in the table of all trials." if left else "")
     )
     return TextTable(caption, head, rows)
 
@@ -60,7 +61,8 @@ def _front_row(study: Study, row: int, metrics: Sequence[str]) -> list[str]:
             return f"{found.rank_entry(row)} ({trial[f'{study.split}.{name}']:+.3f})"
         if found.is_modelled and is_objective:
             return found.entry(row, study.objectives.index(name))
-        return with_error(trial[f"{study.split}.{name}"], errors.get(name, math.nan))
+        measured = with_error(trial[f"{study.split}.{name}"], errors.get(name, math.nan))
+        return f"({measured})" if found.is_modelled else measured
 
     return [
         f"{trial['trial']}{' (warm start)' if row in study.warm_starts else ''}",

@@ -138,8 +138,10 @@ def check_network(config: ModelConfig, network: Classifier, images: Tensor) -> N
         raise ConfigError(f"{where}: {others[0]} in its state_dict is no tensor")
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise ConfigError(f"{where}: has no weights to train")
+    with foreign_code(f"{where}: cannot be copied"):
+        loaded = copy.deepcopy(network)
     with foreign_code(f"{where}: its own state_dict cannot be loaded"):
-        copy.deepcopy(network).load_state_dict(state)
+        loaded.load_state_dict(state)
     pixels = images.to(torch.float32) / 255
     for mode, batch in (("training", pixels), ("evaluation", pixels), ("evaluation", pixels[:1])):
         copied = copy.deepcopy(network).train(mode == "training")  # which changes running means

@@ -7,7 +7,6 @@ trials are left out, and so are trials without a finite value of a metric.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,13 +20,18 @@ from simreg_core.results.objectives import SEARCH_SPLIT, BestTrial, Constraint
 from simreg_core.results.request import SPACE_FILE, StudyRequest, read_request
 from simreg_core.results.schema import PARAMETERS
 from simreg_core.results.tables import read_table
-from simreg_core.statistics.noisy_front import Mask, modelled_means, most_hypervolume, noisy_front
+from simreg_core.results.trial_networks import Row, TrialNetworks, finite_values
+from simreg_core.statistics.noisy_front import (
+    Mask,
+    NoisyFront,
+    modelled_means,
+    most_hypervolume,
+    noisy_front,
+)
 from simreg_core.statistics.noisy_model import Array
-from simreg_core.statistics.parameter_points import parameter_points
 from simreg_core.statistics.pareto import front_among
 from simreg_core.storage.location import to_path
 
-Row = Mapping[str, Any]
 _WEIGHT = "robustness.tradeoff_weight"
 
 
@@ -78,6 +82,8 @@ class Delivered(NamedTuple):
 
     def rank_entry(self, row: int) -> str:
         """The estimate of the ranking metric, in parentheses where only the front is modelled."""
+        if np.isnan(self.rank[row]):
+            return "-"
         value = f"{self.rank_value(row):+.3f}"
         return f"({value})" if self.is_modelled and not self.is_rank_modelled else value
 
@@ -94,7 +100,7 @@ class Delivered(NamedTuple):
         text = f"None of {counted(len(self.trials), 'complete trial')} meets {constraints}"
         if not self.is_modelled:
             return text
-        return f"{text} by its modelled mean ({self.num_met} as measured)"
+        return f"{text} by the models ({self.num_met} as measured)"
 
     def best_first(self) -> list[int]:
         """Rows, best first: those of the front, the other feasible ones, the infeasible ones.
@@ -144,50 +150,45 @@ def delivered(
         ValueError: a value of a searched range is not a number; names the parameter.
     """
     ranking = ranking or metrics[0]
-    names, ranked = [f"{split}.{metric.name}" for metric in metrics], f"{split}.{ranking.name}"
+    names = [f"{split}.{metric.name}" for metric in metrics]
     bounded = [f"{SEARCH_SPLIT}.{bound.metric}" for bound in constraints]
-    complete = [row for row in rows if row["status"] == "complete" and _has(row, names + bounded)]
-    complete.sort(key=lambda row: int(row["trial"]))
-    groups = _groups(complete, [row for row in networks if _has(row, names + bounded)])
-    first = np.cumsum([0, *map(len, groups)])[:-1]  # all networks of a trial have one estimate
-    of_trial = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
-    found = parameter_points(search, complete)
-    at = found.points[of_trial]
-    singles = [row for group in groups for row in group]
+    found = TrialNetworks.of(search, rows, networks, names + bounded)
+    trials, first = found.trials, found.first
+    # Constraints on metrics of the front are judged by the same estimates.
+    own = [bound for bound in constraints if f"{SEARCH_SPLIT}.{bound.metric}" in names]
+    others = [bound for bound in constraints if bound not in own]
     maximize = [metric.direction == "maximize" for metric in metrics]
     front = noisy_front(
-        at,
-        _values(singles, names),
+        found.points,
+        finite_values(found.networks, names),
         [metric.title for metric in metrics],
         is_accuracy=[metric.is_accuracy for metric in metrics],
         maximize=maximize,
-        violations=_violations(singles, constraints),
+        violations=_violations(found.networks, others),
     )
-    measured, violations = _values(complete, names), _violations(complete, constraints)
-    recorded = np.array([row.get("feasible") is not False for row in complete], dtype=np.bool_)
+    measured, violations = finite_values(trials, names), _violations(trials, constraints)
+    recorded = np.array([row.get("feasible") is not False for row in trials], dtype=np.bool_)
     meets: Mask = np.all(violations <= 0, axis=1) if constraints else recorded
-    feasible = front.feasible[first] >= 0.5 if constraints else recorded
-    mean, violation = front.mean[first], front.violation[first]
-    if not front.is_modelled:  # the mean of a trial's networks is what is known of it
+    if front.is_modelled:
+        mean = front.mean[first]
+        missed = _violations([dict(zip(names, row, strict=True)) for row in mean.tolist()], own)
+        violation = front.violation[first] + missed.clip(min=0).sum(axis=1)
+        is_met = (front.feasible[first] >= 0.5) & np.all(missed <= 0, axis=1)
+        feasible = is_met if constraints else recorded
+    else:  # the mean of a trial's networks is what is known of it
         mean, feasible, violation = measured, meets, violations.clip(min=0).sum(axis=1)
-    rank = _values_or_nan(complete, ranked)
-    estimates = _shifted_rank(rank, complete, metrics, ranking, mean - measured)
-    if estimates is None and front.is_modelled:
-        of_networks = _values_or_nan(singles, ranked)
-        modelled = modelled_means(at, of_networks, is_accuracy=ranking.is_accuracy)
-        estimates = None if modelled is None else modelled[first]
-    rank = rank if estimates is None else estimates
+    rank, is_rank_modelled = _rank(found, metrics, ranking, split, front, mean - measured)
     return Delivered(
         metrics=tuple(metrics),
         parameters=found.parameters,
-        trials=np.array([row["trial"] for row in complete], dtype=np.int64),
+        trials=np.array([row["trial"] for row in trials], dtype=np.int64),
         measured=measured,
         mean=mean,
         low=front.low[first],
         high=front.high[first],
         ranking=ranking,
         rank=rank if ranking.direction == "maximize" else -rank,
-        is_rank_modelled=front.is_modelled and estimates is not None,
+        is_rank_modelled=is_rank_modelled,
         violation=violation,
         num_met=int(meets.sum()),
         feasible=feasible,
@@ -256,48 +257,50 @@ def columns_for(
     )
 
 
-def _has(row: Row, names: Iterable[str]) -> bool:
-    """Whether a row has finite values in some columns."""
-    values = [row.get(name) for name in names]
-    return all(isinstance(value, int | float) and math.isfinite(value) for value in values)
-
-
-def _groups(complete: Sequence[Row], networks: Iterable[Row]) -> list[list[Row]]:
-    """The networks of every trial; the trial itself if it has only one."""
-    several: dict[int, list[Row]] = {}
-    for network in networks:
-        several.setdefault(network["trial"], []).append(network)
-    return [several.get(row["trial"], [row]) for row in complete]
-
-
-def _values(rows: Sequence[Row], names: Sequence[str]) -> Array:
-    values = [[row[name] for name in names] for row in rows]
-    return np.array(values, dtype=np.float64).reshape(len(rows), len(names))
-
-
 def _violations(rows: Sequence[Row], constraints: Sequence[Constraint]) -> Array:
     found = [[bound.violation(row) for bound in constraints] for row in rows]
     return np.array(found, dtype=np.float64).reshape(len(rows), len(constraints))
 
 
-def _values_or_nan(rows: Sequence[Row], name: str) -> Array:
-    return np.array([row[name] if _has(row, [name]) else np.nan for row in rows])
+def _rank(
+    found: TrialNetworks,
+    metrics: Sequence[Metric],
+    ranking: Metric,
+    split: str,
+    front: NoisyFront,
+    shift: Array,
+) -> tuple[Array, bool]:
+    """Values (N,) of the ranking metric, and whether they are modelled or as measured.
+
+    ``shift`` (N, M) is by how much the estimates of the metrics differ from the measurements.
+    """
+    column = f"{split}.{ranking.name}"
+    measured = finite_values(found.trials, [column])[:, 0]
+    if not front.is_modelled or np.isnan(measured).all():
+        return measured, False
+    follows = _rank_shift(found.trials, metrics, ranking, shift)
+    if follows is not None:
+        return measured + follows, True
+    of_networks = finite_values(found.networks, [column])[:, 0]
+    means = modelled_means(found.points, of_networks, is_accuracy=ranking.is_accuracy)
+    return (measured, False) if means is None else (means[found.first], True)
 
 
-def _shifted_rank(
-    values: Array, rows: Sequence[Row], metrics: Sequence[Metric], ranking: Metric, shift: Array
+def _rank_shift(
+    rows: Sequence[Row], metrics: Sequence[Metric], ranking: Metric, shift: Array
 ) -> Array | None:
-    """Estimates (N,) of the ranking metric from those of the metrics; None if they do not tell.
+    """By how much (N,) the ranking metric shifts with the metrics; None if they do not tell.
 
-    ``values`` (N,) are its measurements, and ``shift`` (N, M) is by how much the estimates of the
-    metrics differ from theirs. The tradeoff score is linear in the accuracies.
+    The tradeoff score is linear in the accuracies, and in cost and gain.
     """
     names = [metric.name for metric in metrics]
     if ranking.name in names:
-        return values + shift[:, names.index(ranking.name)]
-    if ranking.name != "tradeoff_score" or not {"clean_accuracy", "robust_accuracy"} <= set(names):
+        return shift[:, names.index(ranking.name)]
+    clean = next((name for name in ("clean_accuracy", "accuracy_cost") if name in names), None)
+    robust = next((name for name in ("robust_accuracy", "robustness_gain") if name in names), None)
+    if ranking.name != "tradeoff_score" or clean is None or robust is None:
         return None
     weights = np.array([row.get(_WEIGHT) or 0.0 for row in rows])
-    clean, robust = names.index("clean_accuracy"), names.index("robust_accuracy")
-    shifted: Array = values + shift[:, robust] + weights * shift[:, clean]
-    return shifted
+    weights = weights if clean == "clean_accuracy" else -weights
+    follows: Array = shift[:, names.index(robust)] + weights * shift[:, names.index(clean)]
+    return follows

@@ -40,7 +40,8 @@ class NoisyFront(NamedTuple):
     """(n,), by how much the modelled means miss the constraints in total; measured without models.
     """
     feasible: Array
-    """(n,), probability that the means over seeds meet the constraints; 0 or 1 without models."""
+    """(n,), probability that the mean over seeds meets a constraint, the least of all constraints;
+    0 or 1 without models."""
     on_front: Mask
     """(n,), feasible with a probability of 0.5 or more, and not dominated by another such row."""
     r2: tuple[float, ...]
@@ -99,9 +100,9 @@ def noisy_front(
     ]
     mean = np.column_stack([estimate.mean for estimate in found])
     violation, feasible = np.zeros(len(points)), np.ones(len(points))
-    for column in limits.T:  # independent of each other, as the metrics are
+    for column in limits.T:
         missed, probability = _constraint(points, column)
-        violation, feasible = violation + missed.clip(min=0), feasible * probability
+        violation, feasible = violation + missed.clip(min=0), np.minimum(feasible, probability)
     return NoisyFront(
         mean,
         np.column_stack([estimate.low for estimate in found]),

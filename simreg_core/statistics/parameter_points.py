@@ -85,12 +85,23 @@ def _columns(
     if distribution.get("type") in ("float", "int"):
         if not all(map(_is_number, present)):
             raise ValueError(f"{key}: a value is no number, but the parameter is a range")
-        low, high = float(distribution["low"]), float(distribution["high"])
+        low, high = _range(key, distribution)
         return _numbers(key, values, low, high, is_log=bool(distribution.get("log")))
     if all(map(_is_number, present)) and len(set(present)) > 1:
         low, high = float(min(present)), float(max(present))
         return _numbers(key, values, low, high, is_log=low > 0 and high / low >= LOG_MIN_RATIO)
     return _categories(key, values)
+
+
+def _range(key: str, distribution: Mapping[str, Any]) -> tuple[float, float]:
+    ends: list[Any] = [distribution.get("low"), distribution.get("high")]
+    if all(map(_is_number, ends)):
+        low, high = map(float, ends)
+        if low < high and (low > 0 or not distribution.get("log")):
+            return low, high
+    raise ValueError(
+        f"{key}: expected numbers low < high (above 0 with log), found {ends[0]!r} and {ends[1]!r}"
+    )
 
 
 def _is_number(value: Any) -> bool:

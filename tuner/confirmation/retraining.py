@@ -254,7 +254,7 @@ def confirm_best(
     numbers = list(dict.fromkeys(trials or ()))
     if trials is None:
         delivered = delivered_in(plan.folder)
-        numbers, why = choose(delivered, wanted.top), "there is no complete trial"
+        numbers, why = choose(delivered, wanted.top), "no trial is complete with finite objectives"
         if len(delivered.trials):
             why = delivered.none_feasible(", ".join(plan.space.constraints))
     if not numbers:

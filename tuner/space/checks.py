@@ -44,7 +44,8 @@ def validate_space(space: SearchSpace, where: str) -> None:
         _check_early_stopping(space)
         _check_warm_starts(space)
         tuning = space.tuning
-        SAMPLERS.get(tuning.sampler).check(tuning.options, directions(space.objectives))
+        chosen = SAMPLERS.get(tuning.sampler)
+        chosen.check(tuning.options, directions(space.objectives), space.distributions())
         if space.is_exhaustive():
             _check_grid(space)
     except ConfigError as err:

@@ -8,18 +8,22 @@ can also select any Optuna sampler as ``module:Class``, such as ``optuna.sampler
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 
 from simreg_core.errors import ConfigError, one_line
 from simreg_core.plugins import check_options
 from simreg_core.registry import Component, Registry
+
+_NUM_TRIED = 12  # trials whose values are told to try a sampler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,8 @@ class Sampler(Component):
 
     is_exhaustive: bool = False
     """Whether every combination is tried once, queued when the study is created."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Options that differ from the defaults of the function."""
 
     def make(self, seed: int, options: Mapping[str, Any]) -> BaseSampler:
         """Create the Optuna sampler.
@@ -39,7 +45,7 @@ class Sampler(Component):
         if takes_seed and "seed" in options:
             raise ConfigError("tuning.options.seed: set tuning.seed instead")
         check_options(self.function, options, self.name, "tuning.options", given=("seed",))
-        arguments = {**options, "seed": seed} if takes_seed else dict(options)
+        arguments = {**self.defaults, **options} | ({"seed": seed} if takes_seed else {})
         try:
             with experimental():
                 made = self(**arguments)
@@ -52,7 +58,10 @@ class Sampler(Component):
         return made
 
     def check(
-        self, options: Mapping[str, Any], directions: Sequence[Literal["maximize", "minimize"]]
+        self,
+        options: Mapping[str, Any],
+        directions: Sequence[Literal["maximize", "minimize"]],
+        distributions: Mapping[str, BaseDistribution],
     ) -> None:
         """Reject invalid options, or more objectives than the sampler supports.
 
@@ -64,7 +73,11 @@ class Sampler(Component):
         try:
             with experimental():
                 study = optuna.create_study(directions=directions, sampler=chosen)
-                study.ask({"value": optuna.distributions.FloatDistribution(0.0, 1.0)})
+                # Most samplers use their options only once there are some results.
+                for number in range(_NUM_TRIED if options or self.is_foreign else 0):
+                    values = [math.sin(number + place) for place in range(len(directions))]
+                    study.tell(study.ask(dict(distributions)), values)
+                study.ask(dict(distributions))
         except Exception as err:  # a foreign sampler may raise anything
             raise ConfigError(f"tuning.sampler: {self.name}: {one_line(err)}") from err
 

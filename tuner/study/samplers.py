@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
@@ -14,12 +12,7 @@ from tuner.study.nehvi import NEHVISampler
 NEHVI = sampler("nehvi")(NEHVISampler)
 
 
-@sampler("tpe")
-def _tpe(*, seed: int, **options: Any) -> BaseSampler:
-    """Tree-structured Parzen estimator, multivariate, for parallel workers."""
-    return TPESampler(seed=seed, **{"multivariate": True, "constant_liar": True, **options})
-
-
+TPE = sampler("tpe", defaults={"multivariate": True, "constant_liar": True})(TPESampler)
 NSGAII = sampler("nsgaii")(NSGAIISampler)
 GP = sampler("gp")(GPSampler)
 RANDOM = sampler("random")(RandomSampler)

@@ -12,6 +12,9 @@ from analysis.report.answer import answer
 from analysis.report.caveats import warnings_of
 from analysis.report.header import header
 from analysis.report.tables import confirmed_table, cost, failures
+from simreg_core.results.delivered import best_of, delivered_in
+from tests.analysis_tests.noisy_searches import SPACE as NOISY_SPACE
+from tests.analysis_tests.noisy_searches import noisy_rows, search
 from tests.analysis_tests.reports import (
     small_results,
     small_trials,
@@ -20,6 +23,8 @@ from tests.analysis_tests.reports import (
     write_space,
 )
 from tests.analysis_tests.result_rows import complete_row, ended_row, write_part
+
+ACCURACIES = ["clean_accuracy", "robust_accuracy"]
 
 
 @pytest.fixture
@@ -124,6 +129,18 @@ def test_nothing_complete_names_how_to_go_on(tmp_path: Path) -> None:
     assert "tuner.run --resume" in found.commands[1].command
 
 
+@pytest.mark.parametrize("objectives", [["tradeoff_score"], ["robust_accuracy"], ACCURACIES])
+@pytest.mark.parametrize("seed", [0, 2])
+def test_recommended_trial_is_the_one_that_status_names(
+    objectives: list[str], seed: int, tmp_path: Path
+) -> None:
+    space = {**NOISY_SPACE, "objectives": list(objectives), "tuning": {"num_trials": 30}}
+    folder = search(tmp_path / "demo", noisy_rows(30, seed=seed), space)
+    best = best_of(delivered_in(folder))
+    assert best is not None
+    assert answer(load(folder)).recommended == best.trial
+
+
 def test_warns_of_validation_figures_alone(folder: Path) -> None:
     assert has(warnings_of(load(folder)), "validation values alone")
     assert has(warnings_of(load(folder, "test")), "selected on test values")
@@ -148,6 +165,11 @@ def test_warns_of_a_best_value_at_an_end_of_its_range(tmp_path: Path) -> None:
         trials[1]["regularizer.alpha"] = alpha  # of 1 to 100, logarithmic
         found = warnings_of(load(small_results(tmp_path / str(alpha), trials)))
         assert has(found, f"has regularizer.alpha {alpha:g}", "(1 to 100)") == is_at_end
+    for number, row in enumerate(trials[:3]):
+        row["regularizer.batch_size"] = (8, 4, 16)[number]
+    folder = small_results(tmp_path / "integers", trials)
+    write_space(folder, search={"regularizer.batch_size": {"type": "int", "low": 4, "high": 32}})
+    assert has(warnings_of(load(folder)), "has regularizer.batch_size 4", "(4 to 32)")
 
 
 def test_warns_of_audits_with_signs_of_masking(tmp_path: Path) -> None:

@@ -80,8 +80,32 @@ def test_modelled_means_may_meet_no_constraint_that_measured_values_meet() -> No
     rows = noisy_rows()
     found = front(rows, constraints=("clean_accuracy >= 1.0",))
     assert not found.feasible.any()
-    assert "by its modelled mean (3 as measured)" in found.none_feasible()
+    assert "by the models (3 as measured)" in found.none_feasible()
     assert (np.diff(found.mean[found.best_first(), 0]) <= 1e-12).all()  # the closest first
+
+
+def test_constraint_on_an_objective_is_judged_by_the_estimate_that_is_shown() -> None:
+    for bound in np.linspace(0.8, 0.96, 9):
+        found = front(noisy_rows(), constraints=(f"clean_accuracy >= {bound}",))
+        assert found.is_modelled
+        np.testing.assert_array_equal(found.feasible, found.mean[:, 0] >= bound)
+
+
+def test_score_follows_cost_and_gain() -> None:
+    rows = noisy_rows()
+    for row in rows:
+        row["validation.accuracy_cost"] = 0.95 - row["validation.clean_accuracy"]
+        row["validation.robustness_gain"] = row["validation.robust_accuracy"] - 0.5
+    found = front(rows, names=("accuracy_cost", "robustness_gain"))
+    assert found.is_rank_modelled
+    np.testing.assert_allclose(found.rank, found.mean[:, 1] - 2 * found.mean[:, 0])
+
+
+def test_range_without_extent_is_refused() -> None:
+    for low, high in ((0.1, 0.1), (None, 1.0), (0.1, math.nan), (0.0, 1.0)):
+        search = {"regularizer.alpha": {"type": "float", "low": low, "high": high, "log": True}}
+        with pytest.raises(ValueError, match=r"^regularizer\.alpha: expected numbers low < high"):
+            delivered(search, noisy_rows(), [], [objective("clean_accuracy")])
 
 
 def test_ranking_metric_that_is_no_objective_is_modelled_by_itself() -> None:

@@ -19,10 +19,10 @@ def _tuning(sampler: str) -> tuple[str, str]:
 
 
 def test_any_sampler_of_optuna_needs_no_declaration(tmp_path: Path) -> None:
-    options = "'optuna.samplers:CmaEsSampler', options: {n_startup_trials: 3}"
+    options = "'optuna.samplers:QMCSampler', options: {qmc_type: halton}"
     space = make_space(tmp_path, _tuning(options), OBJECTIVES)
     study = open_study(tmp_path, space)
-    assert isinstance(study.sampler, optuna.samplers.CmaEsSampler)
+    assert isinstance(study.sampler, optuna.samplers.QMCSampler)
 
 
 def test_a_sampler_of_ones_own_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +44,7 @@ def test_a_sampler_of_ones_own_is_asked(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_options_reach_the_sampler() -> None:
-    with pytest.raises(ConfigError, match=r"^tuning\.options: tpe: .*n_startup"):
+    with pytest.raises(ConfigError, match=r"^tuning\.options\.n_startup: unknown option; tpe"):
         SAMPLERS.get("tpe").make(0, {"n_startup": 3})
     made = SAMPLERS.get("nsgaii").make(0, {"population_size": 7})
     assert isinstance(made, optuna.samplers.NSGAIISampler)
@@ -59,6 +59,8 @@ def test_options_reach_the_sampler() -> None:
             r"tuning\.options\.speed: unknown option; random",
         ),
         ("nehvi, options: {num_draws: 1.5}", r"tuning\.options\.num_draws: "),
+        ("tpe, options: {n_ei_candidates: x}", r"tuning\.options\.n_ei_candidates: "),
+        ("tpe, options: {n_ei_candidates: 0}", "tuning.sampler"),  # fails after ten trials
         ("tpe, options: {seed: 3}", r"tuning\.options\.seed: set tuning\.seed"),
         ("'optuna.samplers:CmaEsSampler'", "tuning.sampler"),  # one objective only
         ("'optuna.samplers:NoSampler'", "NoSampler"),
