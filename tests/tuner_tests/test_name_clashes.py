@@ -47,7 +47,7 @@ def simreg(tmp_path: Path) -> str:
     return str(file)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_simreg_searches_and_draws_where_names_clash(folder: Path, simreg: str) -> None:
     flags = ("--space", str(SPACE), "--num-trials", "1", "--output", "out", "--name", "own")

@@ -113,7 +113,9 @@ def run_shared(folder: Path, cpus: int, gpus: int, *flags: str) -> dict[str, Any
 @pytest.mark.parametrize(
     ("cpus", "flags", "expected"),
     [
-        (2, ("--trials-per-gpu", "3"), (0.6666, 0.3333, 3)),
+        pytest.param(
+            2, ("--trials-per-gpu", "3"), (0.6666, 0.3333, 3), marks=pytest.mark.long, id="three"
+        ),
         (4, ("--trials-per-gpu", "auto", "--cpus-per-trial", "2"), (2.0, 0.5, 2)),
     ],
 )
