@@ -22,6 +22,7 @@ def is_running(pid: int) -> bool:
     return state != "Z"
 
 
+@pytest.mark.long
 def test_a_crash_and_an_overrun_lose_no_result(tmp_path: Path) -> None:
     names = {"crashing": 1.0, "overrunning": 0.001, "good": 1.0}
     stages = {

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from analysis.report.page import report_html
 from tests.analysis_tests.browsers import WebDriverWait, browser, click, needs_browser, rows_shown
 from tests.analysis_tests.reports import small_results
@@ -30,6 +32,7 @@ def after_asking(browser: Any, condition: Callable[[Any], Any]) -> Any:
     return WebDriverWait(browser, 300).until(condition)
 
 
+@pytest.mark.long
 def test_page_follows_the_search_until_its_reader_begins_to_use_it(
     browser: Any, serve: Callable[..., Client], tmp_path: Path
 ) -> None:

@@ -102,7 +102,7 @@ def test_ray_on_this_machine_listens_on_the_loopback_interface_only() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("home", ["writable", "unwritable"])
+@pytest.mark.parametrize("home", [pytest.param("writable", marks=pytest.mark.long), "unwritable"])
 def test_home_is_neither_needed_nor_written_to(home: str, tmp_path: Path) -> None:
     folder = str(tmp_path) if home == "writable" else "/proc/1"
     ended = python("-c", START, HOME=folder)

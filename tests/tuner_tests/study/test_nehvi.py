@@ -136,7 +136,7 @@ def test_values_without_noise_are_no_problem() -> None:
     space: dict[str, BaseDistribution] = {"kind": CategoricalDistribution(["a", "b", "c", "d"])}
     values = {"a": [0.1, 1.0], "b": [0.4, 0.9], "c": [0.6, 0.5], "d": [0.2, 0.8]}
     study = _study(2)
-    for _ in range(30):
+    for _ in range(20):
         trial = study.ask(space)
         study.tell(trial, values[trial.params["kind"]])
 
@@ -147,7 +147,7 @@ def test_units_of_an_objective_do_not_matter() -> None:
             first, second = _score(2)(params)
             return [first, unit * second]
 
-        return [trial.params for trial in _run(_study(2), 20, score)]
+        return [trial.params for trial in _run(_study(2), 14, score)]
 
     assert proposals(1.0) == proposals(2.0**-10)
 
