@@ -146,7 +146,10 @@ class Study:
     @cached_property
     def delivered(self) -> Delivered:
         """The front in all objectives; its rows are the N trials, ranked as the search does."""
-        found, own = self._delivered_in(self.objectives), self._ranked
+        own = self._ranked
+        if [metric.name for metric in own.metrics] == list(self.objectives):
+            return own
+        found = self._delivered_in(self.objectives)
         return found._replace(rank=own.rank, is_rank_modelled=own.is_rank_modelled)
 
     @cached_property

@@ -254,12 +254,13 @@ def confirm_best(
     numbers = list(dict.fromkeys(trials or ()))
     if trials is None:
         delivered = delivered_in(plan.folder)
-        numbers, why = choose(delivered, wanted.top), "no trial is complete with finite objectives"
-        if len(delivered.trials):
-            why = delivered.none_feasible(", ".join(plan.space.constraints))
-    if not numbers:
-        print(f"{plan.folder}: nothing to confirm: {why}", file=sys.stderr)
-        return 1
+        numbers = choose(delivered, wanted.top)
+        if not numbers:
+            why = "no trial is complete with finite objectives"
+            if len(delivered.trials):
+                why = delivered.none_feasible(", ".join(plan.space.constraints))
+            print(f"{plan.folder}: nothing to confirm: {why}", file=sys.stderr)
+            return 1
     confirmed = sorted(set(_seeds_by_trial(store)) - set(numbers))
     params = {n: plan.space.decode(study.trials[n].params) for n in (*numbers, *confirmed)}
     settings = worker_settings(plan, resources)

@@ -23,7 +23,7 @@ from simreg_core.errors import ConfigError, one_line
 from simreg_core.plugins import check_options
 from simreg_core.registry import Component, Registry
 
-_NUM_TRIED = 12  # trials whose values are told to try a sampler
+_NUM_TRIED = 12  # finished trials of the study on which a sampler is tried
 
 
 @dataclass(frozen=True, kw_only=True)

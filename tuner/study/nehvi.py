@@ -267,8 +267,7 @@ def _reference(means: Array, on_front: Mask, are_accuracies: Sequence[bool]) -> 
 
     It has to leave room for tradeoffs beyond the ends of a front that is still short.
     """
-    front = means[on_front]
     spread = np.ptp(means, axis=0)
     room = np.where(are_accuracies, 0.1, np.where(spread > 0, 0.2 * spread, 1.0))
-    point: Array = front.min(axis=0) - np.maximum(0.1 * np.ptp(front, axis=0), room)
+    point: Array = means[on_front].min(axis=0) - room
     return point

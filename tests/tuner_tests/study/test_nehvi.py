@@ -139,6 +139,7 @@ def test_values_without_noise_are_no_problem() -> None:
     for _ in range(20):
         trial = study.ask(space)
         study.tell(trial, values[trial.params["kind"]])
+    assert {trial.params["kind"] for trial in study.best_trials} == {"a", "b", "c"}
 
 
 def test_units_of_an_objective_do_not_matter() -> None:
